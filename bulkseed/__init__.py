@@ -1,0 +1,1 @@
+"""bulkseed fills a PostgreSQL with believable chat data, fast, before a load test."""

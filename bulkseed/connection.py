@@ -1,0 +1,143 @@
+"""Connections: asyncpg's for COPY and plain SQL, SQLAlchemy's for reflection, with one way to fail."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import anyio
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from bulkseed.address import Address
+from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, RunError, TargetError
+
+__all__ = ["Connection", "connected", "orm_connected", "told", "translated"]
+
+Connection = Any
+"""An asyncpg connection (asyncpg ships no types)."""
+
+CONNECT_SECONDS: Final = 20.0
+OLDEST_MAJOR: Final = 14
+
+SESSION: Final = """
+SET statement_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET TimeZone = 'UTC';
+SELECT set_config('search_path', string_agg(quote_ident(name), ', '), false)
+FROM unnest(current_schemas(false)) AS name
+WHERE name <> 'bulkseed' HAVING 'bulkseed' = ANY (current_schemas(false));
+"""
+"""Limits that a role sets for an app's short statements would end a long COPY; and where the login is called
+bulkseed, ``"$user"`` in its search_path would put the ledger's schema before the app's."""
+
+
+@asynccontextmanager
+async def connected(address: Address) -> AsyncIterator[Connection]:
+    """A connection to ``address``, closed at the end. Raises ConnectError where it cannot be had."""
+    connection = await connect(address)
+    try:
+        version = connection.get_server_version()
+        if version.major < OLDEST_MAJOR:
+            raise TargetError(
+                f"the server at {address.server} is PostgreSQL {version.major}: bulkseed needs {OLDEST_MAJOR} or newer"
+            )
+        yield connection
+    finally:
+        await close(connection)
+
+
+@asynccontextmanager
+async def orm_connected(address: Address) -> AsyncIterator[AsyncConnection]:
+    """The same as SQLAlchemy's connection, for reflection and DDL. Raises ConnectError where it cannot be had."""
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=lambda: connect(address), poolclass=NullPool
+    )
+    try:
+        async with engine.connect() as connection:
+            yield connection
+    finally:
+        await engine.dispose()
+
+
+async def connect(address: Address) -> Connection:
+    # no statement cache: a cached statement encodes by a table's old types, and PgBouncer cannot keep it
+    try:
+        connection = await asyncpg.connect(
+            address.dsn,
+            timeout=CONNECT_SECONDS,
+            statement_cache_size=0,
+            server_settings={"application_name": "bulkseed"},
+        )
+        await connection.execute(SESSION)
+        return connection
+    except asyncpg.InvalidCatalogNameError:
+        raise ConnectError(
+            f"there is no database {address.url.database!r} at {address.server}: "
+            "create it with createdb, or correct the name in the database URL"
+        ) from None
+    except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+        raise ConnectError(
+            f"the server at {address.server} does not let us in ({error}): "
+            "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass"
+        ) from None
+    except asyncpg.PostgresError as error:
+        raise ConnectError(
+            f"the server at {address.server} refuses a connection ({error}): try again when it accepts them"
+        ) from None
+    except ssl.SSLError as error:
+        raise ConnectError(
+            f"no TLS connection to {address.server} can be made ({error.reason}): correct sslmode and its files"
+        ) from None
+    except (TimeoutError, OSError) as error:
+        reason = error.strerror or str(error) or f"no answer in {CONNECT_SECONDS:.0f} s"
+        raise ConnectError(
+            f"no PostgreSQL answers at {address.server} ({reason}): start it, or correct the database URL"
+        ) from None
+    except (asyncpg.InterfaceError, ValueError) as error:
+        raise ConnectError(f"the database URL {address} cannot be used ({error}): correct it") from None
+
+
+async def close(connection: Connection) -> None:
+    # a cancelled command still says goodbye, but does not wait long for a server that is busy
+    with anyio.move_on_after(2, shield=True):
+        try:
+            await connection.close()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            connection.terminate()
+        return
+    connection.terminate()
+
+
+LOST: Final = "the server ended the connection, or went away: nothing of this run is kept; look at its log"
+
+
+@contextmanager
+def translated(connection: Connection, doing: str) -> Iterator[None]:
+    """Turns what the driver raises while ``doing`` (such as "loading messages") into RunError or ConnectionLost."""
+    try:
+        yield
+    except BulkseedError:
+        raise
+    except Exception as error:
+        # what arrives after a lost connection differs by loop and moment: the connection's state decides
+        if connection.is_closed():
+            raise ConnectionLost(f"{doing}: {LOST}") from error
+        if isinstance(error, asyncpg.DiskFullError):
+            raise RunError(
+                f"{doing}: the server's disk is full ({told(error)}): free some space, or load fewer rows"
+            ) from error
+        if isinstance(error, asyncpg.InsufficientPrivilegeError):
+            raise RunError(f"{doing}: this login may not ({told(error)}): grant it the right, or use another") from error
+        if isinstance(error, asyncpg.PostgresError):
+            raise RunError(f"{doing}: the server refuses: {told(error)}") from error
+        raise
+
+
+def told(error: asyncpg.PostgresError) -> str:
+    """What the server says of an error, in one line."""
+    parts = (error.args[0] if error.args else "", getattr(error, "detail", None), getattr(error, "context", None))
+    return "; ".join(" ".join(str(part).split()) for part in parts if part)

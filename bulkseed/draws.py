@@ -1,0 +1,85 @@
+"""Transforms from raw random words to values: our own, so that they stay what they are.
+
+All of them take uint64 words of shape ``(n,)`` and return arrays of that shape.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bulkseed.streams import Words
+
+__all__ = ["Bools", "Ints", "below", "between", "binomial", "chance", "weighted"]
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+HALF: Final = np.uint64(32)
+UNIT: Final = 2.0**-53
+
+
+def chance(words: Words, probability: float) -> Bools:
+    """True with ``probability`` (to 2**-53)."""
+    return (words >> np.uint64(11)) < np.uint64(round(probability * 2**53))
+
+
+def below(words: Words, bound: int | Ints) -> Ints:
+    """Uniform integers in [0, bound); ``bound`` is below 2**32, one for all or one for each word.
+
+    Multiply and shift: the bias of a value is at most ``bound`` / 2**32.
+    """
+    bounds = np.asarray(bound, dtype=np.uint64)
+    return (((words >> HALF) * bounds) >> HALF).view(np.int64)
+
+
+def between(words: Words, low: Ints, high: Ints | int) -> Ints:
+    """Uniform integers in [low, high], both included; ``high - low`` is below 2**52.
+
+    One product of doubles, correctly rounded everywhere; it never reaches ``high - low + 1``.
+    """
+    span = (high - low + 1).astype(np.float64)
+    return low + ((words >> np.uint64(11)).astype(np.float64) * UNIT * span).astype(np.int64)
+
+
+def weighted(words: Words, thresholds: Words) -> Ints:
+    """Indexes into a list of weighted elements, by the thresholds that :func:`thresholds_of` made."""
+    return np.searchsorted(thresholds, words, side="right").astype(np.int64)
+
+
+def thresholds_of(weights: list[Fraction]) -> Words:
+    """Where each element but the last ends on the scale of a word, for :func:`weighted`."""
+    total = sum(weights)
+    ends = []
+    reached = Fraction(0)
+    for weight in weights[:-1]:
+        reached += weight
+        ends.append(min(int(reached * 2**64 / total), 2**64 - 1))
+    return np.array(ends, dtype=np.uint64)
+
+
+def binomial(words: Words, trials: int, probability: float) -> Ints:
+    """Binomially distributed counts, by inversion of the exact distribution function."""
+    return weighted(words, binomial_thresholds(trials, probability))
+
+
+@lru_cache(maxsize=8)
+def binomial_thresholds(trials: int, probability: float) -> Words:
+    # exact integers: the terms of (hit + miss) ** trials with hit + miss = 2**32
+    hit = round(probability * 2**32)
+    miss = 2**32 - hit
+    if miss == 0:
+        return np.zeros(trials, dtype=np.uint64)
+    shift = 32 * trials - 64
+    term = miss**trials
+    reached = 0
+    ends = []
+    for successes in range(trials):
+        reached += term
+        ends.append(min(reached >> shift if shift >= 0 else reached << -shift, 2**64 - 1))
+        term = term * ((trials - successes) * hit) // ((successes + 1) * miss)
+    return np.array(ends, dtype=np.uint64)

@@ -1,0 +1,52 @@
+"""The errors that bulkseed raises: one base class, and few below it.
+
+Every message is one sentence that says what happened, where, and what to do about it.
+All of them take the message as their only, positional argument, so that they survive pickling.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BulkseedError",
+    "ConnectError",
+    "ConnectionLost",
+    "EmbeddedError",
+    "InputError",
+    "RunError",
+    "TargetError",
+]
+
+
+class BulkseedError(Exception):
+    """Base of all errors that bulkseed raises on purpose."""
+
+    exit_status: ClassVar[int] = 1
+    """The exit status of the command line when this error ends it."""
+
+
+class InputError(BulkseedError):
+    """What was asked for cannot be done; nothing was touched."""
+
+    exit_status: ClassVar[int] = 2
+
+
+class ConnectError(InputError):
+    """The server does not answer, or does not let this login in."""
+
+
+class TargetError(InputError):
+    """The database answers, but its tables, types or rights do not fit."""
+
+
+class EmbeddedError(InputError):
+    """The embedded server cannot be made, started or reached."""
+
+
+class RunError(BulkseedError):
+    """A run failed after it had begun; what it had written was rolled back."""
+
+
+class ConnectionLost(RunError):
+    """The server went away, or ended our connection, in the middle of a run."""

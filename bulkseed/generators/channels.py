@@ -1,0 +1,103 @@
+"""The rows of ``channels`` (rules C1 to C5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bulkseed.draws import Bools, Ints
+from bulkseed.generators.context import BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
+from bulkseed.generators.users import user_names
+from bulkseed.names import named
+from bulkseed.permutation import KEY_WORDS, permute
+from bulkseed.prose import WORDS_PER_TEXT
+
+__all__ = ["DESCRIPTION_CHARACTERS", "JOIN_CODE_ALPHABET", "SCHEMA", "channels", "join_codes"]
+
+DESCRIPTION_CHARACTERS: Final = 100
+JOIN_CODE_ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+"""Without I and O, which look like 1 and 0 (rule C5): 32 characters, five bits each."""
+JOIN_CODE_CHARACTERS: Final = 8
+NEAR: Final = 64
+"""Making so many names that nobody asked for costs less than another round of calls."""
+JOIN_CODE_LETTERS: Final = np.frombuffer(JOIN_CODE_ALPHABET.encode(), dtype=np.uint8)
+
+SCHEMA: Final = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("name", pa.string()),
+        ("description", pa.string()),
+        ("owner_id", pa.int64()),
+        ("created_at", TIMESTAMP),
+        ("is_private", pa.bool_()),
+        ("is_dm", pa.bool_()),
+        ("join_code", pa.string()),
+    ]
+)
+
+
+def channels(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
+    """The channels of ``block``, in order of id."""
+    for start in range(0, len(block.owner), BATCH_ROWS):
+        yield batch(context, block, start, min(start + BATCH_ROWS, len(block.owner)))
+
+
+def names_of(context: Context, users: Ints) -> pa.StringArray:
+    """The names of any users: those that stand near each other are made in one go."""
+    wanted, back = np.unique(users, return_inverse=True)
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(wanted) > NEAR]))
+    found = []
+    for near in np.split(wanted, starts[1:]):
+        first, last = int(near[0]), int(near[-1])
+        names, _ = user_names(context, first, last - first + 1)
+        found.append(names.take(pa.array(near - first)))
+    return pa.concat_arrays(found).take(pa.array(back))
+
+
+def channel_names(context: Context, is_dm: Bools, owners: Ints, first: int) -> pa.StringArray:
+    """A company's name, or for a DM the owner's name followed by `` DM`` (rule C2)."""
+    names, _ = named(context.corpus.company, context.streams, "channels", "name", first, len(owners))
+    if not is_dm.any():
+        return names
+    dm_names = pc.binary_join_element_wise(names_of(context, owners[is_dm]), "DM", " ")
+    return pc.replace_with_mask(names, pa.array(is_dm), dm_names)
+
+
+def join_codes(context: Context, start: int, count: int) -> pa.StringArray:
+    """A code for every channel, all different: places in a permutation of the 32**8 codes (rule C5)."""
+    column = f"join_code.{context.placement.variant}"
+    keys = context.streams.words("channels", column, 0, KEY_WORDS).reshape(1, KEY_WORDS)
+    bits = 5 * JOIN_CODE_CHARACTERS
+    values = permute(np.arange(start, start + count), 2**bits, keys, np.zeros(count, dtype=np.int64))
+    letters = JOIN_CODE_LETTERS[values[:, None] >> np.arange(bits - 5, -1, -5) & 31]
+    offsets = np.arange(count + 1, dtype=np.int32) * JOIN_CODE_CHARACTERS
+    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(letters)))
+
+
+def batch(context: Context, block: ChannelBlock, start: int, stop: int) -> pa.RecordBatch:
+    streams, placement = context.streams, context.placement
+    first, count = block.start + start, stop - start
+    is_dm, is_private = pa.array(block.is_dm[start:stop]), pa.array(block.is_private[start:stop])
+    owners = block.owner[start:stop]
+    description_words = streams.words("channels", "description", first * WORDS_PER_TEXT, count * WORDS_PER_TEXT)
+    descriptions = context.prose.short_texts(
+        description_words, np.ones(count, dtype=np.int64), DESCRIPTION_CHARACTERS
+    )
+    has_code = pc.and_not(is_private, is_dm)
+    return pa.record_batch(
+        [
+            pa.array(placement.first_channel + first + np.arange(count)),
+            channel_names(context, block.is_dm[start:stop], owners, first),
+            pc.if_else(is_dm, None, descriptions),
+            pa.array(placement.first_user + owners),
+            times(block.created[start:stop]),
+            is_private,
+            is_dm,
+            pc.if_else(has_code, join_codes(context, first, count), None),
+        ],
+        schema=SCHEMA,
+    )

@@ -1,0 +1,133 @@
+"""The rows of ``users`` (rules U1 to U5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bulkseed.draws import below, chance
+from bulkseed.generators.context import BATCH_ROWS, TIMESTAMP, Context, times
+from bulkseed.names import named
+from bulkseed.prose import WORDS_PER_TEXT
+from bulkseed.shards import Shard
+
+__all__ = ["BIO_CHARACTERS", "SCHEMA", "addresses", "unique_values", "user_names", "users"]
+
+BIO_CHARACTERS: Final = 200
+SLUG_CHARACTERS: Final = 40
+MAIL_DOMAINS: Final = ("example.com", "example.net", "example.org")
+"""Reserved for examples (RFC 2606), as in ``Faker.safe_email``: mail to a seeded user reaches nobody."""
+
+Bytes = npt.NDArray[np.uint8]
+HEX: Final = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+UUID_GROUPS: Final = (8, 4, 4, 4, 12)
+
+SCHEMA: Final = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("auth0_id", pa.string()),
+        ("email", pa.string()),
+        ("is_active", pa.bool_()),
+        ("created_at", TIMESTAMP),
+        ("name", pa.string()),
+        ("picture", pa.string()),
+        ("bio", pa.string()),
+    ]
+)
+
+
+def users(context: Context, shard: Shard) -> Iterator[pa.RecordBatch]:
+    """The users of ``shard``, in order of id."""
+    for start in range(shard.start, shard.stop, BATCH_ROWS):
+        yield batch(context, start, min(BATCH_ROWS, shard.stop - start))
+
+
+def user_names(context: Context, start: int, count: int) -> tuple[pa.StringArray, pa.StringArray]:
+    """Names and their slugs of users ``start`` to ``start + count`` (rule U5)."""
+    return named(context.corpus.person, context.streams, "users", "name", start, count)
+
+
+def addresses(context: Context, slugs: pa.StringArray, start: int) -> pa.StringArray:
+    """E-mail addresses made from the slugs of names; the user's id makes each unique (rule U2)."""
+    count = len(slugs)
+    ids = pa.array(context.placement.first_user + start + np.arange(count)).cast(pa.string())
+    local = pc.utf8_rtrim(pc.utf8_slice_codeunits(slugs, 0, SLUG_CHARACTERS), ".")
+    local = pc.if_else(pc.equal(local, ""), "user", local)
+    if context.placement.variant:
+        ids = pc.binary_join_element_wise(ids, str(context.placement.variant), "-")
+    domains = below(context.streams.words("users", "email", start, count), len(MAIL_DOMAINS))
+    return pc.binary_join_element_wise(
+        pc.binary_join_element_wise(local, ids, "."), pa.array(MAIL_DOMAINS).take(pa.array(domains)), "@"
+    )
+
+
+def unique_values(context: Context, start: int, count: int) -> dict[str, pa.StringArray]:
+    """The columns that must not meet values that are already in the table, by name (rules U1 and U2)."""
+    _, slugs = user_names(context, start, count)
+    return {"auth0_id": auth0_ids(context, start, count), "email": addresses(context, slugs, start)}
+
+
+def auth0_ids(context: Context, start: int, count: int) -> pa.StringArray:
+    """``auth0|`` and a version-4 UUID (RFC 9562, section 5.4; rule U1)."""
+    octets = random_octets(context, f"auth0_id.{context.placement.variant}", start, count)
+    octets[:, 6] = octets[:, 6] & 0x0F | 0x40
+    octets[:, 8] = octets[:, 8] & 0x3F | 0x80
+    digits = hex_digits(octets)
+    columns = [literal("auth0|", count)]
+    at = 0
+    for size in UUID_GROUPS:
+        columns += [literal("-", count)] * (at > 0) + [digits[:, at : at + size]]
+        at += size
+    return fixed_width(columns)
+
+
+def pictures(context: Context, start: int, count: int) -> pa.StringArray:
+    """Avatar addresses: gravatar.com draws a picture for any hash."""
+    digits = hex_digits(random_octets(context, "picture", start, count))
+    before, after = "https://www.gravatar.com/avatar/", "?d=identicon"
+    return fixed_width([literal(before, count), digits, literal(after, count)])
+
+
+def random_octets(context: Context, column: str, start: int, count: int) -> Bytes:
+    words = context.streams.words("users", column, 2 * start, 2 * count)
+    return words.astype("<u8", copy=False).view(np.uint8).reshape(count, 16)
+
+
+def hex_digits(octets: Bytes) -> Bytes:
+    return HEX[np.stack([octets >> 4, octets & 0x0F], axis=2)].reshape(len(octets), -1)
+
+
+def literal(text: str, count: int) -> Bytes:
+    return np.broadcast_to(np.frombuffer(text.encode(), dtype=np.uint8), (count, len(text)))
+
+
+def fixed_width(columns: list[Bytes]) -> pa.StringArray:
+    table = np.hstack(columns)
+    offsets = np.arange(len(table) + 1, dtype=np.int32) * table.shape[1]
+    return pa.StringArray.from_buffers(len(table), pa.py_buffer(offsets), pa.py_buffer(table))
+
+
+def batch(context: Context, start: int, count: int) -> pa.RecordBatch:
+    streams = context.streams
+    names, slugs = user_names(context, start, count)
+    created = context.user_created[start : start + count]
+    bio_words = streams.words("users", "bio", start * WORDS_PER_TEXT, count * WORDS_PER_TEXT)
+    sentences = 1 + below(streams.words("users", "bio.sentences", start, count), 2)
+    return pa.record_batch(
+        [
+            pa.array(context.placement.first_user + start + np.arange(count)),
+            auth0_ids(context, start, count),
+            addresses(context, slugs, start),
+            pa.array(chance(streams.words("users", "is_active", start, count), context.plan.probabilities.user_active)),
+            times(created),
+            names,
+            pictures(context, start, count),
+            context.prose.short_texts(bio_words, sentences, BIO_CHARACTERS),
+        ],
+        schema=SCHEMA,
+    )

@@ -1,0 +1,171 @@
+"""The ledger: a schema ``bulkseed`` in the target that records what each run put in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from bulkseed.connection import Connection
+from bulkseed.errors import TargetError
+from bulkseed.plan import Placement, Plan
+
+__all__ = [
+    "Run",
+    "begin_run",
+    "check_ledger",
+    "finish_run",
+    "forget_run",
+    "hold_load_lock",
+    "load_lock_holder",
+    "runs",
+    "try_load_lock",
+]
+
+SCHEMA: Final = "bulkseed"
+VERSION: Final = 1
+
+LOCK: Final = 0x62756C6B73656564
+"""The bytes of "bulkseed": the advisory lock that keeps loads and cleanups of one database apart."""
+
+DDL: Final = f"""
+COMMENT ON SCHEMA {SCHEMA} IS 'what bulkseed loaded, so that it can be verified and removed';
+CREATE TABLE {SCHEMA}.version (number integer NOT NULL);
+INSERT INTO {SCHEMA}.version VALUES ({VERSION});
+CREATE TABLE {SCHEMA}.runs (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    plan jsonb NOT NULL,
+    placement jsonb NOT NULL,
+    made_by jsonb NOT NULL,
+    rows jsonb,
+    seconds jsonb,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as the ledger has it: its number, what it made and where, and how many rows of each table."""
+
+    number: int
+    plan: Plan
+    placement: Placement
+    made_by: Mapping[str, str]
+    rows: Mapping[str, int]
+
+
+async def hold_load_lock(connection: Connection) -> None:
+    """Wait for, and hold until the transaction ends, the lock of all that writes seeded rows."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+
+
+async def try_load_lock(connection: Connection) -> bool:
+    """Take the same lock if it is free; says whether it was."""
+    return bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", LOCK))
+
+
+async def load_lock_holder(connection: Connection) -> str | None:
+    """Who holds the lock, in words; None where it is free."""
+    row = await connection.fetchrow(
+        """
+        SELECT a.pid, a.usename, to_char(a.xact_start AT TIME ZONE 'UTC', 'HH24:MI:SS') AS since
+        FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+          AND (l.classid::bigint << 32 | l.objid::bigint) = $1 AND l.pid <> pg_backend_pid()
+          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        """,
+        LOCK,
+    )
+    return None if row is None else f"process {row['pid']} of {row['usename']}, since {row['since']} UTC"
+
+
+async def exists(connection: Connection) -> bool:
+    return await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{SCHEMA}.runs")
+
+
+async def check_ledger(connection: Connection) -> None:
+    """Raises TargetError where this login cannot keep the ledger, or a newer bulkseed has made it."""
+    if await exists(connection):
+        usable = await connection.fetchval(
+            "SELECT has_schema_privilege($1, 'USAGE') AND has_table_privilege($2, 'SELECT, INSERT, UPDATE, DELETE')",
+            SCHEMA,
+            f"{SCHEMA}.runs",
+        )
+        if not usable:
+            raise TargetError(
+                f"this login may not write to the schema {SCHEMA}, where runs are recorded: "
+                f"GRANT USAGE ON SCHEMA {SCHEMA} and ALL ON ALL TABLES IN SCHEMA {SCHEMA} to it"
+            )
+        version = await connection.fetchval(f"SELECT number FROM {SCHEMA}.version")
+        if version != VERSION:
+            raise TargetError(
+                f"the schema {SCHEMA} is of version {version}, this bulkseed knows {VERSION}: "
+                "use the bulkseed that made it, or a newer one"
+            )
+    elif not await connection.fetchval("SELECT has_database_privilege(current_database(), 'CREATE')"):
+        raise TargetError(
+            f"this login may not create the schema {SCHEMA}, where runs are recorded: "
+            "GRANT CREATE ON DATABASE to it"
+        )
+
+
+async def begin_run(connection: Connection, plan: Plan, placement: Placement, made_by: Mapping[str, str]) -> int:
+    """Record a run that begins, making the ledger where there is none; returns the run's number."""
+    if not await exists(connection):
+        if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", SCHEMA):
+            await connection.execute(f"CREATE SCHEMA {SCHEMA}")
+        await connection.execute(DDL)
+    return int(
+        await connection.fetchval(
+            f"INSERT INTO {SCHEMA}.runs (plan, placement, made_by) VALUES ($1, $2, $3) RETURNING id",
+            plan.to_json(),
+            placement.to_json(),
+            json.dumps(dict(made_by)),
+        )
+    )
+
+
+async def finish_run(
+    connection: Connection, number: int, rows: Mapping[str, int], seconds: Mapping[str, float]
+) -> None:
+    """Record that a run is whole."""
+    await connection.execute(
+        f"UPDATE {SCHEMA}.runs SET rows = $2, seconds = $3, finished_at = clock_timestamp() WHERE id = $1",
+        number,
+        json.dumps(dict(rows)),
+        json.dumps(dict(seconds)),
+    )
+
+
+async def runs(connection: Connection) -> list[Run]:
+    """All runs whose rows are in the target, oldest first; none where there is no ledger."""
+    if not await exists(connection):
+        return []
+    rows = await connection.fetch(
+        f"SELECT id, plan, placement, made_by, rows FROM {SCHEMA}.runs WHERE finished_at IS NOT NULL ORDER BY id"
+    )
+    return [
+        Run(
+            row["id"],
+            Plan.from_json(row["plan"]),
+            Placement.from_json(row["placement"]),
+            json.loads(row["made_by"]),
+            json.loads(row["rows"]),
+        )
+        for row in rows
+    ]
+
+
+async def forget_run(connection: Connection, number: int) -> None:
+    """Take a run out of the ledger; the ledger goes with the last one."""
+    await connection.execute(f"DELETE FROM {SCHEMA}.runs WHERE id = $1", number)
+    if not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {SCHEMA}.runs)"):
+        await connection.execute(f"DROP TABLE {SCHEMA}.runs, {SCHEMA}.version")
+        others = await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = $1::regnamespace)", SCHEMA
+        )
+        if not others:
+            await connection.execute(f"DROP SCHEMA {SCHEMA}")

@@ -1,0 +1,141 @@
+"""Loading: from a plan to rows in the target, as one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+import anyio
+import asyncpg
+import numpy as np
+from anyio import to_thread
+
+from bulkseed import ledger
+from bulkseed.address import Address
+from bulkseed.connection import Connection, connected, orm_connected, translated
+from bulkseed.corpus import FAKER_VERSION, corpus_of
+from bulkseed.estimate import expected_rows
+from bulkseed.generators import Context
+from bulkseed.pipeline import copy_shard
+from bulkseed.placing import place
+from bulkseed.plan import Placement, Plan
+from bulkseed.prose import longest_text
+from bulkseed.reservation import check_rights
+from bulkseed.shards import ROWS_PER_SHARD, cut
+from bulkseed.stopwatch import Stopwatch
+from bulkseed.streams import GENERATOR_VERSION
+from bulkseed.tables import TABLE_NAMES
+from bulkseed.target import Target, read_target
+from bulkseed.watch import Silent, Watcher
+
+__all__ = ["LoadReport", "load", "made_by", "transaction"]
+
+ROLLBACK_SECONDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What a load did: its number in the ledger, rows by table, and seconds by phase with ``total``."""
+
+    run: int
+    plan: Plan
+    placement: Placement
+    rows: Mapping[str, int]
+    seconds: Mapping[str, float]
+
+
+def made_by() -> dict[str, str]:
+    """The versions that a run's bytes depend on, by name."""
+    return {
+        "bulkseed": version("bulkseed"),
+        "generator": str(GENERATOR_VERSION),
+        "faker": FAKER_VERSION,
+        "numpy": np.__version__,
+    }
+
+
+async def load(
+    plan: Plan, address: Address, *, watcher: Watcher | None = None, rows_per_shard: int = ROWS_PER_SHARD
+) -> LoadReport:
+    """Load ``plan`` into the database at ``address``, as one transaction.
+
+    Raises InputError (ConnectError, TargetError) before anything is written, and RunError (ConnectionLost) for
+    a failure after that. Then, and when it is cancelled or killed, the tables are as they were.
+    """
+    watcher = watcher or Silent()
+    stopwatch = Stopwatch()
+    watcher.phase("check")
+    with stopwatch.phase("check"):
+        corpus = await to_thread.run_sync(corpus_of, plan.locale)
+        async with orm_connected(address) as orm:
+            target = await read_target(orm, longest_text(corpus.lorem))
+    async with connected(address) as connection:
+        async with transaction(connection):
+            with stopwatch.phase("check"), translated(connection, "checking the target"):
+                await check_rights(connection, target)
+                await ledger.check_ledger(connection)
+                await take_turn(connection, watcher)
+            watcher.phase("reserve")
+            with stopwatch.phase("reserve"), translated(connection, "reserving ids"):
+                context = await place(connection, target, plan)
+                run = await ledger.begin_run(connection, plan, context.placement, made_by())
+            watcher.expect(counts(context))
+            watcher.phase("copy")
+            rows = dict.fromkeys(TABLE_NAMES, 0)
+            for shard in cut(plan, rows_per_shard):
+                loaded = await copy_shard(connection, target, context, shard, stopwatch, watcher)
+                for table, count in loaded.items():
+                    rows[table] += count
+            watcher.phase("commit")
+            with translated(connection, "recording the run"):
+                await ledger.finish_run(connection, run, rows, stopwatch.report())
+        watcher.phase("analyze")
+        with stopwatch.phase("analyze"):
+            await analyze(connection, target)
+    return LoadReport(run, plan, context.placement, rows, stopwatch.report())
+
+
+async def take_turn(connection: Connection, watcher: Watcher) -> None:
+    if not await ledger.try_load_lock(connection):
+        holder = await ledger.load_lock_holder(connection)
+        watcher.note(f"waiting for another bulkseed in this database ({holder or 'just ending'}) to finish")
+        await ledger.hold_load_lock(connection)
+
+
+def counts(context: Context) -> dict[str, int]:
+    """Rows to come: exact where the plan fixes them, expected where draws decide."""
+    rows = {table: round(count) for table, count in expected_rows(context.plan).items()}
+    return rows | {"messages": context.layout.messages}
+
+
+async def analyze(connection: Connection, target: Target) -> None:
+    """Fresh statistics, so that the first queries of a load test are planned for the rows that are there."""
+    with translated(connection, "ANALYZE (the rows are in)"):
+        await connection.execute(f"ANALYZE {', '.join(target.name(table) for table in TABLE_NAMES)}")
+
+
+@asynccontextmanager
+async def transaction(connection: Connection) -> AsyncIterator[None]:
+    """A transaction that is rolled back when the block raises or is cancelled.
+
+    The rollback is shielded from the cancellation, and bounded: a server too busy to hear of it finds the
+    connection closed, which rolls back as well.
+    """
+    begun = connection.transaction()
+    await begun.start()
+    try:
+        yield
+    except BaseException:
+        with anyio.move_on_after(ROLLBACK_SECONDS, shield=True) as limit:
+            try:
+                await begun.rollback()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
+        if limit.cancelled_caught:
+            connection.terminate()
+        raise
+    with translated(connection, "committing"):
+        await begun.commit()

@@ -1,0 +1,69 @@
+"""Placing a plan in a target: ids of its own, and unique values that are not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from anyio import to_thread
+
+from bulkseed.connection import Connection
+from bulkseed.errors import TargetError
+from bulkseed.generators import Context
+from bulkseed.generators.channels import join_codes
+from bulkseed.generators.context import BATCH_ROWS
+from bulkseed.generators.users import unique_values
+from bulkseed.plan import Placement, Plan
+from bulkseed.reservation import is_taken, reserve_ids, system_reactions
+from bulkseed.target import Target
+
+__all__ = ["place"]
+
+MOST_VARIANTS: Final = 20
+
+
+async def place(connection: Connection, target: Target, plan: Plan) -> Context:
+    """Reserve ids for ``plan`` and find values for its unique columns; the caller holds the load lock.
+
+    Raises TargetError where the catalogue is missing (rule R0), before any sequence is moved, or ids do not fit.
+    """
+    reactions = await system_reactions(connection, target)
+    placement = Placement(
+        first_user=await reserve_ids(connection, target, "users", "id", plan.users),
+        first_channel=await reserve_ids(connection, target, "channels", "id", plan.channels),
+        first_message=1,
+        reactions=reactions,
+    )
+    # how many messages there are follows from the plan and the first user's id
+    messages = await to_thread.run_sync(lambda: Context(plan, placement).layout.messages)
+    first_message = await reserve_ids(connection, target, "messages", "id", messages)
+    for variant in range(MOST_VARIANTS):
+        context = Context(plan, replace(placement, first_message=first_message, variant=variant))
+        if not await meets_values(connection, target, context):
+            return context
+    raise TargetError(
+        f"{MOST_VARIANTS} tries at e-mail addresses and join codes all met values that {target.name('users')} or "
+        f"{target.name('channels')} already has: give another --seed"
+    )
+
+
+async def meets_values(connection: Connection, target: Target, context: Context) -> bool:
+    for table, values in (("users", user_values(context)), ("channels", channel_values(context))):
+        if not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {target.name(table)})"):
+            continue
+        for column, found in values:
+            if await is_taken(connection, target, table, column, found):
+                return True
+    return False
+
+
+def user_values(context: Context) -> Iterator[tuple[str, list[str]]]:
+    for start in range(0, context.plan.users, BATCH_ROWS):
+        found = unique_values(context, start, min(BATCH_ROWS, context.plan.users - start))
+        yield from ((column, array.to_pylist()) for column, array in found.items())
+
+
+def channel_values(context: Context) -> Iterator[tuple[str, list[str]]]:
+    for start in range(0, context.plan.channels, BATCH_ROWS):
+        yield "join_code", join_codes(context, start, min(BATCH_ROWS, context.plan.channels - start)).to_pylist()

@@ -1,0 +1,184 @@
+"""The plan: one frozen value from which, with its placement, every row of a run follows."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, Final, Self
+
+from bulkseed.errors import InputError
+
+__all__ = ["Placement", "Plan", "Probabilities", "microseconds", "parse_as_of", "scaled_counts"]
+
+USERS_AT_1X: Final = 20
+CHANNELS_AT_1X: Final = 10
+MESSAGES_AT_1X: Final = 20
+
+MOST_USERS: Final = 2_000_000_000
+"""Draws below a bound use 32 bits (draws.below)."""
+MOST_MESSAGES: Final = 10**12
+"""Far below where bigint ids or the counters of the streams would end."""
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+SCALE: Final = re.compile(r"(?P<factor>\d{1,9}(\.\d{1,9})?|\.\d{1,9})[xX]?")
+
+
+def microseconds(moment: datetime) -> int:
+    """Whole microseconds from 1970-01-01 UTC to ``moment`` (which must be aware)."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def scaled_counts(scale: str) -> dict[str, int]:
+    """The three counts of rules.md for ``scale``: ``100x``, ``100`` or ``2.5x``, rounded half up.
+
+    Raises InputError for anything that is not a positive decimal number.
+    """
+    match = SCALE.fullmatch(scale.strip())
+    if match is None or Decimal(match["factor"]) == 0:
+        raise InputError(
+            f"the scale {scale!r} is not a positive number such as 100x, 100 or 2.5x: give --scale one of that form"
+        )
+    factor = Decimal(match["factor"])
+
+    def scaled(at_1x: int, least: int) -> int:
+        return max(least, int((at_1x * factor).quantize(Decimal(1), rounding=ROUND_HALF_UP)))
+
+    return {
+        "users": scaled(USERS_AT_1X, 2),
+        "channels": scaled(CHANNELS_AT_1X, 1),
+        "messages_per_channel": scaled(MESSAGES_AT_1X, 1),
+    }
+
+
+def parse_as_of(text: str, now: datetime) -> datetime:
+    """The moment that ``text`` names (ISO 8601; UTC where no zone is given), not after ``now``.
+
+    Raises InputError where it is malformed, or in the future.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InputError(
+            f"the moment {text!r} is not a date or time that can be read: "
+            "give --as-of in ISO 8601, such as 2026-06-01 or 2026-06-01T12:30:00Z"
+        ) from None
+    if moment > now:
+        raise InputError(
+            f"the moment {text!r} is in the future: give --as-of a time not after now, {now:%Y-%m-%dT%H:%M:%SZ}"
+        )
+    return moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probabilities:
+    """The probabilities of rules.md, by the name of what they decide."""
+
+    user_active: float = 0.90
+    channel_dm: float = 0.30
+    channel_private: float = 0.40
+    message_paragraph: float = 0.40
+    message_reply: float = 0.20
+    message_reactions: float = 0.40
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not 0.0 <= value <= 1.0:
+                raise InputError(f"the probability {each.name} is {value}: give a number from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run makes: counts, probabilities, seed, as_of and locale.
+
+    ``as_of`` is an aware UTC datetime; ``max_members`` caps the members of a regular channel (rule M2).
+    Raises InputError where the values contradict each other or rules.md.
+    """
+
+    users: int
+    channels: int
+    messages_per_channel: int
+    as_of: datetime
+    seed: int = 1
+    max_members: int | None = None
+    locale: str = "en_US"
+    scenario: str = "default"
+    probabilities: Probabilities = field(default_factory=Probabilities)
+
+    def __post_init__(self) -> None:
+        for name, least in (("users", 2), ("channels", 1), ("messages_per_channel", 1)):
+            value = getattr(self, name)
+            if value < least:
+                option = name.replace("_", "-")
+                noun = name.split("_")[0][: None if value != 1 else -1]
+                raise InputError(f"{value} {noun} cannot make a workspace: give --{option} {least} or more")
+        if self.max_members is not None and self.max_members < 2:
+            raise InputError(
+                f"--max-members {self.max_members} is too few: every channel has two members, so give 2 or more"
+            )
+        if self.users > MOST_USERS or self.channels * self.messages_per_channel > MOST_MESSAGES:
+            raise InputError(
+                f"{self.users:,} users and {self.channels * self.messages_per_channel:,} messages are more than "
+                f"one run can make: stay within {MOST_USERS:,} users and {MOST_MESSAGES:,} messages"
+            )
+        if self.as_of.tzinfo is None:
+            raise InputError("as_of has no time zone: give an aware datetime, such as datetime.now(UTC)")
+
+    @property
+    def year_start(self) -> datetime:
+        """1 January, 00:00 UTC, of the year of as_of: no row is older."""
+        return datetime(self.as_of.year, 1, 1, tzinfo=UTC)
+
+    @property
+    def largest_channel(self) -> int:
+        """The most members that a regular channel can have (rule M2)."""
+        return self.users if self.max_members is None else min(self.users, self.max_members)
+
+    @property
+    def top_level_messages(self) -> int:
+        """Messages before replies, over all channels."""
+        return self.channels * self.messages_per_channel
+
+    def to_json(self) -> str:
+        """The plan as one JSON object; :meth:`from_json` reads it back to an equal plan."""
+        return json.dumps(asdict(self) | {"as_of": self.as_of.isoformat()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The plan that :meth:`to_json` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        values["as_of"] = datetime.fromisoformat(values["as_of"])
+        values["probabilities"] = Probabilities(**values["probabilities"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where in a target a plan's rows go: with the plan, all that the rows depend on.
+
+    ``first_*`` are the first free ids; the rows of a table have ids without gaps from there.
+    ``reactions`` are the ids of the catalogue's system reactions, in ascending order (rule R2).
+    ``variant`` is 0, or counts up until no e-mail, auth0_id or join code meets one that the target
+    already has (rules U2 and C5).
+    """
+
+    first_user: int
+    first_channel: int
+    first_message: int
+    reactions: tuple[int, ...]
+    variant: int = 0
+
+    def to_json(self) -> str:
+        """The placement as one JSON object; :meth:`from_json` reads it back."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The placement that :meth:`to_json` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        values["reactions"] = tuple(values["reactions"])
+        return cls(**values)

@@ -1,0 +1,126 @@
+"""Where in the target a run goes: rights, the catalogue, ids from the tables' sequences, unique values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from bulkseed.connection import Connection
+from bulkseed.errors import TargetError
+from bulkseed.target import Target
+from bulkseed.tables import CATALOGUE, TABLES
+
+__all__ = ["check_rights", "is_taken", "reserve_ids", "system_reactions"]
+
+GAP: Final = 1000
+"""Ids left out where rows are already there: an app may take some between reading and moving its sequence."""
+
+SEQUENCE_SQL: Final = """
+SELECT c.oid::regclass::text AS name, s.seqincrement AS increment, s.seqmax AS highest,
+       CASE WHEN has_sequence_privilege(c.oid, 'USAGE') THEN pg_sequence_last_value(c.oid) END AS last
+FROM pg_attribute a
+LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+JOIN pg_depend p ON (p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass
+                     AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum)
+                 OR (p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass)
+JOIN pg_class c ON c.relkind = 'S'
+                AND c.oid = CASE WHEN p.classid = 'pg_class'::regclass THEN p.objid ELSE p.refobjid END
+JOIN pg_sequence s ON s.seqrelid = c.oid
+WHERE a.attrelid = $1::text::regclass AND a.attname = $2
+LIMIT 1
+"""
+"""The sequence of a column: its own (identity, serial), else the one that its default takes from."""
+
+
+async def check_rights(connection: Connection, target: Target) -> None:
+    """Raises TargetError where this login may not do what a load does, naming the GRANT that is missing."""
+    if await connection.fetchval("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"):
+        raise TargetError("the server only allows reading (a standby, or default_transaction_read_only): use the primary")
+    user = await connection.fetchval("SELECT quote_ident(current_user)")
+    grants: list[str] = []
+    for name in [*(table.name for table in TABLES), CATALOGUE.name]:
+        table = target.name(name)
+        wanted = ("SELECT",) if name == CATALOGUE.name else ("SELECT", "INSERT")
+        lacking = [
+            right
+            for right in wanted
+            if not await connection.fetchval("SELECT has_table_privilege($1::text::regclass, $2)", table, right)
+        ]
+        if lacking:
+            grants.append(f"GRANT {', '.join(lacking)} ON {table} TO {user}")
+        elif await connection.fetchval("SELECT row_security_active($1::text::regclass)", table):
+            raise TargetError(
+                f"row security is active on {table} for {user}, and COPY refuses that: "
+                f"ALTER ROLE {user} BYPASSRLS, or load as the table's owner"
+            )
+    for table_name, column in serials():
+        sequence = await connection.fetchrow(SEQUENCE_SQL, target.name(table_name), column)
+        if sequence is not None and not await connection.fetchval(
+            "SELECT has_sequence_privilege($1::text, 'USAGE') AND has_sequence_privilege($1::text, 'UPDATE')", sequence["name"]
+        ):
+            grants.append(f"GRANT USAGE, UPDATE ON SEQUENCE {sequence['name']} TO {user}")
+    if grants:
+        raise TargetError(f"the login {user} lacks rights: {'; '.join(grants)}")
+
+
+def serials() -> list[tuple[str, str]]:
+    return [(table.name, table.serial) for table in TABLES if table.serial is not None]
+
+
+async def system_reactions(connection: Connection, target: Target) -> tuple[int, ...]:
+    """The ids of the catalogue's system reactions, ascending. Raises TargetError where there is none (rule R0)."""
+    rows = await connection.fetch(f"SELECT id FROM {target.name(CATALOGUE.name)} WHERE is_system ORDER BY id")
+    if not rows:
+        raise TargetError(
+            f"the catalogue {target.name(CATALOGUE.name)} has no row with is_system true: make it with `bulkseed init`"
+        )
+    return tuple(row["id"] for row in rows)
+
+
+async def reserve_ids(connection: Connection, target: Target, table: str, column: str, count: int) -> int:
+    """The first of ``count`` ids that are now ours: the table's own sequence has been moved past them.
+
+    Like any use of a sequence this is not undone by a rollback. The caller holds the lock that keeps other
+    loads out. Raises TargetError where the ids would not fit the column or the sequence.
+    """
+    name = target.name(table)
+    highest = await connection.fetchval(f'SELECT max("{column}") FROM {name}') or 0
+    limit = target.highest_id(table, column)
+    sequence = await connection.fetchrow(SEQUENCE_SQL, name, column)
+    step = 1
+    last = highest
+    if sequence is not None:
+        step = sequence["increment"]
+        limit = min(limit, sequence["highest"])
+        last = max(highest, sequence["last"] or 0)
+        if step < 1:
+            raise TargetError(f"the sequence {sequence['name']} counts down: give {name} one that counts up")
+    gap = GAP if last else 0
+    if last + gap + count + step > limit:
+        raise TargetError(
+            f"{count:,} more ids from {last + 1:,} pass {limit:,}, the most that {name}.{column} can hold: "
+            "give the column and its sequence a larger type"
+        )
+    if sequence is None:
+        return int(last) + 1
+    # multiples of the step from the next value, so that the sequence keeps its phase
+    end = await connection.fetchval(
+        """
+        WITH taken AS MATERIALIZED (SELECT nextval($1::text::regclass) AS following)
+        SELECT setval(
+            $1::text::regclass,
+            following + $2::bigint * ((greatest($3::bigint + 1 - following, 0) + $4::bigint + $2 - 1) / $2)
+        ) FROM taken
+        """,
+        sequence["name"],
+        step,
+        highest,
+        gap + count - 1,
+    )
+    return int(end) - count + 1
+
+
+async def is_taken(connection: Connection, target: Target, table: str, column: str, values: Sequence[str]) -> bool:
+    """Whether any of ``values`` is already in the column (rules U2 and C5)."""
+    sql = f'SELECT EXISTS (SELECT FROM {target.name(table)} WHERE "{column}" = ANY($1::text[]))'
+    return bool(await connection.fetchval(sql, list(values)))

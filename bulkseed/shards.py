@@ -1,0 +1,42 @@
+"""Shards: the units of work that a plan is cut into. Their size touches no byte of any row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from bulkseed.estimate import expected_rows
+from bulkseed.plan import Plan
+
+__all__ = ["ROWS_PER_SHARD", "Shard", "cut"]
+
+ROWS_PER_SHARD: Final = 200_000
+"""Large enough that a COPY's fixed cost does not show, small enough to take a second or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A block of users, or of channels with all that is in them: ordinals ``start`` to ``stop``, exclusive.
+
+    Shards are numbered from 0 in the order in which one worker would load them: users first.
+    """
+
+    number: int
+    kind: Literal["users", "channels"]
+    start: int
+    stop: int
+
+
+def cut(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> Iterator[Shard]:
+    """The shards of ``plan``, each of about ``rows_per_shard`` expected rows; one channel is never divided."""
+    rows = expected_rows(plan)
+    per_channel = (sum(rows.values()) - rows["users"]) / plan.channels
+    channels = max(1, int(rows_per_shard / per_channel))
+    number = 0
+    for start in range(0, plan.users, rows_per_shard):
+        yield Shard(number, "users", start, min(start + rows_per_shard, plan.users))
+        number += 1
+    for start in range(0, plan.channels, channels):
+        yield Shard(number, "channels", start, min(start + channels, plan.channels))
+        number += 1

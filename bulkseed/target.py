@@ -1,0 +1,149 @@
+"""The target: the tables as they are in the database, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import DOMAIN
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bulkseed.errors import TargetError
+from bulkseed.tables import CATALOGUE, TABLES, Column, Kind, Table
+
+__all__ = ["Target", "TargetColumn", "qualified", "read_target"]
+
+INTEGER_BITS: Final = {sa.SmallInteger: 15, sa.BigInteger: 63, sa.Integer: 31}
+
+
+@dataclass(frozen=True, slots=True)
+class TargetColumn:
+    """A column as the database has it. ``bits`` is an integer's size, ``zoned`` says ``timestamptz``."""
+
+    name: str
+    type: str
+    kind: Kind | None
+    bits: int = 63
+    length: int | None = None
+    zoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The tables to load, in one schema of the database."""
+
+    schema: str
+    columns: Mapping[str, Mapping[str, TargetColumn]]
+
+    def name(self, table: str) -> str:
+        """The table's name, qualified and quoted."""
+        return qualified(self.schema, table)
+
+    def zoned(self, table: str) -> frozenset[str]:
+        """The columns of ``table`` that are ``timestamp with time zone``."""
+        return frozenset(name for name, column in self.columns[table].items() if column.zoned)
+
+    def highest_id(self, table: str, column: str) -> int:
+        """The largest value that an integer column holds."""
+        return int(2 ** self.columns[table][column].bits - 1)
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def qualified(schema: str, name: str) -> str:
+    """``schema.name``, quoted (https://www.postgresql.org/docs/current/sql-syntax-lexical.html)."""
+    return f"{quoted(schema)}.{quoted(name)}"
+
+
+async def read_target(connection: AsyncConnection, content_characters: int) -> Target:
+    """The tables of the connection's schema, reflected and checked (the catalogue of reactions too).
+
+    ``content_characters`` is the longest message that the plan's locale can make. Raises TargetError, which
+    names all that does not fit: missing tables and columns, types, lengths, columns that nothing fills.
+    """
+    return await connection.run_sync(reflected, content_characters)
+
+
+def reflected(connection: sa.Connection, content_characters: int) -> Target:
+    inspector = sa.inspect(connection)
+    schema = connection.execute(sa.text("SELECT current_schema()")).scalar_one()
+    if schema is None:
+        raise TargetError("the connection has no schema to look for tables in: correct search_path for this login")
+    wanted = (*TABLES, CATALOGUE)
+    there = set(inspector.get_table_names(schema=schema))
+    missing = [table.name for table in wanted if table.name not in there]
+    if missing:
+        raise TargetError(
+            f"{plural('table', missing)} missing in schema {schema!r}: "
+            "make them with your migrations, or with `bulkseed init`"
+        )
+    problems: list[str] = []
+    columns: dict[str, dict[str, TargetColumn]] = {}
+    for table in wanted:
+        found = {each["name"]: each for each in inspector.get_columns(table.name, schema=schema)}
+        columns[table.name] = {name: target_column(each) for name, each in found.items()}
+        for column in table.columns:
+            longest = content_characters if column.name == "content" else column.longest
+            problems += misfits(table, column, found.get(column.name), columns[table.name], longest)
+        problems += unfilled(table, found) if table is not CATALOGUE else []
+    if problems:
+        raise TargetError("; ".join(problems))
+    return Target(schema, columns)
+
+
+def plural(noun: str, names: list[str]) -> str:
+    return f"the {noun} {names[0]} is" if len(names) == 1 else f"the {noun}s {', '.join(names)} are"
+
+
+def target_column(found: Any) -> TargetColumn:
+    sql_type = found["type"]
+    kind, bits, length, zoned = classified(sql_type)
+    return TargetColumn(found["name"], str(sql_type).lower(), kind, bits, length, zoned)
+
+
+def classified(sql_type: Any) -> tuple[Kind | None, int, int | None, bool]:
+    if isinstance(sql_type, DOMAIN):
+        return classified(sql_type.data_type)
+    if isinstance(sql_type, sa.Integer):
+        return "integer", next(bits for kind, bits in INTEGER_BITS.items() if isinstance(sql_type, kind)), None, False
+    if isinstance(sql_type, sa.Boolean):
+        return "boolean", 0, None, False
+    if isinstance(sql_type, sa.DateTime):
+        return "timestamp", 0, None, bool(sql_type.timezone)
+    if isinstance(sql_type, sa.String) and not isinstance(sql_type, sa.Enum):
+        return "text", 0, sql_type.length, False
+    return None, 0, None, False
+
+
+def misfits(
+    table: Table, column: Column, found: Any, columns: Mapping[str, TargetColumn], longest: int | None
+) -> list[str]:
+    name = f"{table.name}.{column.name}"
+    if found is None:
+        return [f"the column {name} is missing: add it as a column of type {column.kind}"]
+    there = columns[column.name]
+    if there.kind != column.kind:
+        return [f"the column {name} is of type {there.type}: it must be of a {column.kind} type"]
+    if found.get("computed"):
+        return [f"the column {name} is generated: it must take values"]
+    if there.length is not None and longest is not None and there.length < longest:
+        return [f"the column {name} holds {there.length} characters: it must hold {longest}"]
+    if column.nullable and not found["nullable"]:
+        return [f"the column {name} is NOT NULL: it must allow null"]
+    return []
+
+
+def unfilled(table: Table, found: Mapping[str, Any]) -> list[str]:
+    return [
+        f"nothing fills the NOT NULL column {table.name}.{name}: give it a default"
+        for name, each in found.items()
+        if name not in table.column_names
+        and not each["nullable"]
+        and each["default"] is None
+        and not each.get("identity")
+        and not each.get("computed")
+    ]

@@ -1,0 +1,129 @@
+"""Fixtures: one embedded server a session, and for each test a database of its own, cloned from a template."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from bulkseed.address import Address
+from bulkseed.connection import Connection, connected, orm_connected
+from bulkseed.embedded import Server, running
+from bulkseed.load import load
+from bulkseed.plan import Plan, scaled_counts
+from bulkseed.schema import create_missing
+
+AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
+NAMES = itertools.count()
+
+MakeDatabase = Callable[..., Awaitable[Address]]
+
+
+def plan_of(scale: str = "1x", **changes: Any) -> Plan:
+    """A plan with a fixed as_of."""
+    return Plan(**(scaled_counts(scale) | {"as_of": AS_OF} | changes))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The embedded server of the session, in a folder of its own."""
+    home = tmp_path_factory.mktemp("home")
+    for folder in (home, *home.parents):  # as root the server runs as another user, who must reach its folder
+        if folder == Path(folder.anchor) or folder.stat().st_mode & 0o001:
+            break
+        folder.chmod(folder.stat().st_mode | 0o011)
+    with running(home) as started:
+        yield started
+
+
+def address_of(server: Server, database: str) -> Address:
+    """The address of a database of the session's server."""
+    return Address.parse(server.url.replace(f"/{server.database}?", f"/{database}?"))
+
+
+async def run_sql(address: Address, *statements: str) -> None:
+    """Execute statements, each committed on its own."""
+    async with connected(address) as connection:
+        for statement in statements:
+            await connection.execute(statement)
+
+
+async def make_reference(address: Address) -> None:
+    """The reference tables and catalogue."""
+    async with orm_connected(address) as connection:
+        await create_missing(connection)
+        await connection.commit()
+
+
+@pytest.fixture(scope="session")
+def templates(server: Server) -> dict[str, str]:
+    """Template databases by what is in them: ``empty``, ``reference`` (tables), ``seeded`` (and 3x loaded)."""
+
+    async def make() -> None:
+        admin = address_of(server, "postgres")
+        await run_sql(admin, "CREATE DATABASE template_reference", "CREATE DATABASE template_seeded")
+        await make_reference(address_of(server, "template_reference"))
+        seeded = address_of(server, "template_seeded")
+        await make_reference(seeded)
+        await load(plan_of("3x"), seeded)
+
+    asyncio.run(make())
+    return {"empty": "template1", "reference": "template_reference", "seeded": "template_seeded"}
+
+
+@pytest.fixture
+async def make_database(server: Server, templates: dict[str, str]) -> AsyncIterator[MakeDatabase]:
+    """Makes databases, cloned from a template, that are dropped after the test."""
+    made: list[str] = []
+
+    async def make(template: str = "reference") -> Address:
+        name = f"test_{next(NAMES)}"
+        await run_sql(
+            address_of(server, "postgres"), f"CREATE DATABASE {name} TEMPLATE {templates[template]} STRATEGY file_copy"
+        )
+        made.append(name)
+        return address_of(server, name)
+
+    yield make
+    for name in made:
+        await run_sql(address_of(server, "postgres"), f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(make_database: MakeDatabase) -> Address:
+    """A database with the reference tables and the catalogue, and no other rows."""
+    return await make_database("reference")
+
+
+@pytest.fixture
+async def seeded(make_database: MakeDatabase) -> Address:
+    """A database into which plan_of("3x") was loaded."""
+    return await make_database("seeded")
+
+
+@pytest.fixture
+async def connection(database: Address) -> AsyncIterator[Connection]:
+    """A connection to ``database``."""
+    async with connected(database) as opened:
+        yield opened
+
+
+async def digest(address: Address, *tables: str) -> dict[str, tuple[int, str]]:
+    """Rows and an order-free digest of each table (all tables of schema public without names)."""
+    found = {}
+    async with connected(address) as opened:
+        names = tables or [
+            row[0] for row in await opened.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        ]
+        for name in sorted(names):
+            row: asyncpg.Record = await opened.fetchrow(
+                f"SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM public.{name} AS t"
+            )
+            found[name] = (row[0], row[1])
+    return found
