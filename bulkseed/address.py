@@ -44,9 +44,7 @@ class Address:
             raise InputError(f"the database URL cannot be read: write it as {FORM}") from None
         if url.drivername not in SCHEMES:
             raise InputError(f"the database URL begins with {url.drivername!r}, which is not PostgreSQL: write {FORM}")
-        query = {
-            RENAMED.get(name, name): value for name, value in url.query.items() if name not in OF_SQLALCHEMY
-        }
+        query = {RENAMED.get(name, name): value for name, value in url.query.items() if name not in OF_SQLALCHEMY}
         return cls(url.set(drivername="postgresql", query=query))
 
     @property

@@ -53,9 +53,7 @@ async def connected(address: Address) -> AsyncIterator[Connection]:
 @asynccontextmanager
 async def orm_connected(address: Address) -> AsyncIterator[AsyncConnection]:
     """The same as SQLAlchemy's connection, for reflection and DDL. Raises ConnectError where it cannot be had."""
-    engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: connect(address), poolclass=NullPool
-    )
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect(address), poolclass=NullPool)
     try:
         async with engine.connect() as connection:
             yield connection
@@ -131,7 +129,9 @@ def translated(connection: Connection, doing: str) -> Iterator[None]:
                 f"{doing}: the server's disk is full ({told(error)}): free some space, or load fewer rows"
             ) from error
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
-            raise RunError(f"{doing}: this login may not ({told(error)}): grant it the right, or use another") from error
+            raise RunError(
+                f"{doing}: this login may not ({told(error)}): grant it the right, or use another"
+            ) from error
         if isinstance(error, asyncpg.PostgresError):
             raise RunError(f"{doing}: the server refuses: {told(error)}") from error
         raise

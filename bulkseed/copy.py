@@ -19,6 +19,8 @@ __all__ = ["BATCHES_AHEAD", "CopyInto", "copy_records"]
 BATCHES_AHEAD: Final = 2
 """Batches that wait between the generator and COPY: enough that neither waits for nothing."""
 
+SETTLE_SECONDS: Final = 0.1
+
 Result = TypeVar("Result")
 
 
@@ -94,6 +96,10 @@ async def while_connected(connection: Connection, command: Awaitable[Result]) ->
         connection.add_termination_listener(ended)
         try:
             return await command
+        except Exception:
+            # a connection that is just dying refuses a command first, and says that it is dead a moment later
+            await anyio.sleep(0 if connection.is_closed() else SETTLE_SECONDS)
+            raise
         finally:
             connection.remove_termination_listener(ended)
     raise ConnectionLost("the server ended the connection, or went away: nothing of this run is kept")

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from bulkseed.connection import Connection
-from bulkseed.errors import TargetError
+from bulkseed.errors import InputError, TargetError
 from bulkseed.plan import Placement, Plan
 
 __all__ = [
     "Run",
     "begin_run",
     "check_ledger",
+    "chosen_runs",
     "finish_run",
     "forget_run",
     "hold_load_lock",
@@ -35,6 +36,7 @@ CREATE TABLE {SCHEMA}.version (number integer NOT NULL);
 INSERT INTO {SCHEMA}.version VALUES ({VERSION});
 CREATE TABLE {SCHEMA}.runs (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    target_schema text NOT NULL,
     plan jsonb NOT NULL,
     placement jsonb NOT NULL,
     made_by jsonb NOT NULL,
@@ -48,9 +50,10 @@ CREATE TABLE {SCHEMA}.runs (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as the ledger has it: its number, what it made and where, and how many rows of each table."""
+    """A run as the ledger has it: its number, where and what it made, by which versions, and the rows of each table."""
 
     number: int
+    schema: str
     plan: Plan
     placement: Placement
     made_by: Mapping[str, str]
@@ -107,20 +110,22 @@ async def check_ledger(connection: Connection) -> None:
             )
     elif not await connection.fetchval("SELECT has_database_privilege(current_database(), 'CREATE')"):
         raise TargetError(
-            f"this login may not create the schema {SCHEMA}, where runs are recorded: "
-            "GRANT CREATE ON DATABASE to it"
+            f"this login may not create the schema {SCHEMA}, where runs are recorded: GRANT CREATE ON DATABASE to it"
         )
 
 
-async def begin_run(connection: Connection, plan: Plan, placement: Placement, made_by: Mapping[str, str]) -> int:
-    """Record a run that begins, making the ledger where there is none; returns the run's number."""
+async def begin_run(
+    connection: Connection, schema: str, plan: Plan, placement: Placement, made_by: Mapping[str, str]
+) -> int:
+    """Record a run into the tables of ``schema``, making the ledger where there is none; returns the run's number."""
     if not await exists(connection):
         if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", SCHEMA):
             await connection.execute(f"CREATE SCHEMA {SCHEMA}")
         await connection.execute(DDL)
     return int(
         await connection.fetchval(
-            f"INSERT INTO {SCHEMA}.runs (plan, placement, made_by) VALUES ($1, $2, $3) RETURNING id",
+            f"INSERT INTO {SCHEMA}.runs (target_schema, plan, placement, made_by) VALUES ($1, $2, $3, $4) RETURNING id",
+            schema,
             plan.to_json(),
             placement.to_json(),
             json.dumps(dict(made_by)),
@@ -145,11 +150,13 @@ async def runs(connection: Connection) -> list[Run]:
     if not await exists(connection):
         return []
     rows = await connection.fetch(
-        f"SELECT id, plan, placement, made_by, rows FROM {SCHEMA}.runs WHERE finished_at IS NOT NULL ORDER BY id"
+        f"SELECT id, target_schema, plan, placement, made_by, rows FROM {SCHEMA}.runs "
+        "WHERE finished_at IS NOT NULL ORDER BY id"
     )
     return [
         Run(
             row["id"],
+            row["target_schema"],
             Plan.from_json(row["plan"]),
             Placement.from_json(row["placement"]),
             json.loads(row["made_by"]),
@@ -157,6 +164,20 @@ async def runs(connection: Connection) -> list[Run]:
         )
         for row in rows
     ]
+
+
+async def chosen_runs(connection: Connection, number: int | None) -> list[Run]:
+    """All runs, or the one with ``number``. Raises InputError where there is none, or not that one."""
+    found = await runs(connection)
+    if not found:
+        raise InputError("this database has no run of bulkseed: load one first, or name another database")
+    if number is None:
+        return found
+    wanted = [run for run in found if run.number == number]
+    if not wanted:
+        there = ", ".join(str(run.number) for run in found)
+        raise InputError(f"this database has no run {number}: it has {there}")
+    return wanted
 
 
 async def forget_run(connection: Connection, number: int) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Final
 
-import anyio
-import asyncpg
 import numpy as np
 from anyio import to_thread
 
@@ -29,11 +25,10 @@ from bulkseed.stopwatch import Stopwatch
 from bulkseed.streams import GENERATOR_VERSION
 from bulkseed.tables import TABLE_NAMES
 from bulkseed.target import Target, read_target
+from bulkseed.transaction import take_turn, transaction
 from bulkseed.watch import Silent, Watcher
 
-__all__ = ["LoadReport", "load", "made_by", "transaction"]
-
-ROLLBACK_SECONDS: Final = 5
+__all__ = ["LoadReport", "load", "made_by"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +76,7 @@ async def load(
             watcher.phase("reserve")
             with stopwatch.phase("reserve"), translated(connection, "reserving ids"):
                 context = await place(connection, target, plan)
-                run = await ledger.begin_run(connection, plan, context.placement, made_by())
+                run = await ledger.begin_run(connection, target.schema, plan, context.placement, made_by())
             watcher.expect(counts(context))
             watcher.phase("copy")
             rows = dict.fromkeys(TABLE_NAMES, 0)
@@ -98,13 +93,6 @@ async def load(
     return LoadReport(run, plan, context.placement, rows, stopwatch.report())
 
 
-async def take_turn(connection: Connection, watcher: Watcher) -> None:
-    if not await ledger.try_load_lock(connection):
-        holder = await ledger.load_lock_holder(connection)
-        watcher.note(f"waiting for another bulkseed in this database ({holder or 'just ending'}) to finish")
-        await ledger.hold_load_lock(connection)
-
-
 def counts(context: Context) -> dict[str, int]:
     """Rows to come: exact where the plan fixes them, expected where draws decide."""
     rows = {table: round(count) for table, count in expected_rows(context.plan).items()}
@@ -115,27 +103,3 @@ async def analyze(connection: Connection, target: Target) -> None:
     """Fresh statistics, so that the first queries of a load test are planned for the rows that are there."""
     with translated(connection, "ANALYZE (the rows are in)"):
         await connection.execute(f"ANALYZE {', '.join(target.name(table) for table in TABLE_NAMES)}")
-
-
-@asynccontextmanager
-async def transaction(connection: Connection) -> AsyncIterator[None]:
-    """A transaction that is rolled back when the block raises or is cancelled.
-
-    The rollback is shielded from the cancellation, and bounded: a server too busy to hear of it finds the
-    connection closed, which rolls back as well.
-    """
-    begun = connection.transaction()
-    await begun.start()
-    try:
-        yield
-    except BaseException:
-        with anyio.move_on_after(ROLLBACK_SECONDS, shield=True) as limit:
-            try:
-                await begun.rollback()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                connection.terminate()
-        if limit.cancelled_caught:
-            connection.terminate()
-        raise
-    with translated(connection, "committing"):
-        await begun.commit()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -70,11 +70,11 @@ def trimmed(slugs: pa.StringArray) -> pa.StringArray:
     return pc.utf8_trim(pc.replace_substring_regex(slugs, r"\.\.+", "."), ".")
 
 
-@lru_cache(maxsize=None)
+@cache
 def pool_arrays(pool: Pool) -> tuple[pa.StringArray, pa.StringArray, Words]:
     return pa.array(pool.texts, pa.string()), pa.array(pool.slugs, pa.string()), thresholds_of(list(pool.weights))
 
 
-@lru_cache(maxsize=None)
+@cache
 def pattern_thresholds(patterns: Patterns) -> Words:
     return thresholds_of([pattern.weight for pattern in patterns.patterns])

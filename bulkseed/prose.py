@@ -24,7 +24,15 @@ from bulkseed.corpus import WordList
 from bulkseed.draws import Bools, Ints, below
 from bulkseed.streams import Streams, Words
 
-__all__ = ["MOST_SENTENCES", "SENTENCES_IN_PARAGRAPH", "WORDS_IN_SENTENCE", "WORDS_PER_TEXT", "Prose", "longest_text", "sentence_counts"]
+__all__ = [
+    "MOST_SENTENCES",
+    "SENTENCES_IN_PARAGRAPH",
+    "WORDS_IN_SENTENCE",
+    "WORDS_PER_TEXT",
+    "Prose",
+    "longest_text",
+    "sentence_counts",
+]
 
 
 def randomized(number: int) -> dict[int, int]:
@@ -94,9 +102,7 @@ class Prose:
 
     def openings(self, streams: Streams) -> pa.StringArray:
         first, second = (self.picked(streams, f"opening.{place}", PIECES) for place in range(OPENING_WORDS))
-        return pc.binary_join_element_wise(
-            self.titles.take(first), self.vocabulary.take(second), self.connector
-        )
+        return pc.binary_join_element_wise(self.titles.take(first), self.vocabulary.take(second), self.connector)
 
     def endings(self, streams: Streams) -> pa.StringArray:
         """Each ending begins with the connector, as it follows an opening; those of fewer words come first."""

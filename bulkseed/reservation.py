@@ -7,8 +7,8 @@ from typing import Final
 
 from bulkseed.connection import Connection
 from bulkseed.errors import TargetError
-from bulkseed.target import Target
 from bulkseed.tables import CATALOGUE, TABLES
+from bulkseed.target import Target
 
 __all__ = ["check_rights", "is_taken", "reserve_ids", "system_reactions"]
 
@@ -35,7 +35,9 @@ LIMIT 1
 async def check_rights(connection: Connection, target: Target) -> None:
     """Raises TargetError where this login may not do what a load does, naming the GRANT that is missing."""
     if await connection.fetchval("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"):
-        raise TargetError("the server only allows reading (a standby, or default_transaction_read_only): use the primary")
+        raise TargetError(
+            "the server only allows reading (a standby, or default_transaction_read_only): use the primary"
+        )
     user = await connection.fetchval("SELECT quote_ident(current_user)")
     grants: list[str] = []
     for name in [*(table.name for table in TABLES), CATALOGUE.name]:
@@ -56,7 +58,8 @@ async def check_rights(connection: Connection, target: Target) -> None:
     for table_name, column in serials():
         sequence = await connection.fetchrow(SEQUENCE_SQL, target.name(table_name), column)
         if sequence is not None and not await connection.fetchval(
-            "SELECT has_sequence_privilege($1::text, 'USAGE') AND has_sequence_privilege($1::text, 'UPDATE')", sequence["name"]
+            "SELECT has_sequence_privilege($1::text, 'USAGE') AND has_sequence_privilege($1::text, 'UPDATE')",
+            sequence["name"],
         ):
             grants.append(f"GRANT USAGE, UPDATE ON SEQUENCE {sequence['name']} TO {user}")
     if grants:

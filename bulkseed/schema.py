@@ -17,6 +17,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    inspect,
+    select,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -123,13 +125,17 @@ Table(
 )
 
 
-async def create_missing(connection: AsyncConnection) -> None:
+async def create_missing(connection: AsyncConnection) -> list[str]:
     """Make the tables that are missing, and the catalogue where no system reaction is in it.
 
-    Nothing that is there is changed. The caller commits.
+    Nothing that is there is changed; returns what was made, in words. The caller commits.
     """
+    there = set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
+    made = [f"table {table.name}" for table in METADATA.sorted_tables if table.name not in there]
     await connection.run_sync(METADATA.create_all)
-    rows = [{"code": code, "is_system": True} for code in REACTION_CODES]
-    has_system = REACTIONS.select().where(REACTIONS.c.is_system).limit(1)
+    has_system = select(REACTIONS.c.code).where(REACTIONS.c.is_system).limit(1)
     if (await connection.execute(has_system)).first() is None:
-        await connection.execute(insert(REACTIONS).on_conflict_do_nothing(index_elements=["code"]), rows)
+        rows = [{"code": code, "is_system": True} for code in REACTION_CODES]
+        await connection.execute(insert(REACTIONS).on_conflict_do_nothing(), rows)
+        made.append(f"{len(rows)} reactions in the catalogue")
+    return made

@@ -95,6 +95,12 @@ async def make_database(server: Server, templates: dict[str, str]) -> AsyncItera
         await run_sql(address_of(server, "postgres"), f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def any_loop(request: pytest.FixtureRequest) -> dict[str, bool]:
+    """Options for anyio.run: each event loop that users run."""
+    return {"use_uvloop": request.param}
+
+
 @pytest.fixture
 async def database(make_database: MakeDatabase) -> Address:
     """A database with the reference tables and the catalogue, and no other rows."""
@@ -123,7 +129,8 @@ async def digest(address: Address, *tables: str) -> dict[str, tuple[int, str]]:
         ]
         for name in sorted(names):
             row: asyncpg.Record = await opened.fetchrow(
-                f"SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM public.{name} AS t"
+                "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text "
+                f"FROM public.{name} AS t"
             )
             found[name] = (row[0], row[1])
     return found

@@ -16,7 +16,7 @@ from bulkseed.names import named
 from bulkseed.permutation import KEY_WORDS, permute
 from bulkseed.prose import WORDS_PER_TEXT
 
-__all__ = ["DESCRIPTION_CHARACTERS", "JOIN_CODE_ALPHABET", "SCHEMA", "channels", "join_codes"]
+__all__ = ["DESCRIPTION_CHARACTERS", "JOIN_CODE_ALPHABET", "SCHEMA", "channel_batches", "join_codes"]
 
 DESCRIPTION_CHARACTERS: Final = 100
 JOIN_CODE_ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -40,7 +40,7 @@ SCHEMA: Final = pa.schema(
 )
 
 
-def channels(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
+def channel_batches(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
     """The channels of ``block``, in order of id."""
     for start in range(0, len(block.owner), BATCH_ROWS):
         yield batch(context, block, start, min(start + BATCH_ROWS, len(block.owner)))
@@ -84,9 +84,7 @@ def batch(context: Context, block: ChannelBlock, start: int, stop: int) -> pa.Re
     is_dm, is_private = pa.array(block.is_dm[start:stop]), pa.array(block.is_private[start:stop])
     owners = block.owner[start:stop]
     description_words = streams.words("channels", "description", first * WORDS_PER_TEXT, count * WORDS_PER_TEXT)
-    descriptions = context.prose.short_texts(
-        description_words, np.ones(count, dtype=np.int64), DESCRIPTION_CHARACTERS
-    )
+    descriptions = context.prose.short_texts(description_words, np.ones(count, dtype=np.int64), DESCRIPTION_CHARACTERS)
     has_code = pc.and_not(is_private, is_dm)
     return pa.record_batch(
         [

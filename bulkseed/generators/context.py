@@ -93,9 +93,7 @@ def channel_block(context: Context, shard: Shard) -> ChannelBlock:
     is_dm = chance(streams.words("channels", "is_dm", start, count), plan.probabilities.channel_dm)
     private = chance(streams.words("channels", "is_private", start, count), plan.probabilities.channel_private)
     owner = below(streams.words("channels", "owner_id", start, count), plan.users)
-    created = between(
-        streams.words("channels", "created_at", start, count), context.user_created[owner], context.as_of
-    )
+    created = between(streams.words("channels", "created_at", start, count), context.user_created[owner], context.as_of)
     drawn = 2 + below(streams.words("user_channels", "members", start, count), plan.largest_channel - 1)
     sizes = np.where(is_dm, 2, drawn)
     offsets = np.concatenate([[0], np.cumsum(sizes)])

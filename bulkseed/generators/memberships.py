@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from bulkseed.generators.context import BATCH_ROWS, ChannelBlock, Context
 
-__all__ = ["SCHEMA", "memberships"]
+__all__ = ["SCHEMA", "membership_batches"]
 
 SCHEMA: Final = pa.schema([("user_id", pa.int64()), ("channel_id", pa.int64())])
 
 
-def memberships(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
+def membership_batches(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
     """The members of the channels of ``block``: channel by channel, the owner first."""
     placement = context.placement
     for start in range(0, len(block.members), BATCH_ROWS):

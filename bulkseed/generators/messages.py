@@ -13,7 +13,7 @@ from bulkseed.draws import Bools, Ints, below, between, chance
 from bulkseed.generators.context import BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
 from bulkseed.prose import WORDS_PER_TEXT, sentence_counts
 
-__all__ = ["SCHEMA", "MessageSpan", "message_spans", "messages"]
+__all__ = ["SCHEMA", "MessageSpan", "message_batches", "message_spans"]
 
 MINUTE: Final = 60_000_000
 REPLY_SOONEST: Final = MINUTE
@@ -93,7 +93,7 @@ def span(context: Context, block: ChannelBlock, number: int, start: int, stop: i
     return MessageSpan(number, channel, is_reply, author, created)
 
 
-def messages(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
+def message_batches(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
     """The messages of the channels of ``block`` with their texts, in order of id."""
     placement = context.placement
     for made in message_spans(context, block):
@@ -119,8 +119,6 @@ def contents(context: Context, made: MessageSpan) -> pa.StringArray:
     paragraph = chance(
         streams.words("messages", "paragraph", made.number, count), context.plan.probabilities.message_paragraph
     )
-    sentences = sentence_counts(
-        streams.words("messages", "sentences", made.number, count), paragraph & ~made.is_reply
-    )
+    sentences = sentence_counts(streams.words("messages", "sentences", made.number, count), paragraph & ~made.is_reply)
     words = streams.words("messages", "content", made.number * WORDS_PER_TEXT, count * WORDS_PER_TEXT)
     return context.prose.texts(words, sentences)

@@ -12,7 +12,7 @@ from bulkseed.draws import Ints, below, between, chance
 from bulkseed.generators.context import TIMESTAMP, ChannelBlock, Context, times
 from bulkseed.generators.messages import MessageSpan, message_spans
 
-__all__ = ["MOST_REACTIONS", "SCHEMA", "reactions"]
+__all__ = ["MOST_REACTIONS", "SCHEMA", "reaction_batches"]
 
 MOST_REACTIONS: Final = 3
 
@@ -26,7 +26,7 @@ SCHEMA: Final = pa.schema(
 )
 
 
-def reactions(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
+def reaction_batches(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
     """The reactions to the messages of the channels of ``block``, in order of message."""
     for made in message_spans(context, block):
         yield batch(context, block, made)
@@ -36,7 +36,10 @@ def batch(context: Context, block: ChannelBlock, made: MessageSpan) -> pa.Record
     streams, placement = context.streams, context.placement
     count = len(made.channel)
     reacted = np.flatnonzero(
-        chance(streams.words("message_reactions", "reacted", made.number, count), context.plan.probabilities.message_reactions)
+        chance(
+            streams.words("message_reactions", "reacted", made.number, count),
+            context.plan.probabilities.message_reactions,
+        )
     )
     drawn = 1 + below(streams.words("message_reactions", "count", made.number, count)[reacted], MOST_REACTIONS)
     # a pair of a member and a reaction is a number below members x catalogue

@@ -16,7 +16,7 @@ from bulkseed.names import named
 from bulkseed.prose import WORDS_PER_TEXT
 from bulkseed.shards import Shard
 
-__all__ = ["BIO_CHARACTERS", "SCHEMA", "addresses", "unique_values", "user_names", "users"]
+__all__ = ["BIO_CHARACTERS", "SCHEMA", "addresses", "unique_values", "user_batches", "user_names"]
 
 BIO_CHARACTERS: Final = 200
 SLUG_CHARACTERS: Final = 40
@@ -41,7 +41,7 @@ SCHEMA: Final = pa.schema(
 )
 
 
-def users(context: Context, shard: Shard) -> Iterator[pa.RecordBatch]:
+def user_batches(context: Context, shard: Shard) -> Iterator[pa.RecordBatch]:
     """The users of ``shard``, in order of id."""
     for start in range(shard.start, shard.stop, BATCH_ROWS):
         yield batch(context, start, min(BATCH_ROWS, shard.stop - start))

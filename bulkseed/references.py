@@ -1,0 +1,94 @@
+"""What points at what: the foreign keys of a database, and those of rules.md whether declared or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Final
+
+from bulkseed.connection import Connection
+from bulkseed.target import qualified, quoted
+
+__all__ = ["Reference", "children_first", "references"]
+
+BY_RULES: Final = (
+    ("channels", "owner_id", "users"),
+    ("user_channels", "user_id", "users"),
+    ("user_channels", "channel_id", "channels"),
+    ("messages", "user_id", "users"),
+    ("messages", "channel_id", "channels"),
+    ("messages", "parent_id", "messages"),
+    ("message_reactions", "message_id", "messages"),
+    ("message_reactions", "user_id", "users"),
+)
+"""The references among the tables of a load, for a schema that does not declare them."""
+
+FOREIGN_KEYS: Final = """
+SELECT cn.nspname AS child_schema, c.relname AS child, pn.nspname AS parent_schema, p.relname AS parent,
+       k.confdeltype IN ('n', 'd') AS lets_go,
+       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (number, place)
+             JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.place) AS columns,
+       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u (number, place)
+             JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = u.number ORDER BY u.place) AS keys
+FROM pg_constraint AS k
+JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS cn ON cn.oid = c.relnamespace
+JOIN pg_class AS p ON p.oid = k.confrelid JOIN pg_namespace AS pn ON pn.oid = p.relnamespace
+WHERE k.contype = 'f' AND k.conparentid = 0
+ORDER BY k.oid
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Rows of ``child`` point with ``columns`` at the ``keys`` of ``parent``; names of tables are qualified, quoted.
+
+    ``lets_go``: the foreign key says ON DELETE SET NULL or SET DEFAULT, so the child outlives its parent.
+    """
+
+    child: str
+    columns: tuple[str, ...]
+    parent: str
+    keys: tuple[str, ...]
+    lets_go: bool = False
+
+    def joins(self, child: str, parent: str) -> str:
+        """The SQL condition under which the row ``child`` points at the row ``parent`` (two aliases)."""
+        return " AND ".join(
+            f"{child}.{quoted(column)} = {parent}.{quoted(key)}"
+            for column, key in zip(self.columns, self.keys, strict=True)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.child} ({', '.join(self.columns)}) -> {self.parent}"
+
+
+async def references(connection: Connection, schemas: Iterable[str]) -> list[Reference]:
+    """All foreign keys of the database, and those by rules.md among the tables in each of ``schemas``, each once."""
+    found = {
+        (key := (qualified(row["child_schema"], row["child"]), tuple(row["columns"]))): Reference(
+            *key, qualified(row["parent_schema"], row["parent"]), tuple(row["keys"]), row["lets_go"]
+        )
+        for row in await connection.fetch(FOREIGN_KEYS)
+    }
+    for schema in schemas:
+        for child, column, parent in BY_RULES:
+            key = (qualified(schema, child), (column,))
+            found.setdefault(key, Reference(*key, qualified(schema, parent), ("id",)))
+    return list(found.values())
+
+
+def children_first(tables: Iterable[str], known: Iterable[Reference]) -> list[str]:
+    """``tables`` in an order in which rows can be deleted: what points at a table comes before it.
+
+    Tables that point at each other in a circle come in the order given.
+    """
+    wanted = list(tables)
+    sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(wanted, ()))
+    for each in known:
+        if each.child in wanted and each.parent in wanted and each.child != each.parent:
+            sorter.add(each.parent, each.child)
+    try:
+        return list(sorter.static_order())
+    except CycleError:
+        return wanted

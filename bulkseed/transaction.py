@@ -1,0 +1,50 @@
+"""One transaction for all that a command writes, and its turn among other commands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+import asyncpg
+
+from bulkseed import ledger
+from bulkseed.connection import Connection, translated
+from bulkseed.watch import Watcher
+
+__all__ = ["take_turn", "transaction"]
+
+ROLLBACK_SECONDS: Final = 5
+
+
+async def take_turn(connection: Connection, watcher: Watcher) -> None:
+    """Hold the load lock until the transaction ends, waiting for, and naming, who has it."""
+    if not await ledger.try_load_lock(connection):
+        holder = await ledger.load_lock_holder(connection)
+        watcher.note(f"waiting for another bulkseed in this database ({holder or 'just ending'}) to finish")
+        await ledger.hold_load_lock(connection)
+
+
+@asynccontextmanager
+async def transaction(connection: Connection) -> AsyncIterator[None]:
+    """A transaction that is rolled back when the block raises or is cancelled.
+
+    The rollback is shielded from the cancellation, and bounded: a server too busy to hear of it finds the
+    connection closed, which rolls back as well.
+    """
+    begun = connection.transaction()
+    await begun.start()
+    try:
+        yield
+    except BaseException:
+        with anyio.move_on_after(ROLLBACK_SECONDS, shield=True) as limit:
+            try:
+                await begun.rollback()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
+        if limit.cancelled_caught:
+            connection.terminate()
+        raise
+    with translated(connection, "committing"):
+        await begun.commit()
