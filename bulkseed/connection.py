@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from bulkseed.address import Address
 from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, RunError, TargetError
 
-__all__ = ["Connection", "connected", "orm_connected", "told", "translated"]
+__all__ = ["LOST", "Connection", "connected", "orm_connected", "told", "translated"]
 
 Connection = Any
 """An asyncpg connection (asyncpg ships no types)."""
@@ -110,7 +110,7 @@ async def close(connection: Connection) -> None:
     connection.terminate()
 
 
-LOST: Final = "the server ended the connection, or went away: nothing of this run is kept; look at its log"
+LOST: Final = "the server ended the connection, or went away; what had begun is rolled back, and its log says why"
 
 
 @contextmanager

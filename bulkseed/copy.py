@@ -10,7 +10,7 @@ import anyio
 import asyncpg
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from bulkseed.connection import Connection, translated
+from bulkseed.connection import LOST, Connection, translated
 from bulkseed.encoders import Record
 from bulkseed.errors import ConnectionLost, RunError
 
@@ -102,4 +102,4 @@ async def while_connected(connection: Connection, command: Awaitable[Result]) ->
             raise
         finally:
             connection.remove_termination_listener(ended)
-    raise ConnectionLost("the server ended the connection, or went away: nothing of this run is kept")
+    raise ConnectionLost(LOST)

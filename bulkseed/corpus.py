@@ -125,7 +125,10 @@ def corpus_of(locale: str) -> Corpus:
     """
     name = locale.replace("-", "_")
     if name not in AVAILABLE_LOCALES:
-        near = difflib.get_close_matches(name, sorted(AVAILABLE_LOCALES), n=3, cutoff=0.5)
+        language = [each for each in AVAILABLE_LOCALES if each.split("_")[0] == name.split("_")[0].lower()]
+        near = difflib.get_close_matches(name, language, n=3, cutoff=0.0) or difflib.get_close_matches(
+            name, AVAILABLE_LOCALES, n=3, cutoff=0.5
+        )
         mend = f"did you mean {' or '.join(near)}" if near else "take one such as en_US, de_DE or ja_JP"
         raise InputError(f"Faker has no locale {locale!r}: {mend}")
     with warnings.catch_warnings():
@@ -192,12 +195,13 @@ def observed(provider: BaseProvider, method: str) -> tuple[list[tuple[Any, Fract
         seen.append(elements)
         return choose(elements)
 
-    provider.random_element = recorded  # type: ignore[method-assign, assignment]
-    provider.generator.parse = str  # type: ignore[method-assign, assignment]  # leave a format's tokens alone
+    # set on the instances, for this call only; parse() leaves a format's tokens alone
+    vars(provider)["random_element"] = recorded
+    vars(provider.generator)["parse"] = str
     try:
         value = getattr(provider, method)()
     finally:
-        del provider.random_element, provider.generator.parse
+        del vars(provider)["random_element"], vars(provider.generator)["parse"]
     if len(seen) != 1:
         return [], value
     elements = seen[0]

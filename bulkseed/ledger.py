@@ -86,7 +86,7 @@ async def load_lock_holder(connection: Connection) -> str | None:
 
 
 async def exists(connection: Connection) -> bool:
-    return await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{SCHEMA}.runs")
+    return bool(await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{SCHEMA}.runs"))
 
 
 async def check_ledger(connection: Connection) -> None:
@@ -102,15 +102,19 @@ async def check_ledger(connection: Connection) -> None:
                 f"this login may not write to the schema {SCHEMA}, where runs are recorded: "
                 f"GRANT USAGE ON SCHEMA {SCHEMA} and ALL ON ALL TABLES IN SCHEMA {SCHEMA} to it"
             )
-        version = await connection.fetchval(f"SELECT number FROM {SCHEMA}.version")
-        if version != VERSION:
-            raise TargetError(
-                f"the schema {SCHEMA} is of version {version}, this bulkseed knows {VERSION}: "
-                "use the bulkseed that made it, or a newer one"
-            )
+        await check_version(connection)
     elif not await connection.fetchval("SELECT has_database_privilege(current_database(), 'CREATE')"):
         raise TargetError(
             f"this login may not create the schema {SCHEMA}, where runs are recorded: GRANT CREATE ON DATABASE to it"
+        )
+
+
+async def check_version(connection: Connection) -> None:
+    version = await connection.fetchval(f"SELECT number FROM {SCHEMA}.version")
+    if version != VERSION:
+        raise TargetError(
+            f"the schema {SCHEMA} is of version {version}, this bulkseed knows {VERSION}: "
+            "use the bulkseed that made it, or a newer one"
         )
 
 
@@ -149,6 +153,7 @@ async def runs(connection: Connection) -> list[Run]:
     """All runs whose rows are in the target, oldest first; none where there is no ledger."""
     if not await exists(connection):
         return []
+    await check_version(connection)
     rows = await connection.fetch(
         f"SELECT id, target_schema, plan, placement, made_by, rows FROM {SCHEMA}.runs "
         "WHERE finished_at IS NOT NULL ORDER BY id"

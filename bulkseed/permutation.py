@@ -41,7 +41,8 @@ def permute(places: Ints, size: int, keys: Words, rows: Ints) -> Ints:
         for step in range(0, 2 * ROUNDS, 2):
             values = (values * steps[step][rows] + steps[step + 1][rows]) & mask
             values ^= values >> shift
-        return (values + steps[-1][rows]) & mask
+        last: Words = (values + steps[-1][rows]) & mask
+        return last
 
     values = once(places.view(np.uint64), rows)
     outside = np.flatnonzero(values >= size)

@@ -131,7 +131,7 @@ class Plan:
     @property
     def year_start(self) -> datetime:
         """1 January, 00:00 UTC, of the year of as_of: no row is older."""
-        return datetime(self.as_of.year, 1, 1, tzinfo=UTC)
+        return datetime(self.as_of.astimezone(UTC).year, 1, 1, tzinfo=UTC)
 
     @property
     def largest_channel(self) -> int:

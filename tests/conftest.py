@@ -18,6 +18,7 @@ from bulkseed.embedded import Server, running
 from bulkseed.load import load
 from bulkseed.plan import Plan, scaled_counts
 from bulkseed.schema import create_missing
+from bulkseed.target import qualified
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 NAMES = itertools.count()
@@ -130,7 +131,7 @@ async def digest(address: Address, *tables: str) -> dict[str, tuple[int, str]]:
         for name in sorted(names):
             row: asyncpg.Record = await opened.fetchrow(
                 "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text "
-                f"FROM public.{name} AS t"
+                f"FROM {qualified('public', name)} AS t"
             )
             found[name] = (row[0], row[1])
     return found

@@ -28,8 +28,9 @@ except ImportError:  # a Python built without libffi
 
 __all__ = ["main"]
 
-FAST_LIMIT = 120.0
-"""Seconds that the server has to write all down, before it is told to leave that to the next start."""
+FAST_LIMIT = 15.0
+"""Seconds that the server has to write all down (to the page cache: fsync is off), before it is told to leave
+that to the next start. With a full disk it would try for ever."""
 QUIT_LIMIT = 15.0
 """Seconds that it then has, before it is killed; it kills its own stragglers after 5."""
 

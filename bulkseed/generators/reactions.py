@@ -11,10 +11,13 @@ import pyarrow as pa
 from bulkseed.draws import Ints, below, between, chance
 from bulkseed.generators.context import TIMESTAMP, ChannelBlock, Context, times
 from bulkseed.generators.messages import MessageSpan, message_spans
+from bulkseed.streams import Words
 
 __all__ = ["MOST_REACTIONS", "SCHEMA", "reaction_batches"]
 
 MOST_REACTIONS: Final = 3
+STRIDE: Final = 4
+"""Words of a message's own in a stream that has some for each of its reactions: all that one count gives."""
 
 SCHEMA: Final = pa.schema(
     [
@@ -33,31 +36,24 @@ def reaction_batches(context: Context, block: ChannelBlock) -> Iterator[pa.Recor
 
 
 def batch(context: Context, block: ChannelBlock, made: MessageSpan) -> pa.RecordBatch:
-    streams, placement = context.streams, context.placement
-    count = len(made.channel)
-    reacted = np.flatnonzero(
-        chance(
-            streams.words("message_reactions", "reacted", made.number, count),
-            context.plan.probabilities.message_reactions,
-        )
-    )
-    drawn = 1 + below(streams.words("message_reactions", "count", made.number, count)[reacted], MOST_REACTIONS)
-    # a pair of a member and a reaction is a number below members x catalogue
-    pairs = block.sizes[made.channel[reacted]] * len(placement.reactions)
-    wanted = np.minimum(drawn, pairs)
-    stride = MOST_REACTIONS + 1  # a power of two that holds them
-    rows = slice(made.number * stride, count * stride)
-    words = streams.words("message_reactions", "pair", rows.start, rows.stop).reshape(count, stride)[reacted]
-    chosen = distinct(words, pairs)
-    taken = np.arange(MOST_REACTIONS) < wanted[:, None]
-    message = np.repeat(reacted, wanted)
-    pair = chosen[taken]
-    offset = block.offsets[made.channel[message]]
-    user = block.members[offset + pair // len(placement.reactions)]
-    words = streams.words("message_reactions", "created_at", rows.start, rows.stop).reshape(count, stride)[reacted]
-    low = np.maximum(made.created[message], context.user_created[user])
-    created = between(words[:, :MOST_REACTIONS][taken], low, context.as_of)
+    plan, placement = context.plan, context.placement
     catalogue = np.array(placement.reactions, dtype=np.int64)
+    count = len(made.channel)
+
+    def words(column: str, stride: int = 1) -> Words:
+        found = context.streams.words("message_reactions", column, made.number * stride, count * stride)
+        return found.reshape(count, stride)[reacted] if stride > 1 else found
+
+    reacted = np.flatnonzero(chance(words("reacted"), plan.probabilities.message_reactions))
+    # a pair of a member and a reaction is a number below members x catalogue
+    pairs = block.sizes[made.channel[reacted]] * len(catalogue)
+    wanted = np.minimum(1 + below(words("count")[reacted], MOST_REACTIONS), pairs)
+    taken = np.arange(MOST_REACTIONS) < wanted[:, None]
+    pair = distinct(words("pair", STRIDE), pairs)[taken]
+    message = np.repeat(reacted, wanted)
+    user = block.members[block.offsets[made.channel[message]] + pair // len(catalogue)]
+    low = np.maximum(made.created[message], context.user_created[user])
+    created = between(words("created_at", STRIDE)[:, :MOST_REACTIONS][taken], low, context.as_of)
     return pa.record_batch(
         [
             pa.array(placement.first_message + made.number + message),
@@ -69,7 +65,7 @@ def batch(context: Context, block: ChannelBlock, made: MessageSpan) -> pa.Record
     )
 
 
-def distinct(words: Ints, bounds: Ints) -> Ints:
+def distinct(words: Words, bounds: Ints) -> Ints:
     """Three different numbers below each bound, in columns; beyond as many as a bound has, what is there is void."""
     first = below(words[:, 0], bounds)
     second = below(words[:, 1], np.maximum(bounds - 1, 1))

@@ -1,0 +1,58 @@
+"""``python -m bulkseed``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line with ``arguments`` (default: the process's); returns the exit status.
+
+    0 done; 1 a run failed or verify found a violation; 2 wrong input, nothing touched; 130 interrupted.
+    """
+    try:
+        return commanded(arguments)
+    except KeyboardInterrupt:
+        # also from the imports below, which take half a second
+        return failed("interrupted", INTERRUPTED)
+
+
+def commanded(arguments: list[str] | None) -> int:
+    import click  # noqa: PLC0415
+
+    from bulkseed.cli import cli  # noqa: PLC0415
+    from bulkseed.errors import BulkseedError  # noqa: PLC0415
+    from bulkseed.runner import Interrupted  # noqa: PLC0415
+
+    try:
+        return cli.main(arguments, prog_name="bulkseed", standalone_mode=False) or 0
+    except BulkseedError as error:
+        return failed(str(error), error.exit_status)
+    except click.UsageError as error:
+        hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+        return failed(error.format_message().rstrip(".") + hint, 2)
+    except click.Abort:
+        return failed("stopped; nothing was touched", INTERRUPTED)
+    except Interrupted as error:
+        return failed("interrupted; what had begun was rolled back", error.exit_status)
+    except BrokenPipeError:
+        # who read our output has gone; keep Python from complaining when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def failed(message: str, status: int) -> int:
+    print(f"bulkseed: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def console() -> None:
+    """The console script ``bulkseed``."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    console()

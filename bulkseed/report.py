@@ -1,0 +1,176 @@
+"""What commands print on stdout: tables for people, one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bulkseed.cleanup import CleanupReport
+from bulkseed.estimate import expected_bytes, expected_rows
+from bulkseed.load import LoadReport
+from bulkseed.plan import Plan
+from bulkseed.shards import cut
+from bulkseed.verify import VerifyReport
+
+__all__ = [
+    "cleanup_json",
+    "load_json",
+    "plan_json",
+    "print_cleanup",
+    "print_json",
+    "print_load",
+    "print_plan",
+    "print_verify",
+]
+
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def rows_table(title: str | None, columns: Iterable[str], lines: Iterable[tuple[str, ...]]) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def load_json(report: LoadReport, database_url: str) -> dict[str, Any]:
+    """The result of a load."""
+    return {
+        "run": report.run,
+        "seed": report.plan.seed,
+        "as_of": report.plan.as_of.isoformat(),
+        "database_url": database_url,
+        "rows": dict(report.rows),
+        "seconds": dict(report.seconds),
+    }
+
+
+def print_load(report: LoadReport, database_url: str, next_commands: Mapping[str, str]) -> None:
+    """Rows, seconds and rows/s by table, and what one may want to do next."""
+
+    def line(name: str, rows: int, seconds: float) -> tuple[str, ...]:
+        return name, f"{rows:,}", f"{seconds:,.2f}", f"{rows / seconds:,.0f}" if seconds else ""
+
+    lines = [line(table, rows, report.seconds.get(table, 0.0)) for table, rows in report.rows.items()]
+    lines.append(line("total", sum(report.rows.values()), report.seconds["total"]))
+    console = Console()
+    console.print(rows_table(None, ("table", "rows", "seconds", "rows/s"), lines))
+    print(f"run {report.run}: seed {report.plan.seed}, as of {report.plan.as_of.isoformat()}, in {database_url}")
+    print_next(next_commands)
+
+
+def print_next(commands: Mapping[str, str]) -> None:
+    width = max(map(len, commands))
+    for command, what in commands.items():
+        print(f"  {command:<{width}}  {what}")
+
+
+def plan_tables(plan: Plan) -> dict[str, dict[str, int]]:
+    rows, size = expected_rows(plan), expected_bytes(plan)
+    shards = [shard.kind for shard in cut(plan)]
+    return {
+        table: {
+            "rows": round(rows[table]),
+            "bytes": round(size[table]),
+            "shards": shards.count("users" if table == "users" else "channels"),
+        }
+        for table in rows
+    }
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan, and what is expected of it by table and in all."""
+    tables = plan_tables(plan)
+    return {
+        "plan": json.loads(plan.to_json()),
+        "tables": tables,
+        "total": {
+            "rows": sum(table["rows"] for table in tables.values()),
+            "bytes": sum(table["bytes"] for table in tables.values()),
+            "shards": sum(1 for _ in cut(plan)),
+        },
+    }
+
+
+def print_plan(plan: Plan) -> None:
+    """The same as a table."""
+    values = plan_json(plan)
+    lines = [
+        (name, f"{each['rows']:,}", size(each["bytes"]), f"{each['shards']:,}")
+        for name, each in (*values["tables"].items(), ("total", values["total"]))
+    ]
+    Console().print(rows_table(None, ("table", "expected rows", "expected size", "shards"), lines))
+    most = "" if plan.max_members is None else f", at most {plan.max_members:,} members a channel"
+    print(
+        f"{plan.users:,} users, {plan.channels:,} channels, {plan.messages_per_channel:,} messages a channel{most}; "
+        f"seed {plan.seed}, as of {plan.as_of.isoformat()}, locale {plan.locale}"
+    )
+
+
+def size(count: float) -> str:
+    power = 0
+    while count >= 1000 and power < len(UNITS) - 1:
+        count /= 1000
+        power += 1
+    return f"{count:,.0f} {UNITS[power]}" if power == 0 or count >= 100 else f"{count:,.1f} {UNITS[power]}"
+
+
+def print_verify(reports: Iterable[VerifyReport]) -> None:
+    """Each rule with its violations, each probability with what was expected and found, and whether all holds."""
+    console = Console()
+    for report in reports:
+        table = rows_table(f"run {report.run}", ("rule", "violations", "what holds"), ())
+        table.columns[2].justify = "left"
+        table.columns[2].no_wrap = False
+        for rule in report.rules:
+            said = rule.text if not rule.violations else f"{rule.text} (not so: {rule.example})"
+            table.add_row(rule.rule, f"{rule.violations:,}", said, style="bold red" if rule.violations else None)
+        console.print(table)
+        chances = rows_table(None, ("rule", "expected", "found", "of", "within chance", "what is drawn"), ())
+        chances.columns[5].justify = "left"
+        chances.columns[5].no_wrap = False
+        for chance in report.chances:
+            chances.add_row(
+                chance.rule,
+                f"{chance.expected:.4f}",
+                f"{chance.found:.4f}",
+                f"{chance.trials:,}",
+                "yes" if chance.within else "NO",
+                chance.text,
+                style=None if chance.within else "bold red",
+            )
+        console.print(chances)
+        broken = [rule.rule for rule in report.rules if rule.violations]
+        broken += [chance.rule for chance in report.chances if not chance.within]
+        print(f"run {report.run}: " + (f"broken: {', '.join(dict.fromkeys(broken))}" if broken else "every rule holds"))
+
+
+def cleanup_json(report: CleanupReport, database_url: str) -> dict[str, Any]:
+    """The result of a cleanup."""
+    return {
+        "runs": list(report.runs),
+        "database_url": database_url,
+        "removed": dict(report.removed),
+        "others": dict(report.others),
+    }
+
+
+def print_cleanup(report: CleanupReport) -> None:
+    """How many rows went, by table."""
+    lines = [(table, f"{rows:,}") for table, rows in report.removed.items()]
+    lines += [(f"{table} (not seeded)", f"{rows:,}") for table, rows in report.others.items()]
+    Console().print(rows_table(None, ("table", "rows removed"), lines))
+    numbers = ", ".join(map(str, report.runs))
+    print(f"{'run' if len(report.runs) == 1 else 'runs'} {numbers} removed")

@@ -1,0 +1,128 @@
+"""How a command runs: on which database, in which event loop, and what a signal does to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import anyio
+import asyncpg
+
+from bulkseed.address import Address, named_address
+from bulkseed.embedded import Listen, Server, running
+from bulkseed.errors import ConnectionLost, InputError
+from bulkseed.initialise import initialise
+from bulkseed.pipeline import first_cause
+
+__all__ = ["Database", "Interrupted", "check_disk", "opened", "run"]
+
+Result = TypeVar("Result")
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else (signal.SIGINT,)
+
+DISK_PER_BYTE: Final = 2.5
+"""Free bytes wanted for each byte of rows and indexes: the write-ahead log, sorting, and some room."""
+
+
+class Interrupted(BaseException):
+    """A signal ended the command; what it had begun was rolled back."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_status = 128 + number
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """The database that a command works on; ``server`` where it is the embedded one."""
+
+    address: Address
+    server: Server | None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine, as far as its address tells."""
+        host = self.address.server.rsplit(":", 1)[0].strip("[]")
+        return host.startswith(("/", "127.")) or host in {"localhost", "::1"}
+
+
+@contextmanager
+def opened(option: str | None, *, listen: Listen | None = None) -> Iterator[Database]:
+    """The database that the option or the environment names; else the embedded one, running and initialised."""
+    address = None if listen else named_address(option, os.environ)
+    if address is not None:
+        yield Database(address, None)
+        return
+    with running(listen=listen) as server:
+        database = Database(Address.parse(server.url), server)
+        run(initialise, database.address)
+        try:
+            yield database
+        except ConnectionLost as error:
+            said = server.last_words()
+            raise ConnectionLost(f"{error}; the server's last words: {said}" if said else str(error)) from error
+
+
+def run(command: Callable[..., Awaitable[Result]], *arguments: object) -> Result:
+    """The result of ``await command(*arguments)``, on uvloop where there is one.
+
+    Raises Interrupted when a signal comes, after the command has cleaned up.
+    """
+    return anyio.run(interruptible, command, arguments, backend_options={"use_uvloop": has_uvloop()})
+
+
+def has_uvloop() -> bool:
+    try:
+        import uvloop  # noqa: F401, PLC0415
+    except ImportError:
+        return False
+    return True
+
+
+def unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # asyncpg leaves futures of a lost connection behind; the error itself has reached the command
+    if not isinstance(context.get("exception"), asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
+        loop.default_exception_handler(context)
+
+
+async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tuple[object, ...]) -> Result:
+    caught: list[int] = []
+    asyncio.get_running_loop().set_exception_handler(unheard)
+
+    async def watch(scope: anyio.CancelScope) -> None:
+        with anyio.open_signal_receiver(*SIGNALS) as signals:
+            async for number in signals:
+                caught.append(number)
+                scope.cancel()
+
+    try:
+        async with anyio.create_task_group() as watching:
+            with anyio.CancelScope() as scope:
+                watching.start_soon(watch, scope)
+                result = await command(*arguments)
+            watching.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise first_cause(group) from group
+    if caught and scope.cancelled_caught:
+        raise Interrupted(caught[0])
+    return result
+
+
+def check_disk(database: Database, needed: float) -> None:
+    """Raises InputError where the embedded server's disk is too small for ``needed`` bytes of rows and indexes."""
+    if database.server is None:
+        return
+    free = shutil.disk_usage(database.server.data).free
+    wanted = needed * DISK_PER_BYTE
+    if free < wanted:
+        raise InputError(
+            f"the load needs some {wanted / 1e9:,.2f} GB of disk, and {database.server.data} has {free / 1e9:,.2f} GB "
+            "free: load less, free some space, or set BULKSEED_HOME to a folder on a larger disk"
+        )

@@ -1,0 +1,142 @@
+"""Verifying: each rule of rules.md, proved or refuted on the rows that a run left in the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+from anyio import to_thread
+
+from bulkseed import ledger
+from bulkseed.address import Address
+from bulkseed.checks import ChanceCheck, RuleCheck, VerifyReport
+from bulkseed.connection import Connection, connected, translated
+from bulkseed.conversation_rules import distinct_contents, message_passes, reaction_passes, reply_passes
+from bulkseed.corpus import FAKER_VERSION, corpus_of
+from bulkseed.errors import TargetError
+from bulkseed.ledger import Run
+from bulkseed.readings import read_companies, read_names, read_texts
+from bulkseed.rule_sql import BROKEN, Clause, Pass, Scope
+from bulkseed.tables import CATALOGUE, TABLE_NAMES, TABLES
+from bulkseed.target import qualified
+from bulkseed.watch import Silent, Watcher
+from bulkseed.workspace_rules import channel_passes, membership_passes, user_passes
+
+__all__ = ["ChanceCheck", "RuleCheck", "VerifyReport", "verify"]
+
+SETTINGS: Final = """
+SET LOCAL work_mem = '64MB';
+SET LOCAL max_parallel_workers_per_gather = 2;
+SET LOCAL jit = off;
+"""
+"""At 100x, 16 MB and 256 MB took as long; compiling the queries' few expressions takes longer than it saves."""
+
+Check = TypeVar("Check", RuleCheck, ChanceCheck)
+
+SECTIONS: Final = "NUCMGR"
+"""The letters of the rules in the order of rules.md; N is for the numbers of rows."""
+
+PASSES: Final[dict[str, Callable[[Scope], Iterator[Pass]]]] = {
+    "users": user_passes,
+    "channels": channel_passes,
+    "members": membership_passes,
+    "messages": message_passes,
+    "replies": reply_passes,
+    "reactions": reaction_passes,
+}
+
+
+async def verify(address: Address, run: int | None = None, *, watcher: Watcher | None = None) -> list[VerifyReport]:
+    """Judge the rows of ``run``, or of every run in the ledger, by every rule of rules.md.
+
+    It reads in one transaction, as of one moment, and writes nothing. Raises InputError where there is no such
+    run, or (TargetError) a table or column of one is gone; RunError where the server refuses a query.
+    """
+    watcher = watcher or Silent()
+    watcher.phase("check")
+    async with connected(address) as connection:
+        with translated(connection, "verifying"):
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                await connection.execute(SETTINGS)
+                runs = await ledger.chosen_runs(connection, run)
+                return [await verified(connection, each, watcher) for each in runs]
+
+
+async def verified(connection: Connection, run: Run, watcher: Watcher) -> VerifyReport:
+    await check_columns(connection, run)
+    if run.made_by.get("faker") != FAKER_VERSION:
+        watcher.note(
+            f"run {run.number} was made with Faker {run.made_by.get('faker')}, this is {FAKER_VERSION}: "
+            "where their names and words differ, rules U2, U5, C2 and G3 seem broken"
+        )
+    scope = Scope(run)
+    rules: list[RuleCheck] = []
+    chances: list[ChanceCheck] = []
+    watcher.phase("rows")
+    for table in TABLE_NAMES:
+        rules.append(await counted(connection, scope, table))
+    for each in TABLES:
+        if each.serial is not None:
+            more, _ = await repeated_ids(scope, each.name).judge(connection)
+            rules += more
+    for phase, passes in PASSES.items():
+        watcher.phase(phase)
+        for one in passes(scope):
+            more, draws = await one.judge(connection)
+            rules += more
+            chances += draws
+    watcher.phase("names")
+    corpus = await to_thread.run_sync(corpus_of, run.plan.locale)
+    rules += await read_names(connection, scope, corpus)
+    rules += await read_companies(connection, scope, corpus)
+    watcher.phase("texts")
+    for more, draws in (
+        await read_texts(connection, scope, corpus),
+        await distinct_contents(scope, corpus.lorem).judge(connection),
+    ):
+        rules += more
+        chances += draws
+    return VerifyReport(run.number, in_order(rules), in_order(chances))
+
+
+async def check_columns(connection: Connection, run: Run) -> None:
+    missing: list[str] = []
+    for table in (*TABLES, CATALOGUE):
+        rows = await connection.fetch(
+            "SELECT attname FROM pg_attribute "
+            "WHERE attrelid = to_regclass($1::text) AND attnum > 0 AND NOT attisdropped",
+            qualified(run.schema, table.name),
+        )
+        there = {row["attname"] for row in rows}
+        missing += (
+            [f"{table.name}.{name}" for name in table.column_names if name not in there] if there else [table.name]
+        )
+    if missing:
+        raise TargetError(
+            f"run {run.number} cannot be verified, as schema {run.schema!r} no longer has {', '.join(missing)}: "
+            "put back what was dropped or renamed"
+        )
+
+
+async def counted(connection: Connection, scope: Scope, table: str) -> RuleCheck:
+    recorded = scope.run.rows[table]
+    present = await connection.fetchval(
+        f"SELECT count(*) FROM {scope.table(table)} AS t WHERE {scope.ours(table, 't')}"
+    )
+    off = abs(present - recorded)
+    example = f"{present:,} rows, where {recorded:,} were loaded" if off else None
+    return RuleCheck("N", f"there are as many rows of {table} as were loaded", off, example)
+
+
+def repeated_ids(scope: Scope, table: str) -> Pass:
+    return Pass(
+        rows=f"(SELECT t.id FROM {scope.table(table)} AS t WHERE {scope.ours(table, 't')} "
+        "GROUP BY t.id HAVING count(*) > 1) AS g",
+        key="g.id",
+        example=f"{table}.id {{}}",
+        clauses=(Clause("N", f"no id is in {table} twice", BROKEN),),
+    )
+
+
+def in_order(checks: list[Check]) -> tuple[Check, ...]:
+    return tuple(sorted(checks, key=lambda check: (SECTIONS.index(check.rule[0]), check.rule)))

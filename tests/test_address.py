@@ -1,0 +1,92 @@
+"""Database URLs as users write them, and failures to connect."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import address_of
+
+from bulkseed.address import Address, named_address
+from bulkseed.connection import connected
+from bulkseed.embedded import Server
+from bulkseed.errors import ConnectError, InputError
+
+SECRET = "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("text", "dsn"),
+    [
+        ("postgresql://u:p@h:1/d", "postgresql://u:p@h:1/d"),
+        ("postgres://u@h/d", "postgresql://u@h/d"),
+        ("postgresql+asyncpg://u:p%40@h/d?ssl=require", "postgresql://u:p%40@h/d?sslmode=require"),
+        ("postgresql:///d?host=/var/run/postgresql&port=5433", None),
+        ("postgresql+asyncpg://h/d?prepared_statement_cache_size=0", "postgresql://h/d"),
+    ],
+)
+def test_forms_that_are_understood(text: str, dsn: str | None) -> None:
+    address = Address.parse(text)
+    if dsn is not None:
+        assert address.dsn == dsn
+    else:
+        assert address.server == "/var/run/postgresql"
+
+
+@pytest.mark.parametrize("text", ["", "localhost/db", "mysql://u:s3cret@h/d", "postgresql://u:s3cret@h:port/d", "x y"])
+def test_forms_that_are_not(text: str) -> None:
+    with pytest.raises(InputError, match="postgresql://user:password@host:port/database") as caught:
+        Address.parse(text)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", [f"postgresql://u:{SECRET}@h/d", f"postgresql://u@h/d?password={SECRET}", f"postgres://:{SECRET}@h/d"]
+)
+def test_passwords_are_never_shown(text: str) -> None:
+    address = Address.parse(text)
+    assert SECRET in address.dsn
+    assert SECRET not in f"{address} {address!r} {address.server}"
+
+
+def test_the_option_comes_before_the_variables_and_they_in_order() -> None:
+    both = {"BULKSEED_DATABASE_URL": "postgresql://one/d", "DATABASE_URL": "postgresql://two/d"}
+    for option, environment, host in (
+        ("postgresql://zero/d", both, "zero"),
+        (None, both, "one"),
+        (None, {"DATABASE_URL": "postgresql://two/d"}, "two"),
+        (None, {"BULKSEED_DATABASE_URL": "", "DATABASE_URL": "postgresql://two/d"}, "two"),
+    ):
+        found = named_address(option, environment)
+        assert found is not None
+        assert found.url.host == host
+    assert named_address(None, {}) is None
+
+
+async def refusal(address: Address) -> str:
+    with pytest.raises(ConnectError) as caught:
+        async with connected(address):
+            pass
+    assert SECRET not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+async def test_nobody_answers() -> None:
+    assert "no PostgreSQL answers at 127.0.0.1:1 " in await refusal(
+        Address.parse(f"postgresql://u:{SECRET}@127.0.0.1:1/d")
+    )
+    assert "no PostgreSQL answers" in await refusal(Address.parse("postgresql://no-such-host.invalid/d"))
+    assert "no PostgreSQL answers" in await refusal(Address.parse("postgresql:///d?host=/no/such/folder"))
+
+
+async def test_a_database_that_is_not_there(server: Server) -> None:
+    assert "there is no database 'nowhere' at" in await refusal(address_of(server, "nowhere"))
+
+
+async def test_a_login_that_is_not_there(server: Server) -> None:
+    address = Address(address_of(server, "postgres").url.set(username="nobody_here"))
+    assert "does not let us in" in await refusal(address)
+
+
+async def test_an_option_that_the_server_does_not_know(server: Server) -> None:
+    url = address_of(server, "postgres").url
+    assert "nonsense" in await refusal(Address(url.update_query_dict({"nonsense": "1"})))

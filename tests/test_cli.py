@@ -1,0 +1,304 @@
+"""The command line as its users meet it: another process, its exit status, stdout and stderr."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from conftest import AS_OF, address_of, digest, run_sql
+from test_load import APP_ROWS
+
+from bulkseed.__main__ import main
+from bulkseed.address import Address
+from bulkseed.connection import connected
+from bulkseed.embedded import Server
+from bulkseed.ledger import LOCK
+
+ROOT = Path(__file__).parents[1]
+TABLES = ["users", "channels", "user_channels", "messages", "message_reactions"]
+SECRET = "s3cret"
+FIXED = ["--as-of", AS_OF.date().isoformat()]
+
+
+def environment(**changed: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("DATABASE_URL")}
+    return kept | {"PYTHONWARNINGS": "error"} | changed
+
+
+def bulkseed(*arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bulkseed", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(**changed),
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        check=False,
+    )
+
+
+def started(*arguments: str, **changed: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bulkseed", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**changed),
+        cwd=ROOT,
+    )
+
+
+async def test_a_load_prints_one_json_object(database: Address) -> None:
+    done = bulkseed("--scale", "2x", *FIXED, "--seed", "5", "--json", "--database-url", database.dsn)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert list(told) == ["run", "seed", "as_of", "database_url", "rows", "seconds"]
+    assert (told["run"], told["seed"], told["as_of"]) == (1, 5, "2026-06-01T00:00:00+00:00")
+    assert told["database_url"] == str(database)
+    assert list(told["rows"]) == TABLES
+    assert told["rows"] == {table: rows for table, (rows, _) in (await digest(database, *TABLES)).items()}
+    assert set(TABLES) < set(told["seconds"])
+    assert list(told["seconds"])[-1] == "total"
+    assert "rows to come" in done.stderr
+
+
+async def test_a_load_prints_a_table_and_what_comes_next(database: Address) -> None:
+    done = bulkseed(BULKSEED_DATABASE_URL=database.dsn, DATABASE_URL="postgresql://nowhere.invalid/d")
+    assert done.returncode == 0, done.stderr
+    for text in (*TABLES, "rows/s", "run 1: seed 1", "bulkseed verify", "bulkseed cleanup"):
+        assert text in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+async def test_quiet_says_nothing(database: Address) -> None:
+    done = bulkseed("--quiet", "--database-url", database.dsn)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+async def test_the_same_command_twice_gives_the_same_rows(make_database: Any) -> None:
+    first, second = await make_database(), await make_database()
+    for address, salt in ((first, "1"), (second, "2")):
+        done = bulkseed(
+            "--seed", "7", *FIXED, "--quiet", DATABASE_URL=address.dsn, PYTHONHASHSEED=salt, TZ="Asia/Tokyo"
+        )
+        assert done.returncode == 0, done.stderr
+    assert await digest(first) == await digest(second)
+
+
+async def test_the_other_commands(make_database: Any) -> None:
+    database = await make_database("empty")
+    url = {"DATABASE_URL": database.dsn}
+    assert "made table reactions, table users" in bulkseed("init", **url).stdout
+    assert json.loads(bulkseed("init", "--json", **url).stdout) == {"made": [], "database_url": str(database)}
+    assert bulkseed("load", "--quiet", **url).returncode == 0
+    done = bulkseed("verify", **url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "run 1: every rule holds" in done.stdout
+    told = json.loads(bulkseed("verify", "1", "--json", **url).stdout)
+    assert told["holds"] is True
+    await run_sql(database, "UPDATE users SET bio = '' WHERE id = 3")
+    done = bulkseed("verify", **url)
+    assert done.returncode == 1
+    assert "run 1: broken: U5" in done.stdout
+    assert bulkseed("verify", "--quiet", **url).stdout == ""
+    refused = bulkseed("cleanup", **url)
+    assert refused.returncode == 2
+    assert "give --yes" in refused.stderr
+    told = json.loads(bulkseed("cleanup", "--yes", "--json", **url).stdout)
+    assert told["runs"] == [1]
+    assert told["removed"]["users"] == 20
+    assert {table: rows for table, (rows, _) in (await digest(database)).items() if rows} == {"reactions": 12}
+
+
+async def test_cleanup_asks_at_a_terminal(seeded: Address) -> None:
+    for answer, status in (("n", 130), ("y", 0)):
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "bulkseed", "cleanup"]
+        at_terminal: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+        child = subprocess.Popen(command, **at_terminal, env=environment(DATABASE_URL=seeded.dsn), cwd=ROOT)
+        os.close(theirs)
+        said = ""
+        while "[y/N]" not in said:
+            said += os.read(ours, 1000).decode()
+        assert re.search(r"Remove the [\d,]+ rows of run 1 from", said)
+        os.write(ours, f"{answer}\n".encode())
+        try:
+            while os.read(ours, 1000):
+                pass
+        except OSError:
+            pass  # a terminal without a program at its other end
+        assert child.wait(30) == status
+        os.close(ours)
+    assert (await digest(seeded, "users"))["users"][0] == 0
+
+
+async def test_cleanup_refuses_with_status_1_where_an_apps_rows_point(seeded: Address) -> None:
+    await run_sql(
+        seeded,
+        "INSERT INTO channels (name, owner_id, created_at, is_private, is_dm) VALUES ('a', 1, now(), false, false)",
+    )
+    done = bulkseed("cleanup", "--yes", DATABASE_URL=seeded.dsn)
+    assert done.returncode == 1
+    assert 'bulkseed: rows that bulkseed did not make point at seeded rows: 1 of "public"."channels"' in done.stderr
+    assert bulkseed("cleanup", "--yes", "--cascade", "--quiet", DATABASE_URL=seeded.dsn).returncode == 0
+
+
+def test_plan_says_what_to_expect() -> None:
+    done = bulkseed("plan", "--scale", "100x", "--json")
+    told = json.loads(done.stdout)
+    assert list(told["tables"]) == TABLES
+    assert told["tables"]["messages"] == {"rows": 2_400_000, "bytes": 504_000_000, "shards": 26}
+    assert told["total"]["rows"] == 5_024_300
+    shown = bulkseed("plan", "--scale", "100x", "--as-of", "2026-06-01").stdout
+    assert "2,400,000" in shown
+    assert "2,000 users, 1,000 channels, 2,000 messages a channel; seed 1, as of 2026-06-01T00:00:00+00:00" in shown
+
+
+async def test_plan_estimates_the_bytes_that_a_load_takes(database: Address) -> None:
+    told = json.loads(bulkseed("plan", "--scale", "20x", "--json").stdout)
+    assert bulkseed("--scale", "20x", "--quiet", DATABASE_URL=database.dsn).returncode == 0
+    async with connected(database) as connection:
+        for table in ("user_channels", "messages", "message_reactions"):
+            taken = await connection.fetchval("SELECT pg_total_relation_size($1::text::regclass)", table)
+            assert taken == pytest.approx(told["tables"][table]["bytes"], rel=0.25)
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "scale 0": (["--scale", "0x"], "'0x'.*--scale"),
+    "scale negative": (["--scale", "-1x"], "'-1x'.*--scale"),
+    "scale a word": (["--scale", "abc"], "'abc'.*--scale"),
+    "scale too large": (["--scale", "1e400x"], "'1e400x'.*--scale"),
+    "scale huge": (["--scale", "999999999x"], "more than one run can make"),
+    "one user": (["--users", "1"], "1 user .*--users 2 or more"),
+    "negative users": (["--users", "-5"], "-5 users.*--users 2"),
+    "no channel": (["--channels", "0"], "0 channels.*--channels 1"),
+    "negative messages": (["--messages-per-channel", "-1"], "--messages-per-channel 1 or more"),
+    "one member": (["--max-members", "1"], "--max-members 1 is too few"),
+    "users a word": (["--users", "many"], "--users.*'many' is not a valid integer"),
+    "seed a word": (["--seed", "x"], "--seed.*'x' is not a valid integer"),
+    "as_of malformed": (["--as-of", "yesterday"], "'yesterday'.*ISO 8601"),
+    "as_of in the future": (["--as-of", "2999-01-01"], "'2999-01-01' is in the future"),
+    "unknown locale": (["--locale", "de_XX"], "no locale 'de_XX': did you mean de"),
+    "unknown option": (["--sclae", "3x"], "--sclae.*--scale"),
+    "a command behind options": (["--seed", "3", "verify"], "'verify'.*name a command first"),
+    "no database": (["--database-url", "mysql://u:s3cret@h/d"], "mysql"),
+    "unreachable": (
+        ["--database-url", f"postgresql://u:{SECRET}@127.0.0.1:1/d"],
+        "no PostgreSQL answers at 127.0.0.1:1",
+    ),
+    "somewhere else, and nobody to ask": (["--database-url", "postgresql://db.example.com/d"], "give --yes"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_input_is_one_sentence_and_status_2(
+    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, said = WRONG[kind]
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/d")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.fullmatch(f"bulkseed: .*{said}.*\n", printed.err)
+    assert SECRET not in printed.err
+
+
+async def test_wrong_targets_are_one_sentence_and_status_2(make_database: Any, server: Server) -> None:
+    empty, without = await make_database("empty"), await make_database()
+    await run_sql(without, "DELETE FROM reactions")
+    for address, said in (
+        (empty, "the tables users, .* are missing in schema 'public': .*`bulkseed init`"),
+        (without, "has no row with is_system true: make it with `bulkseed init`"),
+        (address_of(server, "nowhere"), "there is no database 'nowhere'"),
+    ):
+        done = bulkseed(DATABASE_URL=address.dsn)
+        assert done.returncode == 2
+        assert re.fullmatch(f"bulkseed: .*{said}.*\n", done.stderr)
+    for command in ("verify", "cleanup"):
+        done = bulkseed(command, DATABASE_URL=without.dsn)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "no run of bulkseed" in done.stderr
+
+
+async def test_a_password_is_shown_nowhere(server: Server, database: Address) -> None:
+    await run_sql(database, f"ALTER ROLE bulkseed PASSWORD '{SECRET}'")
+    url = database.url.set(password=SECRET).render_as_string(hide_password=False)
+    for arguments in ([], ["verify"], ["cleanup", "--yes"], ["init"], ["--json"], ["verify", "9"]):
+        done = bulkseed(*arguments, "--database-url", url)
+        assert SECRET not in done.stdout + done.stderr
+    async with connected(database) as connection:
+        assert SECRET not in str(await connection.fetch("SELECT plan, placement, made_by FROM bulkseed.runs"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("moment", [0.2, 0.5, 0.8, 1.2, 1.6])
+async def test_killed_or_interrupted_the_database_is_as_it_was(
+    seeded: Address, number: signal.Signals, moment: float
+) -> None:
+    await run_sql(seeded, *APP_ROWS)
+    before = await digest(seeded)
+    child = started("--scale", "20x", "--json", DATABASE_URL=seeded.dsn)
+    time.sleep(moment)
+    child.send_signal(number)
+    _, said = child.communicate(timeout=30)
+    if number == signal.SIGINT:
+        assert child.returncode == 130
+        assert re.fullmatch(r"(bulkseed: about .*\n)?bulkseed: interrupted.*\n", said)
+    async with connected(seeded) as connection:
+        # a killed client's backend may still be at work, holding the load lock
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    assert await digest(seeded) == before
+    assert bulkseed("--quiet", DATABASE_URL=seeded.dsn).returncode == 0
+
+
+def test_who_stops_reading_gets_no_traceback() -> None:
+    with started("plan", "--scale", "3x") as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == ""
+
+
+class TestEmbedded:
+    async def test_psql_and_the_data_that_is_there_again(self, server: Server) -> None:
+        home = {"BULKSEED_HOME": str(server.home)}
+        assert bulkseed("--quiet", **home).returncode == 0
+        done = bulkseed("psql", "-At", "-c", "SELECT count(*) FROM users", **home)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "20\n", "")
+        assert bulkseed("psql", "-c", "SELECT nonsense", **home).returncode == 1
+        assert bulkseed("cleanup", "--yes", "--quiet", **home).returncode == 0
+
+    async def test_serve_prints_a_url_that_works_until_it_ends(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        home = tmp_path_factory.mktemp("serve")
+        home.chmod(0o755)
+        child = started("serve", "--port", "0", BULKSEED_HOME=str(home))
+        assert child.stdout is not None
+        url = child.stdout.readline().strip()
+        assert re.fullmatch(r"postgresql://bulkseed:[\w-]+@127\.0\.0\.1:\d+/bulkseed", url)
+        assert bulkseed("--database-url", url, "--quiet").returncode == 0
+        assert bulkseed("psql", "-c", "SELECT 1", BULKSEED_HOME=str(home)).returncode == 0
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(re.sub(":[^:@]+@", ":wrong@", url))
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=30)
+        assert child.returncode == 0, said
+        with pytest.raises(ConnectionRefusedError):
+            await asyncpg.connect(url)
+
+    def test_too_small_a_disk_is_said_beforehand(self, server: Server) -> None:
+        done = bulkseed("--scale", "30000x", BULKSEED_HOME=str(server.home))
+        assert done.returncode == 2
+        assert re.fullmatch(r"bulkseed: the load needs some [\d.,]+ GB of disk, and .* BULKSEED_HOME .*\n", done.stderr)

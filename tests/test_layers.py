@@ -1,0 +1,195 @@
+"""The layers of the package: imports point down only, and what makes rows touches nothing but its arguments."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import bulkseed
+
+ROOT: Final = Path(bulkseed.__file__).parent
+
+LAYERS: Final = {
+    0: "errors plan estimate shards tables watch stopwatch address",
+    1: "streams draws permutation layout corpus names prose",
+    2: "generators",
+    3: "connection target reservation references copy encoders ledger transaction schema embedded",
+    4: "placing pipeline load cleanup initialise verify chance checks readings rule_sql workspace_rules "
+    "conversation_rules",
+    5: "cli progress report runner __main__ __init__",
+}
+"""Where each module (or package, with all in it) belongs; those that are yet to come may be named already."""
+
+MAY_IMPORT: Final = {0: {0}, 1: {0, 1}, 2: {0, 1, 2}, 3: {0, 3}, 4: {0, 1, 2, 3, 4}, 5: {0, 1, 2, 3, 4, 5}}
+"""What a layer may import. The database knows of no generator, so that 3 has only the values below it."""
+
+LAYER_OF: Final = {name: layer for layer, names in LAYERS.items() for name in names.split()}
+
+PURE_LAYERS: Final = {0, 1, 2}
+ALLOWED: Final = {
+    "errors": "typing",
+    "plan": "dataclasses datetime decimal json re typing",
+    "estimate": "typing",
+    "shards": "collections dataclasses typing",
+    "tables": "dataclasses typing",
+    "watch": "collections typing",
+    "stopwatch": "collections contextlib time typing",
+    "address": "collections dataclasses os sqlalchemy typing",
+    "streams": "dataclasses hashlib numpy typing",
+    "draws": "fractions functools numpy typing",
+    "permutation": "numpy typing",
+    "layout": "numpy typing",
+    "corpus": "anyascii collections dataclasses difflib faker fractions functools re typing warnings",
+    "names": "collections fractions functools numpy pyarrow typing",
+    "prose": "collections functools numpy pyarrow typing",
+    "generators": "collections dataclasses functools numpy pyarrow typing",
+}
+"""All that a module of the pure layers may import from elsewhere: no clock, no chance, no file, no network."""
+
+IMPURE_CALLS: Final = {"now", "utcnow", "today", "hash", "id", "open", "input", "print", "eval", "exec", "__import__"}
+"""What depends on the moment, the process or the machine, and needs no import or one that is allowed."""
+
+WITHOUT_ALL: Final = {"__main__", "keeper", "__init__"}
+"""Modules that are run, and a package that has nothing to offer yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module of the package: its dotted name below ``bulkseed``, and its source as a tree."""
+
+    name: str
+    tree: ast.Module
+
+    @property
+    def top(self) -> str:
+        """The name that LAYERS knows it by."""
+        return self.name.split(".")[0]
+
+    @property
+    def layer(self) -> int:
+        """Its layer."""
+        return LAYER_OF[self.top]
+
+    def imported(self) -> Iterator[str]:
+        """The dotted names of all that it imports, anywhere in it; of ours those of the modules meant."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{self.name} imports by a relative path"
+                assert node.module is not None
+                if node.module == "bulkseed":
+                    yield from (f"bulkseed.{alias.name}" for alias in node.names)
+                else:
+                    yield node.module
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+MODULES: Final = [Module(module_name(path), ast.parse(path.read_text())) for path in sorted(ROOT.rglob("*.py"))]
+
+every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+pure_modules = pytest.mark.parametrize(
+    "module", [each for each in MODULES if LAYER_OF.get(each.top) in PURE_LAYERS], ids=lambda module: module.name
+)
+
+
+def test_package_is_found() -> None:
+    assert {"plan", "streams", "load", "generators", "generators.users"} <= {module.name for module in MODULES}
+
+
+@every_module
+def test_module_has_a_layer(module: Module) -> None:
+    assert module.top in LAYER_OF, f"add {module.top} to LAYERS in {Path(__file__).name}, at the lowest layer that fits"
+
+
+@every_module
+def test_imports_point_down(module: Module) -> None:
+    for name in module.imported():
+        top, _, rest = name.partition(".")
+        if top != "bulkseed":
+            continue
+        assert rest, f"{module.name} imports the package itself: import from the module that has it"
+        target = rest.split(".")[0]
+        assert target in LAYER_OF, f"{module.name} imports {target}, which has no layer"
+        assert LAYER_OF[target] in MAY_IMPORT[module.layer], (
+            f"{module.name} (layer {module.layer}) imports {target} (layer {LAYER_OF[target]})"
+        )
+
+
+@pure_modules
+def test_pure_module_imports_nothing_that_could_vary(module: Module) -> None:
+    allowed = {*ALLOWED[module.top].split(), "bulkseed", "__future__"}
+    found = {name.split(".")[0] for name in module.imported()}
+    assert found <= allowed, f"{module.name} imports {', '.join(sorted(found - allowed))}"
+
+
+@pure_modules
+def test_pure_module_calls_nothing_that_could_vary(module: Module) -> None:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            assert called not in IMPURE_CALLS, f"{module.name}:{node.lineno} calls {called}()"
+
+
+@pure_modules
+def test_only_streams_draws_from_numpy(module: Module) -> None:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and node.attr == "random":
+            owner = node.value
+            if isinstance(owner, ast.Name) and owner.id in {"np", "numpy"}:
+                assert module.name == "streams", f"{module.name}:{node.lineno} draws from numpy.random"
+
+
+@every_module
+def test_only_corpus_imports_faker(module: Module) -> None:
+    if any(name.split(".")[0] == "faker" for name in module.imported()):
+        assert module.name == "corpus"
+
+
+@every_module
+def test_module_says_what_it_offers(module: Module) -> None:
+    """A list of names, sorted as ruff does, each of which is there."""
+    assigned = [
+        node.value
+        for node in module.tree.body
+        if isinstance(node, ast.Assign)
+        and any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets)
+    ]
+    if not assigned:
+        assert module.name.split(".")[-1] in WITHOUT_ALL, f"{module.name} has no __all__"
+        return
+    [value] = assigned
+    names = ast.literal_eval(value)
+    assert isinstance(names, list)
+    assert len(set(names)) == len(names)
+    there = importlib.import_module("bulkseed" if module.name == "__init__" else f"bulkseed.{module.name}")
+    missing = [name for name in names if not hasattr(there, name)]
+    assert not missing, f"{module.name} has no {', '.join(missing)}"
+
+
+@every_module
+def test_module_begins_with_a_docstring(module: Module) -> None:
+    assert ast.get_docstring(module.tree), f"{module.name} does not say what it is"
+
+
+def test_the_test_sees_an_upward_import() -> None:
+    bad = Module("streams", ast.parse("def f():\n    from bulkseed import load\n    import bulkseed.cli\n"))
+    assert list(bad.imported()) == ["bulkseed.load", "bulkseed.cli"]
+    with pytest.raises(AssertionError, match=r"streams \(layer 1\) imports load \(layer 4\)"):
+        test_imports_point_down(bad)
+    with pytest.raises(AssertionError, match="add upstart to LAYERS"):
+        test_module_has_a_layer(Module("upstart", ast.parse("")))
+    with pytest.raises(AssertionError, match="imports time"):
+        test_pure_module_imports_nothing_that_could_vary(Module("draws", ast.parse("from time import time")))
+    with pytest.raises(AssertionError, match=r"draws:1 calls now\(\)"):
+        test_pure_module_calls_nothing_that_could_vary(Module("draws", ast.parse("datetime.now()")))

@@ -1,0 +1,136 @@
+"""The target is checked before anything is written: what does not fit is named, with its mend."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import MakeDatabase, digest, plan_of, run_sql
+
+from bulkseed.address import Address
+from bulkseed.connection import connected
+from bulkseed.errors import TargetError
+from bulkseed.initialise import initialise
+from bulkseed.load import load
+
+MISFITS = {
+    "a missing table": ("DROP TABLE message_reactions", "table message_reactions is missing in schema 'public'.*init"),
+    "missing tables": ("DROP TABLE message_reactions, user_channels", "tables user_channels, message_reactions are"),
+    "a missing column": ("ALTER TABLE users DROP bio", "column users.bio is missing: add it"),
+    "a text that is too short": ("ALTER TABLE users ALTER bio TYPE varchar(50)", "users.bio holds 50 .* must hold 200"),
+    "contents that are too short": ("ALTER TABLE messages ALTER content TYPE varchar(99)", "content holds 99 char"),
+    "another type": ("ALTER TABLE users ALTER is_active TYPE text", "users.is_active is of type text: .* boolean"),
+    "a date": ("ALTER TABLE messages ALTER created_at TYPE date", "created_at is of type date: .* timestamp"),
+    "a uuid": ("ALTER TABLE message_reactions DROP user_id, ADD user_id uuid", "user_id is of type uuid: .* integer"),
+    "NOT NULL where null must be": ("ALTER TABLE channels ALTER join_code SET NOT NULL", "join_code is NOT NULL"),
+    "a column that nothing fills": ("ALTER TABLE users ADD phone text NOT NULL", "nothing fills .* users.phone: give"),
+    "a generated column": (
+        "ALTER TABLE users DROP bio, ADD bio text GENERATED ALWAYS AS (name) STORED",
+        "users.bio is generated",
+    ),
+    "two at once": (
+        "ALTER TABLE users ADD phone text NOT NULL; ALTER TABLE users DROP picture",
+        "users.picture is missing.*; .*users.phone",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MISFITS)
+async def test_misfits_are_named_before_anything_is_written(database: Address, kind: str) -> None:
+    change, said = MISFITS[kind]
+    await run_sql(database, change)
+    before = await digest(database)
+    with pytest.raises(TargetError, match=said):
+        await load(plan_of(), database)
+    assert await digest(database) == before
+    async with connected(database) as connection:
+        assert await connection.fetchval("SELECT last_value FROM users_id_seq") == 1
+        assert not await connection.fetchval("SELECT is_called FROM users_id_seq")
+
+
+@pytest.fixture
+async def login(database: Address) -> Address:
+    """A login that may do all that a load needs, on ``database``."""
+    await run_sql(
+        database,
+        "DROP OWNED BY clerk; DROP ROLE clerk" if await has_role(database) else "SELECT 1",
+        "CREATE ROLE clerk LOGIN",
+        f"GRANT CREATE ON DATABASE {database.url.database} TO clerk",
+        "GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO clerk",
+        "GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA public TO clerk",
+    )
+    return Address(database.url.set(username="clerk"))
+
+
+async def has_role(database: Address) -> bool:
+    async with connected(database) as connection:
+        return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'clerk')"))
+
+
+RIGHTS = {
+    "INSERT": ("REVOKE INSERT ON messages FROM clerk", r'GRANT INSERT ON "public"."messages" TO clerk'),
+    "SELECT": ("REVOKE SELECT ON reactions FROM clerk", r'GRANT SELECT ON "public"."reactions" TO clerk'),
+    "sequence": (
+        "REVOKE UPDATE ON SEQUENCE channels_id_seq FROM clerk",
+        "GRANT USAGE, UPDATE ON SEQUENCE channels_id_seq TO clerk",
+    ),
+    "row security": ("ALTER TABLE users ENABLE ROW LEVEL SECURITY", "row security is active .*BYPASSRLS"),
+    "schema": ("REVOKE CREATE ON DATABASE {database} FROM clerk", "GRANT CREATE ON DATABASE"),
+    "read only": ("ALTER ROLE clerk SET default_transaction_read_only = on", "only allows reading"),
+}
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+async def test_a_login_without_a_right_is_told_the_grant(database: Address, login: Address, right: str) -> None:
+    revoke, said = RIGHTS[right]
+    await run_sql(database, revoke.format(database=database.url.database))
+    before = await digest(database)
+    with pytest.raises(TargetError, match=said):
+        await load(plan_of(), login)
+    assert await digest(database) == before
+
+
+async def test_a_login_with_just_these_rights_can_load(login: Address) -> None:
+    await load(plan_of(), login)
+    await load(plan_of(), login)
+
+
+async def test_tables_are_found_by_the_search_path(make_database: MakeDatabase) -> None:
+    database = await make_database("empty")
+    name = '"My "" Schema"'
+    await run_sql(
+        database, f"CREATE SCHEMA {name}", f"ALTER DATABASE {database.url.database} SET search_path TO {name}"
+    )
+    await initialise(database)
+    await load(plan_of(), database)
+    async with connected(database) as connection:
+        assert await connection.fetchval(f"SELECT count(*) FROM {name}.users") == 20
+
+
+class TestInit:
+    async def test_makes_all_and_twice_is_once(self, make_database: MakeDatabase) -> None:
+        database = await make_database("empty")
+        made = await initialise(database)
+        assert "table message_reactions" in made
+        assert "12 reactions in the catalogue" in made
+        before = await digest(database)
+        assert await initialise(database) == []
+        assert await digest(database) == before
+        assert before["reactions"][0] == 12
+
+    async def test_makes_what_is_missing_and_leaves_the_rest(self, database: Address) -> None:
+        await run_sql(
+            database,
+            "DROP TABLE message_reactions",
+            "DELETE FROM reactions",
+            "INSERT INTO reactions (code, is_system) VALUES ('mine', true)",
+            "ALTER TABLE users ADD extra text",
+        )
+        assert await initialise(database) == ["table message_reactions"]
+        async with connected(database) as connection:
+            assert [row[0] for row in await connection.fetch("SELECT code FROM reactions")] == ["mine"]
+
+    async def test_tables_that_do_not_go_together(self, make_database: MakeDatabase) -> None:
+        database = await make_database("empty")
+        await run_sql(database, "CREATE TABLE users (id text PRIMARY KEY)")
+        with pytest.raises(TargetError, match="reference tables cannot be made"):
+            await initialise(database)
+        assert list(await digest(database)) == ["users"]
