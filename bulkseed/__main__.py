@@ -28,7 +28,11 @@ def commanded(arguments: list[str] | None) -> int:
     from bulkseed.runner import Interrupted  # noqa: PLC0415
 
     try:
-        return cli.main(arguments, prog_name="bulkseed", standalone_mode=False) or 0
+        # not cli.main(), which takes a KeyboardInterrupt for an answer to a prompt
+        with cli.make_context("bulkseed", sys.argv[1:] if arguments is None else arguments) as context:
+            return cli.invoke(context) or 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except BulkseedError as error:
         return failed(str(error), error.exit_status)
     except click.UsageError as error:

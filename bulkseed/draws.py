@@ -58,8 +58,13 @@ def thresholds_of(weights: list[Fraction]) -> Words:
     reached = Fraction(0)
     for weight in weights[:-1]:
         reached += weight
-        ends.append(min(int(reached * 2**64 / total), 2**64 - 1))
-    return np.array(ends, dtype=np.uint64)
+        ends.append(int(reached * 2**64 / total))
+    return below_all(ends)
+
+
+def below_all(ends: list[int]) -> Words:
+    # an end of 2**64 is above every word: what comes after it is never drawn
+    return np.array([end for end in ends if end < 2**64], dtype=np.uint64)
 
 
 def binomial(words: Words, trials: int, probability: float) -> Ints:
@@ -80,6 +85,6 @@ def binomial_thresholds(trials: int, probability: float) -> Words:
     ends = []
     for successes in range(trials):
         reached += term
-        ends.append(min(reached >> shift if shift >= 0 else reached << -shift, 2**64 - 1))
+        ends.append(reached >> shift if shift >= 0 else reached << -shift)
         term = term * ((trials - successes) * hit) // ((successes + 1) * miss)
-    return np.array(ends, dtype=np.uint64)
+    return below_all(ends)

@@ -9,30 +9,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bulkseed.corpus import Pattern, Patterns, Pool, slug_of
-from bulkseed.draws import thresholds_of, weighted
+from bulkseed.draws import Ints, thresholds_of, weighted
 from bulkseed.streams import Streams, Words
 
-__all__ = ["named"]
+__all__ = ["named", "scalar"]
 
 
 def named(
-    patterns: Patterns, streams: Streams, table: str, column: str, start: int, count: int
+    patterns: Patterns, streams: Streams, table: str, column: str, rows: Ints
 ) -> tuple[pa.StringArray, pa.StringArray]:
-    """Values of a Faker pattern for rows ``start`` to ``start + count``, and their slugs for addresses.
+    """Values of a Faker pattern for ``rows`` (ascending), and their slugs for addresses.
 
-    Two string arrays of length ``count``: as ``Faker.name()`` would write it, and in ASCII letters and dots.
+    Two string arrays of the length of ``rows``: as ``Faker.name()`` would write it, and in ASCII letters and dots.
     """
-    chosen = weighted(streams.words(table, column, start, count), pattern_thresholds(patterns))
+    chosen = weighted(streams.words_at(table, column, rows), pattern_thresholds(patterns))
     slots = max(pools_in(pattern) for pattern in patterns.patterns)
-    words = [streams.words(table, f"{column}.{slot}", start, count) for slot in range(slots)]
+    words = [streams.words_at(table, f"{column}.{slot}", rows) for slot in range(slots)]
     texts, slugs, order = [], [], []
     for number, pattern in enumerate(patterns.patterns):
-        rows = np.flatnonzero(chosen == number)
-        if rows.size:
-            text, slug = filled(pattern, [each[rows] for each in words])
+        places = np.flatnonzero(chosen == number)
+        if places.size:
+            text, slug = filled(pattern, [each[places] for each in words])
             texts.append(text)
             slugs.append(slug)
-            order.append(rows)
+            order.append(places)
     back = pa.array(np.argsort(np.concatenate(order)))
     return pa.concat_arrays(texts).take(back), pa.concat_arrays(slugs).take(back)
 
@@ -61,13 +61,19 @@ def filled(pattern: Pattern, words: list[Words]) -> tuple[pa.StringArray, pa.Str
 
 
 def joined(parts: list[pa.StringArray | str], separator: str, count: int) -> pa.StringArray:
-    arrays = [pa.repeat(part, count) if isinstance(part, str) else part for part in parts]
-    return pc.binary_join_element_wise(*arrays, separator)
+    arrays = [pa.repeat(scalar(part), count) if isinstance(part, str) else part for part in parts]
+    return pc.binary_join_element_wise(*arrays, scalar(separator))
 
 
 def trimmed(slugs: pa.StringArray) -> pa.StringArray:
     # an element without a Latin letter leaves an empty place between two dots
     return pc.utf8_trim(pc.replace_substring_regex(slugs, r"\.\.+", "."), ".")
+
+
+@cache
+def scalar(text: str) -> pa.StringScalar:
+    """``text`` for Arrow's functions; making one takes pyarrow 50 µs where dateutil is not installed."""
+    return pa.scalar(text, pa.string())
 
 
 @cache

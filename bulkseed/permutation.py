@@ -34,7 +34,7 @@ def permute(places: Ints, size: int, keys: Words, rows: Ints) -> Ints:
     bits = (size - 1).bit_length()
     mask = np.uint64((1 << bits) - 1)
     shift = np.uint64((bits + 1) // 2)
-    steps = np.ascontiguousarray(keys.T)
+    steps = np.array(keys.T, order="C")
     steps[0:-1:2] |= np.uint64(1)  # an odd factor has an inverse
 
     def once(values: Words, rows: Ints) -> Words:

@@ -21,6 +21,8 @@ from bulkseed.target import Target
 __all__ = ["place"]
 
 MOST_VARIANTS: Final = 20
+MOST_PAIRS: Final = 2**32
+"""Pairs of a member and a reaction are drawn with 32 bits (draws.below)."""
 
 
 async def place(connection: Connection, target: Target, plan: Plan) -> Context:
@@ -29,6 +31,11 @@ async def place(connection: Connection, target: Target, plan: Plan) -> Context:
     Raises TargetError where the catalogue is missing (rule R0), before any sequence is moved, or ids do not fit.
     """
     reactions = await system_reactions(connection, target)
+    if plan.largest_channel * len(reactions) >= MOST_PAIRS:
+        raise TargetError(
+            f"channels of up to {plan.largest_channel:,} members and a catalogue of {len(reactions):,} reactions make "
+            f"more pairs than {MOST_PAIRS:,}: give --max-members"
+        )
     placement = Placement(
         first_user=await reserve_ids(connection, target, "users", "id", plan.users),
         first_channel=await reserve_ids(connection, target, "channels", "id", plan.channels),

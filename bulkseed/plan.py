@@ -23,7 +23,7 @@ MOST_MESSAGES: Final = 10**12
 """Far below where bigint ids or the counters of the streams would end."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-SCALE: Final = re.compile(r"(?P<factor>\d{1,9}(\.\d{1,9})?|\.\d{1,9})[xX]?")
+SCALE: Final = re.compile(r"(?P<factor>[0-9]{1,18}(\.[0-9]{1,9})?|\.[0-9]{1,9})[xX]?")
 
 
 def microseconds(moment: datetime) -> int:

@@ -100,7 +100,7 @@ def check_weights_and_slugs(patterns: Patterns) -> None:
 def test_named_values_are_readable_with_their_slugs(locale: str) -> None:
     corpus = corpus_of(locale)
     for patterns in (corpus.person, corpus.company):
-        texts, slugs = named(patterns, STREAMS, "test", "name", 12_345, 300)
+        texts, slugs = named(patterns, STREAMS, "test", "name", np.arange(12_345, 12_645))
         assert len(texts) == len(slugs) == 300
         for text, slug in zip(texts.to_pylist(), slugs.to_pylist(), strict=True):
             assert slug in patterns.slugs(text)
@@ -110,9 +110,9 @@ def test_named_values_are_readable_with_their_slugs(locale: str) -> None:
 @pytest.mark.parametrize("locale", ["en_US", "ja_JP", "es_CL"])
 def test_named_values_are_the_same_in_any_slice(locale: str) -> None:
     patterns = corpus_of(locale).person
-    texts, slugs = named(patterns, STREAMS, "test", "name", 100, 50)
+    texts, slugs = named(patterns, STREAMS, "test", "name", np.arange(100, 150))
     for start, count in ((100, 1), (113, 20), (149, 1)):
-        part, part_slugs = named(patterns, STREAMS, "test", "name", start, count)
+        part, part_slugs = named(patterns, STREAMS, "test", "name", np.arange(start, start + count))
         assert part.equals(texts.slice(start - 100, count))
         assert part_slugs.equals(slugs.slice(start - 100, count))
 
@@ -127,7 +127,7 @@ def test_shapes_of_values_are_as_frequent_as_fakers(locale: str, method: str) ->
     fake.seed_instance(1)
     theirs = Counter(shape(str(getattr(fake, method)())) for _ in range(count))
     patterns = corpus.person if method == "name" else corpus.company
-    ours = Counter(shape(text) for text in named(patterns, STREAMS, "test", method, 0, 20_000)[0].to_pylist())
+    ours = Counter(shape(text) for text in named(patterns, STREAMS, "test", method, np.arange(20_000))[0].to_pylist())
     for key in theirs | ours:
         share, pooled = theirs[key] / count, (theirs[key] + ours[key]) / (count + 20_000)
         error = math.sqrt(pooled * (1 - pooled) * (1 / count + 1 / 20_000))

@@ -26,9 +26,7 @@ from bulkseed.streams import Streams, Words
 LAST = 2**64 - 1
 STREAMS = Streams(seed=1, first_user=1)
 
-any_word = st.integers(0, LAST) | st.sampled_from(
-    [0, 1, 2**11, 2**32 - 1, 2**32, 2**63, LAST - 2**11, LAST - 1, LAST]
-)
+any_word = st.integers(0, LAST) | st.sampled_from([0, 1, 2**11, 2**32 - 1, 2**32, 2**63, LAST - 2**11, LAST - 1, LAST])
 any_words = st.lists(any_word, min_size=1, max_size=8)
 
 
@@ -85,9 +83,7 @@ def test_between_is_the_exact_product_to_a_microsecond(values: list[int], low: i
     assert found == sorted(found)
 
 
-@pytest.mark.parametrize(
-    "span", [0, 1, 2, 59 * 60_000_000, 366 * 86_400 * 10**6, 2**45, 2**45 + 1, 2**52 - 1]
-)
+@pytest.mark.parametrize("span", [0, 1, 2, 59 * 60_000_000, 366 * 86_400 * 10**6, 2**45, 2**45 + 1, 2**52 - 1])
 def test_between_reaches_both_ends(span: int) -> None:
     low = np.full(2, 1_780_000_000_000_000)
     assert (between(words_of([0, LAST]), low, int(low[0]) + span) - low).tolist() == [0, span]

@@ -62,9 +62,7 @@ def test_last_partial_block_has_its_share_of_replies() -> None:
     rest, probability, seeds = 100, 0.2, 4000
     replies = np.array([layout_of(BLOCK + rest, probability, seed).replies[1] for seed in range(seeds)])
     assert replies.max() <= rest
-    assert abs(replies.mean() - rest * probability) < 4 * math.sqrt(
-        rest * probability * (1 - probability) / seeds
-    )
+    assert abs(replies.mean() - rest * probability) < 4 * math.sqrt(rest * probability * (1 - probability) / seeds)
 
 
 def test_more_messages_do_not_change_the_blocks_before() -> None:

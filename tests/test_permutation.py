@@ -24,9 +24,7 @@ def orders(size: int, count: int, places: int | None = None, seed: int = 1) -> I
     """The first places of ``count`` permutations, one a row."""
     width = size if places is None else places
     rows = np.repeat(np.arange(count), width)
-    found: Ints = permute(np.tile(np.arange(width), count), size, keys_of(count, seed), rows).reshape(
-        count, width
-    )
+    found: Ints = permute(np.tile(np.arange(width), count), size, keys_of(count, seed), rows).reshape(count, width)
     return found
 
 
@@ -57,9 +55,7 @@ def test_huge_size_keeps_places_apart_and_in_range(size: int) -> None:
     assert found.max() < size
 
 
-@given(
-    st.integers(2, 500), st.lists(st.tuples(st.integers(0, 499), st.integers(0, 4)), min_size=1, max_size=20)
-)
+@given(st.integers(2, 500), st.lists(st.tuples(st.integers(0, 499), st.integers(0, 4)), min_size=1, max_size=20))
 def test_a_place_is_the_same_alone_and_among_others(size: int, wanted: list[tuple[int, int]]) -> None:
     places = np.array([place % size for place, _ in wanted])
     rows = np.array([row for _, row in wanted])

@@ -244,6 +244,9 @@ def test_largest_channel(users: int, max_members: int | None, largest: int) -> N
 def test_year_begins_in_utc() -> None:
     assert plan_of(as_of=datetime(2026, 6, 1, 5, tzinfo=UTC)).year_start == datetime(2026, 1, 1, tzinfo=UTC)
     assert plan_of(as_of=datetime(2026, 1, 1, tzinfo=UTC)).year_start == datetime(2026, 1, 1, tzinfo=UTC)
+    # in Kiritimati it is 2026 already
+    early = datetime(2026, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=14)))
+    assert plan_of(as_of=early).year_start == datetime(2025, 1, 1, tzinfo=UTC)
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
@@ -282,9 +285,7 @@ def test_shards_cover_the_plan_once_and_in_order(users: int, channels: int, mess
     assert [shard.number for shard in shards] == list(range(len(shards)))
     assert [shard.kind for shard in shards] == sorted((shard.kind for shard in shards), reverse=True)
     for kind, count in (("users", users), ("channels", channels)):
-        covered = [
-            place for shard in shards if shard.kind == kind for place in range(shard.start, shard.stop)
-        ]
+        covered = [place for shard in shards if shard.kind == kind for place in range(shard.start, shard.stop)]
         assert covered == list(range(count))
 
 

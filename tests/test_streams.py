@@ -50,9 +50,7 @@ def test_any_slice_is_the_same_words(first: int, skipped: int, count: int) -> No
     whole = STREAMS.words("messages", "content", first, skipped + count)
     assert whole.dtype == np.uint64
     assert whole.shape == (skipped + count,)
-    np.testing.assert_array_equal(
-        STREAMS.words("messages", "content", first + skipped, count), whole[skipped:]
-    )
+    np.testing.assert_array_equal(STREAMS.words("messages", "content", first + skipped, count), whole[skipped:])
 
 
 @given(st.lists(st.integers(0, 50), max_size=12))
@@ -87,9 +85,7 @@ def test_every_part_of_the_key_makes_another_stream() -> None:
         ((1, 1, "1", "x"), (11, 1, "", "x")),
     ],
 )
-def test_keys_do_not_collide_by_concatenation(
-    one: tuple[int, int, str, str], other: tuple[int, int, str, str]
-) -> None:
+def test_keys_do_not_collide_by_concatenation(one: tuple[int, int, str, str], other: tuple[int, int, str, str]) -> None:
     assert Streams(*one[:2]).key(*one[2:]) != Streams(*other[:2]).key(*other[2:])
 
 
@@ -97,9 +93,7 @@ def test_keys_do_not_collide_by_concatenation(
     st.tuples(st.integers(), st.integers(), NAMES, NAMES),
     st.tuples(st.integers(), st.integers(), NAMES, NAMES),
 )
-def test_keys_are_equal_only_for_equal_parts(
-    one: tuple[int, int, str, str], other: tuple[int, int, str, str]
-) -> None:
+def test_keys_are_equal_only_for_equal_parts(one: tuple[int, int, str, str], other: tuple[int, int, str, str]) -> None:
     same = Streams(*one[:2]).key(*one[2:]) == Streams(*other[:2]).key(*other[2:])
     assert same == (one == other)
 
@@ -124,3 +118,10 @@ def test_words_are_what_they_always_were(key: tuple[int, int, str, str]) -> None
         *streams.words(table, column, 2**40 + 1, 2).tolist(),
     ]
     assert words == PINNED[key]
+
+
+@given(st.sets(st.integers(0, 5_000) | st.integers(0, 2**62), min_size=1, max_size=30))
+def test_words_at_any_rows_are_those_of_the_rows(rows: set[int]) -> None:
+    wanted = np.array(sorted(rows))
+    expected = [int(STREAMS.words("users", "name", row, 1)[0]) for row in wanted.tolist()]
+    assert STREAMS.words_at("users", "name", wanted).tolist() == expected

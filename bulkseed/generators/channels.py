@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from bulkseed.draws import Bools, Ints
 from bulkseed.generators.context import BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
 from bulkseed.generators.users import user_names
-from bulkseed.names import named
+from bulkseed.names import named, scalar
 from bulkseed.permutation import KEY_WORDS, permute
 from bulkseed.prose import WORDS_PER_TEXT
 
@@ -22,8 +22,6 @@ DESCRIPTION_CHARACTERS: Final = 100
 JOIN_CODE_ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 """Without I and O, which look like 1 and 0 (rule C5): 32 characters, five bits each."""
 JOIN_CODE_CHARACTERS: Final = 8
-NEAR: Final = 64
-"""Making so many names that nobody asked for costs less than another round of calls."""
 JOIN_CODE_LETTERS: Final = np.frombuffer(JOIN_CODE_ALPHABET.encode(), dtype=np.uint8)
 
 SCHEMA: Final = pa.schema(
@@ -46,24 +44,14 @@ def channel_batches(context: Context, block: ChannelBlock) -> Iterator[pa.Record
         yield batch(context, block, start, min(start + BATCH_ROWS, len(block.owner)))
 
 
-def names_of(context: Context, users: Ints) -> pa.StringArray:
-    """The names of any users: those that stand near each other are made in one go."""
-    wanted, back = np.unique(users, return_inverse=True)
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(wanted) > NEAR]))
-    found = []
-    for near in np.split(wanted, starts[1:]):
-        first, last = int(near[0]), int(near[-1])
-        names, _ = user_names(context, first, last - first + 1)
-        found.append(names.take(pa.array(near - first)))
-    return pa.concat_arrays(found).take(pa.array(back))
-
-
 def channel_names(context: Context, is_dm: Bools, owners: Ints, first: int) -> pa.StringArray:
     """A company's name, or for a DM the owner's name followed by `` DM`` (rule C2)."""
-    names, _ = named(context.corpus.company, context.streams, "channels", "name", first, len(owners))
+    names, _ = named(context.corpus.company, context.streams, "channels", "name", np.arange(first, first + len(owners)))
     if not is_dm.any():
         return names
-    dm_names = pc.binary_join_element_wise(names_of(context, owners[is_dm]), "DM", " ")
+    users, back = np.unique(owners[is_dm], return_inverse=True)
+    owner_names = user_names(context, users)[0].take(pa.array(back))
+    dm_names = pc.binary_join_element_wise(owner_names, scalar("DM"), scalar(" "))
     return pc.replace_with_mask(names, pa.array(is_dm), dm_names)
 
 

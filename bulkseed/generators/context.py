@@ -18,10 +18,13 @@ from bulkseed.prose import Prose
 from bulkseed.shards import Shard
 from bulkseed.streams import Streams
 
-__all__ = ["BATCH_ROWS", "TIMESTAMP", "ChannelBlock", "Context", "channel_block", "times"]
+__all__ = ["BATCH_ROWS", "MOST_BATCH_ROWS", "TIMESTAMP", "ChannelBlock", "Context", "channel_block", "times"]
 
 BATCH_ROWS: Final = 16_384
-"""Rows that a batch is made for; with replies and reactions it may hold more, never over 64k."""
+"""Rows that a batch is made for; with replies and reactions it may hold more."""
+
+MOST_BATCH_ROWS: Final = 65_536
+"""Rows that a batch holds at most."""
 
 TIMESTAMP: Final = pa.timestamp("us")
 

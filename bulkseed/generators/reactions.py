@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from bulkseed.draws import Ints, below, between, chance
-from bulkseed.generators.context import TIMESTAMP, ChannelBlock, Context, times
+from bulkseed.generators.context import MOST_BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
 from bulkseed.generators.messages import MessageSpan, message_spans
 from bulkseed.streams import Words
 
@@ -32,7 +32,9 @@ SCHEMA: Final = pa.schema(
 def reaction_batches(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
     """The reactions to the messages of the channels of ``block``, in order of message."""
     for made in message_spans(context, block):
-        yield batch(context, block, made)
+        whole = batch(context, block, made)
+        for start in range(0, whole.num_rows, MOST_BATCH_ROWS):
+            yield whole.slice(start, MOST_BATCH_ROWS)
 
 
 def batch(context: Context, block: ChannelBlock, made: MessageSpan) -> pa.RecordBatch:

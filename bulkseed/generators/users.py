@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.draws import below, chance
+from bulkseed.draws import Ints, below, chance
 from bulkseed.generators.context import BATCH_ROWS, TIMESTAMP, Context, times
-from bulkseed.names import named
+from bulkseed.names import named, scalar
 from bulkseed.prose import WORDS_PER_TEXT
 from bulkseed.shards import Shard
 
@@ -20,7 +20,7 @@ __all__ = ["BIO_CHARACTERS", "SCHEMA", "addresses", "unique_values", "user_batch
 
 BIO_CHARACTERS: Final = 200
 SLUG_CHARACTERS: Final = 40
-MAIL_DOMAINS: Final = ("example.com", "example.net", "example.org")
+MAIL_DOMAINS: Final = pa.array(["example.com", "example.net", "example.org"])
 """Reserved for examples (RFC 2606), as in ``Faker.safe_email``: mail to a seeded user reaches nobody."""
 
 Bytes = npt.NDArray[np.uint8]
@@ -47,9 +47,9 @@ def user_batches(context: Context, shard: Shard) -> Iterator[pa.RecordBatch]:
         yield batch(context, start, min(BATCH_ROWS, shard.stop - start))
 
 
-def user_names(context: Context, start: int, count: int) -> tuple[pa.StringArray, pa.StringArray]:
-    """Names and their slugs of users ``start`` to ``start + count`` (rule U5)."""
-    return named(context.corpus.person, context.streams, "users", "name", start, count)
+def user_names(context: Context, users: Ints) -> tuple[pa.StringArray, pa.StringArray]:
+    """Names and their slugs of ``users``, ordinals in ascending order (rule U5)."""
+    return named(context.corpus.person, context.streams, "users", "name", users)
 
 
 def addresses(context: Context, slugs: pa.StringArray, start: int) -> pa.StringArray:
@@ -57,18 +57,18 @@ def addresses(context: Context, slugs: pa.StringArray, start: int) -> pa.StringA
     count = len(slugs)
     ids = pa.array(context.placement.first_user + start + np.arange(count)).cast(pa.string())
     local = pc.utf8_rtrim(pc.utf8_slice_codeunits(slugs, 0, SLUG_CHARACTERS), ".")
-    local = pc.if_else(pc.equal(local, ""), "user", local)
+    local = pc.if_else(pc.equal(local, scalar("")), scalar("user"), local)
     if context.placement.variant:
-        ids = pc.binary_join_element_wise(ids, str(context.placement.variant), "-")
+        ids = pc.binary_join_element_wise(ids, scalar(str(context.placement.variant)), scalar("-"))
     domains = below(context.streams.words("users", "email", start, count), len(MAIL_DOMAINS))
     return pc.binary_join_element_wise(
-        pc.binary_join_element_wise(local, ids, "."), pa.array(MAIL_DOMAINS).take(pa.array(domains)), "@"
+        pc.binary_join_element_wise(local, ids, scalar(".")), MAIL_DOMAINS.take(pa.array(domains)), scalar("@")
     )
 
 
 def unique_values(context: Context, start: int, count: int) -> dict[str, pa.StringArray]:
     """The columns that must not meet values that are already in the table, by name (rules U1 and U2)."""
-    _, slugs = user_names(context, start, count)
+    _, slugs = user_names(context, np.arange(start, start + count))
     return {"auth0_id": auth0_ids(context, start, count), "email": addresses(context, slugs, start)}
 
 
@@ -114,7 +114,7 @@ def fixed_width(columns: list[Bytes]) -> pa.StringArray:
 
 def batch(context: Context, start: int, count: int) -> pa.RecordBatch:
     streams = context.streams
-    names, slugs = user_names(context, start, count)
+    names, slugs = user_names(context, np.arange(start, start + count))
     created = context.user_created[start : start + count]
     bio_words = streams.words("users", "bio", start * WORDS_PER_TEXT, count * WORDS_PER_TEXT)
     sentences = 1 + below(streams.words("users", "bio.sentences", start, count), 2)

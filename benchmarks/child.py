@@ -1,0 +1,12 @@
+"""The other end of ``measure.in_fresh_process``: calls the function that the command line names."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+if __name__ == "__main__":
+    module, _, function = sys.argv[1].partition(":")
+    result = getattr(importlib.import_module(module), function)(**json.loads(sys.argv[2]))
+    print(json.dumps(result))

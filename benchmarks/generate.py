@@ -1,0 +1,96 @@
+"""Making rows without a database: what each table costs, and all of them together.
+
+``made once`` is what a run's context holds for all shards (Faker's corpus, the pieces of its prose, the times
+of all accounts); ``members`` is the drawing of channels and their members, which all tables of a shard share.
+Reactions make the messages that they belong to once more, without texts. Imports are not counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import machine
+from benchmarks.measure import Clock, Spread, clocked, in_fresh_process, peak_rss
+from benchmarks.plans import plan_of
+from benchmarks.results import keep, mebibytes, show
+from bulkseed.encoders import records
+from bulkseed.generators import Context, shard_tables
+from bulkseed.plan import Placement
+from bulkseed.shards import cut
+
+__all__ = ["generate_once", "run"]
+
+MADE_ONCE: Final = "made once"
+MEMBERS: Final = "members"
+WHOLE: Final = "whole"
+
+
+def generate_once(scale: str, encoder: str) -> dict[str, Any]:
+    """Make every row of a scale, batch by batch, keeping none; returns rows, seconds and memory."""
+    plan = plan_of(scale)
+    placement = Placement(first_user=1, first_channel=1, first_message=1, reactions=tuple(range(1, 13)))
+    clocks: defaultdict[str, Clock] = defaultdict(Clock)
+    rows: Counter[str] = Counter()
+    whole = clocks[WHOLE]
+    with clocked(clocks[MADE_ONCE], whole):
+        context = Context(plan, placement)
+        _ = context.corpus, context.prose, context.layout, context.user_created
+    for shard in cut(plan):
+        tables = shard_tables(context, shard)
+        while True:
+            with clocked(clocks[MEMBERS], whole):
+                table = next(tables, None)
+            if table is None:
+                break
+            name, batches = table
+            with clocked(clocks[name], whole):
+                for batch in batches:
+                    rows[name] += batch.num_rows
+                    if encoder == "records":
+                        records(batch)
+    rows[WHOLE] = rows.total()
+    return {
+        "parts": {
+            name: {"rows": rows[name], "seconds": clock.seconds, "cpu_seconds": clock.cpu_seconds}
+            for name, clock in sorted(clocks.items(), key=lambda item: item[0] == WHOLE)
+        },
+        "peak_rss": peak_rss(),
+    }
+
+
+def run(scale: str, encoder: str, repeats: int, output: Path) -> None:
+    """Make all rows ``repeats`` times, each in a new process; print the table and keep the figures in ``output``."""
+    plan_of(scale)  # one that is wrong is told before anything is started
+    on = machine.described()
+    runs = [in_fresh_process("benchmarks.generate:generate_once", scale=scale, encoder=encoder) for _ in range(repeats)]
+    settings = {"scale": scale, "encoder": encoder, "repeats": repeats}
+    name = "generate" if encoder == "none" else f"generate-{encoder}"
+    kept = keep(output, name, on, settings, runs)
+    made = "rows" if encoder == "none" else "rows and tuples of them"
+    show(
+        f"Making {made} at {scale} without a database: medians of {repeats}",
+        ("part", "rows", "seconds (min–max)", "rows/s", "µs/row", "CPU µs/row"),  # noqa: RUF001
+        [line(part, [each["parts"][part] for each in runs]) for part in runs[0]["parts"]],
+        (
+            f"peak RSS {mebibytes(Spread.of([each['peak_rss'] for each in runs]).median)}",
+            machine.line(on),
+            f"raw figures: {kept.name}",
+        ),
+    )
+
+
+def line(part: str, runs: list[dict[str, float]]) -> tuple[str, ...]:
+    rows, spread = runs[0]["rows"], Spread.of([each["seconds"] for each in runs])
+    if not rows:
+        return (part, "", str(spread), "", "", "")
+    cpu = Spread.of([each["cpu_seconds"] for each in runs]).median
+    return (
+        part,
+        f"{rows:,}",
+        str(spread),
+        f"{rows / spread.median:,.0f}",
+        f"{spread.median / rows * 1e6:.2f}",
+        f"{cpu / rows * 1e6:.2f}",
+    )

@@ -1,0 +1,63 @@
+"""What several tests of values share: a plan's rows as whole tables, and how uneven counts are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from bulkseed.generators import Context, shard_tables
+from bulkseed.plan import Placement, Plan
+from bulkseed.shards import ROWS_PER_SHARD, cut
+from bulkseed.tables import TABLE_NAMES
+
+CATALOGUE = (3, 4, 8, 15, 16, 23, 42, 99, 100, 1000, 1001, 5000)
+"""Ids of twelve reactions, with gaps as a catalogue that was edited has them."""
+
+
+def placement_of(reactions: int = 12, variant: int = 0) -> Placement:
+    """A placement whose ids all begin elsewhere, so that a mix-up of tables or ordinals shows."""
+    return Placement(
+        first_user=1001,
+        first_channel=500_001,
+        first_message=7,
+        reactions=CATALOGUE[:reactions],
+        variant=variant,
+    )
+
+
+def batches_of(
+    plan: Plan, placement: Placement | None = None, rows_per_shard: int = ROWS_PER_SHARD
+) -> dict[str, list[pa.RecordBatch]]:
+    """The batches of every table, in the order in which one worker makes them."""
+    context = Context(plan, placement or placement_of())
+    made: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLE_NAMES}
+    for shard in cut(plan, rows_per_shard):
+        for name, batches in shard_tables(context, shard):
+            made[name].extend(batches)
+    return made
+
+
+def tables_of(
+    plan: Plan, placement: Placement | None = None, rows_per_shard: int = ROWS_PER_SHARD
+) -> dict[str, pa.Table]:
+    """Every table whole, in the order in which one worker makes the rows."""
+    made = batches_of(plan, placement, rows_per_shard)
+    return {name: pa.Table.from_batches(batches).combine_chunks() for name, batches in made.items()}
+
+
+def unevenness(observed: Sequence[int] | npt.NDArray[np.int64], shares: Sequence[float] | None = None) -> float:
+    """How many standard deviations Pearson's chi-square is above what chance gives (Wilson-Hilferty).
+
+    ``shares`` are the expected proportions, equal ones if None. Fair samples are above 4 once in 30,000.
+    """
+    counts = np.asarray(observed, dtype=np.float64)
+    weights = np.ones(len(counts)) if shares is None else np.asarray(shares, dtype=np.float64)
+    expected = counts.sum() * weights / weights.sum()
+    freedom = len(counts) - 1
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    spread = 2 / (9 * freedom)
+    return float(((statistic / freedom) ** (1 / 3) - (1 - spread)) / math.sqrt(spread))
