@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
-
-import pyarrow as pa
 
 from bulkseed import ledger
 from bulkseed.address import Address
 from bulkseed.connection import Connection, connected, translated
 from bulkseed.copy import CopyInto
-from bulkseed.errors import InputError, RunError
+from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.generators import Context, shard_tables
 from bulkseed.ledger import Run
 from bulkseed.pipeline import copy_batches
-from bulkseed.references import Reference, children_first, references
+from bulkseed.references import Reference, references
 from bulkseed.shards import cut
 from bulkseed.streams import GENERATOR_VERSION
 from bulkseed.tables import TABLE_NAMES, TABLES, Table
@@ -27,8 +25,10 @@ from bulkseed.watch import Silent, Watcher
 
 __all__ = ["CleanupReport", "cleanup", "recorded_runs"]
 
-LINKS: Final = tuple(table for table in TABLES if table.serial is None)
+LINKS: Final = {table.name: table for table in TABLES if table.serial is None}
 """Tables whose rows have no id of their own: which of them are ours is known by making their keys again."""
+
+PARENT_OF_LINKS: Final = {"user_channels": ("channel_id", "channels"), "message_reactions": ("message_id", "messages")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +47,16 @@ class Doomed:
     seeded: dict[str, str]
     extra: dict[str, str] = field(default_factory=dict)
 
+    def ours(self, table: str, alias: str) -> str:
+        """The SQL condition under which the row ``alias`` of ``table`` is a seeded one that goes."""
+        return self.seeded[table].format(row=alias) if table in self.seeded else "false"
+
     def condition(self, table: str, alias: str) -> str:
         """The SQL condition under which the row ``alias`` of ``table`` goes."""
-        ways = []
-        if table in self.seeded:
-            ways.append(self.seeded[table].format(row=alias))
+        ways = [self.ours(table, alias)]
         if table in self.extra:
             ways.append(f"({alias}.tableoid, {alias}.ctid) IN (SELECT place, row FROM {self.extra[table]})")
-        return f"({' OR '.join(ways)})" if ways else "false"
+        return f"({' OR '.join(ways)})"
 
 
 async def recorded_runs(address: Address, number: int | None = None) -> list[Run]:
@@ -68,23 +70,24 @@ async def recorded_runs(address: Address, number: int | None = None) -> list[Run
 
 
 async def cleanup(
-    address: Address, run: int | None = None, *, cascade: bool = False, watcher: Watcher | None = None
+    address: Address, numbers: Sequence[int], *, cascade: bool = False, watcher: Watcher | None = None
 ) -> CleanupReport:
-    """Remove the rows of ``run``, or of every run, in one transaction.
+    """Remove the rows of the runs ``numbers``, in one transaction.
 
     Raises RunError, with nothing removed, where other rows point at them, unless ``cascade`` lets those go too;
-    InputError where there is no such run.
+    InputError where there is no such run, or the login may not remove rows.
     """
     watcher = watcher or Silent()
     async with connected(address) as connection, transaction(connection):
         with translated(connection, "reading the ledger"):
-            await ledger.chosen_runs(connection, run)
             await take_turn(connection, watcher)
-            runs = await ledger.chosen_runs(connection, run)
+            runs = [run for number in numbers for run in await ledger.chosen_runs(connection, number)]
+            await check_rights(connection, runs)
         watcher.phase("find")
+        watcher.expect({name: sum(run.rows[name] for run in runs) for name in LINKS})
         with translated(connection, "finding the rows to remove"):
             doomed = await seeded_rows(connection, runs, cascade, watcher)
-            known = await references(connection, sorted({each.schema for each in runs}))
+            known = await references(connection, sorted({run.schema for run in runs}))
             pointing = await others_pointing(connection, known, doomed)
             if pointing and not cascade:
                 told = "; ".join(f"{count:,} of {reference}" for reference, count in pointing.items())
@@ -96,41 +99,61 @@ async def cleanup(
                 await find_extra(connection, known, doomed)
         watcher.phase("remove")
         with translated(connection, "removing rows"):
-            removed, others = await remove(connection, runs, known, doomed, watcher)
-            for each in runs:
-                await ledger.forget_run(connection, each.number)
-    return CleanupReport(tuple(each.number for each in runs), removed, others)
+            removed, others = await remove(connection, runs, doomed)
+            for run in runs:
+                await ledger.forget_run(connection, run.number)
+    return CleanupReport(tuple(run.number for run in runs), removed, others)
+
+
+async def check_rights(connection: Connection, runs: Sequence[Run]) -> None:
+    tables = [qualified(schema, name) for schema in sorted({run.schema for run in runs}) for name in TABLE_NAMES]
+    lacking = [
+        table
+        for table in tables
+        if not await connection.fetchval(
+            "SELECT has_table_privilege($1, 'SELECT') AND has_table_privilege($1, 'DELETE')", table
+        )
+    ]
+    if lacking:
+        raise TargetError(f"this login may not remove rows: GRANT SELECT, DELETE ON {', '.join(lacking)} to it")
 
 
 async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool, watcher: Watcher) -> Doomed:
-    ways: dict[str, list[str]] = {}
-    for table in LINKS:
-        columns = ", ".join(f"{name} bigint NOT NULL" for name in table.key)
-        await connection.execute(f"CREATE TEMP TABLE bulkseed_{table.name} ({columns}) ON COMMIT DROP")
-    for run in runs:
+    doomed = Doomed({})
+    for place, schema in enumerate(sorted({run.schema for run in runs})):
+        there = [run for run in runs if run.schema == schema]
         for table in TABLES:
             if table.serial is not None:
-                first, last = id_range(run, table.name)
-                way = f"{{row}}.{table.serial} BETWEEN {first} AND {last}"
+                ranges = [run.ids(table.name) for run in there]
+                ways = [f"{{row}}.{table.serial} BETWEEN {first} AND {last}" for first, last in ranges]
+                condition = f"({' OR '.join(ways)})"
             else:
+                keys = f"bulkseed_{place}_{table.name}"
+                columns = ", ".join(f"{name} bigint NOT NULL" for name in table.key)
+                await connection.execute(f"CREATE TEMP TABLE {keys} ({columns}) ON COMMIT DROP")
                 equal = " AND ".join(f"k.{name} = {{row}}.{name}" for name in table.key)
-                way = f"EXISTS (SELECT FROM bulkseed_{table.name} AS k WHERE {equal})"
-            places = ways.setdefault(qualified(run.schema, table.name), [])
-            if way not in places:
-                places.append(way)
-        await find_keys(connection, run, cascade, watcher)
-    for table in LINKS:
-        await connection.execute(f"ANALYZE bulkseed_{table.name}")
-    return Doomed({table: f"({' OR '.join(each)})" for table, each in ways.items()})
+                condition = f"EXISTS (SELECT FROM {keys} AS k WHERE {equal})"
+            doomed.seeded[qualified(schema, table.name)] = condition
+        for run in there:
+            await find_keys(connection, run, f"bulkseed_{place}_", cascade, watcher)
+        for name in LINKS:
+            await connection.execute(f"ANALYZE bulkseed_{place}_{name}")
+    return doomed
 
 
-async def find_keys(connection: Connection, run: Run, cascade: bool, watcher: Watcher) -> None:
+async def find_keys(connection: Connection, run: Run, prefix: str, cascade: bool, watcher: Watcher) -> None:
     """Put the keys of the run's rows in the link tables into the temporary tables that hold them."""
     made = run.made_by["generator"]
     if made == str(GENERATOR_VERSION):
-        await make_keys(connection, run, watcher)
+        await make_keys(connection, run, prefix, watcher)
     elif cascade:
-        await read_keys(connection, run)
+        for name, table in LINKS.items():
+            column, parent = PARENT_OF_LINKS[name]
+            first, last = run.ids(parent)
+            await connection.execute(
+                f"INSERT INTO {prefix}{name} SELECT {', '.join(table.key)} FROM {qualified(run.schema, name)} "
+                f"WHERE {column} BETWEEN {first} AND {last}"
+            )
     else:
         raise InputError(
             f"run {run.number} was made by bulkseed {run.made_by['bulkseed']}, whose generator ({made}) is not "
@@ -139,39 +162,14 @@ async def find_keys(connection: Connection, run: Run, cascade: bool, watcher: Wa
         )
 
 
-def id_range(run: Run, table: str) -> tuple[int, int]:
-    first = getattr(run.placement, f"first_{table.removesuffix('s')}")
-    return first, first + run.rows[table] - 1
-
-
-async def make_keys(connection: Connection, run: Run, watcher: Watcher) -> None:
+async def make_keys(connection: Connection, run: Run, prefix: str, watcher: Watcher) -> None:
     context = Context(run.plan, run.placement)
     for shard in cut(run.plan):
         for name, batches in shard_tables(context, shard):
-            for table in LINKS:
-                if table.name == name:
-                    into = CopyInto(f"bulkseed_{name}", table.key)
-                    await copy_batches(connection, into, only(table, batches), partial(watcher.rows, name))
-
-
-def only(table: Table, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    return (batch.select(list(table.key)) for batch in batches)
-
-
-async def read_keys(connection: Connection, run: Run) -> None:
-    for table, column, parent in (
-        ("user_channels", "channel_id", "channels"),
-        ("message_reactions", "message_id", "messages"),
-    ):
-        first, last = id_range(run, parent)
-        await connection.execute(
-            f"INSERT INTO bulkseed_{table} SELECT {', '.join(key_of(table))} FROM {qualified(run.schema, table)} "
-            f"WHERE {column} BETWEEN {first} AND {last}"
-        )
-
-
-def key_of(name: str) -> tuple[str, ...]:
-    return next(table.key for table in TABLES if table.name == name)
+            table: Table | None = LINKS.get(name)
+            if table is not None:
+                into = CopyInto(f"{prefix}{name}", table.key)
+                await copy_batches(connection, into, batches, partial(watcher.rows, name))
 
 
 def points_at_doomed(reference: Reference, doomed: Doomed) -> str:
@@ -215,20 +213,24 @@ async def find_extra(connection: Connection, known: Sequence[Reference], doomed:
             growing = growing or tag != "INSERT 0 0"
 
 
-async def remove(
-    connection: Connection, runs: Sequence[Run], known: Sequence[Reference], doomed: Doomed, watcher: Watcher
-) -> tuple[dict[str, int], dict[str, int]]:
-    names = {qualified(run.schema, table.name): table.name for run in runs for table in reversed(TABLES)}
+async def remove(connection: Connection, runs: Sequence[Run], doomed: Doomed) -> tuple[dict[str, int], dict[str, int]]:
+    """Delete all of it as one statement: foreign keys are checked at its end, so tables may point in a circle."""
+    names = {qualified(run.schema, name): name for run in runs for name in reversed(TABLE_NAMES)}
+    tables = list(dict.fromkeys([*names, *doomed.extra]))
+    deletes, counts = [], []
+    for place, table in enumerate(tables):
+        deletes.append(
+            f"d{place} AS (DELETE FROM {table} AS t WHERE {doomed.condition(table, 't')} "
+            f"RETURNING {doomed.ours(table, 't')} AS ours)"
+        )
+        counts.append(f"(SELECT count(*) FILTER (WHERE ours) FROM d{place}), (SELECT count(*) FROM d{place})")
+    found = await connection.fetchrow(f"WITH {', '.join(deletes)} SELECT {', '.join(counts)}")
     removed = dict.fromkeys(reversed(TABLE_NAMES), 0)
-    others: dict[str, int] = {}
-    for table in children_first(dict.fromkeys([*doomed.extra, *names]), known):
-        extra = 0
-        if table in doomed.extra:
-            extra = await connection.fetchval(f"SELECT count(*) FROM {doomed.extra[table]}")
-        tag = await connection.execute(f"DELETE FROM {table} AS t WHERE {doomed.condition(table, 't')}")
-        if extra:
-            others[table] = extra
+    others = {}
+    for place, table in enumerate(tables):
+        ours, all_of_it = found[2 * place], found[2 * place + 1]
         if table in names:
-            removed[names[table]] += int(tag.split()[-1]) - extra
-            watcher.rows(names[table], removed[names[table]])
+            removed[names[table]] += ours
+        if all_of_it > ours:
+            others[table] = all_of_it - ours
     return removed, others

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +12,8 @@ import anyio
 import click
 
 from bulkseed import report
+from bulkseed.address import Address
 from bulkseed.cleanup import CleanupReport, cleanup, recorded_runs
-from bulkseed.connection import connected
 from bulkseed.corpus import corpus_of
 from bulkseed.embedded import Listen, running
 from bulkseed.errors import InputError
@@ -24,14 +23,12 @@ from bulkseed.load import LoadReport, load
 from bulkseed.plan import Plan, parse_as_of, scaled_counts
 from bulkseed.progress import shown
 from bulkseed.runner import Database, Interrupted, check_disk, opened, run
+from bulkseed.serving import DEFAULT_PORT, is_free, kept_password, set_password
 from bulkseed.verify import VerifyReport, verify
 
 __all__ = ["cli"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-DEFAULT_PORT: Final = 54320
-PASSWORD_BYTES: Final = 18
 
 
 class DefaultsToLoad(click.Group):
@@ -145,7 +142,9 @@ def load_command(
 
 
 def next_commands(database: Database, option: str | None) -> dict[str, str]:
-    named = f" --database-url '{database.address}'" if option else ""
+    # without the password, which PGPASSWORD or ~/.pgpass may give
+    shown_url = Address(database.address.url.set(password=None))
+    named = f" --database-url '{shown_url}'" if option else ""
     commands = {f"bulkseed verify{named}": "prove every rule with SQL"}
     if database.server is not None:
         commands["bulkseed psql"] = "look at the rows"
@@ -195,7 +194,7 @@ def plan_command(as_json: bool, **of_plan: Any) -> None:
 @QUIET_OPTION
 def verify_command(run_number: int | None, database_url: str | None, as_json: bool, quiet: bool) -> int:
     """Prove every rule with SQL over the loaded tables, for one run or all."""
-    with opened(database_url) as database, shown(quiet=True) as watcher:
+    with opened(database_url) as database, shown(quiet=quiet) as watcher:
         found: list[VerifyReport] = run(lambda: verify(database.address, run_number, watcher=watcher))
     holds = all(each.holds for each in found)
     if as_json:
@@ -223,7 +222,8 @@ def cleanup_command(
         others = " and all rows that point at them" if cascade else ""
         ask(f"Remove the {rows:,} rows of {runs}{others} from {database.address}?", yes)
         with shown(quiet=quiet) as watcher:
-            done: CleanupReport = run(lambda: cleanup(database.address, run_number, cascade=cascade, watcher=watcher))
+            numbers = [each.number for each in found]
+            done: CleanupReport = run(lambda: cleanup(database.address, numbers, cascade=cascade, watcher=watcher))
         if as_json:
             report.print_json(report.cleanup_json(done, str(database.address)))
         elif not quiet:
@@ -253,20 +253,16 @@ def psql_command(arguments: tuple[str, ...]) -> int:
 )
 def serve_command(port: int | None) -> None:
     """Keep the embedded server up on a port of this machine until Ctrl-C, and print its URL."""
-    with opened(None, listen=Listen(DEFAULT_PORT if port is None else port)) as database:
+    if port is None:
+        port = DEFAULT_PORT if is_free(DEFAULT_PORT) else 0
+    with opened(None, listen=Listen(port)) as database:
         server = database.server
         assert server is not None
-        password = secrets.token_urlsafe(PASSWORD_BYTES)
-        run(set_password, database, password)
+        password = kept_password(server.home)
+        run(set_password, database.address, password)
         print(f"postgresql://{server.user}:{password}@127.0.0.1:{server.tcp_port}/{server.database}", flush=True)
         print("bulkseed: serving until Ctrl-C", file=sys.stderr)
         try:
             run(anyio.sleep_forever)
         except (Interrupted, KeyboardInterrupt):
             print("bulkseed: stopping", file=sys.stderr)
-
-
-async def set_password(database: Database, password: str) -> None:
-    async with connected(database.address) as connection:
-        # a literal, as ALTER ROLE takes no parameters; the alphabet of token_urlsafe needs no quoting
-        await connection.execute(f"ALTER ROLE CURRENT_USER PASSWORD '{password}'")

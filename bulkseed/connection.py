@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import anyio
 import asyncpg
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -17,15 +18,34 @@ from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, RunErro
 
 __all__ = ["LOST", "Connection", "connected", "orm_connected", "told", "translated"]
 
-Connection = Any
-"""An asyncpg connection (asyncpg ships no types)."""
+
+class Connection(Protocol):
+    """What is used of an asyncpg connection (asyncpg ships no types)."""
+
+    async def execute(self, query: str, *args: object) -> str: ...
+    async def fetch(self, query: str, *args: object) -> list[Any]: ...
+    async def fetchrow(self, query: str, *args: object) -> Any: ...
+    async def fetchval(self, query: str, *args: object) -> Any: ...
+    def cursor(self, query: str, *args: object, prefetch: int | None = None) -> Any: ...
+    async def copy_records_to_table(
+        self, table_name: str, *, records: object, columns: Sequence[str], schema_name: str | None
+    ) -> str: ...
+    def transaction(self, *, isolation: str | None = None, readonly: bool = False) -> Any: ...
+    async def set_builtin_type_codec(self, typename: str, *, schema: str, codec_name: str) -> None: ...
+    def add_termination_listener(self, callback: Callable[[Connection], None]) -> None: ...
+    def remove_termination_listener(self, callback: Callable[[Connection], None]) -> None: ...
+    def get_server_version(self) -> Any: ...
+    def is_closed(self) -> bool: ...
+    async def close(self) -> None: ...
+    def terminate(self) -> None: ...
+
 
 CONNECT_SECONDS: Final = 20.0
 OLDEST_MAJOR: Final = 14
 
 SESSION: Final = """
-SET statement_timeout = 0;
-SET idle_in_transaction_session_timeout = 0;
+SELECT set_config(name, '0', false) FROM pg_settings
+WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout');
 SET TimeZone = 'UTC';
 SELECT set_config('search_path', string_agg(quote_ident(name), ', '), false)
 FROM unnest(current_schemas(false)) AS name
@@ -40,11 +60,6 @@ async def connected(address: Address) -> AsyncIterator[Connection]:
     """A connection to ``address``, closed at the end. Raises ConnectError where it cannot be had."""
     connection = await connect(address)
     try:
-        version = connection.get_server_version()
-        if version.major < OLDEST_MAJOR:
-            raise TargetError(
-                f"the server at {address.server} is PostgreSQL {version.major}: bulkseed needs {OLDEST_MAJOR} or newer"
-            )
         yield connection
     finally:
         await close(connection)
@@ -52,26 +67,50 @@ async def connected(address: Address) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def orm_connected(address: Address) -> AsyncIterator[AsyncConnection]:
-    """The same as SQLAlchemy's connection, for reflection and DDL. Raises ConnectError where it cannot be had."""
+    """The same as SQLAlchemy's connection, for reflection and DDL.
+
+    Raises ConnectError where it cannot be had, and TargetError for what the server refuses while it is used.
+    """
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect(address), poolclass=NullPool)
     try:
         async with engine.connect() as connection:
             yield connection
+    except DBAPIError as error:
+        said = " ".join(str(error.orig).split("\n")[0].split()).split(">: ")[-1]
+        raise TargetError(
+            f"the tables at {address.server} cannot be read or made ({said}): "
+            "grant this login what it lacks, or use another"
+        ) from error
     finally:
         await engine.dispose()
 
 
 async def connect(address: Address) -> Connection:
+    connection = await reached(address)
+    try:
+        await connection.execute(SESSION)
+    except BaseException:
+        connection.terminate()
+        raise
+    major = connection.get_server_version().major
+    if major < OLDEST_MAJOR:
+        connection.terminate()
+        raise TargetError(
+            f"the server at {address.server} is PostgreSQL {major}: bulkseed needs {OLDEST_MAJOR} or newer"
+        )
+    return connection
+
+
+async def reached(address: Address) -> Connection:
     # no statement cache: a cached statement encodes by a table's old types, and PgBouncer cannot keep it
     try:
-        connection = await asyncpg.connect(
+        found: Connection = await asyncpg.connect(
             address.dsn,
             timeout=CONNECT_SECONDS,
             statement_cache_size=0,
             server_settings={"application_name": "bulkseed"},
         )
-        await connection.execute(SESSION)
-        return connection
+        return found
     except asyncpg.InvalidCatalogNameError:
         raise ConnectError(
             f"there is no database {address.url.database!r} at {address.server}: "

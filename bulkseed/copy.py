@@ -72,8 +72,13 @@ async def copy_records(
             if connection.is_closed():
                 raise
             # asyncpg says what is wrong with a value, but not whose it is
-            values = dict(zip(into.columns, last, strict=True)) if last else {}
-            raise RunError(f"a row cannot be sent to {into} ({error}): {values}") from error
+            values = ", ".join(
+                f"{name} {value!r:.40}" for name, value in list(zip(into.columns, last, strict=False))[:3]
+            )
+            raise RunError(
+                f"a row cannot be sent to {into} ({error}; the row begins {values or 'nowhere'}): "
+                "give the column a type that takes it"
+            ) from error
     copied = int(tag.split()[-1])
     if copied != sent:
         raise RunError(

@@ -20,6 +20,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 HALF: Final = np.uint64(32)
+LOW_HALF: Final = np.uint64(2**32 - 1)
 UNIT: Final = 2.0**-53
 
 
@@ -29,12 +30,13 @@ def chance(words: Words, probability: float) -> Bools:
 
 
 def below(words: Words, bound: int | Ints) -> Ints:
-    """Uniform integers in [0, bound); ``bound`` is below 2**32, one for all or one for each word.
+    """Uniform integers in [0, bound); ``bound`` is at most 2**32, one for all or one for each word.
 
-    Multiply and shift: the bias of a value is at most ``bound`` / 2**32.
+    The high half of the product of word and bound, put together from two: no value is favoured by more than
+    ``bound`` / 2**64.
     """
     bounds = np.asarray(bound, dtype=np.uint64)
-    return (((words >> HALF) * bounds) >> HALF).view(np.int64)
+    return (((words >> HALF) * bounds + (((words & LOW_HALF) * bounds) >> HALF)) >> HALF).view(np.int64)
 
 
 def between(words: Words, low: Ints, high: Ints | int) -> Ints:

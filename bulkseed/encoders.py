@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from bulkseed.plan import EPOCH
+
 __all__ = ["records"]
 
 Record = tuple[Any, ...]
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def records(batch: pa.RecordBatch, zoned: Collection[str] = ()) -> list[Record]:

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from bulkseed import ledger
 from bulkseed.address import Address
 from bulkseed.connection import orm_connected
 from bulkseed.errors import TargetError
-from bulkseed.schema import create_missing
+from bulkseed.schema import create_missing, missing
+from bulkseed.watch import Silent, Watcher
 
 __all__ = ["initialise"]
 
 
-async def initialise(address: Address) -> list[str]:
+async def initialise(address: Address, *, watcher: Watcher | None = None) -> list[str]:
     """Make what is missing of the reference tables and the catalogue; returns what was made, in words.
 
     What is there stays as it is, so twice is once; two at a time take turns. Raises TargetError where the tables
     that are there do not go with those that are missing, or the login may not make them.
     """
     async with orm_connected(address) as connection:
+        if not await missing(connection):
+            return []
+        await connection.rollback()
+        lock = {"lock": ledger.LOCK}
+        if not (await connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), lock)).scalar_one():
+            (watcher or Silent()).note("waiting for another bulkseed in this database to finish")
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), lock)
         try:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ledger.LOCK})
             made = await create_missing(connection)
-            await connection.commit()
-        except DBAPIError as error:
-            said = " ".join(str(error.orig).split("\n")[0].split())
+        except SQLAlchemyError as error:
+            said = " ".join(str(getattr(error, "orig", error)).split("\n")[0].split()).split(">: ")[-1]
             raise TargetError(
-                f"the reference tables cannot be made at {address.server} ({said.split(': ', 1)[-1]}): "
+                f"the reference tables cannot be made at {address.server} ({said}): "
                 "grant the login CREATE on the schema, or make the tables with your migrations"
             ) from error
-        except SQLAlchemyError as error:
-            raise TargetError(f"the reference tables cannot be made at {address.server}: {error}") from error
+        await connection.commit()
     return made

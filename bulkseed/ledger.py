@@ -59,6 +59,15 @@ class Run:
     made_by: Mapping[str, str]
     rows: Mapping[str, int]
 
+    def ids(self, table: str) -> tuple[int, int]:
+        """The first and the last id of the run's rows in ``users``, ``channels`` or ``messages``."""
+        firsts = {
+            "users": self.placement.first_user,
+            "channels": self.placement.first_channel,
+            "messages": self.placement.first_message,
+        }
+        return firsts[table], firsts[table] + self.rows[table] - 1
+
 
 async def hold_load_lock(connection: Connection) -> None:
     """Wait for, and hold until the transaction ends, the lock of all that writes seeded rows."""
@@ -113,8 +122,7 @@ async def check_version(connection: Connection) -> None:
     version = await connection.fetchval(f"SELECT number FROM {SCHEMA}.version")
     if version != VERSION:
         raise TargetError(
-            f"the schema {SCHEMA} is of version {version}, this bulkseed knows {VERSION}: "
-            "use the bulkseed that made it, or a newer one"
+            f"the schema {SCHEMA} is of version {version}, this bulkseed knows {VERSION}: use a newer bulkseed"
         )
 
 
@@ -186,9 +194,14 @@ async def chosen_runs(connection: Connection, number: int | None) -> list[Run]:
 
 
 async def forget_run(connection: Connection, number: int) -> None:
-    """Take a run out of the ledger; the ledger goes with the last one."""
+    """Take a run out of the ledger; the ledger goes with the last one, where this login owns it."""
     await connection.execute(f"DELETE FROM {SCHEMA}.runs WHERE id = $1", number)
-    if not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {SCHEMA}.runs)"):
+    last_and_ours = await connection.fetchval(
+        f"SELECT NOT EXISTS (SELECT FROM {SCHEMA}.runs) AND "
+        "(SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = $1)",
+        SCHEMA,
+    )
+    if last_and_ours:
         await connection.execute(f"DROP TABLE {SCHEMA}.runs, {SCHEMA}.version")
         others = await connection.fetchval(
             "SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = $1::regnamespace)", SCHEMA

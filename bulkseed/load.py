@@ -24,7 +24,7 @@ from bulkseed.shards import ROWS_PER_SHARD, cut
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.streams import GENERATOR_VERSION
 from bulkseed.tables import TABLE_NAMES
-from bulkseed.target import Target, read_target
+from bulkseed.target import read_target
 from bulkseed.transaction import take_turn, transaction
 from bulkseed.watch import Silent, Watcher
 
@@ -67,29 +67,30 @@ async def load(
         corpus = await to_thread.run_sync(corpus_of, plan.locale)
         async with orm_connected(address) as orm:
             target = await read_target(orm, longest_text(corpus.lorem))
-    async with connected(address) as connection:
-        async with transaction(connection):
-            with stopwatch.phase("check"), translated(connection, "checking the target"):
-                await check_rights(connection, target)
-                await ledger.check_ledger(connection)
-                await take_turn(connection, watcher)
-            watcher.phase("reserve")
-            with stopwatch.phase("reserve"), translated(connection, "reserving ids"):
-                context = await place(connection, target, plan)
-                run = await ledger.begin_run(connection, target.schema, plan, context.placement, made_by())
-            watcher.expect(counts(context))
-            watcher.phase("copy")
-            rows = dict.fromkeys(TABLE_NAMES, 0)
-            for shard in cut(plan, rows_per_shard):
-                loaded = await copy_shard(connection, target, context, shard, stopwatch, watcher)
-                for table, count in loaded.items():
-                    rows[table] += count
-            watcher.phase("commit")
-            with translated(connection, "recording the run"):
-                await ledger.finish_run(connection, run, rows, stopwatch.report())
+    async with connected(address) as connection, transaction(connection):
+        with stopwatch.phase("check"), translated(connection, "checking the target"):
+            await take_turn(connection, watcher)
+            await check_rights(connection, target)
+            await ledger.check_ledger(connection)
+            await encode_citext(connection)
+        watcher.phase("reserve")
+        with stopwatch.phase("reserve"), translated(connection, "reserving ids"):
+            context = await place(connection, target, plan)
+            run = await ledger.begin_run(connection, target.schema, plan, context.placement, made_by())
+        watcher.expect(counts(context))
+        watcher.phase("copy")
+        rows = dict.fromkeys(TABLE_NAMES, 0)
+        for shard in cut(plan, rows_per_shard):
+            loaded = await copy_shard(connection, target, context, shard, stopwatch, watcher)
+            for table, count in loaded.items():
+                rows[table] += count
         watcher.phase("analyze")
-        with stopwatch.phase("analyze"):
-            await analyze(connection, target)
+        with stopwatch.phase("analyze"), translated(connection, "ANALYZE"):
+            # fresh statistics, so that a load test's first queries are planned for the rows that are there
+            await connection.execute(f"ANALYZE {', '.join(target.name(table) for table in TABLE_NAMES)}")
+        watcher.phase("commit")
+        with translated(connection, "recording the run"):
+            await ledger.finish_run(connection, run, rows, stopwatch.report())
     return LoadReport(run, plan, context.placement, rows, stopwatch.report())
 
 
@@ -99,7 +100,10 @@ def counts(context: Context) -> dict[str, int]:
     return rows | {"messages": context.layout.messages}
 
 
-async def analyze(connection: Connection, target: Target) -> None:
-    """Fresh statistics, so that the first queries of a load test are planned for the rows that are there."""
-    with translated(connection, "ANALYZE (the rows are in)"):
-        await connection.execute(f"ANALYZE {', '.join(target.name(table) for table in TABLE_NAMES)}")
+async def encode_citext(connection: Connection) -> None:
+    """Asyncpg has no codec for citext, an extension's type; its wire format is text's."""
+    schema = await connection.fetchval(
+        "SELECT n.nspname FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace WHERE t.typname = 'citext'"
+    )
+    if schema is not None:
+        await connection.set_builtin_type_codec("citext", schema=schema, codec_name="text")

@@ -61,7 +61,8 @@ async def produce(
 ) -> None:
     def following() -> list[Record] | None:
         batch = next(batches, None)
-        return None if batch is None else records(batch, into.zoned)
+        # by name: COPY goes by position, and asyncpg drops what a record has too much
+        return None if batch is None else records(batch.select(into.columns), into.zoned)
 
     async with send:
         while (encoded := await to_thread.run_sync(following)) is not None:

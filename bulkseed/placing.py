@@ -31,7 +31,7 @@ async def place(connection: Connection, target: Target, plan: Plan) -> Context:
     Raises TargetError where the catalogue is missing (rule R0), before any sequence is moved, or ids do not fit.
     """
     reactions = await system_reactions(connection, target)
-    if plan.largest_channel * len(reactions) >= MOST_PAIRS:
+    if plan.largest_channel * len(reactions) > MOST_PAIRS:
         raise TargetError(
             f"channels of up to {plan.largest_channel:,} members and a catalogue of {len(reactions):,} reactions make "
             f"more pairs than {MOST_PAIRS:,}: give --max-members"

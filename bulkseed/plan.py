@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from bulkseed.errors import InputError
 
-__all__ = ["Placement", "Plan", "Probabilities", "microseconds", "parse_as_of", "scaled_counts"]
+__all__ = ["EPOCH", "Placement", "Plan", "Probabilities", "microseconds", "parse_as_of", "scaled_counts"]
 
 USERS_AT_1X: Final = 20
 CHANNELS_AT_1X: Final = 10
@@ -106,7 +106,6 @@ class Plan:
     seed: int = 1
     max_members: int | None = None
     locale: str = "en_US"
-    scenario: str = "default"
     probabilities: Probabilities = field(default_factory=Probabilities)
 
     def __post_init__(self) -> None:

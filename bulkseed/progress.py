@@ -114,14 +114,14 @@ class Lines:
 
 
 @contextmanager
-def shown(*, quiet: bool) -> Iterator[Watcher]:
-    """A watcher that shows progress on stderr in the way that fits it, or nothing."""
+def shown(*, quiet: bool, bars: bool = True) -> Iterator[Watcher]:
+    """A watcher that shows progress on stderr in the way that fits it, or nothing; or without ``bars``, lines only."""
     console = Console(stderr=True)
     if quiet:
         yield Silent()
-    elif console.is_terminal:
-        bars = Bars(console)
-        with bars.progress:
-            yield bars
+    elif console.is_terminal and bars:
+        shows = Bars(console)
+        with shows.progress:
+            yield shows
     else:
         yield Lines(console)

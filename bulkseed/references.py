@@ -4,25 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
 from bulkseed.connection import Connection
+from bulkseed.tables import BY_RULES
 from bulkseed.target import qualified, quoted
 
-__all__ = ["Reference", "children_first", "references"]
-
-BY_RULES: Final = (
-    ("channels", "owner_id", "users"),
-    ("user_channels", "user_id", "users"),
-    ("user_channels", "channel_id", "channels"),
-    ("messages", "user_id", "users"),
-    ("messages", "channel_id", "channels"),
-    ("messages", "parent_id", "messages"),
-    ("message_reactions", "message_id", "messages"),
-    ("message_reactions", "user_id", "users"),
-)
-"""The references among the tables of a load, for a schema that does not declare them."""
+__all__ = ["Reference", "references"]
 
 FOREIGN_KEYS: Final = """
 SELECT cn.nspname AS child_schema, c.relname AS child, pn.nspname AS parent_schema, p.relname AS parent,
@@ -65,30 +53,20 @@ class Reference:
 
 async def references(connection: Connection, schemas: Iterable[str]) -> list[Reference]:
     """All foreign keys of the database, and those by rules.md among the tables in each of ``schemas``, each once."""
-    found = {
-        (key := (qualified(row["child_schema"], row["child"]), tuple(row["columns"]))): Reference(
-            *key, qualified(row["parent_schema"], row["parent"]), tuple(row["keys"]), row["lets_go"]
+    found = [
+        Reference(
+            qualified(row["child_schema"], row["child"]),
+            tuple(row["columns"]),
+            qualified(row["parent_schema"], row["parent"]),
+            tuple(row["keys"]),
+            row["lets_go"],
         )
         for row in await connection.fetch(FOREIGN_KEYS)
-    }
+    ]
+    declared = {(each.child, each.columns, each.parent) for each in found}
     for schema in schemas:
         for child, column, parent in BY_RULES:
-            key = (qualified(schema, child), (column,))
-            found.setdefault(key, Reference(*key, qualified(schema, parent), ("id",)))
-    return list(found.values())
-
-
-def children_first(tables: Iterable[str], known: Iterable[Reference]) -> list[str]:
-    """``tables`` in an order in which rows can be deleted: what points at a table comes before it.
-
-    Tables that point at each other in a circle come in the order given.
-    """
-    wanted = list(tables)
-    sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(wanted, ()))
-    for each in known:
-        if each.child in wanted and each.parent in wanted and each.child != each.parent:
-            sorter.add(each.parent, each.child)
-    try:
-        return list(sorter.static_order())
-    except CycleError:
-        return wanted
+            implied = Reference(qualified(schema, child), (column,), qualified(schema, parent), ("id",))
+            if (implied.child, implied.columns, implied.parent) not in declared:
+                found.append(implied)
+    return found

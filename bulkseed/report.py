@@ -14,7 +14,7 @@ from bulkseed.cleanup import CleanupReport
 from bulkseed.estimate import expected_bytes, expected_rows
 from bulkseed.load import LoadReport
 from bulkseed.plan import Plan
-from bulkseed.shards import cut
+from bulkseed.shards import shard_counts
 from bulkseed.verify import VerifyReport
 
 __all__ = [
@@ -79,12 +79,12 @@ def print_next(commands: Mapping[str, str]) -> None:
 
 def plan_tables(plan: Plan) -> dict[str, dict[str, int]]:
     rows, size = expected_rows(plan), expected_bytes(plan)
-    shards = [shard.kind for shard in cut(plan)]
+    shards = shard_counts(plan)
     return {
         table: {
             "rows": round(rows[table]),
             "bytes": round(size[table]),
-            "shards": shards.count("users" if table == "users" else "channels"),
+            "shards": shards["users" if table == "users" else "channels"],
         }
         for table in rows
     }
@@ -99,7 +99,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "total": {
             "rows": sum(table["rows"] for table in tables.values()),
             "bytes": sum(table["bytes"] for table in tables.values()),
-            "shards": sum(1 for _ in cut(plan)),
+            "shards": sum(shard_counts(plan).values()),
         },
     }
 

@@ -27,9 +27,10 @@ JOIN pg_class c ON c.relkind = 'S'
                 AND c.oid = CASE WHEN p.classid = 'pg_class'::regclass THEN p.objid ELSE p.refobjid END
 JOIN pg_sequence s ON s.seqrelid = c.oid
 WHERE a.attrelid = $1::text::regclass AND a.attname = $2
+ORDER BY p.classid = 'pg_attrdef'::regclass DESC
 LIMIT 1
 """
-"""The sequence of a column: its own (identity, serial), else the one that its default takes from."""
+"""The sequence of a column: the one that its default takes from, else its own (identity)."""
 
 
 async def check_rights(connection: Connection, target: Target) -> None:
@@ -125,5 +126,8 @@ async def reserve_ids(connection: Connection, target: Target, table: str, column
 
 async def is_taken(connection: Connection, target: Target, table: str, column: str, values: Sequence[str]) -> bool:
     """Whether any of ``values`` is already in the column (rules U2 and C5)."""
-    sql = f'SELECT EXISTS (SELECT FROM {target.name(table)} WHERE "{column}" = ANY($1::text[]))'
-    return bool(await connection.fetchval(sql, list(values)))
+    there, wanted = f'"{column}"', list(values)
+    if target.columns[table][column].type == "citext":
+        there, wanted = f"lower({there}::text)", [value.lower() for value in values]
+    sql = f"SELECT EXISTS (SELECT FROM {target.name(table)} WHERE {there} = ANY($1::text[]))"
+    return bool(await connection.fetchval(sql, wanted))

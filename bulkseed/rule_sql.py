@@ -33,8 +33,7 @@ class Scope:
 
     def ids(self, table: str) -> tuple[int, int]:
         """The first and the last id of the run in ``table``."""
-        first: int = getattr(self.run.placement, f"first_{table.removesuffix('s')}")
-        return first, first + self.run.rows[table] - 1
+        return self.run.ids(table)
 
     def within(self, table: str, column: str) -> str:
         """The SQL condition that ``column`` is one of the run's ids in ``table``."""

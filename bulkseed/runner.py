@@ -20,6 +20,7 @@ from bulkseed.embedded import Listen, Server, running
 from bulkseed.errors import ConnectionLost, InputError
 from bulkseed.initialise import initialise
 from bulkseed.pipeline import first_cause
+from bulkseed.progress import shown
 
 __all__ = ["Database", "Interrupted", "check_disk", "opened", "run"]
 
@@ -62,7 +63,8 @@ def opened(option: str | None, *, listen: Listen | None = None) -> Iterator[Data
         return
     with running(listen=listen) as server:
         database = Database(Address.parse(server.url), server)
-        run(initialise, database.address)
+        with shown(quiet=False, bars=False) as watcher:
+            run(lambda: initialise(database.address, watcher=watcher))
         try:
             yield database
         except ConnectionLost as error:
@@ -97,7 +99,9 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
     asyncio.get_running_loop().set_exception_handler(unheard)
 
     async def watch(scope: anyio.CancelScope) -> None:
-        with anyio.open_signal_receiver(*SIGNALS) as signals:
+        # one that is ignored stays so: nohup, and a shell's background jobs, mean it
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        with anyio.open_signal_receiver(*heard) as signals:
             async for number in signals:
                 caught.append(number)
                 scope.cancel()

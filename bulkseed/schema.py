@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["METADATA", "REACTION_CODES", "create_missing"]
+__all__ = ["METADATA", "REACTION_CODES", "create_missing", "missing"]
 
 METADATA: Final = MetaData(
     naming_convention={
@@ -49,6 +49,8 @@ REACTION_CODES: Final = (
     "check",
 )
 """The system reactions that ``init`` puts into an empty catalogue."""
+
+CATALOGUE: Final = f"{len(REACTION_CODES)} reactions in the catalogue"
 
 
 def key() -> Column[int]:
@@ -125,17 +127,24 @@ Table(
 )
 
 
+async def missing(connection: AsyncConnection) -> list[str]:
+    """What :func:`create_missing` would make, in words."""
+    there = set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
+    found = [f"table {table.name}" for table in METADATA.sorted_tables if table.name not in there]
+    has_system = select(REACTIONS.c.is_system).where(REACTIONS.c.is_system).limit(1)
+    if REACTIONS.name not in there or (await connection.execute(has_system)).first() is None:
+        found.append(CATALOGUE)
+    return found
+
+
 async def create_missing(connection: AsyncConnection) -> list[str]:
     """Make the tables that are missing, and the catalogue where no system reaction is in it.
 
     Nothing that is there is changed; returns what was made, in words. The caller commits.
     """
-    there = set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
-    made = [f"table {table.name}" for table in METADATA.sorted_tables if table.name not in there]
+    wanted = await missing(connection)
     await connection.run_sync(METADATA.create_all)
-    has_system = select(REACTIONS.c.code).where(REACTIONS.c.is_system).limit(1)
-    if (await connection.execute(has_system)).first() is None:
+    if CATALOGUE in wanted:
         rows = [{"code": code, "is_system": True} for code in REACTION_CODES]
         await connection.execute(insert(REACTIONS).on_conflict_do_nothing(), rows)
-        made.append(f"{len(rows)} reactions in the catalogue")
-    return made
+    return wanted

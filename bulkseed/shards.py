@@ -9,7 +9,7 @@ from typing import Final, Literal
 from bulkseed.estimate import expected_rows
 from bulkseed.plan import Plan
 
-__all__ = ["ROWS_PER_SHARD", "Shard", "cut"]
+__all__ = ["ROWS_PER_SHARD", "Shard", "cut", "shard_counts"]
 
 ROWS_PER_SHARD: Final = 200_000
 """Large enough that a COPY's fixed cost does not show, small enough to take a second or two."""
@@ -28,11 +28,23 @@ class Shard:
     stop: int
 
 
-def cut(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> Iterator[Shard]:
-    """The shards of ``plan``, each of about ``rows_per_shard`` expected rows; one channel is never divided."""
+def shard_counts(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> dict[str, int]:
+    """How many shards of each kind :func:`cut` gives."""
+    return {
+        "users": -(-plan.users // rows_per_shard),
+        "channels": -(-plan.channels // channels_in(plan, rows_per_shard)),
+    }
+
+
+def channels_in(plan: Plan, rows_per_shard: int) -> int:
     rows = expected_rows(plan)
     per_channel = (sum(rows.values()) - rows["users"]) / plan.channels
-    channels = max(1, int(rows_per_shard / per_channel))
+    return max(1, int(rows_per_shard / per_channel))
+
+
+def cut(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> Iterator[Shard]:
+    """The shards of ``plan``, each of about ``rows_per_shard`` expected rows; one channel is never divided."""
+    channels = channels_in(plan, rows_per_shard)
     number = 0
     for start in range(0, plan.users, rows_per_shard):
         yield Shard(number, "users", start, min(start + rows_per_shard, plan.users))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["CATALOGUE", "TABLES", "TABLE_NAMES", "Column", "Kind", "Table"]
+__all__ = ["BY_RULES", "CATALOGUE", "TABLES", "TABLE_NAMES", "Column", "Kind", "Table"]
 
 Kind = Literal["integer", "text", "boolean", "timestamp"]
 
@@ -110,3 +110,15 @@ CATALOGUE: Final = Table(
     serial="id",
 )
 """The catalogue of reactions: read by a load, never written (rule R0)."""
+
+BY_RULES: Final = (
+    ("channels", "owner_id", "users"),
+    ("user_channels", "user_id", "users"),
+    ("user_channels", "channel_id", "channels"),
+    ("messages", "user_id", "users"),
+    ("messages", "channel_id", "channels"),
+    ("messages", "parent_id", "messages"),
+    ("message_reactions", "message_id", "messages"),
+    ("message_reactions", "user_id", "users"),
+)
+"""What points at what among the tables of a load, by id: also in a schema that does not declare it."""

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulkseed.errors import TargetError
-from bulkseed.tables import CATALOGUE, TABLES, Column, Kind, Table
+from bulkseed.tables import BY_RULES, CATALOGUE, TABLES, Column, Kind, Table
 
 __all__ = ["Target", "TargetColumn", "qualified", "read_target"]
 
@@ -46,8 +46,9 @@ class Target:
         return frozenset(name for name, column in self.columns[table].items() if column.zoned)
 
     def highest_id(self, table: str, column: str) -> int:
-        """The largest value that an integer column holds."""
-        return int(2 ** self.columns[table][column].bits - 1)
+        """The largest id that the column can hold, and every column by which the tables point at it."""
+        holders = [(table, column), *((child, name) for child, name, parent in BY_RULES if parent == table)]
+        return int(min(2 ** self.columns[child][name].bits - 1 for child, name in holders))
 
 
 def quoted(name: str) -> str:

@@ -16,6 +16,8 @@ PICTURE: Final = r"^https://[a-z0-9-]+(\.[a-z0-9-]+)+/\S+$"
 JOIN_CODE: Final = "^[A-HJ-NP-Z2-9]{8}$"
 """Without I and O, which look like 1 and 0."""
 
+QUARTERS: Final = 4
+
 
 def user_passes(scope: Scope) -> Iterator[Pass]:
     """Rules U1 to U5, but for what needs the names of the locale."""
@@ -165,6 +167,7 @@ def membership_passes(scope: Scope) -> Iterator[Pass]:
                 low=2.0,
                 high=float(largest),
             ),
+            *(quarter(part, largest) for part in range(QUARTERS)),
         ),
     )
     yield Pass(
@@ -175,4 +178,18 @@ def membership_passes(scope: Scope) -> Iterator[Pass]:
         clauses=(
             Clause("M3", "the owner is a member (which row came first is not something that a table keeps)", BROKEN),
         ),
+    )
+
+
+def quarter(part: int, largest: int) -> Draw:
+    """The share of regular channels whose number of members is in one quarter of 2 to ``largest``."""
+    sizes = range(2, largest + 1)
+    among = sizes[len(sizes) * part // QUARTERS : len(sizes) * (part + 1) // QUARTERS]
+    least, most = (among[0], among[-1]) if among else (2, 1)
+    return Draw(
+        "M2",
+        f"share of regular channels with {least:,} to {most:,} members",
+        len(among) / len(sizes),
+        "count(*) FILTER (WHERE NOT c.is_dm)",
+        f"count(*) FILTER (WHERE NOT c.is_dm AND g.members BETWEEN {least} AND {most})",
     )

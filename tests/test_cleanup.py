@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from conftest import digest, plan_of, run_sql
 from test_load import APP_ROWS, has_ledger
@@ -10,6 +12,7 @@ from bulkseed.address import Address
 from bulkseed.cleanup import cleanup, recorded_runs
 from bulkseed.connection import connected
 from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.initialise import initialise
 from bulkseed.load import load
 from bulkseed.verify import verify
 
@@ -61,7 +64,7 @@ async def test_takes_out_what_a_load_put_in_and_leaves_no_trace(database: Addres
     await run_sql(database, *APP_ROWS)
     before = await digest(database)
     report = await load(plan_of("3x"), database)
-    cleaned = await cleanup(database)
+    cleaned = await cleanup(database, [1])
     assert dict(cleaned.removed) == dict(report.rows)
     assert list(cleaned.removed) == list(report.rows)[::-1]
     assert not cleaned.others
@@ -76,8 +79,8 @@ async def test_of_one_run_leaves_the_others(database: Address) -> None:
     second = await load(plan_of("2x"), database)
     third = await load(plan_of(), database)
     assert [run.number for run in await recorded_runs(database)] == [1, 2, 3]
-    await cleanup(database, third.run)
-    await cleanup(database, second.run)
+    await cleanup(database, [third.run])
+    await cleanup(database, [second.run])
     assert await digest(database) == before
     assert [run.number for run in await recorded_runs(database)] == [1]
 
@@ -88,7 +91,7 @@ async def test_rows_that_point_at_seeded_ones_stop_it(seeded: Address, kind: str
     await run_sql(seeded, statement)
     before = await digest(seeded)
     with pytest.raises(RunError, match=said):
-        await cleanup(seeded)
+        await cleanup(seeded, [1])
     assert await digest(seeded) == before
     assert await has_ledger(seeded)
 
@@ -113,8 +116,8 @@ async def test_cascade_takes_them_along_and_what_points_at_them(database: Addres
         )
     assert app_reactions > 3
     with pytest.raises(RunError):
-        await cleanup(database)
-    report = await cleanup(database, cascade=True)
+        await cleanup(database, [1])
+    report = await cleanup(database, [1], cascade=True)
     assert report.others[f'"public".{odd}'] == 4
     assert report.others['"public"."badges"'] == 6
     assert report.others['"public"."bookmarks"'] == 2
@@ -137,8 +140,8 @@ async def test_a_foreign_key_that_lets_go_is_left_to_the_database(seeded: Addres
         "INSERT INTO notes SELECT id FROM users LIMIT 3",
     )
     with pytest.raises(RunError, match=r"3 of .*notes"):
-        await cleanup(seeded)
-    await cleanup(seeded, cascade=True)
+        await cleanup(seeded, [1])
+    await cleanup(seeded, [1], cascade=True)
     async with connected(seeded) as connection:
         assert await connection.fetchval("SELECT count(*) FROM notes WHERE who IS NULL") == 3
 
@@ -149,15 +152,15 @@ async def test_rows_that_an_app_removed_are_not_missed(seeded: Address) -> None:
         "DELETE FROM message_reactions WHERE message_id < 50",
         "UPDATE messages SET content = 'edited by the app', parent_id = NULL WHERE id < 100",
     )
-    await cleanup(seeded)
+    await cleanup(seeded, [1])
     assert {table: rows for table, (rows, _) in (await digest(seeded)).items() if rows} == {"reactions": 12}
 
 
 async def test_a_run_of_another_generator_is_not_guessed_at(seeded: Address) -> None:
     await run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"generator": "0", "bulkseed": "0.0.9"}'""")
     with pytest.raises(InputError, match=r"bulkseed 0\.0\.9"):
-        await cleanup(seeded)
-    await cleanup(seeded, cascade=True)
+        await cleanup(seeded, [1])
+    await cleanup(seeded, [1], cascade=True)
     assert {table: rows for table, (rows, _) in (await digest(seeded)).items() if rows} == {"reactions": 12}
 
 
@@ -171,20 +174,20 @@ async def test_without_foreign_keys_the_rules_say_what_points_at_what(seeded: Ad
         APP_ROWS_THAT_POINT["a reply to a seeded message"][0],
     )
     with pytest.raises(RunError, match="parent_id"):
-        await cleanup(seeded)
+        await cleanup(seeded, [1])
 
 
 async def test_a_database_without_runs_is_refused(database: Address) -> None:
     with pytest.raises(InputError, match="no run of bulkseed"):
-        await cleanup(database)
+        await recorded_runs(database)
     await load(plan_of(), database)
     with pytest.raises(InputError, match="no run 7: it has 1"):
-        await cleanup(database, 7)
+        await cleanup(database, [7])
 
 
 async def test_a_newer_ledger_is_left_alone(seeded: Address) -> None:
     await run_sql(seeded, "UPDATE bulkseed.version SET number = 2")
-    for command in (cleanup(seeded), verify(seeded), load(plan_of(), seeded)):
+    for command in (cleanup(seeded, [1]), verify(seeded), load(plan_of(), seeded)):
         with pytest.raises(TargetError, match="of version 2, this bulkseed knows 1"):
             await command
 
@@ -197,5 +200,75 @@ async def test_an_error_in_the_middle_removes_nothing(seeded: Address) -> None:
     )
     before = await digest(seeded)
     with pytest.raises(RunError, match="kept by the app"):
-        await cleanup(seeded)
+        await cleanup(seeded, [1])
     assert await digest(seeded) == before
+
+
+async def test_runs_in_two_schemas_are_told_apart(database: Address) -> None:
+    await load(plan_of("2x"), database)
+    await run_sql(database, "ALTER SCHEMA public RENAME TO one", "CREATE SCHEMA public")
+    await initialise(database)
+    # the app's own rows in the other schema, with the very keys of the seeded ones
+    for table in ("users", "channels", "user_channels"):
+        await run_sql(database, f"INSERT INTO public.{table} SELECT * FROM one.{table}")
+    before = await digest(database)
+    await run_sql(database, "SELECT setval('public.users_id_seq', 100), setval('public.channels_id_seq', 100)")
+    await load(plan_of("2x"), database)
+    await run_sql(database, "UPDATE bulkseed.runs SET target_schema = 'one' WHERE id = 1")
+    await cleanup(database, [1, 2])
+    assert await digest(database) == before
+    async with connected(database) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM one.users") == 0
+
+
+async def test_foreign_keys_in_a_circle_are_no_obstacle(seeded: Address) -> None:
+    await run_sql(
+        seeded,
+        "ALTER TABLE users ADD last_message bigint REFERENCES messages",
+        "UPDATE users SET last_message = 1 WHERE id = 1",
+        APP_ROWS_THAT_POINT["a reply to a seeded message"][0],
+    )
+    with pytest.raises(RunError, match="parent_id"):
+        await cleanup(seeded, [1])
+    report = await cleanup(seeded, [1], cascade=True)
+    assert report.others == {'"public"."messages"': 1}
+    assert report.removed["users"] == 60
+    assert {table: rows for table, (rows, _) in (await digest(seeded)).items() if rows} == {"reactions": 12}
+
+
+async def test_commands_that_meet_take_turns(database: Address) -> None:
+    for _ in range(3):
+        first = await load(plan_of(), database)
+        second = await load(plan_of(), database)
+        loaded, _, _ = await asyncio.gather(
+            load(plan_of(), database), cleanup(database, [first.run]), cleanup(database, [second.run])
+        )
+        assert [run.number for run in await recorded_runs(database)] == [loaded.run]
+        await cleanup(database, [loaded.run])
+    assert not await has_ledger(database)
+
+
+async def test_row_security_hides_nothing_from_it(seeded: Address) -> None:
+    await run_sql(
+        seeded,
+        f"ALTER DATABASE {seeded.url.database} OWNER TO CURRENT_USER",
+        "DROP ROLE IF EXISTS sweeper",
+        "CREATE ROLE sweeper LOGIN",
+        "GRANT USAGE ON SCHEMA bulkseed TO sweeper",
+        "GRANT ALL ON ALL TABLES IN SCHEMA bulkseed, public TO sweeper",
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
+    )
+    before = await digest(seeded)
+    sweeper = Address(seeded.url.set(username="sweeper"))
+    try:
+        with pytest.raises(RunError, match="row-level security"):
+            await cleanup(sweeper, [1])
+        assert await digest(seeded) == before
+        await run_sql(seeded, "ALTER TABLE users DISABLE ROW LEVEL SECURITY", "REVOKE DELETE ON messages FROM sweeper")
+        with pytest.raises(TargetError, match=r"GRANT SELECT, DELETE ON .*messages"):
+            await cleanup(sweeper, [1])
+        await run_sql(seeded, "GRANT DELETE ON messages TO sweeper")
+        await cleanup(sweeper, [1])
+        assert await has_ledger(seeded)  # whose owner another one is
+    finally:
+        await run_sql(seeded, "DROP OWNED BY sweeper", "DROP ROLE sweeper")

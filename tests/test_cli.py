@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -243,25 +244,71 @@ async def test_a_password_is_shown_nowhere(server: Server, database: Address) ->
         assert SECRET not in str(await connection.fetch("SELECT plan, placement, made_by FROM bulkseed.runs"))
 
 
+MOMENTS = {
+    "connected": ("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE {mine})", 0.0),
+    "copying memberships": ("SELECT 'user_channels'::regclass IN (SELECT relid FROM pg_stat_progress_copy)", 0.0),
+    "copying messages": ("SELECT 'messages'::regclass IN (SELECT relid FROM pg_stat_progress_copy)", 0.0),
+    "further on": ("SELECT 'messages'::regclass IN (SELECT relid FROM pg_stat_progress_copy)", 0.3),
+    "copying reactions": ("SELECT 'message_reactions'::regclass IN (SELECT relid FROM pg_stat_progress_copy)", 0.0),
+}
+"""What another connection sees at the moment, and how many seconds later the signal comes."""
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("moment", [0.2, 0.5, 0.8, 1.2, 1.6])
+@pytest.mark.parametrize("moment", MOMENTS)
 async def test_killed_or_interrupted_the_database_is_as_it_was(
-    seeded: Address, number: signal.Signals, moment: float
+    seeded: Address, number: signal.Signals, moment: str
 ) -> None:
     await run_sql(seeded, *APP_ROWS)
     before = await digest(seeded)
-    child = started("--scale", "20x", "--json", DATABASE_URL=seeded.dsn)
-    time.sleep(moment)
-    child.send_signal(number)
-    _, said = child.communicate(timeout=30)
-    if number == signal.SIGINT:
-        assert child.returncode == 130
-        assert re.fullmatch(r"(bulkseed: about .*\n)?bulkseed: interrupted.*\n", said)
+    seen, later = MOMENTS[moment]
+    mine = "datname = current_database() AND application_name = 'bulkseed' AND pid <> pg_backend_pid()"
+    child = started("--scale", "30x", "--json", DATABASE_URL=seeded.dsn)
     async with connected(seeded) as connection:
+        while not await connection.fetchval(seen.format(mine=mine)):
+            assert child.poll() is None, "it ended before the moment came"
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(later)
+        child.send_signal(number)
+        out, said = child.communicate(timeout=30)
+        assert child.returncode == (130 if number == signal.SIGINT else -number)
+        assert out == ""
+        if number == signal.SIGINT:
+            assert re.fullmatch(r"(bulkseed: about .*\n)?bulkseed: interrupted; .* rolled back\n", said)
         # a killed client's backend may still be at work, holding the load lock
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
     assert await digest(seeded) == before
     assert bulkseed("--quiet", DATABASE_URL=seeded.dsn).returncode == 0
+
+
+@pytest.mark.parametrize("later", [0.05, 0.3, 0.6])
+def test_interrupted_while_it_starts(later: float, server: Server) -> None:
+    child = started("--scale", "20x", BULKSEED_HOME=str(server.home))
+    time.sleep(later)
+    child.send_signal(signal.SIGINT)
+    out, said = child.communicate(timeout=30)
+    assert "bulkseed" not in out
+    if later > 0.2:  # before that it is Python itself that starts
+        assert child.returncode == 130
+        assert "Traceback" not in said
+
+
+async def test_a_hangup_that_is_to_be_ignored_is(database: Address) -> None:
+    command = [sys.executable, "-m", "bulkseed", "--scale", "10x", "--json"]
+    ignoring = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *command]
+    with subprocess.Popen(
+        ignoring, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(DATABASE_URL=database.dsn), cwd=ROOT
+    ) as child:
+        time.sleep(0.8)
+        child.send_signal(signal.SIGHUP)
+        out, _ = child.communicate(timeout=60)
+    assert child.returncode == 0
+    assert json.loads(out)["rows"]["users"] == 200
+
+
+async def test_verify_says_where_another_faker_made_the_names(seeded: Address) -> None:
+    await run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"faker": "1.0"}'""")
+    assert "was made with Faker 1.0" in bulkseed("verify", DATABASE_URL=seeded.dsn).stderr
 
 
 def test_who_stops_reading_gets_no_traceback() -> None:
@@ -290,6 +337,11 @@ class TestEmbedded:
         assert re.fullmatch(r"postgresql://bulkseed:[\w-]+@127\.0\.0\.1:\d+/bulkseed", url)
         assert bulkseed("--database-url", url, "--quiet").returncode == 0
         assert bulkseed("psql", "-c", "SELECT 1", BULKSEED_HOME=str(home)).returncode == 0
+        second = started("serve", "--port", url.rsplit(":", 1)[1].split("/")[0], BULKSEED_HOME=str(home))
+        assert second.stdout is not None
+        assert second.stdout.readline().strip() == url
+        second.send_signal(signal.SIGTERM)
+        second.communicate(timeout=30)
         with pytest.raises(asyncpg.InvalidPasswordError):
             await asyncpg.connect(re.sub(":[^:@]+@", ":wrong@", url))
         child.send_signal(signal.SIGINT)

@@ -22,7 +22,7 @@ LAYERS: Final = {
     3: "connection target reservation references copy encoders ledger transaction schema embedded",
     4: "placing pipeline load cleanup initialise verify chance checks readings rule_sql workspace_rules "
     "conversation_rules",
-    5: "cli progress report runner __main__ __init__",
+    5: "cli progress report runner serving __main__ __init__",
 }
 """Where each module (or package, with all in it) belongs; those that are yet to come may be named already."""
 

@@ -159,6 +159,24 @@ async def test_smaller_integers_and_defaults_of_the_target_are_respected(databas
         assert await connection.fetchval("SELECT every(flavour = 'plain' AND name_length = length(name)) FROM users")
 
 
+async def test_citext_is_taken_for_text(database: Address) -> None:
+    await run_sql(database, "CREATE EXTENSION citext", "ALTER TABLE users ALTER email TYPE citext")
+    await load(plan_of(), database)
+    async with connected(database) as connection:
+        email = await connection.fetchval("SELECT upper(email::text) FROM users ORDER BY id LIMIT 1")
+        await connection.execute("DELETE FROM bulkseed.runs")
+        await connection.execute("TRUNCATE users CASCADE")
+        await connection.execute("ALTER SEQUENCE users_id_seq RESTART")
+        await connection.execute("INSERT INTO users VALUES (-1, 'x', $1, true, now(), 'x')", email)
+    assert (await load(plan_of(), database)).placement.variant == 1
+
+
+@pytest.mark.parametrize("setting", ["lock_timeout", "statement_timeout", "transaction_timeout"])
+async def test_timeouts_of_the_role_do_not_end_it(database: Address, setting: str) -> None:
+    await run_sql(database, f"ALTER DATABASE {database.url.database} SET {setting} TO '50ms'")
+    await load(plan_of("3x"), database)
+
+
 class TestIds:
     async def ids(self, database: Address, *before: str) -> tuple[int, int, LoadReport]:
         await run_sql(database, *before)
@@ -188,6 +206,16 @@ class TestIds:
     async def test_without_a_sequence(self, database: Address) -> None:
         await self.ids(database, "ALTER TABLE users ALTER id DROP IDENTITY")
 
+    async def test_by_the_sequence_of_the_default_and_not_one_that_is_merely_owned(self, database: Address) -> None:
+        await run_sql(
+            database,
+            "ALTER TABLE users ALTER id DROP IDENTITY",
+            "CREATE SEQUENCE old OWNED BY users.id",
+            "CREATE SEQUENCE used START 500",
+            "ALTER TABLE users ALTER id SET DEFAULT nextval('used')",
+        )
+        assert (await load(plan_of(), database)).placement.first_user == 500
+
     async def test_by_a_sequence_that_only_the_default_names(self, database: Address) -> None:
         await run_sql(
             database,
@@ -205,6 +233,7 @@ class TestIds:
         [
             "ALTER TABLE messages ALTER id TYPE smallint; SELECT setval('messages_id_seq', 32600)",
             "ALTER TABLE messages ALTER id SET MAXVALUE 50",
+            "ALTER TABLE messages ALTER user_id TYPE smallint; SELECT setval('users_id_seq', 40000)",
             "ALTER TABLE messages ALTER id SET INCREMENT BY -1 SET MINVALUE -100 SET START -1 RESTART",
         ],
     )

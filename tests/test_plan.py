@@ -29,7 +29,6 @@ plans = st.builds(
     seed=st.integers(),
     max_members=st.none() | st.integers(2),
     locale=st.text(max_size=12),
-    scenario=st.text(max_size=12),
     probabilities=st.builds(
         Probabilities,
         user_active=probabilities,

@@ -33,7 +33,7 @@ def reaction_batches(context: Context, block: ChannelBlock) -> Iterator[pa.Recor
     """The reactions to the messages of the channels of ``block``, in order of message."""
     for made in message_spans(context, block):
         whole = batch(context, block, made)
-        for start in range(0, whole.num_rows, MOST_BATCH_ROWS):
+        for start in range(0, max(1, whole.num_rows), MOST_BATCH_ROWS):
             yield whole.slice(start, MOST_BATCH_ROWS)
 
 
