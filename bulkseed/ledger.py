@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from bulkseed.connection import Connection
 from bulkseed.errors import InputError, TargetError
@@ -166,8 +166,12 @@ async def runs(connection: Connection) -> list[Run]:
         f"SELECT id, target_schema, plan, placement, made_by, rows FROM {SCHEMA}.runs "
         "WHERE finished_at IS NOT NULL ORDER BY id"
     )
-    return [
-        Run(
+    return [run_of(row) for row in rows]
+
+
+def run_of(row: Any) -> Run:
+    try:
+        return Run(
             row["id"],
             row["target_schema"],
             Plan.from_json(row["plan"]),
@@ -175,8 +179,8 @@ async def runs(connection: Connection) -> list[Run]:
             json.loads(row["made_by"]),
             json.loads(row["rows"]),
         )
-        for row in rows
-    ]
+    except (KeyError, TypeError) as error:
+        raise TargetError(f"run {row['id']} was recorded by another bulkseed ({error}): use a newer one") from error
 
 
 async def chosen_runs(connection: Connection, number: int | None) -> list[Run]:

@@ -192,6 +192,12 @@ async def test_a_newer_ledger_is_left_alone(seeded: Address) -> None:
             await command
 
 
+async def test_a_run_with_a_plan_that_is_not_understood(seeded: Address) -> None:
+    await run_sql(seeded, """UPDATE bulkseed.runs SET plan = plan || '{"mood": "good"}'""")
+    with pytest.raises(TargetError, match=r"run 1 was recorded by another bulkseed .*mood"):
+        await verify(seeded)
+
+
 async def test_an_error_in_the_middle_removes_nothing(seeded: Address) -> None:
     await run_sql(
         seeded,

