@@ -106,7 +106,9 @@ class Lines:
             self.said = now
             rate = self.done / (now - self.began)
             left = max(0, self.total - self.done) / rate
-            self.note(f"{table}: {self.done:,} of about {self.total:,} rows, {rate:,.0f} rows/s, {left:,.0f} s left")
+            self.note(
+                f"{self.done:,} of about {self.total:,} rows, {rate:,.0f} rows/s, {left:,.0f} s left, now {table}"
+            )
 
     def note(self, message: str) -> None:
         """Print a line."""

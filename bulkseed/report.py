@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.console import Console
@@ -28,12 +29,18 @@ __all__ = [
     "print_verify",
 ]
 
-UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+PIPE_COLUMNS: Final = 200
+UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def print_json(value: Any) -> None:
     """Print one JSON object."""
     print(json.dumps(value, ensure_ascii=False))
+
+
+def console() -> Console:
+    """At a terminal as wide as that is; in a file or pipe, wide enough that nothing is folded."""
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
 
 
 def rows_table(title: str | None, columns: Iterable[str], lines: Iterable[tuple[str, ...]]) -> Table:
@@ -65,8 +72,8 @@ def print_load(report: LoadReport, database_url: str, next_commands: Mapping[str
 
     lines = [line(table, rows, report.seconds.get(table, 0.0)) for table, rows in report.rows.items()]
     lines.append(line("total", sum(report.rows.values()), report.seconds["total"]))
-    console = Console()
-    console.print(rows_table(None, ("table", "rows", "seconds", "rows/s"), lines))
+    screen = console()
+    screen.print(rows_table(None, ("table", "rows", "seconds", "rows/s"), lines))
     print(f"run {report.run}: seed {report.plan.seed}, as of {report.plan.as_of.isoformat()}, in {database_url}")
     print_next(next_commands)
 
@@ -111,7 +118,7 @@ def print_plan(plan: Plan) -> None:
         (name, f"{each['rows']:,}", size(each["bytes"]), f"{each['shards']:,}")
         for name, each in (*values["tables"].items(), ("total", values["total"]))
     ]
-    Console().print(rows_table(None, ("table", "expected rows", "expected size", "shards"), lines))
+    console().print(rows_table(None, ("table", "expected rows", "expected size", "shards"), lines))
     most = "" if plan.max_members is None else f", at most {plan.max_members:,} members a channel"
     print(
         f"{plan.users:,} users, {plan.channels:,} channels, {plan.messages_per_channel:,} messages a channel{most}; "
@@ -129,7 +136,7 @@ def size(count: float) -> str:
 
 def print_verify(reports: Iterable[VerifyReport]) -> None:
     """Each rule with its violations, each probability with what was expected and found, and whether all holds."""
-    console = Console()
+    screen = console()
     for report in reports:
         table = rows_table(f"run {report.run}", ("rule", "violations", "what holds"), ())
         table.columns[2].justify = "left"
@@ -137,7 +144,7 @@ def print_verify(reports: Iterable[VerifyReport]) -> None:
         for rule in report.rules:
             said = rule.text if not rule.violations else f"{rule.text} (not so: {rule.example})"
             table.add_row(rule.rule, f"{rule.violations:,}", said, style="bold red" if rule.violations else None)
-        console.print(table)
+        screen.print(table)
         chances = rows_table(None, ("rule", "expected", "found", "of", "within chance", "what is drawn"), ())
         chances.columns[5].justify = "left"
         chances.columns[5].no_wrap = False
@@ -151,7 +158,7 @@ def print_verify(reports: Iterable[VerifyReport]) -> None:
                 chance.text,
                 style=None if chance.within else "bold red",
             )
-        console.print(chances)
+        screen.print(chances)
         broken = [rule.rule for rule in report.rules if rule.violations]
         broken += [chance.rule for chance in report.chances if not chance.within]
         print(f"run {report.run}: " + (f"broken: {', '.join(dict.fromkeys(broken))}" if broken else "every rule holds"))
@@ -171,6 +178,6 @@ def print_cleanup(report: CleanupReport) -> None:
     """How many rows went, by table."""
     lines = [(table, f"{rows:,}") for table, rows in report.removed.items()]
     lines += [(f"{table} (not seeded)", f"{rows:,}") for table, rows in report.others.items()]
-    Console().print(rows_table(None, ("table", "rows removed"), lines))
+    console().print(rows_table(None, ("table", "rows removed"), lines))
     numbers = ", ".join(map(str, report.runs))
     print(f"{'run' if len(report.runs) == 1 else 'runs'} {numbers} removed")
