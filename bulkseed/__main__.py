@@ -14,6 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     0 done; 1 a run failed or verify found a violation; 2 wrong input, nothing touched; 130 interrupted.
     """
     try:
+        open_standard_streams()
         return commanded(arguments)
     except KeyboardInterrupt:
         # also from the imports below, which take half a second
@@ -30,7 +31,10 @@ def commanded(arguments: list[str] | None) -> int:
     try:
         # not cli.main(), which takes a KeyboardInterrupt for an answer to a prompt
         with cli.make_context("bulkseed", sys.argv[1:] if arguments is None else arguments) as context:
-            return cli.invoke(context) or 0
+            status: int = cli.invoke(context) or 0
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return status
     except click.exceptions.Exit as end:
         return end.exit_code
     except BulkseedError as error:
@@ -42,14 +46,26 @@ def commanded(arguments: list[str] | None) -> int:
         return failed("stopped; nothing was touched", INTERRUPTED)
     except Interrupted as error:
         return failed("interrupted; what had begun was rolled back", error.exit_status)
-    except BrokenPipeError:
-        # who read our output has gone; keep Python from complaining when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except OSError as error:
+        # who read our output has gone, or its disk is full; keep Python from complaining again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if isinstance(error, BrokenPipeError):
+            return 1
+        return failed(f"what was to be printed cannot be written ({error.strerror or error})", 1)
+
+
+def open_standard_streams() -> None:
+    """Open those of stdin, stdout and stderr that are closed: else a socket gets their number, which uvloop refuses."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
 
 
 def failed(message: str, status: int) -> int:
-    print(f"bulkseed: {' '.join(message.split())}", file=sys.stderr)
+    if sys.stderr is not None:  # else print() would take stdout
+        print(f"bulkseed: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 

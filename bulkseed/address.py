@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +21,13 @@ FORM: Final = "postgresql://user:password@host:port/database"
 
 RENAMED: Final = {"ssl": "sslmode"}
 """What SQLAlchemy's asyncpg dialect calls otherwise than libpq."""
-OF_SQLALCHEMY: Final = {"prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"}
-"""Query arguments that are for SQLAlchemy, not for the server."""
+OF_CLIENTS: Final = {
+    *("prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"),
+    *("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
+    *("tcp_user_timeout", "channel_binding", "gssencmode", "sslcompression", "sslsni", "require_auth"),
+    *("fallback_application_name", "load_balance_hosts", "requirepeer"),
+}
+"""Query arguments that are for SQLAlchemy or libpq, and that asyncpg would pass to the server."""
 SECRET: Final = {"password", "passwd", "sslpassword"}
 
 
@@ -44,8 +50,11 @@ class Address:
             raise InputError(f"the database URL cannot be read: write it as {FORM}") from None
         if url.drivername not in SCHEMES:
             raise InputError(f"the database URL begins with {url.drivername!r}, which is not PostgreSQL: write {FORM}")
-        query = {RENAMED.get(name, name): value for name, value in url.query.items() if name not in OF_SQLALCHEMY}
-        return cls(url.set(drivername="postgresql", query=query))
+        if "@" in (url.host or ""):
+            raise InputError("the database URL has an @ in its user or password: write it as %40")
+        query = {RENAMED.get(name, name): value for name, value in url.query.items() if name not in OF_CLIENTS}
+        url = url.set(drivername="postgresql", query=query)
+        return cls(url if url.database else url._replace(database=None))
 
     @property
     def dsn(self) -> str:
@@ -60,12 +69,30 @@ class Address:
         return f"Address({str(self)!r})"
 
     @property
+    def hosts(self) -> list[str]:
+        """Where the server may be: names, addresses or sockets' folders, as the URL or the environment names them."""
+        named = self.url.query.get("host") or self.url.host or os.environ.get("PGHOST") or "localhost"
+        several = [named] if isinstance(named, str) else named
+        return [host for each in several for host in each.split(",")]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether every place where the server may be is on this machine."""
+        return all(host.startswith("/") or host == "localhost" or is_loopback(host) for host in self.hosts)
+
+    @property
     def server(self) -> str:
         """Host and port, or the socket's folder, as far as the URL names them."""
-        host = self.url.host or self.url.query.get("host") or os.environ.get("PGHOST") or "localhost"
         port = self.url.port or self.url.query.get("port") or os.environ.get("PGPORT") or 5432
-        first = host if isinstance(host, str) else host[0]
-        return first if first.startswith("/") else f"{first}:{port}"
+        first = self.hosts[0]
+        return first if first.startswith("/") else f"{first}:{port if not isinstance(port, tuple) else port[0]}"
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def named_address(option: str | None, environment: Mapping[str, str]) -> Address | None:

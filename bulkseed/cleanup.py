@@ -18,17 +18,28 @@ from bulkseed.pipeline import copy_batches
 from bulkseed.references import Reference, references
 from bulkseed.shards import cut
 from bulkseed.streams import GENERATOR_VERSION
-from bulkseed.tables import TABLE_NAMES, TABLES, Table
+from bulkseed.tables import TABLE_NAMES, TABLES
 from bulkseed.target import qualified
 from bulkseed.transaction import take_turn, transaction
 from bulkseed.watch import Silent, Watcher
 
 __all__ = ["CleanupReport", "cleanup", "recorded_runs"]
 
-LINKS: Final = {table.name: table for table in TABLES if table.serial is None}
-"""Tables whose rows have no id of their own: which of them are ours is known by making their keys again."""
+MARKS: Final = {table.name: ("id", "created_at") if table.serial else table.key for table in TABLES}
+"""The columns by which a row is known again as one that a run put in.
 
-PARENT_OF_LINKS: Final = {"user_channels": ("channel_id", "channels"), "message_reactions": ("message_id", "messages")}
+An id alone is not enough: ids begin again after TRUNCATE … RESTART IDENTITY, or in tables that were made anew. The
+moment of creation, to the microsecond, is what an app leaves as it is.
+"""
+
+PARENT_OF: Final = {
+    "users": ("id", "users"),
+    "channels": ("id", "channels"),
+    "user_channels": ("channel_id", "channels"),
+    "messages": ("id", "messages"),
+    "message_reactions": ("message_id", "messages"),
+}
+"""The column of each table whose value lies in a run's range of ids, and whose ids they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +95,14 @@ async def cleanup(
             runs = [run for number in numbers for run in await ledger.chosen_runs(connection, number)]
             await check_rights(connection, runs)
         watcher.phase("find")
-        watcher.expect({name: sum(run.rows[name] for run in runs) for name in LINKS})
+        watcher.expect({name: sum(run.rows[name] for run in runs) for name in TABLE_NAMES})
         with translated(connection, "finding the rows to remove"):
             doomed = await seeded_rows(connection, runs, cascade, watcher)
-            known = await references(connection, sorted({run.schema for run in runs}))
+            known = [
+                each
+                for each in await references(connection, sorted({run.schema for run in runs}))
+                if each.declared or {each.child, each.parent} <= doomed.seeded.keys()
+            ]
             pointing = await others_pointing(connection, known, doomed)
             if pointing and not cascade:
                 told = "; ".join(f"{count:,} of {reference}" for reference, count in pointing.items())
@@ -106,10 +121,10 @@ async def cleanup(
 
 
 async def check_rights(connection: Connection, runs: Sequence[Run]) -> None:
-    tables = [qualified(schema, name) for schema in sorted({run.schema for run in runs}) for name in TABLE_NAMES]
     lacking = [
         table
-        for table in tables
+        for schema in sorted({run.schema for run in runs})
+        for table in (qualified(schema, name) for name in await present(connection, schema))
         if not await connection.fetchval(
             "SELECT has_table_privilege($1, 'SELECT') AND has_table_privilege($1, 'DELETE')", table
         )
@@ -118,58 +133,68 @@ async def check_rights(connection: Connection, runs: Sequence[Run]) -> None:
         raise TargetError(f"this login may not remove rows: GRANT SELECT, DELETE ON {', '.join(lacking)} to it")
 
 
+async def present(connection: Connection, schema: str) -> list[str]:
+    """Which of our tables are still there: what was dropped holds nothing to remove."""
+    rows = await connection.fetch(
+        "SELECT relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')",
+        schema,
+    )
+    there = {row["relname"] for row in rows}
+    return [name for name in TABLE_NAMES if name in there]
+
+
 async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool, watcher: Watcher) -> Doomed:
     doomed = Doomed({})
     for place, schema in enumerate(sorted({run.schema for run in runs})):
-        there = [run for run in runs if run.schema == schema]
-        for table in TABLES:
-            if table.serial is not None:
-                ranges = [run.ids(table.name) for run in there]
-                ways = [f"{{row}}.{table.serial} BETWEEN {first} AND {last}" for first, last in ranges]
-                condition = f"({' OR '.join(ways)})"
-            else:
-                keys = f"bulkseed_{place}_{table.name}"
-                columns = ", ".join(f"{name} bigint NOT NULL" for name in table.key)
-                await connection.execute(f"CREATE TEMP TABLE {keys} ({columns}) ON COMMIT DROP")
-                equal = " AND ".join(f"k.{name} = {{row}}.{name}" for name in table.key)
-                condition = f"EXISTS (SELECT FROM {keys} AS k WHERE {equal})"
-            doomed.seeded[qualified(schema, table.name)] = condition
-        for run in there:
-            await find_keys(connection, run, f"bulkseed_{place}_", cascade, watcher)
-        for name in LINKS:
-            await connection.execute(f"ANALYZE bulkseed_{place}_{name}")
+        marks: dict[str, CopyInto] = {}
+        for name in await present(connection, schema):
+            kept, columns = f"bulkseed_{place}_{name}", MARKS[name]
+            await connection.execute(
+                f"CREATE TEMP TABLE {kept} ON COMMIT DROP AS "
+                f"SELECT {', '.join(columns)} FROM {qualified(schema, name)} WITH NO DATA"
+            )
+            zoned = await connection.fetch(
+                "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass "
+                "AND atttypid = 'timestamptz'::regtype",
+                kept,
+            )
+            marks[name] = CopyInto(kept, columns, zoned=frozenset(row["attname"] for row in zoned))
+            equal = " AND ".join(f"k.{column} = {{row}}.{column}" for column in columns)
+            doomed.seeded[qualified(schema, name)] = f"EXISTS (SELECT FROM {kept} AS k WHERE {equal})"
+        for run in runs:
+            if run.schema == schema:
+                await find_marks(connection, run, marks, cascade, watcher)
+        for into in marks.values():
+            await connection.execute(f"ANALYZE {into.table}")
     return doomed
 
 
-async def find_keys(connection: Connection, run: Run, prefix: str, cascade: bool, watcher: Watcher) -> None:
-    """Put the keys of the run's rows in the link tables into the temporary tables that hold them."""
+async def find_marks(
+    connection: Connection, run: Run, marks: Mapping[str, CopyInto], cascade: bool, watcher: Watcher
+) -> None:
+    """Put the marks of the run's rows into the temporary tables that hold them."""
     made = run.made_by["generator"]
     if made == str(GENERATOR_VERSION):
-        await make_keys(connection, run, prefix, watcher)
+        context = Context(run.plan, run.placement)
+        for shard in cut(run.plan):
+            for name, batches in shard_tables(context, shard):
+                if name in marks:
+                    await copy_batches(connection, marks[name], batches, partial(watcher.rows, name))
     elif cascade:
-        for name, table in LINKS.items():
-            column, parent = PARENT_OF_LINKS[name]
+        for name, into in marks.items():
+            column, parent = PARENT_OF[name]
             first, last = run.ids(parent)
             await connection.execute(
-                f"INSERT INTO {prefix}{name} SELECT {', '.join(table.key)} FROM {qualified(run.schema, name)} "
+                f"INSERT INTO {into.table} SELECT {', '.join(into.columns)} FROM {qualified(run.schema, name)} "
                 f"WHERE {column} BETWEEN {first} AND {last}"
             )
     else:
         raise InputError(
             f"run {run.number} was made by bulkseed {run.made_by['bulkseed']}, whose generator ({made}) is not "
-            f"this one's ({GENERATOR_VERSION}): use that version to remove it, or give --cascade to also remove "
-            "what an app added between seeded rows"
+            f"this one's ({GENERATOR_VERSION}): use that version to remove it, or give --cascade to remove "
+            "whatever has its ids, and what an app added between seeded rows"
         )
-
-
-async def make_keys(connection: Connection, run: Run, prefix: str, watcher: Watcher) -> None:
-    context = Context(run.plan, run.placement)
-    for shard in cut(run.plan):
-        for name, batches in shard_tables(context, shard):
-            table: Table | None = LINKS.get(name)
-            if table is not None:
-                into = CopyInto(f"{prefix}{name}", table.key)
-                await copy_batches(connection, into, batches, partial(watcher.rows, name))
 
 
 def points_at_doomed(reference: Reference, doomed: Doomed) -> str:
@@ -216,21 +241,31 @@ async def find_extra(connection: Connection, known: Sequence[Reference], doomed:
 async def remove(connection: Connection, runs: Sequence[Run], doomed: Doomed) -> tuple[dict[str, int], dict[str, int]]:
     """Delete all of it as one statement: foreign keys are checked at its end, so tables may point in a circle."""
     names = {qualified(run.schema, name): name for run in runs for name in reversed(TABLE_NAMES)}
-    tables = list(dict.fromkeys([*names, *doomed.extra]))
+    tables = list(dict.fromkeys([*(table for table in names if table in doomed.seeded), *doomed.extra]))
+    removed = dict.fromkeys(reversed(TABLE_NAMES), 0)
+    others: dict[str, int] = {}
+    if not tables:
+        return removed, others
     deletes, counts = [], []
     for place, table in enumerate(tables):
+        going = doomed.condition(table, "t")
         deletes.append(
-            f"d{place} AS (DELETE FROM {table} AS t WHERE {doomed.condition(table, 't')} "
-            f"RETURNING {doomed.ours(table, 't')} AS ours)"
+            f"d{place} AS (DELETE FROM {table} AS t WHERE {going} RETURNING {doomed.ours(table, 't')} AS ours)"
         )
-        counts.append(f"(SELECT count(*) FILTER (WHERE ours) FROM d{place}), (SELECT count(*) FROM d{place})")
+        counts.append(
+            f"(SELECT count(*) FILTER (WHERE ours) FROM d{place}), (SELECT count(*) FROM d{place}), "
+            f"(SELECT count(*) FROM {table} AS t WHERE {going})"
+        )
     found = await connection.fetchrow(f"WITH {', '.join(deletes)} SELECT {', '.join(counts)}")
-    removed = dict.fromkeys(reversed(TABLE_NAMES), 0)
-    others = {}
     for place, table in enumerate(tables):
-        ours, all_of_it = found[2 * place], found[2 * place + 1]
+        ours, gone, wanted = found[3 * place : 3 * place + 3]
+        if gone != wanted:
+            raise RunError(
+                f"{table} kept {wanted - gone:,} of {wanted:,} rows: a trigger or rule of the table holds them; "
+                "switch it off"
+            )
         if table in names:
             removed[names[table]] += ours
-        if all_of_it > ours:
-            others[table] = all_of_it - ours
+        if gone > ours:
+            others[table] = gone - ours
     return removed, others

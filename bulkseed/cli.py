@@ -129,7 +129,7 @@ def load_command(
     plan = plan_of(**of_plan)
     with opened(database_url) as database:
         check_disk(database, sum(expected_bytes(plan).values()))
-        if not database.is_local:
+        if not database.address.is_local:
             rows = sum(expected_rows(plan).values())
             ask(f"Load about {rows:,.0f} rows into {database.address}?", yes)
         with shown(quiet=quiet) as watcher:
@@ -156,18 +156,21 @@ def next_commands(database: Database, option: str | None) -> dict[str, str]:
 def ask(question: str, yes: bool) -> None:
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise InputError(f"nobody is there to answer {question!r}: give --yes")
     if not click.confirm(question, err=True):
-        raise click.Abort
+        raise InputError("you did not say yes, so nothing was touched: give another answer, or --yes")
 
 
 @cli.command("init")
 @DATABASE_OPTION
 @JSON_OPTION
-def init_command(database_url: str | None, as_json: bool) -> None:
+@YES_OPTION
+def init_command(database_url: str | None, as_json: bool, yes: bool) -> None:
     """Make the reference tables and the reaction catalogue where they are missing."""
     with opened(database_url) as database:
+        if not database.address.is_local:
+            ask(f"Make what is missing of the reference tables in {database.address}?", yes)
         made: list[str] = run(initialise, database.address)
         if as_json:
             report.print_json({"made": made, "database_url": str(database.address)})

@@ -47,6 +47,7 @@ SESSION: Final = """
 SELECT set_config(name, '0', false) FROM pg_settings
 WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout');
 SET TimeZone = 'UTC';
+SET standard_conforming_strings = on;
 SELECT set_config('search_path', string_agg(quote_ident(name), ', '), false)
 FROM unnest(current_schemas(false)) AS name
 WHERE name <> 'bulkseed' HAVING 'bulkseed' = ANY (current_schemas(false));
@@ -113,7 +114,7 @@ async def reached(address: Address) -> Connection:
         return found
     except asyncpg.InvalidCatalogNameError:
         raise ConnectError(
-            f"there is no database {address.url.database!r} at {address.server}: "
+            f"there is no database {address.url.database or address.url.username!r} at {address.server}: "
             "create it with createdb, or correct the name in the database URL"
         ) from None
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
@@ -121,6 +122,8 @@ async def reached(address: Address) -> Connection:
             f"the server at {address.server} does not let us in ({error}): "
             "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass"
         ) from None
+    except asyncpg.UndefinedObjectError as error:
+        raise ConnectError(f"the server at {address.server} does not know a part of the URL: {error}") from None
     except asyncpg.PostgresError as error:
         raise ConnectError(
             f"the server at {address.server} refuses a connection ({error}): try again when it accepts them"
@@ -131,10 +134,9 @@ async def reached(address: Address) -> Connection:
         ) from None
     except (TimeoutError, OSError) as error:
         reason = error.strerror or str(error) or f"no answer in {CONNECT_SECONDS:.0f} s"
-        raise ConnectError(
-            f"no PostgreSQL answers at {address.server} ({reason}): start it, or correct the database URL"
-        ) from None
-    except (asyncpg.InterfaceError, ValueError) as error:
+        mend = "correct sslmode in the database URL" if "SSL" in reason else "start it, or correct the database URL"
+        raise ConnectError(f"no PostgreSQL answers at {address.server} ({reason}): {mend}") from None
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
         raise ConnectError(f"the database URL {address} cannot be used ({error}): correct it") from None
 
 

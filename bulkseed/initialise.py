@@ -35,7 +35,7 @@ async def initialise(address: Address, *, watcher: Watcher | None = None) -> lis
             said = " ".join(str(getattr(error, "orig", error)).split("\n")[0].split()).split(">: ")[-1]
             raise TargetError(
                 f"the reference tables cannot be made at {address.server} ({said}): "
-                "grant the login CREATE on the schema, or make the tables with your migrations"
+                "grant the login what it lacks, or make the tables with your migrations"
             ) from error
         await connection.commit()
     return made

@@ -10,6 +10,7 @@ from typing import Any, Final
 from bulkseed.connection import Connection
 from bulkseed.errors import InputError, TargetError
 from bulkseed.plan import Placement, Plan
+from bulkseed.tables import TABLE_NAMES
 
 __all__ = [
     "Run",
@@ -95,14 +96,23 @@ async def load_lock_holder(connection: Connection) -> str | None:
 
 
 async def exists(connection: Connection) -> bool:
-    return bool(await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{SCHEMA}.runs"))
+    # from the catalogue: to_regclass() raises an error where the login may not use the schema
+    return bool(
+        await connection.fetchval(
+            "SELECT count(*) = 2 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = $1 AND c.relname IN ('runs', 'version')",
+            SCHEMA,
+        )
+    )
 
 
 async def check_ledger(connection: Connection) -> None:
     """Raises TargetError where this login cannot keep the ledger, or a newer bulkseed has made it."""
     if await exists(connection):
         usable = await connection.fetchval(
-            "SELECT has_schema_privilege($1, 'USAGE') AND has_table_privilege($2, 'SELECT, INSERT, UPDATE, DELETE')",
+            "SELECT CASE WHEN has_schema_privilege($1, 'USAGE') THEN has_table_privilege($2, 'SELECT') "
+            "AND has_table_privilege($2, 'INSERT') AND has_table_privilege($2, 'UPDATE') "
+            "AND has_table_privilege($2, 'DELETE') ELSE false END",
             SCHEMA,
             f"{SCHEMA}.runs",
         )
@@ -171,16 +181,20 @@ async def runs(connection: Connection) -> list[Run]:
 
 def run_of(row: Any) -> Run:
     try:
+        made_by, rows = json.loads(row["made_by"]), json.loads(row["rows"])
         return Run(
             row["id"],
             row["target_schema"],
             Plan.from_json(row["plan"]),
             Placement.from_json(row["placement"]),
-            json.loads(row["made_by"]),
-            json.loads(row["rows"]),
+            {name: made_by[name] for name in ("bulkseed", "generator", "faker", "numpy")},
+            {name: int(rows[name]) for name in TABLE_NAMES},
         )
-    except (KeyError, TypeError) as error:
-        raise TargetError(f"run {row['id']} was recorded by another bulkseed ({error}): use a newer one") from error
+    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
+        raise TargetError(
+            f"the record of run {row['id']} in schema {SCHEMA} cannot be read ({error!r}): "
+            "another bulkseed made it (use a newer one), or it was changed by hand"
+        ) from error
 
 
 async def chosen_runs(connection: Connection, number: int | None) -> list[Run]:

@@ -10,12 +10,13 @@ from anyio import to_thread
 
 from bulkseed.connection import Connection
 from bulkseed.errors import TargetError
+from bulkseed.estimate import expected_rows
 from bulkseed.generators import Context
 from bulkseed.generators.channels import join_codes
 from bulkseed.generators.context import BATCH_ROWS
 from bulkseed.generators.users import unique_values
 from bulkseed.plan import Placement, Plan
-from bulkseed.reservation import is_taken, reserve_ids, system_reactions
+from bulkseed.reservation import is_taken, reserve_ids, room_for_ids, system_reactions
 from bulkseed.target import Target
 
 __all__ = ["place"]
@@ -36,6 +37,10 @@ async def place(connection: Connection, target: Target, plan: Plan) -> Context:
             f"channels of up to {plan.largest_channel:,} members and a catalogue of {len(reactions):,} reactions make "
             f"more pairs than {MOST_PAIRS:,}: give --max-members"
         )
+    # look at all three before the first sequence is moved; of messages at what is expected
+    expected = {name: round(rows) for name, rows in expected_rows(plan).items()}
+    for table in ("users", "channels", "messages"):
+        await room_for_ids(connection, target, table, "id", expected[table])
     placement = Placement(
         first_user=await reserve_ids(connection, target, "users", "id", plan.users),
         first_channel=await reserve_ids(connection, target, "channels", "id", plan.channels),

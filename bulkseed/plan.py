@@ -23,6 +23,7 @@ MOST_MESSAGES: Final = 10**12
 """Far below where bigint ids or the counters of the streams would end."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST_YEAR: Final = 1900
 SCALE: Final = re.compile(r"(?P<factor>[0-9]{1,18}(\.[0-9]{1,9})?|\.[0-9]{1,9})[xX]?")
 
 
@@ -56,7 +57,7 @@ def scaled_counts(scale: str) -> dict[str, int]:
 def parse_as_of(text: str, now: datetime) -> datetime:
     """The moment that ``text`` names (ISO 8601; UTC where no zone is given), not after ``now``.
 
-    Raises InputError where it is malformed, or in the future.
+    Raises InputError where it is malformed, in the future, or before 1900.
     """
     try:
         moment = datetime.fromisoformat(text.strip())
@@ -66,6 +67,8 @@ def parse_as_of(text: str, now: datetime) -> datetime:
             f"the moment {text!r} is not a date or time that can be read: "
             "give --as-of in ISO 8601, such as 2026-06-01 or 2026-06-01T12:30:00Z"
         ) from None
+    if moment.year < EARLIEST_YEAR:
+        raise InputError(f"the moment {text!r} is too early: give --as-of a time from the year {EARLIEST_YEAR} on")
     if moment > now:
         raise InputError(
             f"the moment {text!r} is in the future: give --as-of a time not after now, {now:%Y-%m-%dT%H:%M:%SZ}"

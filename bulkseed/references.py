@@ -32,6 +32,7 @@ class Reference:
     """Rows of ``child`` point with ``columns`` at the ``keys`` of ``parent``; names of tables are qualified, quoted.
 
     ``lets_go``: the foreign key says ON DELETE SET NULL or SET DEFAULT, so the child outlives its parent.
+    ``declared``: there is a foreign key, and not only a rule that speaks of the tables.
     """
 
     child: str
@@ -39,6 +40,7 @@ class Reference:
     parent: str
     keys: tuple[str, ...]
     lets_go: bool = False
+    declared: bool = True
 
     def joins(self, child: str, parent: str) -> str:
         """The SQL condition under which the row ``child`` points at the row ``parent`` (two aliases)."""
@@ -66,7 +68,7 @@ async def references(connection: Connection, schemas: Iterable[str]) -> list[Ref
     declared = {(each.child, each.columns, each.parent) for each in found}
     for schema in schemas:
         for child, column, parent in BY_RULES:
-            implied = Reference(qualified(schema, child), (column,), qualified(schema, parent), ("id",))
+            implied = Reference(qualified(schema, child), (column,), qualified(schema, parent), ("id",), declared=False)
             if (implied.child, implied.columns, implied.parent) not in declared:
                 found.append(implied)
     return found

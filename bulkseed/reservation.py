@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from bulkseed.connection import Connection
@@ -10,7 +11,7 @@ from bulkseed.errors import TargetError
 from bulkseed.tables import CATALOGUE, TABLES
 from bulkseed.target import Target
 
-__all__ = ["check_rights", "is_taken", "reserve_ids", "system_reactions"]
+__all__ = ["check_rights", "is_taken", "reserve_ids", "room_for_ids", "system_reactions"]
 
 GAP: Final = 1000
 """Ids left out where rows are already there: an app may take some between reading and moving its sequence."""
@@ -81,11 +82,20 @@ async def system_reactions(connection: Connection, target: Target) -> tuple[int,
     return tuple(row["id"] for row in rows)
 
 
-async def reserve_ids(connection: Connection, target: Target, table: str, column: str, count: int) -> int:
-    """The first of ``count`` ids that are now ours: the table's own sequence has been moved past them.
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where the next ids of a table go: its sequence (None: it has none), the highest id there, the gap to leave."""
 
-    Like any use of a sequence this is not undone by a rollback. The caller holds the lock that keeps other
-    loads out. Raises TargetError where the ids would not fit the column or the sequence.
+    sequence: str | None
+    step: int
+    highest: int
+    gap: int
+
+
+async def room_for_ids(connection: Connection, target: Target, table: str, column: str, count: int) -> Room:
+    """Look, without moving anything, whether ``count`` more ids fit the column and those that point at it.
+
+    Raises TargetError where they do not.
     """
     name = target.name(table)
     highest = await connection.fetchval(f'SELECT max("{column}") FROM {name}') or 0
@@ -105,8 +115,18 @@ async def reserve_ids(connection: Connection, target: Target, table: str, column
             f"{count:,} more ids from {last + 1:,} pass {limit:,}, the most that {name}.{column} can hold: "
             "give the column and its sequence a larger type"
         )
-    if sequence is None:
-        return int(last) + 1
+    return Room(None if sequence is None else sequence["name"], step, highest, gap)
+
+
+async def reserve_ids(connection: Connection, target: Target, table: str, column: str, count: int) -> int:
+    """The first of ``count`` ids that are now ours: the table's own sequence has been moved past them.
+
+    Like any use of a sequence this is not undone by a rollback. The caller holds the lock that keeps other
+    loads out. Raises TargetError where the ids would not fit.
+    """
+    room = await room_for_ids(connection, target, table, column, count)
+    if room.sequence is None:
+        return room.highest + 1
     # multiples of the step from the next value, so that the sequence keeps its phase
     end = await connection.fetchval(
         """
@@ -116,10 +136,10 @@ async def reserve_ids(connection: Connection, target: Target, table: str, column
             following + $2::bigint * ((greatest($3::bigint + 1 - following, 0) + $4::bigint + $2 - 1) / $2)
         ) FROM taken
         """,
-        sequence["name"],
-        step,
-        highest,
-        gap + count - 1,
+        room.sequence,
+        room.step,
+        room.highest,
+        room.gap + count - 1,
     )
     return int(end) - count + 1
 

@@ -47,12 +47,6 @@ class Database:
     address: Address
     server: Server | None
 
-    @property
-    def is_local(self) -> bool:
-        """Whether it is on this machine, as far as its address tells."""
-        host = self.address.server.rsplit(":", 1)[0].strip("[]")
-        return host.startswith(("/", "127.")) or host in {"localhost", "::1"}
-
 
 @contextmanager
 def opened(option: str | None, *, listen: Listen | None = None) -> Iterator[Database]:

@@ -23,6 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bulkseed.errors import TargetError
+
 __all__ = ["METADATA", "REACTION_CODES", "create_missing", "missing"]
 
 METADATA: Final = MetaData(
@@ -146,5 +148,10 @@ async def create_missing(connection: AsyncConnection) -> list[str]:
     await connection.run_sync(METADATA.create_all)
     if CATALOGUE in wanted:
         rows = [{"code": code, "is_system": True} for code in REACTION_CODES]
-        await connection.execute(insert(REACTIONS).on_conflict_do_nothing(), rows)
+        result = await connection.execute(insert(REACTIONS).on_conflict_do_nothing().returning(REACTIONS.c.id), rows)
+        if not result.all():
+            raise TargetError(
+                "the catalogue reactions has all the usual codes, but no row with is_system true: "
+                "set is_system on those that messages may get"
+            )
     return wanted

@@ -105,7 +105,7 @@ TABLE_NAMES: Final = tuple(table.name for table in TABLES)
 
 CATALOGUE: Final = Table(
     "reactions",
-    (integer("id"), Column("code", "text", 32), Column("is_system", "boolean")),
+    (integer("id"), Column("is_system", "boolean")),
     key=("id",),
     serial="id",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -77,6 +78,12 @@ def reflected(connection: sa.Connection, content_characters: int) -> Target:
     wanted = (*TABLES, CATALOGUE)
     there = set(inspector.get_table_names(schema=schema))
     missing = [table.name for table in wanted if table.name not in there]
+    views = set(inspector.get_view_names(schema=schema)) | set(inspector.get_materialized_view_names(schema=schema))
+    if views.intersection(missing):
+        names = [name for name in missing if name in views]
+        raise TargetError(
+            f"{plural('relation', names)} no table in schema {schema!r} but a view: name a schema of tables"
+        )
     if missing:
         raise TargetError(
             f"{plural('table', missing)} missing in schema {schema!r}: "
@@ -85,7 +92,9 @@ def reflected(connection: sa.Connection, content_characters: int) -> Target:
     problems: list[str] = []
     columns: dict[str, dict[str, TargetColumn]] = {}
     for table in wanted:
-        found = {each["name"]: each for each in inspector.get_columns(table.name, schema=schema)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", sa.exc.SAWarning)  # of types that only other columns have
+            found = {each["name"]: each for each in inspector.get_columns(table.name, schema=schema)}
         columns[table.name] = {name: target_column(each) for name, each in found.items()}
         for column in table.columns:
             longest = content_characters if column.name == "content" else column.longest
@@ -129,6 +138,8 @@ def misfits(
     there = columns[column.name]
     if there.kind != column.kind:
         return [f"the column {name} is of type {there.type}: it must be of a {column.kind} type"]
+    if there.type.startswith("char(") and (column.name, there.length) != ("join_code", longest):
+        return [f"the column {name} is of type {there.type}, which pads with spaces: it must be varchar or text"]
     if found.get("computed"):
         return [f"the column {name} is generated: it must take values"]
     if there.length is not None and longest is not None and there.length < longest:

@@ -21,6 +21,11 @@ SECRET = "s3cret"
         ("postgresql+asyncpg://u:p%40@h/d?ssl=require", "postgresql://u:p%40@h/d?sslmode=require"),
         ("postgresql:///d?host=/var/run/postgresql&port=5433", None),
         ("postgresql+asyncpg://h/d?prepared_statement_cache_size=0", "postgresql://h/d"),
+        (
+            "postgresql://h/d?connect_timeout=5&channel_binding=require&sslmode=prefer",
+            "postgresql://h/d?sslmode=prefer",
+        ),
+        ("postgresql://u@h:5/", "postgresql://u@h:5"),
     ],
 )
 def test_forms_that_are_understood(text: str, dsn: str | None) -> None:
@@ -45,6 +50,29 @@ def test_passwords_are_never_shown(text: str) -> None:
     address = Address.parse(text)
     assert SECRET in address.dsn
     assert SECRET not in f"{address} {address!r} {address.server}"
+
+
+def test_an_at_in_a_password_is_told_how_to_be_written() -> None:
+    with pytest.raises(InputError, match="write it as %40") as caught:
+        Address.parse("postgresql://u:half@secret@h/d")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "local"),
+    [
+        ("postgresql:///d", True),
+        ("postgresql://[::1]/d", True),
+        ("postgresql://127.3.2.1/d", True),
+        ("postgresql:///d?host=/tmp", True),
+        ("postgresql://127.example.com/d", False),
+        ("postgresql:///d?host=127.0.0.1,192.0.2.2", False),
+        ("postgresql:///d?host=127.0.0.1&host=192.0.2.2", False),
+    ],
+)
+def test_which_places_are_this_machine(text: str, local: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGHOST", raising=False)
+    assert Address.parse(text).is_local is local
 
 
 def test_the_option_comes_before_the_variables_and_they_in_order() -> None:
@@ -85,6 +113,11 @@ async def test_a_database_that_is_not_there(server: Server) -> None:
 async def test_a_login_that_is_not_there(server: Server) -> None:
     address = Address(address_of(server, "postgres").url.set(username="nobody_here"))
     assert "does not let us in" in await refusal(address)
+
+
+async def test_a_server_of_the_wrong_kind(server: Server) -> None:
+    url = address_of(server, "postgres").url
+    await refusal(Address(url.update_query_dict({"target_session_attrs": "standby"})))
 
 
 async def test_an_option_that_the_server_does_not_know(server: Server) -> None:

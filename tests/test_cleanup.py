@@ -194,7 +194,7 @@ async def test_a_newer_ledger_is_left_alone(seeded: Address) -> None:
 
 async def test_a_run_with_a_plan_that_is_not_understood(seeded: Address) -> None:
     await run_sql(seeded, """UPDATE bulkseed.runs SET plan = plan || '{"mood": "good"}'""")
-    with pytest.raises(TargetError, match=r"run 1 was recorded by another bulkseed .*mood"):
+    with pytest.raises(TargetError, match=r"the record of run 1 .*mood.*: another bulkseed made it"):
         await verify(seeded)
 
 
@@ -278,3 +278,48 @@ async def test_row_security_hides_nothing_from_it(seeded: Address) -> None:
         assert await has_ledger(seeded)  # whose owner another one is
     finally:
         await run_sql(seeded, "DROP OWNED BY sweeper", "DROP ROLE sweeper")
+
+
+async def test_an_apps_rows_that_took_the_ids_of_seeded_ones_stay(seeded: Address) -> None:
+    await run_sql(
+        seeded,
+        "TRUNCATE users, channels, user_channels, messages, message_reactions RESTART IDENTITY CASCADE",
+        *APP_ROWS,
+    )
+    before = await digest(seeded)
+    await cleanup(seeded, [1], cascade=True)
+    assert await digest(seeded) == before
+
+
+async def test_tables_that_were_dropped_hold_nothing_to_remove(seeded: Address) -> None:
+    await run_sql(seeded, "DROP TABLE message_reactions, messages")
+    report = await cleanup(seeded, [1])
+    assert report.removed["users"] == 60
+    assert report.removed["messages"] == 0
+    assert not await has_ledger(seeded)
+
+
+async def test_rows_that_a_trigger_holds_back_are_not_forgotten(seeded: Address) -> None:
+    await run_sql(
+        seeded,
+        "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$",
+        "CREATE TRIGGER hold BEFORE DELETE ON message_reactions FOR EACH ROW EXECUTE FUNCTION hold()",
+        "ALTER TABLE message_reactions DROP CONSTRAINT message_reactions_message_id_fkey",
+        "ALTER TABLE message_reactions DROP CONSTRAINT message_reactions_user_id_fkey",
+    )
+    before = await digest(seeded)
+    with pytest.raises(RunError, match=r"message_reactions. kept [\d,]+ of"):
+        await cleanup(seeded, [1])
+    assert await digest(seeded) == before
+    assert await has_ledger(seeded)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
+async def test_timestamptz_columns_are_known_again(database: Address, zone: str) -> None:
+    await run_sql(
+        database,
+        *(f"ALTER TABLE {table} ALTER created_at TYPE timestamptz" for table in ("users", "channels", "messages")),
+        f"ALTER DATABASE {database.url.database} SET timezone TO '{zone}'",
+    )
+    report = await load(plan_of(), database)
+    assert dict((await cleanup(database, [1])).removed) == dict(report.rows)

@@ -124,7 +124,7 @@ async def test_the_other_commands(make_database: Any) -> None:
 
 
 async def test_cleanup_asks_at_a_terminal(seeded: Address) -> None:
-    for answer, status in (("n", 130), ("y", 0)):
+    for answer, status in (("n", 2), ("y", 0)):
         ours, theirs = pty.openpty()
         command = [sys.executable, "-m", "bulkseed", "cleanup"]
         at_terminal: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
@@ -194,6 +194,8 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "unknown locale": (["--locale", "de_XX"], "no locale 'de_XX': did you mean de"),
     "unknown option": (["--sclae", "3x"], "--sclae.*--scale"),
     "a command behind options": (["--seed", "3", "verify"], "'verify'.*name a command first"),
+    "as_of too early": (["--as-of", "0001-01-01"], "'0001-01-01' is too early"),
+    "elsewhere, for init too": (["init", "--database-url", "postgresql://db.example.com/d"], "give --yes"),
     "no database": (["--database-url", "mysql://u:s3cret@h/d"], "mysql"),
     "unreachable": (
         ["--database-url", f"postgresql://u:{SECRET}@127.0.0.1:1/d"],
@@ -309,6 +311,34 @@ async def test_a_hangup_that_is_to_be_ignored_is(database: Address) -> None:
 async def test_verify_says_where_another_faker_made_the_names(seeded: Address) -> None:
     await run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"faker": "1.0"}'""")
     assert "was made with Faker 1.0" in bulkseed("verify", DATABASE_URL=seeded.dsn).stderr
+
+
+@pytest.mark.parametrize("closed", ["<&- >&-", ">&- 2>&-", "<&- >&- 2>&-", "2>&-"])
+async def test_closed_standard_streams_do_not_matter(database: Address, closed: str) -> None:
+    command = f'exec "{sys.executable}" -m bulkseed --json {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command], env=environment(DATABASE_URL=database.dsn), cwd=ROOT, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done
+    assert b"Traceback" not in done.stderr
+    assert (await digest(database, "users"))["users"][0] == 20
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_under_stdout_is_said() -> None:
+    for arguments in (["plan"], ["plan", "--json"], ["--help"], ["--version"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "bulkseed", *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment(),
+                cwd=ROOT,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert re.fullmatch("bulkseed: what was to be printed cannot be written .*\n", done.stderr)
 
 
 def test_who_stops_reading_gets_no_traceback() -> None:

@@ -40,7 +40,7 @@ ALLOWED: Final = {
     "tables": "dataclasses typing",
     "watch": "collections typing",
     "stopwatch": "collections contextlib time typing",
-    "address": "collections dataclasses os sqlalchemy typing",
+    "address": "ipaddress collections dataclasses os sqlalchemy typing",
     "streams": "dataclasses hashlib numpy typing",
     "draws": "fractions functools numpy typing",
     "permutation": "numpy typing",

@@ -22,6 +22,11 @@ MISFITS = {
     "a uuid": ("ALTER TABLE message_reactions DROP user_id, ADD user_id uuid", "user_id is of type uuid: .* integer"),
     "NOT NULL where null must be": ("ALTER TABLE channels ALTER join_code SET NOT NULL", "join_code is NOT NULL"),
     "a column that nothing fills": ("ALTER TABLE users ADD phone text NOT NULL", "nothing fills .* users.phone: give"),
+    "a type that pads": ("ALTER TABLE users ALTER name TYPE char(255)", "users.name is of type char.* pads"),
+    "a view": (
+        "ALTER TABLE users RENAME TO people; CREATE VIEW users AS SELECT * FROM people",
+        "relation users is no table in schema 'public' but a view",
+    ),
     "a generated column": (
         "ALTER TABLE users DROP bio, ADD bio text GENERATED ALWAYS AS (name) STORED",
         "users.bio is generated",
@@ -42,7 +47,6 @@ async def test_misfits_are_named_before_anything_is_written(database: Address, k
         await load(plan_of(), database)
     assert await digest(database) == before
     async with connected(database) as connection:
-        assert await connection.fetchval("SELECT last_value FROM users_id_seq") == 1
         assert not await connection.fetchval("SELECT is_called FROM users_id_seq")
 
 
@@ -73,6 +77,10 @@ RIGHTS = {
         "GRANT USAGE, UPDATE ON SEQUENCE channels_id_seq TO clerk",
     ),
     "row security": ("ALTER TABLE users ENABLE ROW LEVEL SECURITY", "row security is active .*BYPASSRLS"),
+    "ledger": (
+        "CREATE SCHEMA bulkseed; CREATE TABLE bulkseed.runs (); CREATE TABLE bulkseed.version ()",
+        "may not write to the schema bulkseed, .*GRANT USAGE ON SCHEMA bulkseed",
+    ),
     "schema": ("REVOKE CREATE ON DATABASE {database} FROM clerk", "GRANT CREATE ON DATABASE"),
     "read only": ("ALTER ROLE clerk SET default_transaction_read_only = on", "only allows reading"),
 }
@@ -86,6 +94,19 @@ async def test_a_login_without_a_right_is_told_the_grant(database: Address, logi
     with pytest.raises(TargetError, match=said):
         await load(plan_of(), login)
     assert await digest(database) == before
+
+
+async def test_columns_of_types_that_nobody_knows_are_no_concern(database: Address) -> None:
+    await run_sql(database, "ALTER TABLE users ADD place point, ADD tags int4multirange")
+    await load(plan_of(), database)  # warnings are errors here
+
+
+async def test_a_refused_load_moves_no_sequence(database: Address) -> None:
+    await run_sql(database, "ALTER SEQUENCE messages_id_seq MAXVALUE 50")
+    with pytest.raises(TargetError, match="messages"):
+        await load(plan_of(), database)
+    async with connected(database) as connection:
+        assert not await connection.fetchval("SELECT is_called FROM users_id_seq")
 
 
 async def test_a_login_with_just_these_rights_can_load(login: Address) -> None:
@@ -127,6 +148,11 @@ class TestInit:
         assert await initialise(database) == ["table message_reactions"]
         async with connected(database) as connection:
             assert [row[0] for row in await connection.fetch("SELECT code FROM reactions")] == ["mine"]
+
+    async def test_a_catalogue_without_system_reactions_is_not_guessed_at(self, database: Address) -> None:
+        await run_sql(database, "UPDATE reactions SET is_system = false")
+        with pytest.raises(TargetError, match="no row with is_system true: set is_system"):
+            await initialise(database)
 
     async def test_tables_that_do_not_go_together(self, make_database: MakeDatabase) -> None:
         database = await make_database("empty")
