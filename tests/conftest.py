@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,10 @@ from bulkseed.target import qualified
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 NAMES = itertools.count()
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # as a shell's background job; the commands that tests interrupt would inherit it, and rightly ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MakeDatabase = Callable[..., Awaitable[Address]]
 

@@ -283,14 +283,14 @@ async def test_killed_or_interrupted_the_database_is_as_it_was(
     assert bulkseed("--quiet", DATABASE_URL=seeded.dsn).returncode == 0
 
 
-@pytest.mark.parametrize("later", [0.05, 0.3, 0.6])
+@pytest.mark.parametrize("later", [0.05, 1.0])
 def test_interrupted_while_it_starts(later: float, server: Server) -> None:
     child = started("--scale", "20x", BULKSEED_HOME=str(server.home))
     time.sleep(later)
     child.send_signal(signal.SIGINT)
     out, said = child.communicate(timeout=30)
     assert "bulkseed" not in out
-    if later > 0.2:  # before that it is Python itself that starts
+    if later > 0.5:  # before that it may be Python itself that starts
         assert child.returncode == 130
         assert "Traceback" not in said
 
