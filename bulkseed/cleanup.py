@@ -16,6 +16,7 @@ from bulkseed.generators import Context, shard_tables
 from bulkseed.ledger import Run
 from bulkseed.pipeline import copy_batches
 from bulkseed.references import Reference, references
+from bulkseed.rule_sql import PARENTS
 from bulkseed.shards import cut
 from bulkseed.streams import GENERATOR_VERSION
 from bulkseed.tables import TABLE_NAMES, TABLES
@@ -31,15 +32,6 @@ MARKS: Final = {table.name: ("id", "created_at") if table.serial else table.key 
 An id alone is not enough: ids begin again after TRUNCATE … RESTART IDENTITY, or in tables that were made anew. The
 moment of creation, to the microsecond, is what an app leaves as it is.
 """
-
-PARENT_OF: Final = {
-    "users": ("id", "users"),
-    "channels": ("id", "channels"),
-    "user_channels": ("channel_id", "channels"),
-    "messages": ("id", "messages"),
-    "message_reactions": ("message_id", "messages"),
-}
-"""The column of each table whose value lies in a run's range of ids, and whose ids they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +175,7 @@ async def find_marks(
                     await copy_batches(connection, marks[name], batches, partial(watcher.rows, name))
     elif cascade:
         for name, into in marks.items():
-            column, parent = PARENT_OF[name]
+            column, parent = PARENTS.get(name, ("id", name))
             first, last = run.ids(parent)
             await connection.execute(
                 f"INSERT INTO {into.table} SELECT {', '.join(into.columns)} FROM {qualified(run.schema, name)} "

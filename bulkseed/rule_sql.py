@@ -12,7 +12,7 @@ from bulkseed.connection import Connection
 from bulkseed.ledger import Run
 from bulkseed.target import qualified
 
-__all__ = ["BROKEN", "Clause", "Draw", "Pass", "Scope"]
+__all__ = ["BROKEN", "PARENTS", "Clause", "Draw", "Pass", "Scope"]
 
 PARENTS: Final = {"user_channels": ("channel_id", "channels"), "message_reactions": ("message_id", "messages")}
 """Tables whose rows belong to a run by the row that they point at."""
