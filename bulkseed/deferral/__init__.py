@@ -1,0 +1,13 @@
+"""Deferral: indexes, keys and foreign keys dropped for a load, and made again exactly as they were after it.
+
+In this order: :func:`capture`, :func:`save` and commit, :func:`drop`, the load, :func:`rebuild`,
+:func:`mark_rebuilt`. After a crash anywhere: :func:`unfinished`, :func:`rebuild`, :func:`mark_rebuilt`.
+"""
+
+from bulkseed.deferral.capture import capture
+from bulkseed.deferral.definition import Captured, Deferred, Kept
+from bulkseed.deferral.drop import drop
+from bulkseed.deferral.rebuild import rebuild
+from bulkseed.deferral.record import DDL, mark_rebuilt, save, unfinished
+
+__all__ = ["DDL", "Captured", "Deferred", "Kept", "capture", "drop", "mark_rebuilt", "rebuild", "save", "unfinished"]

@@ -1,0 +1,105 @@
+"""What is put off: an index, a key or a foreign key, as the statements that make it again from nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Final, Literal, get_args
+
+from bulkseed.target import qualified, quoted
+
+__all__ = ["KEYS", "Captured", "Deferred", "Kept", "Kind", "add_foreign_key"]
+
+Kind = Literal["index", "primary key", "unique", "foreign key"]
+
+KEYS: Final = ("primary key", "unique")
+"""The kinds that are a constraint with an index behind it, of the same name."""
+
+NOT_VALID: Final = " NOT VALID"
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """An index, a key or a foreign key that can be dropped and made again exactly as it was.
+
+    Every name in its statements is qualified and quoted, so that they mean the same whatever ``search_path`` is;
+    run by hand in the order of :attr:`statements`, they make it again too.
+    """
+
+    kind: Kind
+    schema: str
+    """The schema of its table, as the catalogue has it (not quoted); an index is always in its table's schema."""
+    relation: str
+    """Its table's name, not quoted."""
+    name: str
+    """Its own name, not quoted."""
+    create: str
+    """``CREATE INDEX …``, or ``ALTER TABLE … ADD CONSTRAINT … FOREIGN KEY … NOT VALID``."""
+    tablespace: str = ""
+    """Where the index lies: ``default_tablespace`` while ``create`` runs; empty for the database's own."""
+    attach: str = ""
+    """For a key: ``ALTER TABLE … ADD CONSTRAINT … USING INDEX …``."""
+    attributes: tuple[str, ...] = ()
+    """What ``create`` does not say: statistics targets, marks of CLUSTER and REPLICA IDENTITY, comments."""
+    parent: str = ""
+    """For a foreign key: the table that it points at, qualified and quoted."""
+    validate: str = ""
+    """For a foreign key that was valid: ``ALTER TABLE … VALIDATE CONSTRAINT …``."""
+
+    @property
+    def table(self) -> str:
+        """The name of its table, qualified and quoted."""
+        return qualified(self.schema, self.relation)
+
+    @property
+    def index(self) -> str:
+        """The name of the index (also that behind a key), qualified and quoted."""
+        return qualified(self.schema, self.name)
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """All that makes it again, in order."""
+        tablespace = f"SET default_tablespace = {quoted(self.tablespace)}" if self.tablespace else ""
+        return tuple(filter(None, (tablespace, self.create, self.attach, self.validate, *self.attributes)))
+
+    def to_json(self) -> str:
+        """The same as a JSON object."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Deferred:
+        """What :meth:`to_json` wrote. Raises ValueError or TypeError for anything else."""
+        fields = json.loads(text)
+        if fields.get("kind") not in get_args(Kind):
+            raise ValueError(f"not a deferred definition: kind is {fields.get('kind')!r}")
+        return cls(**fields | {"attributes": tuple(fields["attributes"])})
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} of {self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An index or constraint that stays in place during a load, and why."""
+
+    kind: str
+    table: str
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} of {self.table} stays: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What can be dropped for a load and made again after it, and what must stay."""
+
+    deferred: tuple[Deferred, ...]
+    kept: tuple[Kept, ...]
+
+
+def add_foreign_key(table: str, name: str, definition: str) -> str:
+    """The statement that adds a foreign key NOT VALID, from what ``pg_get_constraintdef`` says of it."""
+    body = definition.removesuffix(NOT_VALID)
+    return f"ALTER TABLE {table} ADD CONSTRAINT {quoted(name)} {body}{NOT_VALID}"

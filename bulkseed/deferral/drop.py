@@ -1,0 +1,72 @@
+"""Dropping what was captured and saved: all of it in one transaction, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from bulkseed.connection import Connection, told
+from bulkseed.deferral.catalogue import constraint_state, full_names, index_state
+from bulkseed.deferral.definition import KEYS, Deferred
+from bulkseed.deferral.steps import Limits, NoLock, step, tried
+from bulkseed.errors import TargetError
+from bulkseed.target import quoted
+
+__all__ = ["drop"]
+
+DOING = "dropping indexes and keys for the load"
+
+
+async def drop(connection: Connection, deferred: Sequence[Deferred], *, lock_timeout: float = 10.0) -> None:
+    """Drop the foreign keys, then the keys, then the indexes; what is already gone is passed over.
+
+    Their definitions must be in the ledger, committed (:func:`bulkseed.deferral.save`). Waits ``lock_timeout``
+    seconds for each lock. Raises TargetError, with nothing dropped, where a lock cannot be had (it names who has
+    it), where a definition is no longer the one captured, or where something has come to depend on one; and
+    RunError or ConnectionLost for what else the server refuses.
+    https://www.postgresql.org/docs/current/explicit-locking.html
+    """
+    if not deferred:
+        return
+    tables = sorted({each.table for each in deferred} | {each.parent for each in deferred if each.parent})
+    limits = Limits(lock_timeout, tries=1)
+
+    async def once() -> None:
+        async with step(connection, limits):
+            await drop_all(connection, deferred)
+
+    try:
+        await tried(connection, DOING, tables, limits, once)
+    except NoLock as error:
+        raise TargetError(f"{error}; nothing was dropped") from error
+
+
+async def drop_all(connection: Connection, deferred: Sequence[Deferred]) -> None:
+    # first what locks wait for, all of it, so that what is looked at below cannot change before it is dropped
+    await connection.execute(f"LOCK TABLE ONLY {', ONLY '.join(sorted({each.table for each in deferred}))}")
+    async with full_names(connection):
+        there = [each for each in deferred if await is_there(connection, each)]
+    constraints = [each for each in there if each.kind == "foreign key"]
+    constraints += [each for each in there if each.kind in KEYS]
+    try:
+        for each in constraints:
+            await connection.execute(f"ALTER TABLE {each.table} DROP CONSTRAINT IF EXISTS {quoted(each.name)}")
+        for each in there:
+            # a key too: a rebuild cut off leaves its index without the constraint
+            if each.kind != "foreign key":
+                await connection.execute(f"DROP INDEX IF EXISTS {each.index}")
+    except asyncpg.DependentObjectsStillExistError as error:
+        raise TargetError(
+            f"{DOING}: something has come to depend on one of them ({told(error)}); nothing was dropped: try again"
+        ) from error
+
+
+async def is_there(connection: Connection, deferred: Deferred) -> bool:
+    state = await index_state(connection, deferred) if deferred.kind != "foreign key" else "absent"
+    if deferred.kind != "index" and state != "other":
+        constraint = await constraint_state(connection, deferred)
+        state = constraint if constraint != "absent" else state
+    if state == "other":
+        raise TargetError(f"{DOING}: {deferred} has changed since it was read; nothing was dropped: try again")
+    return state == "same"

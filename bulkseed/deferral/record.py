@@ -1,0 +1,71 @@
+"""Definitions in the ledger: saved before the first is dropped, so that no crash can lose one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from bulkseed.connection import Connection
+from bulkseed.deferral.definition import Deferred
+
+__all__ = ["DDL", "mark_rebuilt", "save", "unfinished"]
+
+TABLE: Final = "bulkseed.deferred"
+"""In the ledger's schema; its name is spelt out since the ledger imports this module."""
+
+DDL: Final = f"""
+CREATE TABLE {TABLE} (
+    run bigint NOT NULL,
+    place integer NOT NULL,
+    definition jsonb NOT NULL,
+    saved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    rebuilt_at timestamptz,
+    PRIMARY KEY (run, place)
+);
+COMMENT ON TABLE {TABLE} IS
+    'indexes, keys and foreign keys dropped for a load; those without rebuilt_at have yet to be made again';
+"""
+"""Makes the table in the ledger's schema, which must be there.
+
+It has no foreign key to the runs on purpose: definitions must outlive a run whose row is gone.
+"""
+
+
+async def save(connection: Connection, run: int, deferred: Iterable[Deferred]) -> None:
+    """Write the definitions under the number of a run. The caller commits, *before* it drops the first.
+
+    Raises what asyncpg raises; a second save under the same run is a UniqueViolationError.
+    """
+    texts = [each.to_json() for each in deferred]
+    await connection.execute(
+        f"INSERT INTO {TABLE} (run, place, definition) "
+        "SELECT $1, place, definition::jsonb FROM unnest($2::text[]) WITH ORDINALITY AS u (definition, place)",
+        run,
+        texts,
+    )
+
+
+async def unfinished(connection: Connection) -> dict[int, tuple[Deferred, ...]]:
+    """The definitions that have yet to be rebuilt, by run, in the order in which they were saved.
+
+    Empty where there are none, or no such table. A load must look here first: what another has dropped
+    cannot be seen in the catalogue.
+    """
+    if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", TABLE):
+        return {}
+    found: dict[int, tuple[Deferred, ...]] = {}
+    for row in await connection.fetch(
+        f"SELECT run, definition::text AS definition FROM {TABLE} WHERE rebuilt_at IS NULL ORDER BY run, place"
+    ):
+        found[row["run"]] = (*found.get(row["run"], ()), Deferred.from_json(row["definition"]))
+    return found
+
+
+async def mark_rebuilt(connection: Connection, run: int, deferred: Iterable[Deferred]) -> None:
+    """Record that these definitions of a run are in place again. The caller commits."""
+    await connection.execute(
+        f"UPDATE {TABLE} SET rebuilt_at = clock_timestamp() "
+        "WHERE run = $1 AND rebuilt_at IS NULL AND definition = ANY ($2::text[]::jsonb[])",
+        run,
+        [each.to_json() for each in deferred],
+    )

@@ -1,0 +1,120 @@
+"""A step: one short transaction that waits for its locks so long and no longer, and can be tried again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+import asyncpg
+
+from bulkseed.connection import Connection, translated
+from bulkseed.errors import RunError
+
+__all__ = ["Limits", "NoLock", "holders", "step", "tried"]
+
+ROLLBACK_SECONDS: Final = 5
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 2.0
+
+SETTINGS: Final = """
+SELECT set_config('lock_timeout', $1, true),
+       set_config('maintenance_work_mem', greatest(setting::bigint, $2::bigint) || 'kB', true),
+       set_config('max_parallel_maintenance_workers',
+                  coalesce($3, current_setting('max_parallel_maintenance_workers')), true)
+FROM pg_settings WHERE name = 'maintenance_work_mem'
+"""
+
+HOLDERS: Final = """
+SELECT coalesce(format('process %s of %s%s', a.pid, a.usename,
+                       CASE WHEN a.application_name <> '' THEN ' (' || a.application_name || ')' END)
+                || coalesce(', since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'HH24:MI:SS') || ' UTC', ''),
+                'a prepared transaction') AS told
+FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() AND l.pid <> ALL ($2::int[])
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.relation IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)
+GROUP BY told, l.pid ORDER BY bool_and(l.mode IN ('AccessShareLock', 'RowShareLock')), min(a.xact_start) LIMIT 3
+"""
+"""Who has locks on the tables $1, but for the processes $2: those that write first, the longest first.
+
+``pg_blocking_pids`` says it while a statement waits; what has timed out no longer waits, so the locks themselves
+are read: https://www.postgresql.org/docs/current/view-pg-locks.html.
+"""
+
+
+class NoLock(RunError):
+    """A lock could not be had in time; the message says who has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a step may take: seconds for a lock, how often it is tried, KiB of memory, workers of an index build.
+
+    ``workers`` is None for the server's own setting.
+    """
+
+    lock_timeout: float = 10.0
+    tries: int = 5
+    memory: int = 0
+    workers: int | None = None
+    ours: tuple[int, ...] = ()
+    """The server's processes that work for us: they are not named as who holds a lock."""
+
+
+@asynccontextmanager
+async def step(connection: Connection, limits: Limits) -> AsyncIterator[None]:
+    """A transaction with ``limits`` set for it alone; rolled back where the block raises or is cancelled."""
+    begun = connection.transaction()
+    await begun.start()
+    try:
+        workers = None if limits.workers is None else str(limits.workers)
+        timeout = f"{round(limits.lock_timeout * 1000)}ms"
+        await connection.fetchrow(SETTINGS, timeout, limits.memory, workers)
+        yield
+    except BaseException:
+        # a rollback that is itself cancelled would leave the server with an open transaction and its locks
+        with anyio.move_on_after(ROLLBACK_SECONDS, shield=True) as limit:
+            try:
+                await begun.rollback()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
+        if limit.cancelled_caught:
+            connection.terminate()
+        raise
+    await begun.commit()
+
+
+async def tried(
+    connection: Connection, doing: str, tables: Sequence[str], limits: Limits, once: Callable[[], Awaitable[None]]
+) -> None:
+    """Await ``once()``, again after a lock that could not be had or a deadlock, ``limits.tries`` times at most.
+
+    Raises NoLock, which names who has locks on ``tables`` (qualified), and else what ``translated`` makes of errors.
+    """
+    pause = FIRST_PAUSE
+    with translated(connection, doing):
+        for left in reversed(range(limits.tries)):
+            try:
+                return await once()
+            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+                if not left:
+                    raise NoLock(await no_lock(connection, doing, tables, limits)) from error
+            await anyio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+    return None
+
+
+async def no_lock(connection: Connection, doing: str, tables: Sequence[str], limits: Limits) -> str:
+    names = ", ".join(dict.fromkeys(tables))
+    waited = f"{limits.tries} times {limits.lock_timeout:g} s" if limits.tries > 1 else f"{limits.lock_timeout:g} s"
+    who = await holders(connection, tables, limits.ours)
+    return f"{doing}: no lock on {names} in {waited}: {who} has it; end that transaction, and try again"
+
+
+async def holders(connection: Connection, tables: Sequence[str], ours: Sequence[int] = ()) -> str:
+    """Who has locks on any of ``tables`` (qualified), in words."""
+    rows = await connection.fetch(HOLDERS, list(tables), list(ours))
+    return "; ".join(row["told"] for row in rows) or "a transaction that has just ended"
