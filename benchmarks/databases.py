@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bulkseed.address import Address
-from bulkseed.connection import connected, orm_connected
+from bulkseed.connection import connected
 from bulkseed.embedded import running
+from bulkseed.orm import orm_connected
 from bulkseed.schema import create_missing
 
 __all__ = ["Databases", "served", "value"]

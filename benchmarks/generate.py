@@ -16,6 +16,7 @@ from benchmarks.measure import Clock, Spread, clocked, in_fresh_process, peak_rs
 from benchmarks.plans import plan_of
 from benchmarks.results import keep, mebibytes, show
 from bulkseed.encoders import records
+from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan import Placement
 from bulkseed.shards import cut
@@ -35,7 +36,7 @@ def generate_once(scale: str, encoder: str) -> dict[str, Any]:
     rows: Counter[str] = Counter()
     whole = clocks[WHOLE]
     with clocked(clocks[MADE_ONCE], whole):
-        context = Context(plan, placement)
+        context = Context(plan, placement, corpus_of(plan.locale))
         _ = context.corpus, context.prose, context.layout, context.user_created
     for shard in cut(plan):
         tables = shard_tables(context, shard)

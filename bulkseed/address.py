@@ -61,6 +61,11 @@ class Address:
         """The URL for the driver, password and all."""
         return self.url.render_as_string(hide_password=False)
 
+    @property
+    def database(self) -> str:
+        """The name of the database: the user's, where the URL has none."""
+        return self.url.database or self.url.username or ""
+
     def __str__(self) -> str:
         masked = {name: "***" if name in SECRET else value for name, value in self.url.query.items()}
         return self.url.set(query=masked).render_as_string(hide_password=True)

@@ -12,6 +12,7 @@ from bulkseed.address import Address
 from bulkseed.connection import Connection, connected, translated
 from bulkseed.copy import CopyInto
 from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
 from bulkseed.ledger import Run
 from bulkseed.pipeline import copy_batches
@@ -168,7 +169,7 @@ async def find_marks(
     """Put the marks of the run's rows into the temporary tables that hold them."""
     made = run.made_by["generator"]
     if made == str(GENERATOR_VERSION):
-        context = Context(run.plan, run.placement)
+        context = Context(run.plan, run.placement, corpus_of(run.plan.locale))
         for shard in cut(run.plan):
             for name, batches in shard_tables(context, shard):
                 if name in marks:

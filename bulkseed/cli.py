@@ -14,10 +14,10 @@ import click
 from bulkseed import report
 from bulkseed.address import Address
 from bulkseed.cleanup import CleanupReport, cleanup, recorded_runs
-from bulkseed.corpus import corpus_of
 from bulkseed.embedded import Listen, running
 from bulkseed.errors import InputError
 from bulkseed.estimate import expected_bytes, expected_rows
+from bulkseed.faker_corpus import corpus_of
 from bulkseed.initialise import initialise
 from bulkseed.load import LoadReport, load
 from bulkseed.plan import Plan, parse_as_of, scaled_counts

@@ -1,4 +1,4 @@
-"""Connections: asyncpg's for COPY and plain SQL, SQLAlchemy's for reflection, with one way to fail."""
+"""Connections of asyncpg, for COPY and plain SQL, with one way to fail."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from typing import Any, Final, Protocol
 
 import anyio
 import asyncpg
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import NullPool
 
-from bulkseed.address import Address
 from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, RunError, TargetError
 
-__all__ = ["LOST", "Connection", "connected", "orm_connected", "told", "translated"]
+__all__ = ["LOST", "Connection", "Place", "connect", "connected", "told", "translated"]
+
+
+class Place(Protocol):
+    """Where a database is, as far as a connection wants to know: ``dsn`` may hold a password, the rest is shown."""
+
+    @property
+    def dsn(self) -> str: ...
+    @property
+    def server(self) -> str: ...
+    @property
+    def database(self) -> str: ...
 
 
 class Connection(Protocol):
@@ -58,37 +65,17 @@ bulkseed, ``"$user"`` in its search_path would put the ledger's schema before th
 
 
 @asynccontextmanager
-async def connected(address: Address) -> AsyncIterator[Connection]:
-    """A connection to ``address``, closed at the end. Raises ConnectError where it cannot be had."""
-    connection = await connect(address)
+async def connected(place: Place) -> AsyncIterator[Connection]:
+    """A connection to ``place``, closed at the end. Raises ConnectError where it cannot be had."""
+    connection = await connect(place)
     try:
         yield connection
     finally:
         await close(connection)
 
 
-@asynccontextmanager
-async def orm_connected(address: Address) -> AsyncIterator[AsyncConnection]:
-    """The same as SQLAlchemy's connection, for reflection and DDL.
-
-    Raises ConnectError where it cannot be had, and TargetError for what the server refuses while it is used.
-    """
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect(address), poolclass=NullPool)
-    try:
-        async with engine.connect() as connection:
-            yield connection
-    except DBAPIError as error:
-        said = " ".join(str(error.orig).split("\n")[0].split()).split(">: ")[-1]
-        raise TargetError(
-            f"the tables at {address.server} cannot be read or made ({said}): "
-            "grant this login what it lacks, or use another"
-        ) from error
-    finally:
-        await engine.dispose()
-
-
-async def connect(address: Address) -> Connection:
-    connection = await reached(address)
+async def connect(place: Place) -> Connection:
+    connection = await reached(place)
     try:
         await connection.execute(SESSION)
     except BaseException:
@@ -97,17 +84,15 @@ async def connect(address: Address) -> Connection:
     major = connection.get_server_version().major
     if major < OLDEST_MAJOR:
         connection.terminate()
-        raise TargetError(
-            f"the server at {address.server} is PostgreSQL {major}: bulkseed needs {OLDEST_MAJOR} or newer"
-        )
+        raise TargetError(f"the server at {place.server} is PostgreSQL {major}: bulkseed needs {OLDEST_MAJOR} or newer")
     return connection
 
 
-async def reached(address: Address) -> Connection:
+async def reached(place: Place) -> Connection:
     # no statement cache: a cached statement encodes by a table's old types, and PgBouncer cannot keep it
     try:
         found: Connection = await asyncpg.connect(
-            address.dsn,
+            place.dsn,
             timeout=CONNECT_SECONDS,
             statement_cache_size=0,
             server_settings={"application_name": "bulkseed"},
@@ -115,30 +100,30 @@ async def reached(address: Address) -> Connection:
         return found
     except asyncpg.InvalidCatalogNameError:
         raise ConnectError(
-            f"there is no database {address.url.database or address.url.username!r} at {address.server}: "
+            f"there is no database {place.database!r} at {place.server}: "
             "create it with createdb, or correct the name in the database URL"
         ) from None
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
         raise ConnectError(
-            f"the server at {address.server} does not let us in ({error}): "
+            f"the server at {place.server} does not let us in ({error}): "
             "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass"
         ) from None
     except asyncpg.UndefinedObjectError as error:
-        raise ConnectError(f"the server at {address.server} does not know a part of the URL: {error}") from None
+        raise ConnectError(f"the server at {place.server} does not know a part of the URL: {error}") from None
     except asyncpg.PostgresError as error:
         raise ConnectError(
-            f"the server at {address.server} refuses a connection ({error}): try again when it accepts them"
+            f"the server at {place.server} refuses a connection ({error}): try again when it accepts them"
         ) from None
     except ssl.SSLError as error:
         raise ConnectError(
-            f"no TLS connection to {address.server} can be made ({error.reason}): correct sslmode and its files"
+            f"no TLS connection to {place.server} can be made ({error.reason}): correct sslmode and its files"
         ) from None
     except (TimeoutError, OSError) as error:
         reason = error.strerror or str(error) or f"no answer in {CONNECT_SECONDS:.0f} s"
         mend = "correct sslmode in the database URL" if "SSL" in reason else "start it, or correct the database URL"
-        raise ConnectError(f"no PostgreSQL answers at {address.server} ({reason}): {mend}") from None
+        raise ConnectError(f"no PostgreSQL answers at {place.server} ({reason}): {mend}") from None
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
-        raise ConnectError(f"the database URL {address} cannot be used ({error}): correct it") from None
+        raise ConnectError(f"the database URL {place} cannot be used ({error}): correct it") from None
 
 
 async def close(connection: Connection) -> None:

@@ -7,8 +7,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.connection import orm_connected
 from bulkseed.errors import TargetError
+from bulkseed.orm import orm_connected
 from bulkseed.schema import create_missing, missing
 from bulkseed.watch import Silent, Watcher
 

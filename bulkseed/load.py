@@ -11,10 +11,11 @@ from anyio import to_thread
 
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.connection import Connection, connected, orm_connected, translated
-from bulkseed.corpus import FAKER_VERSION, corpus_of
+from bulkseed.connection import Connection, connected, translated
 from bulkseed.estimate import expected_rows
+from bulkseed.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.generators import Context
+from bulkseed.orm import orm_connected
 from bulkseed.pipeline import copy_shard
 from bulkseed.placing import place
 from bulkseed.plan import Placement, Plan
@@ -75,7 +76,7 @@ async def load(
             await encode_citext(connection)
         watcher.phase("reserve")
         with stopwatch.phase("reserve"), translated(connection, "reserving ids"):
-            context = await place(connection, target, plan)
+            context = await place(connection, target, plan, corpus)
             run = await ledger.begin_run(connection, target.schema, plan, context.placement, made_by())
         watcher.expect(counts(context))
         watcher.phase("copy")

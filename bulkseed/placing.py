@@ -9,6 +9,7 @@ from typing import Final
 from anyio import to_thread
 
 from bulkseed.connection import Connection
+from bulkseed.corpus import Corpus
 from bulkseed.errors import TargetError
 from bulkseed.estimate import expected_rows
 from bulkseed.generators import Context
@@ -26,7 +27,7 @@ MOST_PAIRS: Final = 2**32
 """Pairs of a member and a reaction are drawn with 32 bits (draws.below)."""
 
 
-async def place(connection: Connection, target: Target, plan: Plan) -> Context:
+async def place(connection: Connection, target: Target, plan: Plan, corpus: Corpus) -> Context:
     """Reserve ids for ``plan`` and find values for its unique columns; the caller holds the load lock.
 
     Raises TargetError where the catalogue is missing (rule R0), before any sequence is moved, or ids do not fit.
@@ -48,10 +49,10 @@ async def place(connection: Connection, target: Target, plan: Plan) -> Context:
         reactions=reactions,
     )
     # how many messages there are follows from the plan and the first user's id
-    messages = await to_thread.run_sync(lambda: Context(plan, placement).layout.messages)
+    messages = await to_thread.run_sync(lambda: Context(plan, placement, corpus).layout.messages)
     first_message = await reserve_ids(connection, target, "messages", "id", messages)
     for variant in range(MOST_VARIANTS):
-        context = Context(plan, replace(placement, first_message=first_message, variant=variant))
+        context = Context(plan, replace(placement, first_message=first_message, variant=variant), corpus)
         if not await meets_values(connection, target, context):
             return context
     raise TargetError(

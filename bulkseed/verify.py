@@ -12,8 +12,8 @@ from bulkseed.address import Address
 from bulkseed.checks import ChanceCheck, RuleCheck, VerifyReport
 from bulkseed.connection import Connection, connected, translated
 from bulkseed.conversation_rules import distinct_contents, message_passes, reaction_passes, reply_passes
-from bulkseed.corpus import FAKER_VERSION, corpus_of
 from bulkseed.errors import TargetError
+from bulkseed.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.ledger import Run
 from bulkseed.readings import read_companies, read_names, read_texts
 from bulkseed.rule_sql import BROKEN, Clause, Pass, Scope

@@ -14,9 +14,10 @@ import asyncpg
 import pytest
 
 from bulkseed.address import Address
-from bulkseed.connection import Connection, connected, orm_connected
+from bulkseed.connection import Connection, connected
 from bulkseed.embedded import Server, running
 from bulkseed.load import load
+from bulkseed.orm import orm_connected
 from bulkseed.plan import Plan, scaled_counts
 from bulkseed.schema import create_missing
 from bulkseed.target import qualified

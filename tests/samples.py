@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan import Placement, Plan
 from bulkseed.shards import ROWS_PER_SHARD, cut
@@ -33,7 +34,7 @@ def batches_of(
     plan: Plan, placement: Placement | None = None, rows_per_shard: int = ROWS_PER_SHARD
 ) -> dict[str, list[pa.RecordBatch]]:
     """The batches of every table, in the order in which one worker makes them."""
-    context = Context(plan, placement or placement_of())
+    context = Context(plan, placement or placement_of(), corpus_of(plan.locale))
     made: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLE_NAMES}
     for shard in cut(plan, rows_per_shard):
         for name, batches in shard_tables(context, shard):

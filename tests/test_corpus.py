@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import unevenness
 
-from bulkseed.corpus import Corpus, Patterns, Pool, WordList, corpus_of, slug_of
+from bulkseed.corpus import Corpus, Patterns, Pool, WordList, slug_of
 from bulkseed.draws import Ints
 from bulkseed.errors import InputError
+from bulkseed.faker_corpus import corpus_of
 from bulkseed.names import named
 from bulkseed.prose import (
     MOST_SENTENCES,

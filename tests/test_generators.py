@@ -23,8 +23,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from samples import batches_of, placement_of, tables_of, unevenness
 
-from bulkseed.corpus import corpus_of
 from bulkseed.estimate import expected_rows
+from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.channels import JOIN_CODE_ALPHABET
 from bulkseed.plan import Placement, Plan, Probabilities, microseconds
@@ -436,7 +436,7 @@ def test_rows_are_as_many_as_estimated() -> None:
 @pytest.mark.parametrize("locale", ["en_US", "ja_JP", "zh_CN"])
 def test_contents_of_a_million_messages_are_distinct(locale: str) -> None:
     plan = plan_of(users=2, channels=20, messages_per_channel=42_000, locale=locale)
-    context = Context(plan, placement_of())
+    context = Context(plan, placement_of(), corpus_of(plan.locale))
     contents = []
     for shard in cut(plan):
         for name, batches in shard_tables(context, shard):
@@ -496,7 +496,7 @@ def test_order_of_shards_touches_no_row() -> None:
     """Another worker, another order: sorted, the rows are the same."""
     made: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLE_NAMES}
     for shard in reversed(list(cut(CUT_PLAN, 1500))):
-        for name, batches in shard_tables(Context(CUT_PLAN, placement_of()), shard):
+        for name, batches in shard_tables(Context(CUT_PLAN, placement_of(), corpus_of(CUT_PLAN.locale)), shard):
             made[name].extend(batches)
     for table in TABLES:
         keys = [(name, "ascending") for name in table.key]
@@ -577,7 +577,7 @@ def test_batches_hold_at_most_64k_rows(plan: Plan) -> None:
 def peak_of_messages_and_reactions(messages: int) -> int:
     """The most bytes that NumPy, Python and Arrow hold at once while one channel of so many messages streams."""
     plan = plan_of(users=20, channels=1, messages_per_channel=messages)
-    context = Context(plan, placement_of())
+    context = Context(plan, placement_of(), corpus_of(plan.locale))
     _ = context.prose, context.user_created  # kept for all shards, whatever their size
 
     def batches() -> Iterator[pa.RecordBatch]:

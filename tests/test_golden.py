@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pytest
 from samples import tables_of
 
-from bulkseed.corpus import FAKER_VERSION
+from bulkseed.faker_corpus import FAKER_VERSION
 from bulkseed.plan import Placement, Plan, scaled_counts
 from bulkseed.streams import GENERATOR_VERSION
 from bulkseed.tables import TABLES

@@ -12,6 +12,7 @@ from conftest import MakeDatabase, digest, plan_of, run_sql
 from bulkseed.address import Address
 from bulkseed.connection import connected
 from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
+from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context
 from bulkseed.load import LoadReport, load
 from bulkseed.plan import Placement
@@ -362,5 +363,5 @@ async def test_generators_that_fail_are_errors_and_not_short_tables(
 
 def test_the_rows_follow_from_plan_and_placement_alone() -> None:
     placement = Placement(first_user=5, first_channel=1, first_message=1, reactions=(1,))
-    first, second = Context(plan_of(), placement), Context(plan_of(), placement)
+    first, second = (Context(plan_of(), placement, corpus_of("en_US")) for _ in range(2))
     assert first.user_created.tolist() == second.user_created.tolist()

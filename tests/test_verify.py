@@ -15,8 +15,8 @@ from test_load import APP_ROWS
 
 from bulkseed.address import Address
 from bulkseed.connection import connected
-from bulkseed.corpus import corpus_of
 from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.faker_corpus import corpus_of
 from bulkseed.load import load
 from bulkseed.plan import Plan, Probabilities
 from bulkseed.readings import TextReader

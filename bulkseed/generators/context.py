@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.corpus import Corpus, corpus_of
+from bulkseed.corpus import Corpus
 from bulkseed.draws import Bools, Ints, below, between, chance
 from bulkseed.layout import MessageLayout
 from bulkseed.permutation import KEY_WORDS, permute
@@ -36,18 +36,18 @@ def times(values: Ints) -> pa.TimestampArray:
 
 @dataclass(frozen=True)
 class Context:
-    """A plan and where its rows go. Times are microseconds since 1970 UTC, users and channels ordinals from 0."""
+    """A plan, where its rows go, and what is known of its locale.
+
+    Times are microseconds since 1970 UTC, users and channels ordinals from 0.
+    """
 
     plan: Plan
     placement: Placement
+    corpus: Corpus
 
     @cached_property
     def streams(self) -> Streams:
         return Streams(self.plan.seed, self.placement.first_user)
-
-    @cached_property
-    def corpus(self) -> Corpus:
-        return corpus_of(self.plan.locale)
 
     @cached_property
     def prose(self) -> Prose:
