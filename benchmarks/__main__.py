@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         "generate", lambda chosen: generate.run(chosen.scale, chosen.encoder, chosen.repeats, chosen.output)
     )
     ours.add_argument("--scale", default="100x", metavar="S", help="(100x)")
-    ours.add_argument("--encoder", choices=["none", "records"], default="none", help="also make tuples for COPY")
+    ours.add_argument("--encoder", choices=list(generate.MADE), default="none", help="also encode for COPY (none)")
     return whole
 
 

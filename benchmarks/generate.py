@@ -15,17 +15,25 @@ from benchmarks import machine
 from benchmarks.measure import Clock, Spread, clocked, in_fresh_process, peak_rss
 from benchmarks.plans import plan_of
 from benchmarks.results import keep, mebibytes, show
-from bulkseed.encoders import records
+from bulkseed.encoders import binary, records
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan import Placement
 from bulkseed.shards import cut
+from bulkseed.tables import TABLES
 
-__all__ = ["generate_once", "run"]
+__all__ = ["MADE", "generate_once", "run"]
 
 MADE_ONCE: Final = "made once"
 MEMBERS: Final = "members"
 WHOLE: Final = "whole"
+
+BASE: Final = {"integer": "int8", "text": "text", "boolean": "bool", "timestamp": "timestamp"}
+TYPES: Final = {table.name: {column.name: BASE[column.kind] for column in table.columns} for table in TABLES}
+"""The base types that the reference tables' columns have, or are sent as."""
+
+MADE: Final = {"none": "rows", "records": "rows and tuples of them", "binary": "rows and COPY's binary format of them"}
+"""What is made, by encoder."""
 
 
 def generate_once(scale: str, encoder: str) -> dict[str, Any]:
@@ -47,6 +55,9 @@ def generate_once(scale: str, encoder: str) -> dict[str, Any]:
                 break
             name, batches = table
             with clocked(clocks[name], whole):
+                if encoder == "binary":
+                    rows[name] += sum(chunk.rows for chunk in binary(batches, TYPES[name], name))
+                    continue
                 for batch in batches:
                     rows[name] += batch.num_rows
                     if encoder == "records":
@@ -69,9 +80,8 @@ def run(scale: str, encoder: str, repeats: int, output: Path) -> None:
     settings = {"scale": scale, "encoder": encoder, "repeats": repeats}
     name = "generate" if encoder == "none" else f"generate-{encoder}"
     kept = keep(output, name, on, settings, runs)
-    made = "rows" if encoder == "none" else "rows and tuples of them"
     show(
-        f"Making {made} at {scale} without a database: medians of {repeats}",
+        f"Making {MADE[encoder]} at {scale} without a database: medians of {repeats}",
         ("part", "rows", "seconds (min–max)", "rows/s", "µs/row", "CPU µs/row"),  # noqa: RUF001
         [line(part, [each["parts"][part] for each in runs]) for part in runs[0]["parts"]],
         (

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 __all__ = ["described", "line"]
 
-PACKAGES: Final = ("bulkseed", "asyncpg", "Faker", "numpy", "pyarrow", "SQLAlchemy")
+PACKAGES: Final = ("bulkseed", "asyncpg", "Faker", "numpy", "pgpq", "pyarrow", "SQLAlchemy")
 GIB: Final = 2**30
 
 

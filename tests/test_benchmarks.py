@@ -65,7 +65,10 @@ def test_wrong_number_of_repeats_is_refused(repeats: str) -> None:
     assert "--repeats" in done.stderr
 
 
-@pytest.mark.parametrize(("encoder", "name"), [("none", "generate"), ("records", "generate-records")])
+@pytest.mark.parametrize(
+    ("encoder", "name"),
+    [("none", "generate"), ("records", "generate-records"), ("binary", "generate-binary")],
+)
 def test_generate_runs(encoder: str, name: str, tmp_path: Path) -> None:
     done = benchmark("generate", "--scale", "1x", "--repeats", "1", "--encoder", encoder, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
