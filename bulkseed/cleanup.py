@@ -14,6 +14,7 @@ from bulkseed.copy import CopyInto
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
+from bulkseed.lanes import copy_into
 from bulkseed.ledger import Run
 from bulkseed.pipeline import copy_batches
 from bulkseed.references import Reference, references
@@ -147,12 +148,7 @@ async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool
                 f"CREATE TEMP TABLE {kept} ON COMMIT DROP AS "
                 f"SELECT {', '.join(columns)} FROM {qualified(schema, name)} WITH NO DATA"
             )
-            zoned = await connection.fetch(
-                "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass "
-                "AND atttypid = 'timestamptz'::regtype",
-                kept,
-            )
-            marks[name] = CopyInto(kept, columns, zoned=frozenset(row["attname"] for row in zoned))
+            marks[name] = await copy_into(connection, kept, columns)
             equal = " AND ".join(f"k.{column} = {{row}}.{column}" for column in columns)
             doomed.seeded[qualified(schema, name)] = f"EXISTS (SELECT FROM {kept} AS k WHERE {equal})"
         for run in runs:

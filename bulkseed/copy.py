@@ -1,40 +1,61 @@
-"""COPY: record batches from a bounded stream into one table, over asyncpg."""
+"""COPY: rows from a bounded stream into one table, as records or in the binary format, over asyncpg."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeVar
 
 import anyio
 import asyncpg
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from bulkseed.connection import LOST, Connection, translated
-from bulkseed.encoders import Record
+from bulkseed.encoders import Chunk, Record
 from bulkseed.errors import ConnectionLost, RunError
 
-__all__ = ["BATCHES_AHEAD", "CopyInto", "copy_records"]
+__all__ = ["BATCHES_AHEAD", "CopyInto", "Lane", "copy_binary", "copy_records"]
 
 BATCHES_AHEAD: Final = 2
 """Batches that wait between the generator and COPY: enough that neither waits for nothing."""
 
 SETTLE_SECONDS: Final = 0.1
 
+Lane = Literal["records", "binary"]
+"""How rows go to the server: as tuples that asyncpg encodes, or in COPY's binary format, which pgpq makes."""
+
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class CopyInto:
-    """Where a COPY goes: a table (of the connection's search_path without a schema), its columns, which are zoned."""
+    """Where a COPY goes, and how: plain data, that another process may be given.
+
+    A table (of the connection's search_path without a schema), its columns in the order of the COPY, and their base
+    types by name (``pg_type.typname``, below any domain), without those that the binary lane does not know.
+    """
 
     table: str
     columns: tuple[str, ...]
     schema: str | None = None
-    zoned: frozenset[str] = frozenset()
+    lane: Lane = "records"
+    types: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}" if self.schema else self.table
+
+
+@dataclass(slots=True)
+class Sent:
+    """The rows that have gone to the driver, and who is told of them."""
+
+    on_rows: Callable[[int], None]
+    rows: int = 0
+
+    def add(self, count: int) -> None:
+        if count:
+            self.rows += count
+            self.on_rows(count)
 
 
 async def copy_records(
@@ -48,43 +69,64 @@ async def copy_records(
     ``on_rows`` is told of each batch that has gone to the driver. Raises RunError for a row that the driver or
     the server refuses, and where the server takes fewer rows than it was sent; ConnectionLost where it goes away.
     """
-    sent = 0
+    sent = Sent(on_rows)
     last: Record = ()
 
     async def rows() -> AsyncIterator[Record]:
-        nonlocal sent, last
+        nonlocal last
         async for batch in batches:
             for record in batch:
                 last = record
                 yield record
-            sent += len(batch)
-            on_rows(len(batch))
+            sent.add(len(batch))
 
-    with translated(connection, f"loading {into}"):
-        try:
-            tag = await while_connected(
-                connection,
-                connection.copy_records_to_table(
-                    into.table, records=rows(), columns=into.columns, schema_name=into.schema
-                ),
-            )
-        except (asyncpg.InternalClientError, OverflowError, TypeError, ValueError) as error:
-            if connection.is_closed():
-                raise
-            # asyncpg says what is wrong with a value, but not whose it is
-            values = ", ".join(
-                f"{name} {value!r:.40}" for name, value in list(zip(into.columns, last, strict=False))[:3]
-            )
-            raise RunError(
-                f"a row cannot be sent to {into} ({error}; the row begins {values or 'nowhere'}): "
-                "give the column a type that takes it"
-            ) from error
-    copied = int(tag.split()[-1])
-    if copied != sent:
+    command = connection.copy_records_to_table(
+        into.table, records=rows(), columns=into.columns, schema_name=into.schema
+    )
+    try:
+        return await copied(connection, into, command, sent)
+    except (asyncpg.InternalClientError, OverflowError, TypeError, ValueError) as error:
+        # asyncpg says what is wrong with a value, but not whose it is
+        values = ", ".join(f"{name} {value!r:.40}" for name, value in list(zip(into.columns, last, strict=False))[:3])
         raise RunError(
-            f"{into} took {copied:,} of {sent:,} rows: a trigger or rule of the table drops some; switch it off"
+            f"a row cannot be sent to {into} ({error}; the row begins {values or 'nowhere'}): "
+            "give the column a type that takes it"
+        ) from error
+
+
+async def copy_binary(
+    connection: Connection,
+    into: CopyInto,
+    chunks: MemoryObjectReceiveStream[Chunk],
+    on_rows: Callable[[int], None],
+) -> int:
+    """COPY the chunks that arrive, which make up COPY's binary format, as one command; returns the number of rows.
+
+    ``on_rows`` is told of the rows of each chunk that has gone to the driver. Raises as copy_records does.
+    """
+    sent = Sent(on_rows)
+
+    async def data() -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            yield chunk.data
+            sent.add(chunk.rows)
+
+    command = connection.copy_to_table(
+        into.table, source=data(), columns=into.columns, schema_name=into.schema, format="binary"
+    )
+    return await copied(connection, into, command, sent)
+
+
+async def copied(connection: Connection, into: CopyInto, command: Awaitable[str], sent: Sent) -> int:
+    """The rows that ``command`` has loaded: all that were sent. Raises RunError and ConnectionLost."""
+    with translated(connection, f"loading {into}"):
+        tag = await while_connected(connection, command)
+    rows = int(tag.split()[-1])
+    if rows != sent.rows:
+        raise RunError(
+            f"{into} took {rows:,} of {sent.rows:,} rows: a trigger or rule of the table drops some; switch it off"
         )
-    return copied
+    return rows
 
 
 async def while_connected(connection: Connection, command: Awaitable[Result]) -> Result:

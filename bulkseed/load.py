@@ -15,6 +15,7 @@ from bulkseed.connection import Connection, connected, translated
 from bulkseed.estimate import expected_rows
 from bulkseed.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.generators import Context
+from bulkseed.lanes import choose_lanes
 from bulkseed.orm import orm_connected
 from bulkseed.pipeline import copy_shard
 from bulkseed.placing import place
@@ -74,6 +75,7 @@ async def load(
             await check_rights(connection, target)
             await ledger.check_ledger(connection)
             await encode_citext(connection)
+            lanes = await choose_lanes(connection, target, "auto")
         watcher.phase("reserve")
         with stopwatch.phase("reserve"), translated(connection, "reserving ids"):
             context = await place(connection, target, plan, corpus)
@@ -82,7 +84,7 @@ async def load(
         watcher.phase("copy")
         rows = dict.fromkeys(TABLE_NAMES, 0)
         for shard in cut(plan, rows_per_shard):
-            loaded = await copy_shard(connection, target, context, shard, stopwatch, watcher)
+            loaded = await copy_shard(connection, lanes, context, shard, stopwatch, watcher)
             for table, count in loaded.items():
                 rows[table] += count
         watcher.phase("analyze")

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
+from typing import TypeVar
 
 import anyio
 import pyarrow as pa
 from anyio import to_thread
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from bulkseed.connection import Connection
-from bulkseed.copy import BATCHES_AHEAD, CopyInto, copy_records
-from bulkseed.encoders import Record, records
+from bulkseed.copy import BATCHES_AHEAD, CopyInto, copy_binary, copy_records
+from bulkseed.encoders import binary, records
 from bulkseed.errors import BulkseedError
 from bulkseed.generators import Context, shard_tables
 from bulkseed.shards import Shard
 from bulkseed.stopwatch import Stopwatch
-from bulkseed.tables import TABLES
-from bulkseed.target import Target
 from bulkseed.watch import Watcher
 
 __all__ = ["copy_batches", "copy_shard", "first_cause"]
 
+Encoded = TypeVar("Encoded")
+
 
 async def copy_shard(
-    connection: Connection, target: Target, context: Context, shard: Shard, stopwatch: Stopwatch, watcher: Watcher
+    connection: Connection,
+    lanes: Mapping[str, CopyInto],
+    context: Context,
+    shard: Shard,
+    stopwatch: Stopwatch,
+    watcher: Watcher,
 ) -> dict[str, int]:
     """Make the rows of ``shard`` and COPY them, table by table in dependency order; returns the rows of each."""
-    columns = {table.name: table.column_names for table in TABLES}
     rows: dict[str, int] = {}
     made = shard_tables(context, shard)
     while (table := await to_thread.run_sync(next, made, None)) is not None:
         name, batches = table
-        into = CopyInto(name, columns[name], target.schema, target.zoned(name))
         with stopwatch.phase(name):
-            rows[name] = await copy_batches(connection, into, batches, partial(watcher.rows, name))
+            rows[name] = await copy_batches(connection, lanes[name], batches, partial(watcher.rows, name))
     return rows
 
 
@@ -44,29 +48,39 @@ async def copy_batches(
 ) -> int:
     """COPY ``batches``, made and encoded in a thread while the server takes those before; returns the rows.
 
-    Raises what copy_records raises.
+    Raises what copy_records and the encoders raise.
     """
-    send, receive = anyio.create_memory_object_stream[Sequence[Record]](BATCHES_AHEAD)
+    if into.lane == "binary":
+        types = {name: into.types[name] for name in into.columns}
+        return await streamed(connection, into, binary(batches, types, str(into)), copy_binary, on_rows)
+    zoned = [name for name, base in into.types.items() if base == "timestamptz"]
+    # by name: COPY goes by position, and asyncpg drops what a record has too much
+    tuples = (records(batch.select(into.columns), zoned, str(into)) for batch in batches)
+    return await streamed(connection, into, tuples, copy_records, on_rows)
+
+
+async def streamed(
+    connection: Connection,
+    into: CopyInto,
+    encoded: Iterator[Encoded],
+    copy: Callable[[Connection, CopyInto, MemoryObjectReceiveStream[Encoded], Callable[[int], None]], Awaitable[int]],
+    on_rows: Callable[[int], None],
+) -> int:
+    send, receive = anyio.create_memory_object_stream[Encoded](BATCHES_AHEAD)
     try:
-        async with receive, anyio.create_task_group() as tasks:
-            tasks.start_soon(produce, batches, into, send)
-            return await copy_records(connection, into, receive, on_rows)
+        async with send, receive, anyio.create_task_group() as tasks:
+            tasks.start_soon(produce, encoded, send)
+            return await copy(connection, into, receive, on_rows)
     except BaseExceptionGroup as group:
         raise first_cause(group) from group
     raise AssertionError("a task group ends by returning or raising")
 
 
-async def produce(
-    batches: Iterator[pa.RecordBatch], into: CopyInto, send: MemoryObjectSendStream[Sequence[Record]]
-) -> None:
-    def following() -> list[Record] | None:
-        batch = next(batches, None)
-        # by name: COPY goes by position, and asyncpg drops what a record has too much
-        return None if batch is None else records(batch.select(into.columns), into.zoned)
-
-    async with send:
-        while (encoded := await to_thread.run_sync(following)) is not None:
-            await send.send(encoded)
+async def produce(encoded: Iterator[Encoded], send: MemoryObjectSendStream[Encoded]) -> None:
+    while (piece := await to_thread.run_sync(next, encoded, None)) is not None:
+        await send.send(piece)
+    # not after an error, which must not look like the end of the rows
+    send.close()
 
 
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -14,21 +14,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bulkseed.errors import TargetError
 from bulkseed.tables import BY_RULES, CATALOGUE, TABLES, Column, Kind, Table
 
-__all__ = ["Target", "TargetColumn", "qualified", "read_target"]
+__all__ = ["Target", "TargetColumn", "qualified", "quoted", "read_target"]
 
 INTEGER_BITS: Final = {sa.SmallInteger: 15, sa.BigInteger: 63, sa.Integer: 31}
 
 
 @dataclass(frozen=True, slots=True)
 class TargetColumn:
-    """A column as the database has it. ``bits`` is an integer's size, ``zoned`` says ``timestamptz``."""
+    """A column as the database has it. ``bits`` is an integer's size."""
 
     name: str
     type: str
     kind: Kind | None
     bits: int = 63
     length: int | None = None
-    zoned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +40,6 @@ class Target:
     def name(self, table: str) -> str:
         """The table's name, qualified and quoted."""
         return qualified(self.schema, table)
-
-    def zoned(self, table: str) -> frozenset[str]:
-        """The columns of ``table`` that are ``timestamp with time zone``."""
-        return frozenset(name for name, column in self.columns[table].items() if column.zoned)
 
     def highest_id(self, table: str, column: str) -> int:
         """The largest id that the column can hold, and every column by which the tables point at it."""
@@ -111,22 +106,21 @@ def plural(noun: str, names: list[str]) -> str:
 
 def target_column(found: Any) -> TargetColumn:
     sql_type = found["type"]
-    kind, bits, length, zoned = classified(sql_type)
-    return TargetColumn(found["name"], str(sql_type).lower(), kind, bits, length, zoned)
+    return TargetColumn(found["name"], str(sql_type).lower(), *classified(sql_type))
 
 
-def classified(sql_type: Any) -> tuple[Kind | None, int, int | None, bool]:
+def classified(sql_type: Any) -> tuple[Kind | None, int, int | None]:
     if isinstance(sql_type, DOMAIN):
         return classified(sql_type.data_type)
     if isinstance(sql_type, sa.Integer):
-        return "integer", next(bits for kind, bits in INTEGER_BITS.items() if isinstance(sql_type, kind)), None, False
+        return "integer", next(bits for kind, bits in INTEGER_BITS.items() if isinstance(sql_type, kind)), None
     if isinstance(sql_type, sa.Boolean):
-        return "boolean", 0, None, False
+        return "boolean", 0, None
     if isinstance(sql_type, sa.DateTime):
-        return "timestamp", 0, None, bool(sql_type.timezone)
+        return "timestamp", 0, None
     if isinstance(sql_type, sa.String) and not isinstance(sql_type, sa.Enum):
-        return "text", 0, sql_type.length, False
-    return None, 0, None, False
+        return "text", 0, sql_type.length
+    return None, 0, None
 
 
 def misfits(

@@ -19,7 +19,7 @@ LAYERS: Final = {
     0: "errors plan estimate shards tables watch stopwatch address",
     1: "streams draws permutation layout corpus faker_corpus names prose",
     2: "generators",
-    3: "connection orm target reservation references copy encoders ledger transaction schema embedded deferral",
+    3: "connection orm target reservation references copy encoders lanes ledger transaction schema embedded deferral",
     4: "placing pipeline load cleanup initialise verify chance checks readings rule_sql workspace_rules "
     "conversation_rules",
     5: "cli progress report runner serving __main__ __init__",
