@@ -45,7 +45,7 @@ def commanded(arguments: list[str] | None) -> int:
     except click.Abort:
         return failed("stopped; nothing was touched", INTERRUPTED)
     except Interrupted as error:
-        return failed("interrupted; what had begun was rolled back", error.exit_status)
+        return failed(str(error), error.exit_status)
     except OSError as error:
         # who read our output has gone, or its disk is full; keep Python from complaining again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

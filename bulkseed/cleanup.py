@@ -1,67 +1,45 @@
-"""Cleaning up: the rows of a run out of the target again, and nothing else."""
+"""Cleaning up: the rows of a run out of the target again, and nothing else; what a load dropped is rebuilt."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import anyio
+
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.connection import Connection, connected, translated
-from bulkseed.copy import CopyInto
-from bulkseed.errors import InputError, RunError, TargetError
-from bulkseed.faker_corpus import corpus_of
-from bulkseed.generators import Context, shard_tables
-from bulkseed.lanes import copy_into
+from bulkseed.connection import Connection, close, connect, connected, translated
+from bulkseed.deferral import mark_rebuilt, rebuild, unfinished
+from bulkseed.errors import BulkseedError, ConnectError, RunError
 from bulkseed.ledger import Run
-from bulkseed.pipeline import copy_batches
-from bulkseed.references import Reference, references
-from bulkseed.rule_sql import PARENTS
-from bulkseed.shards import cut
-from bulkseed.streams import GENERATOR_VERSION
-from bulkseed.tables import TABLE_NAMES, TABLES
-from bulkseed.target import qualified
+from bulkseed.machine import available_cores
+from bulkseed.removal import check_rights, remove_rows
 from bulkseed.transaction import take_turn, transaction
 from bulkseed.watch import Silent, Watcher
 
-__all__ = ["CleanupReport", "cleanup", "recorded_runs"]
+__all__ = ["CleanupReport", "cleanup", "recorded_runs", "undone"]
 
-MARKS: Final = {table.name: ("id", "created_at") if table.serial else table.key for table in TABLES}
-"""The columns by which a row is known again as one that a run put in.
-
-An id alone is not enough: ids begin again after TRUNCATE … RESTART IDENTITY, or in tables that were made anew. The
-moment of creation, to the microsecond, is what an app leaves as it is.
-"""
+MOST_LANES: Final = 4
+PATIENCE_SECONDS: Final = 20.0
+"""How long an undo tries to reach a server that is restarting."""
+PAUSE_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class CleanupReport:
-    """The runs that were removed, how many of their rows by table, and how many others with them (``--cascade``)."""
+    """The runs that were removed, how many of their rows by table, and how many others with them (``--cascade``).
+
+    ``rebuilt`` is how many indexes and keys were made again that an interrupted load had dropped.
+    """
 
     runs: tuple[int, ...]
     removed: Mapping[str, int]
     others: Mapping[str, int]
-
-
-@dataclass(slots=True)
-class Doomed:
-    """Which rows go: of our tables by ``seeded`` (SQL, with ``{row}`` for an alias), of any by ``extra`` (ctids)."""
-
-    seeded: dict[str, str]
-    extra: dict[str, str] = field(default_factory=dict)
-
-    def ours(self, table: str, alias: str) -> str:
-        """The SQL condition under which the row ``alias`` of ``table`` is a seeded one that goes."""
-        return self.seeded[table].format(row=alias) if table in self.seeded else "false"
-
-    def condition(self, table: str, alias: str) -> str:
-        """The SQL condition under which the row ``alias`` of ``table`` goes."""
-        ways = [self.ours(table, alias)]
-        if table in self.extra:
-            ways.append(f"({alias}.tableoid, {alias}.ctid) IN (SELECT place, row FROM {self.extra[table]})")
-        return f"({' OR '.join(ways)})"
+    rebuilt: int = 0
 
 
 async def recorded_runs(address: Address, number: int | None = None) -> list[Run]:
@@ -77,184 +55,111 @@ async def recorded_runs(address: Address, number: int | None = None) -> list[Run
 async def cleanup(
     address: Address, numbers: Sequence[int], *, cascade: bool = False, watcher: Watcher | None = None
 ) -> CleanupReport:
-    """Remove the rows of the runs ``numbers``, in one transaction.
+    """Remove the rows of the runs ``numbers``, in one transaction; rebuild what a load of theirs had dropped.
 
     Raises RunError, with nothing removed, where other rows point at them, unless ``cascade`` lets those go too;
-    InputError where there is no such run, or the login may not remove rows.
+    InputError where there is no such run, or the login may not remove rows; RunError where an index or a key
+    cannot be rebuilt: the run then stays in the ledger, without rows, until a cleanup can do that.
     """
     watcher = watcher or Silent()
-    async with connected(address) as connection, transaction(connection):
-        with translated(connection, "reading the ledger"):
-            await take_turn(connection, watcher)
-            runs = [run for number in numbers for run in await ledger.chosen_runs(connection, number)]
-            await check_rights(connection, runs)
-        watcher.phase("find")
-        watcher.expect({name: sum(run.rows[name] for run in runs) for name in TABLE_NAMES})
-        with translated(connection, "finding the rows to remove"):
-            doomed = await seeded_rows(connection, runs, cascade, watcher)
-            known = [
-                each
-                for each in await references(connection, sorted({run.schema for run in runs}))
-                if each.declared or {each.child, each.parent} <= doomed.seeded.keys()
-            ]
-            pointing = await others_pointing(connection, known, doomed)
-            if pointing and not cascade:
-                told = "; ".join(f"{count:,} of {reference}" for reference, count in pointing.items())
-                raise RunError(
-                    f"rows that bulkseed did not make point at seeded rows: {told}; nothing was removed: "
-                    "remove them yourself, or give --cascade to let them go too"
-                )
-            if pointing:
-                await find_extra(connection, known, doomed)
-        watcher.phase("remove")
-        with translated(connection, "removing rows"):
-            removed, others = await remove(connection, runs, doomed)
+    async with connected(address) as connection:
+        await take_turn(connection, watcher)
+        return await taken_out(connection, address, numbers, cascade=cascade, watcher=watcher)
+
+
+async def taken_out(
+    connection: Connection, address: Address, numbers: Sequence[int], *, cascade: bool, watcher: Watcher
+) -> CleanupReport:
+    """Do what :func:`cleanup` says, on a connection that holds the load lock."""
+    with translated(connection, "reading the ledger"):
+        for run in await chosen(connection, numbers):
+            if not run.whole:
+                await ledger.mark_undoing(connection, run.number)
+        # read again: a shard may have come in until then
+        runs = await chosen(connection, numbers)
+        dropped = {number: its for number, its in (await unfinished(connection)).items() if number in set(numbers)}
+        await check_rights(connection, runs)
+    async with transaction(connection):
+        absent = [each for its in dropped.values() for each in its]
+        removed, others = await remove_rows(connection, runs, absent, cascade=cascade, watcher=watcher)
+        with translated(connection, "forgetting the run"):
             for run in runs:
-                await ledger.forget_run(connection, run.number)
-    return CleanupReport(tuple(run.number for run in runs), removed, others)
-
-
-async def check_rights(connection: Connection, runs: Sequence[Run]) -> None:
-    lacking = [
-        table
-        for schema in sorted({run.schema for run in runs})
-        for table in (qualified(schema, name) for name in await present(connection, schema))
-        if not await connection.fetchval(
-            "SELECT has_table_privilege($1, 'SELECT') AND has_table_privilege($1, 'DELETE')", table
+                await (ledger.empty_run if run.number in dropped else ledger.forget_run)(connection, run.number)
+    if dropped:
+        watcher.phase("rebuild")
+    for number, its in dropped.items():
+        await rebuild(
+            partial(connected, address),
+            its,
+            lanes=min(MOST_LANES, available_cores()),
+            on_step=lambda name, _: watcher.phase(f"rebuild: {name}"),
         )
-    ]
-    if lacking:
-        raise TargetError(f"this login may not remove rows: GRANT SELECT, DELETE ON {', '.join(lacking)} to it")
+        async with transaction(connection):
+            with translated(connection, "forgetting the run"):
+                await mark_rebuilt(connection, number, its)
+                await ledger.forget_run(connection, number)
+    return CleanupReport(tuple(run.number for run in runs), removed, others, sum(map(len, dropped.values())))
 
 
-async def present(connection: Connection, schema: str) -> list[str]:
-    """Which of our tables are still there: what was dropped holds nothing to remove."""
-    rows = await connection.fetch(
-        "SELECT relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
-        "WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')",
-        schema,
-    )
-    there = {row["relname"] for row in rows}
-    return [name for name in TABLE_NAMES if name in there]
+async def chosen(connection: Connection, numbers: Sequence[int]) -> list[Run]:
+    return [run for number in numbers for run in await ledger.chosen_runs(connection, number)]
 
 
-async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool, watcher: Watcher) -> Doomed:
-    doomed = Doomed({})
-    for place, schema in enumerate(sorted({run.schema for run in runs})):
-        marks: dict[str, CopyInto] = {}
-        for name in await present(connection, schema):
-            kept, columns = f"bulkseed_{place}_{name}", MARKS[name]
-            await connection.execute(
-                f"CREATE TEMP TABLE {kept} ON COMMIT DROP AS "
-                f"SELECT {', '.join(columns)} FROM {qualified(schema, name)} WITH NO DATA"
-            )
-            marks[name] = await copy_into(connection, kept, columns)
-            equal = " AND ".join(f"k.{column} = {{row}}.{column}" for column in columns)
-            doomed.seeded[qualified(schema, name)] = f"EXISTS (SELECT FROM {kept} AS k WHERE {equal})"
-        for run in runs:
-            if run.schema == schema:
-                await find_marks(connection, run, marks, cascade, watcher)
-        for into in marks.values():
-            await connection.execute(f"ANALYZE {into.table}")
-    return doomed
+@asynccontextmanager
+async def undone(connection: Connection, address: Address, number: int, watcher: Watcher) -> AsyncIterator[None]:
+    """Takes run ``number`` out again where the block raises or is cancelled.
+
+    ``connection`` holds the load lock. An error of ours then says what came of it; where the undoing fails after
+    anything else, RunError is raised. It is shielded from anyio's cancellation; one of the event loop's own kind
+    (``Task.cancel``) ends it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        watcher.phase("undo")
+        with anyio.CancelScope(shield=True):
+            failure = None
+            try:
+                said = await undo(connection, address, number, watcher)
+            except BulkseedError as another:
+                failure = another
+                said = f"run {number} could not be undone ({another}): `bulkseed cleanup {number}` does that"
+        if failure is not None:
+            began = str(error) if isinstance(error, BulkseedError) else "interrupted"
+            raise RunError(f"{began}; {said}") from error
+        if isinstance(error, BulkseedError):
+            raise type(error)(f"{error}; {said}") from error
+        raise
 
 
-async def find_marks(
-    connection: Connection, run: Run, marks: Mapping[str, CopyInto], cascade: bool, watcher: Watcher
-) -> None:
-    """Put the marks of the run's rows into the temporary tables that hold them."""
-    made = run.made_by["generator"]
-    if made == str(GENERATOR_VERSION):
-        context = Context(run.plan, run.placement, corpus_of(run.plan.locale))
-        for shard in cut(run.plan):
-            for name, batches in shard_tables(context, shard):
-                if name in marks:
-                    await copy_batches(connection, marks[name], batches, partial(watcher.rows, name))
-    elif cascade:
-        for name, into in marks.items():
-            column, parent = PARENTS.get(name, ("id", name))
-            first, last = run.ids(parent)
-            await connection.execute(
-                f"INSERT INTO {into.table} SELECT {', '.join(into.columns)} FROM {qualified(run.schema, name)} "
-                f"WHERE {column} BETWEEN {first} AND {last}"
-            )
-    else:
-        raise InputError(
-            f"run {run.number} was made by bulkseed {run.made_by['bulkseed']}, whose generator ({made}) is not "
-            f"this one's ({GENERATOR_VERSION}): use that version to remove it, or give --cascade to remove "
-            "whatever has its ids, and what an app added between seeded rows"
-        )
+async def undo(connection: Connection, address: Address, number: int, watcher: Watcher) -> str:
+    """Take out a run that failed; says what came of it. Raises what :func:`cleanup` raises."""
+    if connection.is_closed():
+        async with patiently_connected(address) as another:
+            await take_turn(another, watcher)
+            return await undo(another, address, number, watcher)
+    with translated(connection, "reading the ledger"):
+        found = [run for run in await ledger.runs(connection) if run.number == number]
+    if found and found[0].whole:
+        return f"but run {number} is whole: only the answer to its last commit was lost"
+    if found:
+        await taken_out(connection, address, [number], cascade=False, watcher=watcher)
+    return "what had begun was undone"
 
 
-def points_at_doomed(reference: Reference, doomed: Doomed) -> str:
-    return (
-        f"FROM {reference.child} AS c WHERE EXISTS (SELECT FROM {reference.parent} AS p "
-        f"WHERE {reference.joins('c', 'p')} AND {doomed.condition(reference.parent, 'p')}) "
-        f"AND NOT {doomed.condition(reference.child, 'c')}"
-    )
-
-
-async def others_pointing(connection: Connection, known: Sequence[Reference], doomed: Doomed) -> dict[Reference, int]:
-    """How many rows that stay point at rows that go, by the reference through which they do."""
-    found = {}
-    for reference in known:
-        if reference.parent in doomed.seeded:
-            count = await connection.fetchval(f"SELECT count(*) {points_at_doomed(reference, doomed)}")
-            if count:
-                found[reference] = count
-    return found
-
-
-async def find_extra(connection: Connection, known: Sequence[Reference], doomed: Doomed) -> None:
-    """Add to ``doomed`` the rows that point at rows that go, those that point at them, and so on."""
-    growing = True
-    while growing:
-        growing = False
-        for reference in known:
-            going = reference.parent in doomed.seeded or reference.parent in doomed.extra
-            if reference.lets_go or not going:
-                continue
-            if reference.child not in doomed.extra:
-                name = f"bulkseed_extra_{len(doomed.extra)}"
-                await connection.execute(
-                    f"CREATE TEMP TABLE {name} (place oid, row tid, PRIMARY KEY (place, row)) ON COMMIT DROP"
-                )
-                doomed.extra[reference.child] = name
-            tag = await connection.execute(
-                f"INSERT INTO {doomed.extra[reference.child]} SELECT c.tableoid, c.ctid "
-                f"{points_at_doomed(reference, doomed)}"
-            )
-            growing = growing or tag != "INSERT 0 0"
-
-
-async def remove(connection: Connection, runs: Sequence[Run], doomed: Doomed) -> tuple[dict[str, int], dict[str, int]]:
-    """Delete all of it as one statement: foreign keys are checked at its end, so tables may point in a circle."""
-    names = {qualified(run.schema, name): name for run in runs for name in reversed(TABLE_NAMES)}
-    tables = list(dict.fromkeys([*(table for table in names if table in doomed.seeded), *doomed.extra]))
-    removed = dict.fromkeys(reversed(TABLE_NAMES), 0)
-    others: dict[str, int] = {}
-    if not tables:
-        return removed, others
-    deletes, counts = [], []
-    for place, table in enumerate(tables):
-        going = doomed.condition(table, "t")
-        deletes.append(
-            f"d{place} AS (DELETE FROM {table} AS t WHERE {going} RETURNING {doomed.ours(table, 't')} AS ours)"
-        )
-        counts.append(
-            f"(SELECT count(*) FILTER (WHERE ours) FROM d{place}), (SELECT count(*) FROM d{place}), "
-            f"(SELECT count(*) FROM {table} AS t WHERE {going})"
-        )
-    found = await connection.fetchrow(f"WITH {', '.join(deletes)} SELECT {', '.join(counts)}")
-    for place, table in enumerate(tables):
-        ours, gone, wanted = found[3 * place : 3 * place + 3]
-        if gone != wanted:
-            raise RunError(
-                f"{table} kept {wanted - gone:,} of {wanted:,} rows: a trigger or rule of the table holds them; "
-                "switch it off"
-            )
-        if table in names:
-            removed[names[table]] += ours
-        if gone > ours:
-            others[table] = gone - ours
-    return removed, others
+@asynccontextmanager
+async def patiently_connected(address: Address) -> AsyncIterator[Connection]:
+    """A connection to a server that may be restarting. Raises ConnectError where it does not come back."""
+    until = anyio.current_time() + PATIENCE_SECONDS
+    while True:
+        try:
+            connection = await connect(address)
+            break
+        except ConnectError:
+            if anyio.current_time() > until:
+                raise
+            await anyio.sleep(PAUSE_SECONDS)
+    try:
+        yield connection
+    finally:
+        await close(connection)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import anyio
 import click
@@ -14,12 +14,15 @@ import click
 from bulkseed import report
 from bulkseed.address import Address
 from bulkseed.cleanup import CleanupReport, cleanup, recorded_runs
+from bulkseed.deferring import Defer
 from bulkseed.embedded import Listen, running
 from bulkseed.errors import InputError
 from bulkseed.estimate import expected_bytes, expected_rows
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.initialise import initialise
+from bulkseed.lanes import Format
 from bulkseed.load import LoadReport, load
+from bulkseed.machine import available_cores
 from bulkseed.plan import Plan, parse_as_of, scaled_counts
 from bulkseed.progress import shown
 from bulkseed.runner import Database, Interrupted, check_disk, opened, run
@@ -27,6 +30,10 @@ from bulkseed.serving import DEFAULT_PORT, is_free, kept_password, set_password
 from bulkseed.verify import VerifyReport, verify
 
 __all__ = ["cli"]
+
+MOST_WORKERS: Final = 256
+DEFAULT_WORKERS: Final = 8
+"""Each worker takes a core, some 90 MB of memory, and a connection with a process of the server's."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -74,6 +81,29 @@ DATABASE_OPTION: Final = click.option(
 )
 JSON_OPTION: Final = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 QUIET_OPTION: Final = click.option("--quiet", is_flag=True, help="Print nothing but errors, and --json's object.")
+LOAD_OPTIONS: Final = options(
+    click.option(
+        "--workers",
+        type=click.IntRange(1, MOST_WORKERS),
+        metavar="N",
+        help=f"Processes that load, over a connection each.  [default: one for each core, at most {DEFAULT_WORKERS}]",
+    ),
+    click.option(
+        "--defer",
+        type=click.Choice(get_args(Defer)),
+        default="auto",
+        show_default=True,
+        help="Drop indexes and keys for the load, and rebuild them after it.",
+    ),
+    click.option(
+        "--format",
+        "copy_format",
+        type=click.Choice(get_args(Format)),
+        default="auto",
+        show_default=True,
+        help="How rows are sent: as COPY's binary format, or as records that the driver encodes.",
+    ),
+)
 YES_OPTION: Final = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
@@ -115,13 +145,22 @@ def plan_of(
 
 @cli.command("load")
 @PLAN_OPTIONS
+@LOAD_OPTIONS
 @DATABASE_OPTION
 @JSON_OPTION
 @QUIET_OPTION
 @YES_OPTION
 @click.argument("rest", nargs=-1, metavar="")
 def load_command(
-    database_url: str | None, as_json: bool, quiet: bool, yes: bool, rest: tuple[str, ...], **of_plan: Any
+    workers: int | None,
+    defer: Defer,
+    copy_format: Format,
+    database_url: str | None,
+    as_json: bool,
+    quiet: bool,
+    yes: bool,
+    rest: tuple[str, ...],
+    **of_plan: Any,
 ) -> None:
     """Fill the database (what bulkseed alone does)."""
     if rest:
@@ -133,7 +172,16 @@ def load_command(
             rows = sum(expected_rows(plan).values())
             ask(f"Load about {rows:,.0f} rows into {database.address}?", yes)
         with shown(quiet=quiet) as watcher:
-            done: LoadReport = run(lambda: load(plan, database.address, watcher=watcher))
+            done: LoadReport = run(
+                lambda: load(
+                    plan,
+                    database.address,
+                    watcher=watcher,
+                    workers=workers or min(available_cores(), DEFAULT_WORKERS),
+                    defer=defer,
+                    format=copy_format,
+                )
+            )
         url = str(database.address)
         if as_json:
             report.print_json(report.load_json(done, url))

@@ -12,7 +12,7 @@ import asyncpg
 
 from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, RunError, TargetError
 
-__all__ = ["LOST", "Connection", "Place", "connect", "connected", "told", "translated"]
+__all__ = ["LOST", "Connection", "Place", "close", "connect", "connected", "told", "translated"]
 
 
 class Place(Protocol):
@@ -78,6 +78,7 @@ async def connected(place: Place) -> AsyncIterator[Connection]:
 
 
 async def connect(place: Place) -> Connection:
+    """A connection that is the caller's to close. Raises ConnectError where it cannot be had."""
     connection = await reached(place)
     try:
         await connection.execute(SESSION)
@@ -130,6 +131,7 @@ async def reached(place: Place) -> Connection:
 
 
 async def close(connection: Connection) -> None:
+    """Close it, within two seconds and whatever state it is in."""
     # a cancelled command still says goodbye, but does not wait long for a server that is busy
     with anyio.move_on_after(2, shield=True):
         try:

@@ -45,7 +45,7 @@ class EmbeddedError(InputError):
 
 
 class RunError(BulkseedError):
-    """A run failed after it had begun; what it had written was rolled back."""
+    """A command failed after it had begun; what it had written was undone, unless the message says otherwise."""
 
 
 class ConnectionLost(RunError):

@@ -13,8 +13,9 @@ from bulkseed.connection import Connection
 from bulkseed.copy import CopyInto, Lane
 from bulkseed.encoders import BINARY_TYPES
 from bulkseed.errors import TargetError
+from bulkseed.identifiers import qualified, quoted
 from bulkseed.tables import TABLES
-from bulkseed.target import Target, qualified, quoted
+from bulkseed.target import Target
 
 __all__ = ["Format", "choose_lanes", "copy_into"]
 

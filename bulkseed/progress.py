@@ -80,23 +80,36 @@ class Bars:
         self.progress.console.print(f"bulkseed: {message}", highlight=False, markup=False)
 
 
+SAID: Final = {
+    "drop": "dropping indexes and keys, to rebuild them after the load",
+    "rebuild": "rebuilding indexes and keys",
+    "undo": "undoing what had begun",
+}
+"""What a plain line says of a phase that may take long while no rows go in or out."""
+
+
 class Lines:
-    """A plain line at the start of a phase, and every few seconds while rows go in."""
+    """A plain line at the start of a long phase, and every few seconds while rows go in or out."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.now = ""
         self.total = 0
         self.done = 0
         self.began = self.said = time.monotonic()
 
     def phase(self, name: str) -> None:
-        """Nothing: a phase that takes long enough to matter is told by its rows."""
+        """Say it, once, where it may take long."""
+        self.now = name
+        if name in SAID:
+            self.note(SAID[name])
 
     def expect(self, rows: Mapping[str, int]) -> None:
         """Say how many rows are to come."""
         self.total = sum(rows.values())
         self.began = self.said = time.monotonic()
-        self.note(f"about {self.total:,} rows to come")
+        self.done = 0
+        self.note(f"about {self.total:,} rows to {'find and remove' if self.now == 'find' else 'come'}")
 
     def rows(self, table: str, count: int) -> None:
         """Now and then, say how far it is."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from bulkseed.connection import Connection
+from bulkseed.identifiers import qualified, quoted
 from bulkseed.tables import BY_RULES
-from bulkseed.target import qualified, quoted
 
 __all__ = ["Reference", "references"]
 

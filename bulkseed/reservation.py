@@ -44,7 +44,8 @@ async def check_rights(connection: Connection, target: Target) -> None:
     grants: list[str] = []
     for name in [*(table.name for table in TABLES), CATALOGUE.name]:
         table = target.name(name)
-        wanted = ("SELECT",) if name == CATALOGUE.name else ("SELECT", "INSERT")
+        # DELETE, since a load that fails takes out again what it has put in
+        wanted = ("SELECT",) if name == CATALOGUE.name else ("SELECT", "INSERT", "DELETE")
         lacking = [
             right
             for right in wanted

@@ -9,8 +9,8 @@ from typing import Final
 
 from bulkseed.checks import ChanceCheck, RuleCheck
 from bulkseed.connection import Connection
+from bulkseed.identifiers import qualified
 from bulkseed.ledger import Run
-from bulkseed.target import qualified
 
 __all__ = ["BROKEN", "PARENTS", "Clause", "Draw", "Pass", "Scope"]
 

@@ -19,6 +19,7 @@ from bulkseed.address import Address, named_address
 from bulkseed.embedded import Listen, Server, running
 from bulkseed.errors import ConnectionLost, InputError
 from bulkseed.initialise import initialise
+from bulkseed.loops import LOOP
 from bulkseed.pipeline import first_cause
 from bulkseed.progress import shown
 
@@ -33,11 +34,17 @@ DISK_PER_BYTE: Final = 2.5
 
 
 class Interrupted(BaseException):
-    """A signal ended the command; what it had begun was rolled back."""
+    """A signal ended the command; what it had begun was undone, unless another one came meanwhile."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, twice: bool = False) -> None:
         super().__init__(number)
         self.exit_status = 128 + number
+        self.twice = twice
+
+    def __str__(self) -> str:
+        if self.twice:
+            return "interrupted twice: what a load had begun is still there, and `bulkseed cleanup` undoes it"
+        return "interrupted; what had begun was undone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +78,7 @@ def run(command: Callable[..., Awaitable[Result]], *arguments: object) -> Result
 
     Raises Interrupted when a signal comes, after the command has cleaned up.
     """
-    return anyio.run(interruptible, command, arguments, backend_options={"use_uvloop": has_uvloop()})
-
-
-def has_uvloop() -> bool:
-    try:
-        import uvloop  # noqa: F401, PLC0415
-    except ImportError:
-        return False
-    return True
+    return anyio.run(interruptible, command, arguments, backend_options=LOOP)
 
 
 def unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -90,6 +89,8 @@ def unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tuple[object, ...]) -> Result:
     caught: list[int] = []
+    task = asyncio.current_task()
+    assert task is not None
     asyncio.get_running_loop().set_exception_handler(unheard)
 
     async def watch(scope: anyio.CancelScope) -> None:
@@ -98,7 +99,11 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
         with anyio.open_signal_receiver(*heard) as signals:
             async for number in signals:
                 caught.append(number)
-                scope.cancel()
+                if len(caught) == 1:
+                    scope.cancel()
+                else:
+                    # what a first signal lets a command undo is shielded from anyio's cancellation, not from this
+                    task.cancel()
 
     try:
         async with anyio.create_task_group() as watching:
@@ -108,6 +113,10 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
             watching.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise first_cause(group) from group
+    except asyncio.CancelledError:
+        if len(caught) > 1:
+            raise Interrupted(caught[0], twice=True) from None
+        raise
     if caught and scope.cancelled_caught:
         raise Interrupted(caught[0])
     return result

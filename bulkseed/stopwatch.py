@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 __all__ = ["Stopwatch"]
@@ -24,6 +24,11 @@ class Stopwatch:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Add seconds by phase that another stopwatch has measured."""
+        for name, value in seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + value
 
     def report(self) -> dict[str, float]:
         """Seconds of each phase in the order in which they began, and ``total``."""

@@ -12,9 +12,10 @@ from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulkseed.errors import TargetError
+from bulkseed.identifiers import qualified
 from bulkseed.tables import BY_RULES, CATALOGUE, TABLES, Column, Kind, Table
 
-__all__ = ["Target", "TargetColumn", "qualified", "quoted", "read_target"]
+__all__ = ["Target", "TargetColumn", "read_target"]
 
 INTEGER_BITS: Final = {sa.SmallInteger: 15, sa.BigInteger: 63, sa.Integer: 31}
 
@@ -45,15 +46,6 @@ class Target:
         """The largest id that the column can hold, and every column by which the tables point at it."""
         holders = [(table, column), *((child, name) for child, name, parent in BY_RULES if parent == table)]
         return int(min(2 ** self.columns[child][name].bits - 1 for child, name in holders))
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def qualified(schema: str, name: str) -> str:
-    """``schema.name``, quoted (https://www.postgresql.org/docs/current/sql-syntax-lexical.html)."""
-    return f"{quoted(schema)}.{quoted(name)}"
 
 
 async def read_target(connection: AsyncConnection, content_characters: int) -> Target:

@@ -1,4 +1,4 @@
-"""One transaction for all that a command writes, and its turn among other commands."""
+"""Transactions that a cancellation cannot leave open, and a command's turn among other commands."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ROLLBACK_SECONDS: Final = 5
 
 
 async def take_turn(connection: Connection, watcher: Watcher) -> None:
-    """Hold the load lock until the transaction ends, waiting for, and naming, who has it.
+    """Hold the load lock until the connection ends, waiting for, and naming, who has it.
 
-    It comes before anything else in the transaction: who waits must not hold a lock that the other one needs.
+    It comes before anything else: who waits must not hold a lock that the other one needs.
     """
     if not await ledger.try_load_lock(connection):
         holder = await ledger.load_lock_holder(connection)

@@ -12,13 +12,13 @@ from bulkseed.address import Address
 from bulkseed.checks import ChanceCheck, RuleCheck, VerifyReport
 from bulkseed.connection import Connection, connected, translated
 from bulkseed.conversation_rules import distinct_contents, message_passes, reaction_passes, reply_passes
-from bulkseed.errors import TargetError
+from bulkseed.errors import InputError, TargetError
 from bulkseed.faker_corpus import FAKER_VERSION, corpus_of
+from bulkseed.identifiers import qualified
 from bulkseed.ledger import Run
 from bulkseed.readings import read_companies, read_names, read_texts
 from bulkseed.rule_sql import BROKEN, Clause, Pass, Scope
 from bulkseed.tables import CATALOGUE, TABLE_NAMES, TABLES
-from bulkseed.target import qualified
 from bulkseed.watch import Silent, Watcher
 from bulkseed.workspace_rules import channel_passes, membership_passes, user_passes
 
@@ -50,7 +50,7 @@ async def verify(address: Address, run: int | None = None, *, watcher: Watcher |
     """Judge the rows of ``run``, or of every run in the ledger, by every rule of rules.md.
 
     It reads in one transaction, as of one moment, and writes nothing. Raises InputError where there is no such
-    run, or (TargetError) a table or column of one is gone; RunError where the server refuses a query.
+    run, one is not whole, or (TargetError) a table or column of one is gone; RunError where the server refuses a query.
     """
     watcher = watcher or Silent()
     watcher.phase("check")
@@ -59,6 +59,12 @@ async def verify(address: Address, run: int | None = None, *, watcher: Watcher |
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 await connection.execute(SETTINGS)
                 runs = await ledger.chosen_runs(connection, run)
+                cut_off = [each.number for each in runs if not each.whole]
+                if cut_off:
+                    raise InputError(
+                        f"run {cut_off[0]} is being loaded, or was interrupted: "
+                        f"wait for it, or undo it with `bulkseed cleanup {cut_off[0]}`"
+                    )
                 return [await verified(connection, each, watcher) for each in runs]
 
 

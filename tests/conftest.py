@@ -16,11 +16,11 @@ import pytest
 from bulkseed.address import Address
 from bulkseed.connection import Connection, connected
 from bulkseed.embedded import Server, running
+from bulkseed.identifiers import qualified
 from bulkseed.load import load
 from bulkseed.orm import orm_connected
 from bulkseed.plan import Plan, scaled_counts
 from bulkseed.schema import create_missing
-from bulkseed.target import qualified
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 NAMES = itertools.count()

@@ -13,6 +13,7 @@ from bulkseed.cleanup import cleanup, recorded_runs
 from bulkseed.connection import connected
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.initialise import initialise
+from bulkseed.ledger.tables import VERSION
 from bulkseed.load import load
 from bulkseed.verify import verify
 
@@ -186,9 +187,9 @@ async def test_a_database_without_runs_is_refused(database: Address) -> None:
 
 
 async def test_a_newer_ledger_is_left_alone(seeded: Address) -> None:
-    await run_sql(seeded, "UPDATE bulkseed.version SET number = 2")
+    await run_sql(seeded, f"UPDATE bulkseed.version SET number = {VERSION + 1}")
     for command in (cleanup(seeded, [1]), verify(seeded), load(plan_of(), seeded)):
-        with pytest.raises(TargetError, match="of version 2, this bulkseed knows 1"):
+        with pytest.raises(TargetError, match=f"of version {VERSION + 1}, this bulkseed knows {VERSION}"):
             await command
 
 

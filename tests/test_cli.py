@@ -18,13 +18,13 @@ from typing import Any
 import asyncpg
 import pytest
 from conftest import AS_OF, address_of, digest, run_sql
+from test_deferral import dump
 from test_load import APP_ROWS
 
 from bulkseed.__main__ import main
 from bulkseed.address import Address
 from bulkseed.connection import connected
 from bulkseed.embedded import Server
-from bulkseed.ledger import LOCK
 
 ROOT = Path(__file__).parents[1]
 TABLES = ["users", "channels", "user_channels", "messages", "message_reactions"]
@@ -248,10 +248,11 @@ async def test_a_password_is_shown_nowhere(server: Server, database: Address) ->
 
 MOMENTS = {
     "connected": ("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE {mine})", 0.0),
-    "copying memberships": ("SELECT 'user_channels'::regclass IN (SELECT relid FROM pg_stat_progress_copy)", 0.0),
-    "copying messages": ("SELECT 'messages'::regclass IN (SELECT relid FROM pg_stat_progress_copy)", 0.0),
+    "dropped": ("SELECT NOT EXISTS (SELECT FROM pg_indexes WHERE indexname = 'messages_pkey')", 0.0),
+    "copying": ("SELECT 'messages'::regclass IN (SELECT relid FROM pg_stat_progress_copy)", 0.0),
     "further on": ("SELECT 'messages'::regclass IN (SELECT relid FROM pg_stat_progress_copy)", 0.3),
-    "copying reactions": ("SELECT 'message_reactions'::regclass IN (SELECT relid FROM pg_stat_progress_copy)", 0.0),
+    "rebuilding": ("SELECT 'messages'::regclass IN (SELECT relid FROM pg_stat_progress_create_index)", 0.0),
+    "validating": ("SELECT EXISTS (SELECT FROM pg_constraint WHERE NOT convalidated)", 0.0),
 }
 """What another connection sees at the moment, and how many seconds later the signal comes."""
 
@@ -259,13 +260,14 @@ MOMENTS = {
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_killed_or_interrupted_the_database_is_as_it_was(
-    seeded: Address, number: signal.Signals, moment: str
+    seeded: Address, server: Server, number: signal.Signals, moment: str
 ) -> None:
     await run_sql(seeded, *APP_ROWS)
-    before = await digest(seeded)
+    before = await digest(seeded), dump(server, seeded)
     seen, later = MOMENTS[moment]
     mine = "datname = current_database() AND application_name = 'bulkseed' AND pid <> pg_backend_pid()"
-    child = started("--scale", "30x", "--json", DATABASE_URL=seeded.dsn)
+    workers = "1" if moment == "further on" else "2"
+    child = started("--scale", "30x", "--json", "--workers", workers, "--defer", "always", DATABASE_URL=seeded.dsn)
     async with connected(seeded) as connection:
         while not await connection.fetchval(seen.format(mine=mine)):
             assert child.poll() is None, "it ended before the moment came"
@@ -276,10 +278,15 @@ async def test_killed_or_interrupted_the_database_is_as_it_was(
         assert child.returncode == (130 if number == signal.SIGINT else -number)
         assert out == ""
         if number == signal.SIGINT:
-            assert re.fullmatch(r"(bulkseed: about .*\n)?bulkseed: interrupted; .* rolled back\n", said)
-        # a killed client's backend may still be at work, holding the load lock
-        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
-    assert await digest(seeded) == before
+            assert re.fullmatch(r"(bulkseed: .*\n)*bulkseed: interrupted; what had begun was undone\n", said)
+            assert "Traceback" not in said
+        elif await connection.fetchval("SELECT EXISTS (SELECT FROM bulkseed.runs WHERE id = 2)"):
+            refused = bulkseed("--quiet", DATABASE_URL=seeded.dsn)
+            assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+            assert "run 2 was interrupted" in refused.stderr
+            undone = bulkseed("cleanup", "2", "--yes", DATABASE_URL=seeded.dsn)
+            assert undone.returncode == 0, undone.stderr
+    assert (await digest(seeded), dump(server, seeded)) == before
     assert bulkseed("--quiet", DATABASE_URL=seeded.dsn).returncode == 0
 
 

@@ -16,12 +16,13 @@ import bulkseed
 ROOT: Final = Path(bulkseed.__file__).parent
 
 LAYERS: Final = {
-    0: "errors plan estimate shards tables watch stopwatch address",
+    0: "errors plan estimate shards tables identifiers watch stopwatch address",
     1: "streams draws permutation layout corpus faker_corpus names prose",
     2: "generators",
-    3: "connection orm target reservation references copy encoders lanes ledger transaction schema embedded deferral",
-    4: "placing pipeline load cleanup initialise verify chance checks readings rule_sql workspace_rules "
-    "conversation_rules",
+    3: "machine loops connection orm target reservation references encoders copy lanes ledger transaction schema "
+    "embedded deferral",
+    4: "placing pipeline job shard_load workers deferring removal load cleanup initialise verify chance checks "
+    "readings rule_sql workspace_rules conversation_rules",
     5: "cli progress report runner serving __main__ __init__",
 }
 """Where each module (or package, with all in it) belongs; those that are yet to come may be named already."""
@@ -38,6 +39,7 @@ ALLOWED: Final = {
     "estimate": "typing",
     "shards": "collections dataclasses typing",
     "tables": "dataclasses typing",
+    "identifiers": "",
     "watch": "collections typing",
     "stopwatch": "collections contextlib time typing",
     "address": "ipaddress collections dataclasses os sqlalchemy typing",
@@ -56,7 +58,7 @@ ALLOWED: Final = {
 IMPURE_CALLS: Final = {"now", "utcnow", "today", "hash", "id", "open", "input", "print", "eval", "exec", "__import__"}
 """What depends on the moment, the process or the machine, and needs no import or one that is allowed."""
 
-WITHOUT_ALL: Final = {"__main__", "keeper", "__init__"}
+WITHOUT_ALL: Final = {"__main__", "keeper", "child", "__init__"}
 """Modules that are run, and a package that has nothing to offer yet."""
 
 

@@ -58,7 +58,7 @@ async def login(database: Address) -> Address:
         "DROP OWNED BY clerk; DROP ROLE clerk" if await has_role(database) else "SELECT 1",
         "CREATE ROLE clerk LOGIN",
         f"GRANT CREATE ON DATABASE {database.url.database} TO clerk",
-        "GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO clerk",
+        "GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA public TO clerk",
         "GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA public TO clerk",
     )
     return Address(database.url.set(username="clerk"))
@@ -71,6 +71,7 @@ async def has_role(database: Address) -> bool:
 
 RIGHTS = {
     "INSERT": ("REVOKE INSERT ON messages FROM clerk", r'GRANT INSERT ON "public"."messages" TO clerk'),
+    "DELETE": ("REVOKE DELETE ON users FROM clerk", r'GRANT DELETE ON "public"."users" TO clerk'),
     "SELECT": ("REVOKE SELECT ON reactions FROM clerk", r'GRANT SELECT ON "public"."reactions" TO clerk'),
     "sequence": (
         "REVOKE UPDATE ON SEQUENCE channels_id_seq FROM clerk",

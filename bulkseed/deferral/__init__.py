@@ -8,6 +8,18 @@ from bulkseed.deferral.capture import capture
 from bulkseed.deferral.definition import Captured, Deferred, Kept
 from bulkseed.deferral.drop import drop
 from bulkseed.deferral.rebuild import rebuild
-from bulkseed.deferral.record import DDL, mark_rebuilt, save, unfinished
+from bulkseed.deferral.record import DDL, TABLE, mark_rebuilt, save, unfinished
 
-__all__ = ["DDL", "Captured", "Deferred", "Kept", "capture", "drop", "mark_rebuilt", "rebuild", "save", "unfinished"]
+__all__ = [
+    "DDL",
+    "TABLE",
+    "Captured",
+    "Deferred",
+    "Kept",
+    "capture",
+    "drop",
+    "mark_rebuilt",
+    "rebuild",
+    "save",
+    "unfinished",
+]

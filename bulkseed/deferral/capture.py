@@ -8,7 +8,7 @@ from typing import Any, Final
 from bulkseed.connection import Connection
 from bulkseed.deferral.catalogue import DEPENDENTS, EXTENSIONS, FOREIGN_KEYS, INDEXES, full_names
 from bulkseed.deferral.definition import Captured, Deferred, Kept, Kind, add_foreign_key
-from bulkseed.target import qualified, quoted
+from bulkseed.identifiers import qualified, quoted
 
 __all__ = ["capture"]
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Final, Literal, get_args
 
-from bulkseed.target import qualified, quoted
+from bulkseed.identifiers import qualified, quoted
 
 __all__ = ["KEYS", "Captured", "Deferred", "Kept", "Kind", "add_foreign_key"]
 

@@ -11,7 +11,7 @@ from bulkseed.deferral.catalogue import constraint_state, full_names, index_stat
 from bulkseed.deferral.definition import KEYS, Deferred
 from bulkseed.deferral.steps import Limits, NoLock, step, tried
 from bulkseed.errors import TargetError
-from bulkseed.target import quoted
+from bulkseed.identifiers import quoted
 
 __all__ = ["drop"]
 

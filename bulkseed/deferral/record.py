@@ -8,7 +8,7 @@ from typing import Final
 from bulkseed.connection import Connection
 from bulkseed.deferral.definition import Deferred
 
-__all__ = ["DDL", "mark_rebuilt", "save", "unfinished"]
+__all__ = ["DDL", "TABLE", "mark_rebuilt", "save", "unfinished"]
 
 TABLE: Final = "bulkseed.deferred"
 """In the ledger's schema; its name is spelt out since the ledger imports this module."""

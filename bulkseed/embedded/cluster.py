@@ -11,8 +11,9 @@ from bulkseed.embedded.account import Account, run_as
 from bulkseed.embedded.locks import FileLock
 from bulkseed.embedded.wheel import major_version
 from bulkseed.errors import EmbeddedError
+from bulkseed.machine import available_cores, available_memory
 
-__all__ = ["available_cores", "available_memory", "ensure_cluster", "settings"]
+__all__ = ["ensure_cluster", "settings"]
 
 _MB = 1024 * 1024
 _GB = 1024 * _MB
@@ -55,32 +56,6 @@ def settings(memory: int, cores: int) -> dict[str, str]:
         "log_destination": "stderr",
         "logging_collector": "off",
     }
-
-
-def available_memory() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or its control group's limit."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    root = Path("/sys/fs/cgroup")
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        if line.startswith("0::/"):
-            group = root / line.removeprefix("0::/")
-            for folder in (group, *group.parents):
-                try:
-                    limits.append(int((folder / "memory.max").read_text()))
-                except (OSError, ValueError):  # no such group, or "max"
-                    continue
-    return min(limits)
-
-
-def available_cores() -> int:
-    """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def ensure_cluster(home: Path, data: Path, binaries: Path, account: Account | None, turn: FileLock) -> None:

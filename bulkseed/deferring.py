@@ -1,0 +1,72 @@
+"""Whether a load defers indexes and keys: dropped before it and rebuilt after, or kept up row by row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final, Literal
+
+from bulkseed.connection import Connection
+from bulkseed.deferral import Captured, Kept, capture
+from bulkseed.estimate import expected_rows
+from bulkseed.plan import Plan
+from bulkseed.tables import TABLE_NAMES
+from bulkseed.target import Target
+from bulkseed.watch import Watcher
+
+__all__ = ["Defer", "captured", "is_worth_it"]
+
+Defer = Literal["auto", "always", "never"]
+
+LEAST_ROWS: Final = 20_000
+"""Below so many new rows, dropping and rebuilding costs more than it saves (``python -m benchmarks inplace``)."""
+
+MOST_OLD: Final = 3.0
+"""So many times the new rows may be there already (``python -m benchmarks inplace``)."""
+
+OLD_ROWS: Final = """
+SELECT coalesce(sum(CASE WHEN reltuples >= 0 AND relpages > 0 THEN reltuples / relpages * pages
+                         ELSE pages * $2::float8 END), 0)
+FROM pg_class, LATERAL (SELECT pg_relation_size(oid) / current_setting('block_size')::float8 AS pages) AS size
+WHERE oid = ANY ($1::text[]::regclass[])
+"""
+"""How many rows there are, as the planner estimates it: from the pages there are now and what ANALYZE saw on one.
+https://www.postgresql.org/docs/current/row-estimation-examples.html"""
+
+ROWS_PER_PAGE: Final = 80.0
+"""Of a table that was never analyzed."""
+
+
+def is_worth_it(new_rows: float, old_rows: float) -> bool:
+    """Whether rebuilding the indexes of old and new rows costs less than keeping them up for the new ones."""
+    return new_rows >= LEAST_ROWS and old_rows <= MOST_OLD * new_rows
+
+
+async def captured(
+    connection: Connection, target: Target, plan: Plan, defer: Defer, watcher: Watcher
+) -> Captured | None:
+    """What is to be dropped and rebuilt; None where the load is to keep all of it up. Nothing is changed.
+
+    Raises what asyncpg raises.
+    """
+    if defer == "never":
+        return None
+    if defer == "auto":
+        tables = [target.name(table) for table in TABLE_NAMES]
+        old_rows = await connection.fetchval(OLD_ROWS, tables, ROWS_PER_PAGE)
+        if not is_worth_it(sum(expected_rows(plan).values()), old_rows):
+            return None
+    found = await capture(connection, target.schema, TABLE_NAMES)
+    for said in told(found.kept):
+        watcher.note(said)
+    return found if found.deferred else None
+
+
+def told(kept: tuple[Kept, ...]) -> list[str]:
+    """A sentence for each reason for which something stays in place during the load."""
+    reasons = Counter((each.table, each.reason) for each in kept)
+    names = {(each.table, each.reason): f"the {each.kind} {each.name}" for each in kept}
+    return [
+        f"{names[key] if count == 1 else f'{count} indexes and keys'} of {key[0]} "
+        f"{'stays' if count == 1 else 'stay'} in place during the load: {key[1]}"
+        for key, count in reasons.items()
+    ]

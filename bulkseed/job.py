@@ -1,0 +1,44 @@
+"""What a worker is given: all that its shards need, as plain data that another process can be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bulkseed.connection import Place
+from bulkseed.copy import CopyInto
+from bulkseed.corpus import Corpus
+from bulkseed.generators import Context
+from bulkseed.plan import Placement, Plan
+
+__all__ = ["Endpoint", "Job"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A database's place in plain strings; ``dsn`` may hold a password, so it is left out of ``repr``."""
+
+    dsn: str = field(repr=False)
+    server: str
+    database: str
+
+    @classmethod
+    def of(cls, place: Place) -> Endpoint:
+        """The same place."""
+        return cls(place.dsn, place.server, place.database)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run that is to be loaded: where, its number in the ledger, what is made, and the lane of each table."""
+
+    endpoint: Endpoint
+    run: int
+    plan: Plan
+    placement: Placement
+    corpus: Corpus
+    lanes: Mapping[str, CopyInto]
+
+    def context(self) -> Context:
+        """What its generators share."""
+        return Context(self.plan, self.placement, self.corpus)

@@ -1,0 +1,35 @@
+"""The ledger: a schema ``bulkseed`` in the target that records what each run put in, shard by shard."""
+
+from bulkseed.ledger.locks import LOCK, hold_load_lock, load_lock_holder, try_load_lock
+from bulkseed.ledger.runs import (
+    Run,
+    begin_run,
+    chosen_runs,
+    empty_run,
+    finish_run,
+    forget_run,
+    mark_undoing,
+    record_shard,
+    runs,
+    share_run,
+)
+from bulkseed.ledger.tables import SCHEMA, check_ledger
+
+__all__ = [
+    "LOCK",
+    "SCHEMA",
+    "Run",
+    "begin_run",
+    "check_ledger",
+    "chosen_runs",
+    "empty_run",
+    "finish_run",
+    "forget_run",
+    "hold_load_lock",
+    "load_lock_holder",
+    "mark_undoing",
+    "record_shard",
+    "runs",
+    "share_run",
+    "try_load_lock",
+]

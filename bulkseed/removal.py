@@ -1,0 +1,234 @@
+"""Removing the rows of runs: which they are, what else points at them, and the deletion of all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from bulkseed.connection import Connection, translated
+from bulkseed.copy import CopyInto
+from bulkseed.deferral import Deferred
+from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.faker_corpus import corpus_of
+from bulkseed.generators import Context, shard_tables
+from bulkseed.identifiers import qualified
+from bulkseed.lanes import copy_into
+from bulkseed.ledger import Run
+from bulkseed.pipeline import copy_batches
+from bulkseed.references import Reference, references
+from bulkseed.rule_sql import PARENTS
+from bulkseed.shards import ROWS_PER_SHARD, cut
+from bulkseed.streams import GENERATOR_VERSION
+from bulkseed.tables import TABLE_NAMES, TABLES
+from bulkseed.watch import Watcher
+
+__all__ = ["check_rights", "remove_rows"]
+
+MARKS: Final = {table.name: ("id", "created_at") if table.serial else table.key for table in TABLES}
+"""The columns by which a row is known again as one that a run put in.
+
+An id alone is not enough: ids begin again after TRUNCATE … RESTART IDENTITY, or in tables that were made anew. The
+moment of creation, to the microsecond, is what an app leaves as it is.
+"""
+
+
+@dataclass(slots=True)
+class Doomed:
+    """Which rows go: of our tables by ``seeded`` (SQL, with ``{row}`` for an alias), of any by ``extra`` (ctids)."""
+
+    seeded: dict[str, str]
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def ours(self, table: str, alias: str) -> str:
+        """The SQL condition under which the row ``alias`` of ``table`` is a seeded one that goes."""
+        return self.seeded[table].format(row=alias) if table in self.seeded else "false"
+
+    def condition(self, table: str, alias: str) -> str:
+        """The SQL condition under which the row ``alias`` of ``table`` goes."""
+        ways = [self.ours(table, alias)]
+        if table in self.extra:
+            ways.append(f"({alias}.tableoid, {alias}.ctid) IN (SELECT place, row FROM {self.extra[table]})")
+        return f"({' OR '.join(ways)})"
+
+
+async def remove_rows(
+    connection: Connection, runs: Sequence[Run], absent: Iterable[Deferred], *, cascade: bool, watcher: Watcher
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Delete the rows of ``runs``, in the caller's transaction; returns how many by table, and of other tables.
+
+    ``absent`` are the foreign keys that are dropped at the moment. Raises RunError where other rows point at them,
+    unless ``cascade`` lets those go too, and InputError for rows that another generator made.
+    """
+    watcher.phase("find")
+    watcher.expect({name: sum(run.rows[name] for run in runs) for name in TABLE_NAMES})
+    with translated(connection, "finding the rows to remove"):
+        doomed = await seeded_rows(connection, runs, cascade, watcher)
+        known = [
+            each
+            for each in await references(connection, sorted({run.schema for run in runs}))
+            if each.declared or {each.child, each.parent} <= doomed.seeded.keys()
+        ]
+        pointing = await others_pointing(connection, known, doomed)
+        if pointing and not cascade:
+            told = "; ".join(f"{count:,} of {reference}" for reference, count in pointing.items())
+            raise RunError(
+                f"rows that bulkseed did not make point at seeded rows: {told}; nothing was removed: "
+                "remove them yourself, or give --cascade to let them go too"
+            )
+        if pointing:
+            await find_extra(connection, known, doomed)
+    watcher.phase("remove")
+    with translated(connection, "removing rows"):
+        return await remove(connection, runs, doomed)
+
+
+async def check_rights(connection: Connection, runs: Sequence[Run]) -> None:
+    """Raises TargetError where this login may not remove rows, naming the GRANT that is missing."""
+    lacking = [
+        table
+        for schema in sorted({run.schema for run in runs})
+        for table in (qualified(schema, name) for name in await present(connection, schema))
+        if not await connection.fetchval(
+            "SELECT has_table_privilege($1, 'SELECT') AND has_table_privilege($1, 'DELETE')", table
+        )
+    ]
+    if lacking:
+        raise TargetError(f"this login may not remove rows: GRANT SELECT, DELETE ON {', '.join(lacking)} to it")
+
+
+async def present(connection: Connection, schema: str) -> list[str]:
+    """Which of our tables are still there: what was dropped holds nothing to remove."""
+    rows = await connection.fetch(
+        "SELECT relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')",
+        schema,
+    )
+    there = {row["relname"] for row in rows}
+    return [name for name in TABLE_NAMES if name in there]
+
+
+async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool, watcher: Watcher) -> Doomed:
+    doomed = Doomed({})
+    for place, schema in enumerate(sorted({run.schema for run in runs})):
+        marks: dict[str, CopyInto] = {}
+        for name in await present(connection, schema):
+            kept, columns = f"bulkseed_{place}_{name}", MARKS[name]
+            await connection.execute(
+                f"CREATE TEMP TABLE {kept} ON COMMIT DROP AS "
+                f"SELECT {', '.join(columns)} FROM {qualified(schema, name)} WITH NO DATA"
+            )
+            marks[name] = await copy_into(connection, kept, columns)
+            equal = " AND ".join(f"k.{column} = {{row}}.{column}" for column in columns)
+            doomed.seeded[qualified(schema, name)] = f"EXISTS (SELECT FROM {kept} AS k WHERE {equal})"
+        for run in runs:
+            if run.schema == schema:
+                await find_marks(connection, run, marks, cascade, watcher)
+        for into in marks.values():
+            await connection.execute(f"ANALYZE {into.table}")
+    return doomed
+
+
+async def find_marks(
+    connection: Connection, run: Run, marks: Mapping[str, CopyInto], cascade: bool, watcher: Watcher
+) -> None:
+    """Put the marks of the run's rows into the temporary tables that hold them."""
+    made = run.made_by["generator"]
+    if made == str(GENERATOR_VERSION):
+        context = Context(run.plan, run.placement, corpus_of(run.plan.locale))
+        # a shard that is not in has no rows to look for
+        for shard in cut(run.plan, run.rows_per_shard or ROWS_PER_SHARD):
+            if run.shards is not None and shard.number not in run.shards:
+                continue
+            for name, batches in shard_tables(context, shard):
+                if name in marks:
+                    await copy_batches(connection, marks[name], batches, partial(watcher.rows, name))
+    elif cascade:
+        for name, into in marks.items():
+            column, parent = PARENTS.get(name, ("id", name))
+            first, last = run.ids(parent)
+            await connection.execute(
+                f"INSERT INTO {into.table} SELECT {', '.join(into.columns)} FROM {qualified(run.schema, name)} "
+                f"WHERE {column} BETWEEN {first} AND {last}"
+            )
+    else:
+        raise InputError(
+            f"run {run.number} was made by bulkseed {run.made_by['bulkseed']}, whose generator ({made}) is not "
+            f"this one's ({GENERATOR_VERSION}): use that version to remove it, or give --cascade to remove "
+            "whatever has its ids, and what an app added between seeded rows"
+        )
+
+
+def points_at_doomed(reference: Reference, doomed: Doomed) -> str:
+    return (
+        f"FROM {reference.child} AS c WHERE EXISTS (SELECT FROM {reference.parent} AS p "
+        f"WHERE {reference.joins('c', 'p')} AND {doomed.condition(reference.parent, 'p')}) "
+        f"AND NOT {doomed.condition(reference.child, 'c')}"
+    )
+
+
+async def others_pointing(connection: Connection, known: Sequence[Reference], doomed: Doomed) -> dict[Reference, int]:
+    """How many rows that stay point at rows that go, by the reference through which they do."""
+    found = {}
+    for reference in known:
+        if reference.parent in doomed.seeded:
+            count = await connection.fetchval(f"SELECT count(*) {points_at_doomed(reference, doomed)}")
+            if count:
+                found[reference] = count
+    return found
+
+
+async def find_extra(connection: Connection, known: Sequence[Reference], doomed: Doomed) -> None:
+    """Add to ``doomed`` the rows that point at rows that go, those that point at them, and so on."""
+    growing = True
+    while growing:
+        growing = False
+        for reference in known:
+            going = reference.parent in doomed.seeded or reference.parent in doomed.extra
+            if reference.lets_go or not going:
+                continue
+            if reference.child not in doomed.extra:
+                name = f"bulkseed_extra_{len(doomed.extra)}"
+                await connection.execute(
+                    f"CREATE TEMP TABLE {name} (place oid, row tid, PRIMARY KEY (place, row)) ON COMMIT DROP"
+                )
+                doomed.extra[reference.child] = name
+            tag = await connection.execute(
+                f"INSERT INTO {doomed.extra[reference.child]} SELECT c.tableoid, c.ctid "
+                f"{points_at_doomed(reference, doomed)}"
+            )
+            growing = growing or tag != "INSERT 0 0"
+
+
+async def remove(connection: Connection, runs: Sequence[Run], doomed: Doomed) -> tuple[dict[str, int], dict[str, int]]:
+    """Delete all of it as one statement: foreign keys are checked at its end, so tables may point in a circle."""
+    names = {qualified(run.schema, name): name for run in runs for name in reversed(TABLE_NAMES)}
+    tables = list(dict.fromkeys([*(table for table in names if table in doomed.seeded), *doomed.extra]))
+    removed = dict.fromkeys(reversed(TABLE_NAMES), 0)
+    others: dict[str, int] = {}
+    if not tables:
+        return removed, others
+    deletes, counts = [], []
+    for place, table in enumerate(tables):
+        going = doomed.condition(table, "t")
+        deletes.append(
+            f"d{place} AS (DELETE FROM {table} AS t WHERE {going} RETURNING {doomed.ours(table, 't')} AS ours)"
+        )
+        counts.append(
+            f"(SELECT count(*) FILTER (WHERE ours) FROM d{place}), (SELECT count(*) FROM d{place}), "
+            f"(SELECT count(*) FROM {table} AS t WHERE {going})"
+        )
+    found = await connection.fetchrow(f"WITH {', '.join(deletes)} SELECT {', '.join(counts)}")
+    for place, table in enumerate(tables):
+        ours, gone, wanted = found[3 * place : 3 * place + 3]
+        if gone != wanted:
+            raise RunError(
+                f"{table} kept {wanted - gone:,} of {wanted:,} rows: a trigger or rule of the table holds them; "
+                "switch it off"
+            )
+        if table in names:
+            removed[names[table]] += ours
+        if gone > ours:
+            others[table] = gone - ours
+    return removed, others

@@ -1,0 +1,109 @@
+"""A worker process: loads the shards that it is told to, over a connection of its own, until its stdin ends.
+
+It is run as ``python -m bulkseed.workers.child``, and imports neither Faker nor SQLAlchemy: it is to start quickly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from typing import Any, BinaryIO, Final
+
+import anyio
+
+from bulkseed.errors import BulkseedError, RunError
+from bulkseed.job import Job
+from bulkseed.loops import LOOP
+from bulkseed.shard_load import load_shard, loading_connection
+from bulkseed.shards import Shard
+from bulkseed.stopwatch import Stopwatch
+from bulkseed.watch import Silent
+from bulkseed.workers.wire import Done, Failed, Rows, frame, read_frame
+
+SECONDS_BETWEEN_ROWS: Final = 0.05
+
+
+class Telling(Silent):
+    """Tells the parent of rows, now and then."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.out = out
+        self.counts: Counter[str] = Counter()
+        self.told = time.monotonic()
+
+    def rows(self, table: str, count: int) -> None:
+        """Count, and tell if it is time."""
+        self.counts[table] += count
+        if time.monotonic() - self.told > SECONDS_BETWEEN_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell what has not been told."""
+        if self.counts:
+            tell(self.out, Rows(dict(self.counts)))
+            self.counts.clear()
+        self.told = time.monotonic()
+
+
+def tell(out: BinaryIO, value: object) -> None:
+    out.write(frame(value))
+    out.flush()
+
+
+def listen(loop: asyncio.AbstractEventLoop, heard: asyncio.Queue[Any]) -> None:
+    """Hand over what the parent says. When its end of the pipe closes unannounced it is dead, and so are we."""
+    while True:
+        try:
+            value = read_frame(sys.stdin.buffer)
+        except EOFError:
+            os._exit(1)
+        loop.call_soon_threadsafe(heard.put_nowait, value)
+        if value is None:
+            return
+
+
+async def work(out: BinaryIO) -> int:
+    """Load what comes; returns the exit status."""
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    threading.Thread(target=listen, args=(asyncio.get_running_loop(), heard), daemon=True).start()
+    job: Job | None = await heard.get()
+    if job is None:
+        return 0
+    try:
+        context = job.context()
+        async with loading_connection(job.endpoint) as connection:
+            while (shard := await heard.get()) is not None:
+                assert isinstance(shard, Shard)
+                stopwatch, telling = Stopwatch(), Telling(out)
+                rows = await load_shard(connection, job, context, shard, stopwatch, telling)
+                telling.flush()
+                tell(out, Done(shard.number, rows, stopwatch.seconds))
+    except BulkseedError as error:
+        tell(out, Failed(error))
+        return 1
+    except Exception as error:
+        tell(out, Failed(RunError(f"{type(error).__name__}: {error}"), traceback.format_exc()))
+        return 1
+    return 0
+
+
+def main() -> int:
+    """Run until the parent says that it is enough; returns the exit status."""
+    # whatever a library prints must not get between the frames
+    with os.fdopen(os.dup(1), "wb") as out:
+        os.dup2(2, 1)
+        try:
+            return anyio.run(work, out, backend_options=LOOP)
+        except BrokenPipeError:
+            return 1
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)  # the listening thread is in a read that would hold up the interpreter's end

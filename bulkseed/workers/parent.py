@@ -1,0 +1,148 @@
+"""The parent's side of worker processes: they are started, given a job and its shards, heard, and always ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+from anyio.abc import Process
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from bulkseed.errors import RunError
+from bulkseed.job import Job
+from bulkseed.shards import Shard
+from bulkseed.watch import Watcher
+from bulkseed.workers.turns import Turns
+from bulkseed.workers.wire import Done, Failed, Rows, frame, receive_frame
+
+__all__ = ["Worker", "hired", "load_shards"]
+
+GOODBYE_SECONDS: Final = 5
+COMMAND: Final = ("-m", "bulkseed.workers.child")
+ENDING: Final = "ending"
+
+
+class Worker:
+    """A worker process, by its number from 1."""
+
+    def __init__(self, number: int, process: Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.number = number
+        self.process = process
+        self.stdin = process.stdin
+        self.stdout = BufferedByteReceiveStream(process.stdout)
+        self.doing = "starting"
+
+    async def load(self, job: Job, turns: Turns, watcher: Watcher, on_done: Callable[[Shard, Done], None]) -> None:
+        """Load shards as long as there are any. Raises what the worker raises, and RunError where it dies."""
+        try:
+            await self.stdin.send(frame(job))
+            while (shard := await turns.following()) is not None:
+                self.doing = f"loading shard {shard.number}"
+                await self.stdin.send(frame(shard))
+                on_done(shard, await self.heard(watcher))
+                turns.done(shard)
+            self.doing = ENDING
+            await self.stdin.send(frame(None))
+        except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, OSError) as error:
+            raise RunError(await self.last_words()) from error
+
+    async def heard(self, watcher: Watcher) -> Done:
+        while True:
+            said = await receive_frame(self.stdout)
+            if isinstance(said, Rows):
+                for table, count in said.counts.items():
+                    watcher.rows(table, count)
+            elif isinstance(said, Done):
+                return said
+            elif isinstance(said, Failed):
+                if not said.trace:
+                    raise said.error
+                error = RunError(f"worker {self.number} failed {self.doing}: {said.error}")
+                error.add_note(said.trace)
+                raise error
+
+    async def end(self) -> None:
+        """Let the process end if it was told that there is nothing more, else end it; no process is left."""
+        with anyio.move_on_after(GOODBYE_SECONDS if self.doing == ENDING else 0):
+            await self.process.wait()
+        if self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+        await self.process.aclose()
+
+    async def last_words(self) -> str:
+        """How the process ended, in a sentence."""
+        with anyio.move_on_after(GOODBYE_SECONDS):
+            await self.process.wait()
+        status = self.process.returncode
+        if status is None:
+            how = "closed its pipes"
+        elif status < 0:
+            how = f"was ended by signal {-status} ({signal.Signals(-status).name})"
+        else:
+            how = f"ended with status {status}"
+        return (
+            f"worker {self.number} (process {self.process.pid}) {how} while {self.doing}: "
+            "look for what ended it (the system's log says if it ran out of memory), and load again"
+        )
+
+
+@asynccontextmanager
+async def hired(count: int) -> AsyncIterator[Sequence[Worker]]:
+    """So many worker processes, starting; none of them is left when the block ends.
+
+    Raises RunError where a process cannot be started.
+    """
+    workers: list[Worker] = []
+    try:
+        for number in range(1, count + 1):
+            workers.append(Worker(number, await started()))
+        yield workers
+    finally:
+        with anyio.CancelScope(shield=True):
+            for worker in workers:
+                await worker.end()
+
+
+async def started() -> Process:
+    try:
+        return await anyio.open_process(
+            [sys.executable, *COMMAND],
+            stderr=None,
+            # it finds the same packages as this process
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+            # Ctrl-C is the parent's to hear
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise RunError(
+            f"no worker process can be started ({error.strerror or error}): give --workers 1, or free some memory"
+        ) from error
+
+
+async def load_shards(
+    workers: Sequence[Worker],
+    job: Job,
+    shards: Iterable[Shard],
+    watcher: Watcher,
+    on_done: Callable[[Shard, Mapping[str, int], Mapping[str, float]], None],
+) -> None:
+    """Have the workers load ``shards``: those of users first, then each that is free the next one.
+
+    Raises the first error of any of them; the others are cut off by the end of :func:`hired`.
+    """
+    turns = Turns(shards)
+
+    def done(shard: Shard, said: Done) -> None:
+        on_done(shard, said.rows, said.seconds)
+
+    async with anyio.create_task_group() as tasks:
+        for worker in workers:
+            tasks.start_soon(worker.load, job, turns, watcher, done)

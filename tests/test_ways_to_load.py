@@ -1,0 +1,302 @@
+"""Workers, lanes and deferral: none of them touches a row, and whatever goes wrong, all is as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import anyio
+import pytest
+from conftest import MakeDatabase, digest, plan_of, run_sql
+from test_deferral import MUSEUM, dump
+from test_load import APP_ROWS, CHECK, EMPTY, FAIL, Interfering, counts, has_ledger
+
+from bulkseed.address import Address
+from bulkseed.cleanup import cleanup
+from bulkseed.connection import Connection, connected
+from bulkseed.deferring import OLD_ROWS, ROWS_PER_PAGE, is_worth_it
+from bulkseed.embedded import Server
+from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.load import load, useful_workers
+from bulkseed.shards import Shard
+from bulkseed.tables import TABLE_NAMES
+from bulkseed.verify import verify
+from bulkseed.watch import Silent
+from bulkseed.workers import parent
+from bulkseed.workers.turns import Turns
+
+WAYS: list[dict[str, Any]] = [
+    {"workers": 1, "format": "records", "defer": "never"},
+    {"workers": 1, "format": "binary", "defer": "always"},
+    {"workers": 2, "format": "binary", "defer": "never"},
+    {"workers": 2, "format": "records", "defer": "always"},
+    {"workers": 5, "format": "records", "defer": "never"},
+    {"workers": 5, "format": "binary", "defer": "always"},
+]
+
+
+class Notes(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        """Keep it."""
+        self.said.append(message)
+
+
+async def test_rows_are_the_same_for_any_workers_lanes_and_deferral(make_database: MakeDatabase) -> None:
+    found = []
+    for way in WAYS:
+        database = await make_database()
+        report = await load(plan_of("10x"), database, rows_per_shard=5000, **way)
+        assert (report.workers, report.deferred) == (way["workers"], way["defer"] == "always")
+        assert await counts(database) == report.rows
+        found.append(await digest(database))
+    assert all(each == found[0] for each in found)
+    assert all(report.holds for report in await verify(database))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_deferred_load_leaves_the_schema_as_it_was(database: Address, server: Server, workers: int) -> None:
+    await run_sql(database, *APP_ROWS, MUSEUM)
+    before = dump(server, database)
+    report = await load(plan_of("3x"), database, rows_per_shard=2000, workers=workers, defer="always")
+    assert report.deferred
+    assert dump(server, database) == before
+    async with connected(database) as connection:
+        assert await connection.fetchval("SELECT every(rebuilt_at IS NOT NULL) FROM bulkseed.deferred")
+        assert await connection.fetchval(
+            "SELECT every(last_analyze IS NOT NULL) FROM pg_stat_user_tables WHERE relname = ANY ($1)", TABLE_NAMES
+        )
+    await cleanup(database, [report.run])
+    assert dump(server, database) == before
+    assert not await has_ledger(database)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("obstacle", "said"), [(FAIL, "message_reactions.*no more"), (CHECK, "messages_id_check")])
+async def test_an_error_in_the_middle_is_undone(
+    database: Address, server: Server, workers: int, obstacle: str, said: str
+) -> None:
+    await run_sql(database, *APP_ROWS, MUSEUM, obstacle)
+    before = await digest(database), dump(server, database)
+    with pytest.raises(RunError, match=f"{said}.*; what had begun was undone$"):
+        await load(plan_of("3x"), database, rows_per_shard=500, workers=workers, defer="always")
+    assert (await digest(database), dump(server, database)) == before
+    assert not await has_ledger(database)
+
+
+async def test_a_key_that_cannot_be_rebuilt_for_seeded_rows_is_rebuilt_without_them(
+    database: Address, server: Server
+) -> None:
+    before = dump(server, database)
+    mail = "SELECT 'app', email, true, now(), 'x' FROM users WHERE id = 7"
+    tasks: set[asyncio.Task[None]] = set()
+    statement = f"INSERT INTO users (auth0_id, email, is_active, created_at, name) {mail}"
+    watcher = Interfering("messages", lambda: tasks.add(asyncio.ensure_future(run_sql(database, statement))))
+    with pytest.raises(RunError, match=r"users_email_key.*same values.*; what had begun was undone$"):
+        await load(plan_of("10x"), database, rows_per_shard=5000, watcher=watcher, defer="always")
+    assert await counts(database) == EMPTY | {"users": 1}
+    assert dump(server, database) == before
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The worker processes that are started during a test."""
+    found: list[Any] = []
+    start = parent.started
+
+    async def noted() -> Any:
+        found.append(await start())
+        return found[-1]
+
+    monkeypatch.setattr(parent, "started", noted)
+    return found
+
+
+@pytest.mark.parametrize("table", ["users", "messages"])
+def test_a_worker_that_dies_is_an_error_that_names_it(
+    seeded: Address, processes: list[Any], any_loop: dict[str, Any], table: str
+) -> None:
+    async def main() -> None:
+        before = await digest(seeded)
+        watcher = Interfering(table, lambda: os.kill(processes[0].pid, signal.SIGKILL))
+        with anyio.fail_after(60), pytest.raises(RunError, match=r"worker 1 \(process \d+\) was ended by signal 9"):
+            await load(plan_of("20x"), seeded, rows_per_shard=20_000, workers=2, watcher=watcher, defer="always")
+        assert await digest(seeded) == before
+        assert all(process.returncode is not None for process in processes)
+
+    anyio.run(main, backend_options=any_loop)
+
+
+async def test_a_worker_that_cannot_be_started_is_one_sentence(
+    database: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with pytest.raises(RunError, match=r"no worker process can be started .*--workers 1"):
+        await load(plan_of("10x"), database, rows_per_shard=5000, workers=2)
+    assert not await has_ledger(database)
+
+
+async def test_an_unforeseen_error_of_a_worker_is_told_with_its_traceback(
+    database: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkseed.job.Job.context", 17)
+    monkeypatch.setattr(parent, "COMMAND", ("-c", BROKEN_WORKER))
+    with pytest.raises(RunError, match=r"worker [12] failed .*ZeroDivisionError") as caught:
+        await load(plan_of("10x"), database, rows_per_shard=5000, workers=2)
+    assert caught.value.__cause__ is not None
+    assert not await has_ledger(database)
+
+
+BROKEN_WORKER = """
+from bulkseed.workers import child
+child.load_shard = lambda *_: 1 / 0
+child.main()
+"""
+
+
+async def test_a_cancelled_load_is_undone(database: Address, server: Server, processes: list[Any]) -> None:
+    await run_sql(database, *APP_ROWS)
+    before = await digest(database), dump(server, database)
+    with anyio.CancelScope() as scope:
+        watcher = Interfering("message_reactions", scope.cancel)
+        await load(plan_of("10x"), database, rows_per_shard=5000, workers=2, watcher=watcher, defer="always")
+    assert scope.cancelled_caught
+    assert (await digest(database), dump(server, database)) == before
+    assert not await has_ledger(database)
+    assert all(process.returncode is not None for process in processes)
+
+
+async def test_what_was_interrupted_is_in_the_way_until_it_is_undone(database: Address, server: Server) -> None:
+    await run_sql(database, *APP_ROWS)
+    before = await digest(database), dump(server, database)
+    task = asyncio.ensure_future(load(plan_of("10x"), database, rows_per_shard=5000, defer="always"))
+    async with connected(database) as connection:
+        while not await shards_in(connection):
+            await asyncio.sleep(0.005)
+        # as if it were killed: a later cancellation ends the undoing that the first one begins
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0.02)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert dump(server, database) != before[1]
+    with pytest.raises(TargetError, match=r"run 1 was interrupted, .*`bulkseed cleanup 1`"):
+        await load(plan_of(), database)
+    with pytest.raises(InputError, match=r"run 1 is being loaded, or was interrupted: .*`bulkseed cleanup 1`"):
+        await verify(database)
+    report = await cleanup(database, [1])
+    assert report.rebuilt > 10
+    assert (await digest(database), dump(server, database)) == before
+    assert not await has_ledger(database)
+
+
+async def shards_in(connection: Connection) -> int:
+    if not await connection.fetchval("SELECT to_regclass('bulkseed.shards') IS NOT NULL"):
+        return 0
+    return int(await connection.fetchval("SELECT count(*) FROM bulkseed.shards WHERE number > 0"))
+
+
+async def test_a_table_that_an_app_holds_is_named_and_nothing_is_touched(
+    database: Address, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkseed.load.LOCK_SECONDS", 0.1)
+    before = dump(server, database)
+    async with connected(database) as app:
+        await app.execute("BEGIN; SELECT FROM channels")
+        with pytest.raises(TargetError, match=r"no lock on .*nothing was dropped"):
+            await load(plan_of(), database, defer="always")
+    assert dump(server, database) == before
+    assert not await has_ledger(database)
+
+
+async def test_what_cannot_be_dropped_stays_and_is_told(database: Address, server: Server) -> None:
+    await run_sql(
+        database,
+        "CREATE ROLE stranger; ALTER TABLE messages OWNER TO stranger",
+        "CREATE ROLE loader LOGIN",
+        f"GRANT CREATE ON DATABASE {database.url.database} TO loader",
+        "GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA public TO loader",
+        "GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA public TO loader",
+    )
+    try:
+        before = dump(server, database)
+        notes = Notes()
+        login = Address(database.url.set(username="loader"))
+        report = await load(plan_of(), login, defer="always", watcher=notes)
+        assert not report.deferred
+        assert any("messages" in said and "not the owner of its table" in said for said in notes.said)
+        assert dump(server, database) == before
+    finally:
+        await run_sql(
+            database,
+            "DROP SCHEMA IF EXISTS bulkseed CASCADE; REASSIGN OWNED BY stranger TO bulkseed",
+            "DROP OWNED BY loader; DROP OWNED BY stranger; DROP ROLE loader; DROP ROLE stranger",
+        )
+
+
+def test_deferral_is_for_loads_that_outweigh_what_is_there() -> None:
+    assert not is_worth_it(500, 0)
+    assert is_worth_it(5_000_000, 0)
+    assert is_worth_it(5_000_000, 5_000_000)
+    assert not is_worth_it(5_000_000, 500_000_000)
+
+
+async def test_the_rows_that_are_there_are_estimated(database: Address) -> None:
+    tables = list(TABLE_NAMES)
+    async with connected(database) as connection:
+        assert await connection.fetchval(OLD_ROWS, tables, ROWS_PER_PAGE) == 0
+        rows = sum((await load(plan_of("5x"), database)).rows.values())
+        assert await connection.fetchval(OLD_ROWS, tables, ROWS_PER_PAGE) == pytest.approx(rows, rel=0.01)
+        await connection.execute("CREATE TABLE never_analyzed AS SELECT * FROM messages")
+        there = await connection.fetchval("SELECT count(*) FROM messages")
+        guessed = await connection.fetchval(OLD_ROWS, ["never_analyzed"], ROWS_PER_PAGE)
+        assert there / 3 < guessed < there * 3
+
+
+async def test_a_ledger_of_the_first_version_is_understood_and_brought_up_to_date(seeded: Address) -> None:
+    await run_sql(
+        seeded,
+        "DROP TABLE bulkseed.shards, bulkseed.deferred; UPDATE bulkseed.version SET number = 1",
+        "ALTER TABLE bulkseed.runs DROP state, DROP expected, DROP rows_per_shard",
+    )
+    assert all(report.holds for report in await verify(seeded))
+    before = await digest(seeded, *TABLE_NAMES)
+    assert (await load(plan_of(), seeded)).run == 2
+    async with connected(seeded) as connection:
+        assert await connection.fetchval("SELECT array_agg(state ORDER BY id) FROM bulkseed.runs") == ["whole"] * 2
+    await cleanup(seeded, [2])
+    assert await digest(seeded, *TABLE_NAMES) == before
+    await cleanup(seeded, [1])
+    assert await counts(seeded) == EMPTY
+
+
+def test_no_more_workers_than_shards() -> None:
+    assert useful_workers(plan_of(), 8) == 1
+    assert useful_workers(plan_of("100x"), 8) == 8
+
+
+async def test_channels_wait_for_all_users() -> None:
+    users = [Shard(number, "users", number, number + 1) for number in range(3)]
+    channels = [Shard(number, "channels", number, number + 1) for number in range(3, 6)]
+    turns = Turns([*users, *channels])
+    assert [await turns.following() for _ in range(3)] == users
+    turns.done(users[2])
+    turns.done(users[0])
+    given: list[Shard | None] = []
+
+    async def ask() -> None:
+        given.append(await turns.following())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        assert not given
+        turns.done(users[1])
+    assert given == [*channels, None]
