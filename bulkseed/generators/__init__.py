@@ -9,7 +9,7 @@ import pyarrow as pa
 from bulkseed.generators.channels import channel_batches
 from bulkseed.generators.context import Context, channel_block
 from bulkseed.generators.memberships import membership_batches
-from bulkseed.generators.messages import message_batches
+from bulkseed.generators.messages import message_batches, message_spans
 from bulkseed.generators.reactions import reaction_batches
 from bulkseed.generators.users import user_batches
 from bulkseed.shards import Shard
@@ -25,5 +25,6 @@ def shard_tables(context: Context, shard: Shard) -> Iterator[tuple[str, Iterator
     block = channel_block(context, shard)
     yield "channels", channel_batches(context, block)
     yield "user_channels", membership_batches(context, block)
-    yield "messages", message_batches(context, block)
-    yield "message_reactions", reaction_batches(context, block)
+    spans = message_spans(context, block)
+    yield "messages", message_batches(context, block, spans)
+    yield "message_reactions", reaction_batches(context, block, spans)

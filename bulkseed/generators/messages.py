@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,9 @@ __all__ = ["SCHEMA", "MessageSpan", "message_batches", "message_spans"]
 MINUTE: Final = 60_000_000
 REPLY_SOONEST: Final = MINUTE
 REPLY_LATEST: Final = 60 * MINUTE
+
+MOST_KEPT: Final = 150_000
+"""Messages of a shard, before replies, whose spans are kept: 25 bytes each."""
 
 SCHEMA: Final = pa.schema(
     [
@@ -48,8 +51,28 @@ class MessageSpan:
     created: Ints
 
 
-def message_spans(context: Context, block: ChannelBlock) -> Iterator[MessageSpan]:
-    """The messages of the channels of ``block``, in order of id."""
+def message_spans(context: Context, block: ChannelBlock) -> Iterable[MessageSpan]:
+    """The messages of the channels of ``block``, in order of id; it may be gone through more than once.
+
+    They are kept where they are few, as messages and reactions both want them; else they are made each time.
+    """
+    spans = Spans(context, block)
+    few = len(block.owner) * context.plan.messages_per_channel <= MOST_KEPT
+    return list(spans) if few else spans
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """The spans of the channels of a block, made as they are asked for."""
+
+    context: Context
+    block: ChannelBlock
+
+    def __iter__(self) -> Iterator[MessageSpan]:
+        return made_spans(self.context, self.block)
+
+
+def made_spans(context: Context, block: ChannelBlock) -> Iterator[MessageSpan]:
     per_channel = context.plan.messages_per_channel
     first, last = block.start * per_channel, (block.start + len(block.owner)) * per_channel
     number = context.layout.number(first)
@@ -93,10 +116,10 @@ def span(context: Context, block: ChannelBlock, number: int, start: int, stop: i
     return MessageSpan(number, channel, is_reply, author, created)
 
 
-def message_batches(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
-    """The messages of the channels of ``block`` with their texts, in order of id."""
+def message_batches(context: Context, block: ChannelBlock, spans: Iterable[MessageSpan]) -> Iterator[pa.RecordBatch]:
+    """The messages of ``spans``, which are of the channels of ``block``, with their texts, in order of id."""
     placement = context.placement
-    for made in message_spans(context, block):
+    for made in spans:
         ids = placement.first_message + made.number + np.arange(len(made.channel))
         created = times(made.created)
         yield pa.record_batch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from bulkseed.draws import Ints, below, between, chance
 from bulkseed.generators.context import MOST_BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
-from bulkseed.generators.messages import MessageSpan, message_spans
+from bulkseed.generators.messages import MessageSpan
 from bulkseed.streams import Words
 
 __all__ = ["MOST_REACTIONS", "SCHEMA", "reaction_batches"]
@@ -29,9 +29,9 @@ SCHEMA: Final = pa.schema(
 )
 
 
-def reaction_batches(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
-    """The reactions to the messages of the channels of ``block``, in order of message."""
-    for made in message_spans(context, block):
+def reaction_batches(context: Context, block: ChannelBlock, spans: Iterable[MessageSpan]) -> Iterator[pa.RecordBatch]:
+    """The reactions to the messages of ``spans``, which are of the channels of ``block``, in order of message."""
+    for made in spans:
         whole = batch(context, block, made)
         for start in range(0, max(1, whole.num_rows), MOST_BATCH_ROWS):
             yield whole.slice(start, MOST_BATCH_ROWS)
