@@ -92,7 +92,6 @@ async def taken_out(
             partial(connected, address),
             its,
             lanes=min(MOST_LANES, available_cores()),
-            on_step=lambda name, _: watcher.phase(f"rebuild: {name}"),
         )
         async with transaction(connection):
             with translated(connection, "forgetting the run"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -227,9 +228,12 @@ class Loading:
     async def make_again(
         self, deferred: Sequence[Deferred], full: Mapping[str, anyio.Event], rebuilt: anyio.Event
     ) -> None:
-        def told(name: str, _: float) -> None:
+        steps = itertools.count(1)
+
+        def told(_: str, __: float) -> None:
+            step = next(steps)
             if all(event.is_set() for event in full.values()):
-                self.watcher.phase(f"rebuild: {name}")
+                self.watcher.phase(f"rebuild, step {step}")
 
         await rebuild(
             partial(connected, self.address),

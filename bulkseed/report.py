@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 PIPE_COLUMNS: Final = 200
+PHASES: Final = ("check", "reserve", "drop", "copy", "rebuild", "analyze")
+"""Those of a load that follow each other; a table's seconds are over all workers, so theirs may be more."""
 UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -61,11 +63,13 @@ def load_json(report: LoadReport, database_url: str) -> dict[str, Any]:
         "database_url": database_url,
         "rows": dict(report.rows),
         "seconds": dict(report.seconds),
+        "workers": report.workers,
+        "deferred": report.deferred,
     }
 
 
 def print_load(report: LoadReport, database_url: str, next_commands: Mapping[str, str]) -> None:
-    """Rows, seconds and rows/s by table, and what one may want to do next."""
+    """Rows, seconds of COPY and rows/s by table, the wall time by phase, and what one may want to do next."""
 
     def line(name: str, rows: int, seconds: float) -> tuple[str, ...]:
         return name, f"{rows:,}", f"{seconds:,.2f}", f"{rows / seconds:,.0f}" if seconds else ""
@@ -74,6 +78,9 @@ def print_load(report: LoadReport, database_url: str, next_commands: Mapping[str
     lines.append(line("total", sum(report.rows.values()), report.seconds["total"]))
     screen = console()
     screen.print(rows_table(None, ("table", "rows", "seconds", "rows/s"), lines))
+    phases = ", ".join(f"{name} {spent:,.2f}" for name, spent in report.seconds.items() if name in PHASES)
+    workers = f"{report.workers} worker{'s' * (report.workers > 1)}"
+    print(f"{workers}, indexes and keys {'rebuilt' if report.deferred else 'kept up'}; seconds: {phases}")
     print(f"run {report.run}: seed {report.plan.seed}, as of {report.plan.as_of.isoformat()}, in {database_url}")
     print_next(next_commands)
 

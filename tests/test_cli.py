@@ -65,7 +65,7 @@ async def test_a_load_prints_one_json_object(database: Address) -> None:
     done = bulkseed("--scale", "2x", *FIXED, "--seed", "5", "--json", "--database-url", database.dsn)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert list(told) == ["run", "seed", "as_of", "database_url", "rows", "seconds"]
+    assert list(told) == ["run", "seed", "as_of", "database_url", "rows", "seconds", "workers", "deferred"]
     assert (told["run"], told["seed"], told["as_of"]) == (1, 5, "2026-06-01T00:00:00+00:00")
     assert told["database_url"] == str(database)
     assert list(told["rows"]) == TABLES
