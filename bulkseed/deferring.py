@@ -6,14 +6,14 @@ from collections import Counter
 from typing import Final, Literal
 
 from bulkseed.connection import Connection
-from bulkseed.deferral import Captured, Kept, capture
+from bulkseed.deferral import Deferred, Kept, capture
 from bulkseed.estimate import expected_rows
 from bulkseed.plan import Plan
 from bulkseed.tables import TABLE_NAMES
 from bulkseed.target import Target
 from bulkseed.watch import Watcher
 
-__all__ = ["Defer", "captured", "is_worth_it"]
+__all__ = ["Defer", "is_worth_it", "to_defer"]
 
 Defer = Literal["auto", "always", "never"]
 
@@ -41,24 +41,24 @@ def is_worth_it(new_rows: float, old_rows: float) -> bool:
     return new_rows >= LEAST_ROWS and old_rows <= MOST_OLD * new_rows
 
 
-async def captured(
+async def to_defer(
     connection: Connection, target: Target, plan: Plan, defer: Defer, watcher: Watcher
-) -> Captured | None:
-    """What is to be dropped and rebuilt; None where the load is to keep all of it up. Nothing is changed.
+) -> tuple[Deferred, ...]:
+    """What is to be dropped and rebuilt; nothing where the load is to keep all of it up. Nothing is changed.
 
     Raises what asyncpg raises.
     """
     if defer == "never":
-        return None
+        return ()
     if defer == "auto":
         tables = [target.name(table) for table in TABLE_NAMES]
         old_rows = await connection.fetchval(OLD_ROWS, tables, ROWS_PER_PAGE)
         if not is_worth_it(sum(expected_rows(plan).values()), old_rows):
-            return None
+            return ()
     found = await capture(connection, target.schema, TABLE_NAMES)
     for said in told(found.kept):
         watcher.note(said)
-    return found if found.deferred else None
+    return found.deferred
 
 
 def told(kept: tuple[Kept, ...]) -> list[str]:

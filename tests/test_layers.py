@@ -21,7 +21,7 @@ LAYERS: Final = {
     2: "generators",
     3: "machine loops connection orm target reservation references encoders copy lanes ledger transaction schema "
     "embedded deferral",
-    4: "placing pipeline job shard_load workers deferring removal load cleanup initialise verify chance checks "
+    4: "placing pipeline job shard_load workers deferring filling removal load cleanup initialise verify chance checks "
     "readings rule_sql workspace_rules conversation_rules",
     5: "cli progress report runner serving __main__ __init__",
 }

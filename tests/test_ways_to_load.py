@@ -16,7 +16,7 @@ from test_load import APP_ROWS, CHECK, EMPTY, FAIL, Interfering, counts, has_led
 from bulkseed.address import Address
 from bulkseed.cleanup import cleanup
 from bulkseed.connection import Connection, connected
-from bulkseed.deferring import OLD_ROWS, ROWS_PER_PAGE, is_worth_it
+from bulkseed.deferring import OLD_ROWS, ROWS_PER_PAGE, Defer, is_worth_it
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.load import load, useful_workers
@@ -77,15 +77,15 @@ async def test_a_deferred_load_leaves_the_schema_as_it_was(database: Address, se
     assert not await has_ledger(database)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("workers", "defer"), [(1, "always"), (2, "always"), (2, "never")])
 @pytest.mark.parametrize(("obstacle", "said"), [(FAIL, "message_reactions.*no more"), (CHECK, "messages_id_check")])
 async def test_an_error_in_the_middle_is_undone(
-    database: Address, server: Server, workers: int, obstacle: str, said: str
+    database: Address, server: Server, workers: int, defer: Defer, obstacle: str, said: str
 ) -> None:
     await run_sql(database, *APP_ROWS, MUSEUM, obstacle)
     before = await digest(database), dump(server, database)
     with pytest.raises(RunError, match=f"{said}.*; what had begun was undone$"):
-        await load(plan_of("3x"), database, rows_per_shard=500, workers=workers, defer="always")
+        await load(plan_of("3x"), database, rows_per_shard=500, workers=workers, defer=defer)
     assert (await digest(database), dump(server, database)) == before
     assert not await has_ledger(database)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from bulkseed.errors import RunError
 from bulkseed.job import Job
+from bulkseed.pipeline import first_cause
 from bulkseed.shards import Shard
 from bulkseed.watch import Watcher
 from bulkseed.workers.turns import Turns
@@ -68,12 +70,17 @@ class Worker:
                 error.add_note(said.trace)
                 raise error
 
+    def kill(self) -> None:
+        """End the process now."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
     async def end(self) -> None:
         """Let the process end if it was told that there is nothing more, else end it; no process is left."""
         with anyio.move_on_after(GOODBYE_SECONDS if self.doing == ENDING else 0):
             await self.process.wait()
         if self.process.returncode is None:
-            self.process.kill()
+            self.kill()
             await self.process.wait()
         await self.process.aclose()
 
@@ -141,13 +148,21 @@ async def load_shards(
 ) -> None:
     """Have the workers load ``shards``: those of users first, then each that is free the next one.
 
-    Raises the first error of any of them; the others are cut off by the end of :func:`hired`.
+    Raises the first error of any of them, and RunError where one dies; the others are then ended at once.
     """
     turns = Turns(shards)
 
     def done(shard: Shard, said: Done) -> None:
         on_done(shard, said.rows, said.seconds)
 
-    async with anyio.create_task_group() as tasks:
+    try:
+        async with anyio.create_task_group() as tasks:
+            for worker in workers:
+                tasks.start_soon(worker.load, job, turns, watcher, done)
+    except BaseException as error:
         for worker in workers:
-            tasks.start_soon(worker.load, job, turns, watcher, done)
+            # a shard that they went on with would hold up its undoing
+            worker.kill()
+        if isinstance(error, BaseExceptionGroup):
+            raise first_cause(error) from error
+        raise
