@@ -587,8 +587,13 @@ async def test_lost_server_process_ends_it_at_once(database: Address, connection
     deferred = (await read(connection)).deferred
     await drop(connection, deferred)
 
+    killed = False
+
     def on_step(name: str, seconds: float) -> None:
-        tasks.start_soon(kill)
+        nonlocal killed
+        if not killed:
+            killed = True
+            tasks.start_soon(kill)
 
     async def kill() -> None:
         await connection.execute(
