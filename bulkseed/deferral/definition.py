@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 from bulkseed.identifiers import qualified, quoted
 
-__all__ = ["KEYS", "Captured", "Deferred", "Kept", "Kind", "add_foreign_key"]
+__all__ = ["KEYS", "Captured", "Deferred", "Kept", "Kind", "add_foreign_key", "in_order"]
 
 Kind = Literal["index", "primary key", "unique", "foreign key"]
 
@@ -57,6 +57,11 @@ class Deferred:
         return qualified(self.schema, self.name)
 
     @property
+    def is_unique(self) -> bool:
+        """Whether it is a unique index or a key: what a foreign key can point at."""
+        return self.create.startswith("CREATE UNIQUE INDEX ")
+
+    @property
     def statements(self) -> tuple[str, ...]:
         """All that makes it again, in order."""
         tablespace = f"SET default_tablespace = {quoted(self.tablespace)}" if self.tablespace else ""
@@ -97,6 +102,16 @@ class Captured:
 
     deferred: tuple[Deferred, ...]
     kept: tuple[Kept, ...]
+
+
+def in_order(one: Deferred, other: Deferred) -> bool:
+    """Whether of two foreign keys the one that was made first must be made first again.
+
+    The triggers of those that point at one table fire in the order in which they were made: a row that the first
+    deletes (ON DELETE CASCADE) does not offend the second. And older pg_dumps write those of one name in that order.
+    """
+    acts = any(f" ON {event} " in each.create for event in ("DELETE", "UPDATE") for each in (one, other))
+    return one.name == other.name or (one.parent == other.parent and acts)
 
 
 def add_foreign_key(table: str, name: str, definition: str) -> str:

@@ -1,40 +1,70 @@
-"""Jobs for a few lanes, each with a connection of its own: the weightiest first, new ones as others end."""
+"""Jobs for a few lanes, each with a connection of its own: none waits for a lock that another lane has."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final
 
 import anyio
 
 from bulkseed.connection import Connection
 
-__all__ = ["FIRST", "Job", "Work"]
+__all__ = ["Job", "Lock", "Work"]
 
-Job = Callable[[Connection], Awaitable[None]]
 
-FIRST: Final = 2**63
-"""The weight of a job that goes before all others."""
+class Lock(Enum):
+    """What a job takes on a table (https://www.postgresql.org/docs/current/explicit-locking.html)."""
+
+    ROW_SHARE = auto()
+    SHARE_UPDATE_EXCLUSIVE = auto()
+    SHARE = auto()
+    SHARE_ROW_EXCLUSIVE = auto()
+    ACCESS_EXCLUSIVE = auto()
+
+
+TOGETHER: Final = frozenset(
+    frozenset(pair)
+    for pair in (
+        {Lock.ROW_SHARE},
+        {Lock.ROW_SHARE, Lock.SHARE_UPDATE_EXCLUSIVE},
+        {Lock.ROW_SHARE, Lock.SHARE},
+        {Lock.ROW_SHARE, Lock.SHARE_ROW_EXCLUSIVE},
+        {Lock.SHARE},
+    )
+)
+"""Which two can be had on a table at once."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Job:
+    """Something to do, the lock that it takes on each table, and how urgent it is when a lane is free."""
+
+    do: Callable[[Connection], Awaitable[None]]
+    locks: Mapping[str, Lock] = field(default_factory=dict)
+    urgency: Callable[[], float] = lambda: float("inf")
+
+    def excludes(self, other: Job) -> bool:
+        """Whether one of the two would wait for the other."""
+        return any(
+            table in other.locks and frozenset({lock, other.locks[table]}) not in TOGETHER
+            for table, lock in self.locks.items()
+        )
 
 
 class Work:
     """Jobs yet to be done. It ends when none is left, none is running and none is awaited."""
 
     def __init__(self) -> None:
-        self.waiting: list[tuple[int, int, Job]] = []
-        self.order = itertools.count()
-        self.left = 0
+        self.waiting: list[Job] = []
+        self.running: list[Job] = []
+        self.awaited = 0
         self.changed = anyio.Event()
 
-    def add(self, job: Job, weight: int) -> None:
-        """A job for the next free lane."""
-        self.left += 1
-        self.put(job, weight)
-
-    def put(self, job: Job, weight: int) -> None:
-        heapq.heappush(self.waiting, (-weight, next(self.order), job))
+    def add(self, *jobs: Job) -> None:
+        """Jobs for the next free lanes; of those equally urgent the one that was added first."""
+        self.waiting += jobs
         self.wake()
 
     def wake(self) -> None:
@@ -43,7 +73,7 @@ class Work:
 
     async def run(self, connections: Sequence[Connection], later: Sequence[tuple[anyio.Event, Job]] = ()) -> None:
         """Do all jobs, those of ``later`` once their events are set. Raises what a job raises, in a group."""
-        self.left += len(later)
+        self.awaited = len(later)
         async with anyio.create_task_group() as tasks:
             for event, job in later:
                 tasks.start_soon(self.await_event, event, job)
@@ -52,15 +82,35 @@ class Work:
 
     async def await_event(self, event: anyio.Event, job: Job) -> None:
         await event.wait()
-        self.put(job, FIRST)
+        self.awaited -= 1
+        self.add(job)
 
     async def lane(self, connection: Connection) -> None:
-        while self.left:
-            if not self.waiting:
+        while self.waiting or self.running or self.awaited:
+            job = self.best()
+            if job is None:
                 await self.changed.wait()
                 continue
-            _, _, job = heapq.heappop(self.waiting)
-            await job(connection)
-            self.left -= 1
-            if not self.left:
-                self.wake()
+            self.waiting.remove(job)
+            self.running.append(job)
+            try:
+                await job.do(connection)
+            finally:
+                self.running.remove(job)
+            self.wake()
+
+    def best(self) -> Job | None:
+        """The most urgent job that need not wait for one that is running, nor keeps a more urgent one waiting.
+
+        Rather than none, one that does keep another waiting: an idle lane helps nobody.
+        """
+        second: Job | None = None
+        blocked: list[Job] = []
+        for job in sorted(self.waiting, key=lambda job: -job.urgency()):
+            if any(job.excludes(other) for other in self.running):
+                blocked.append(job)
+            elif any(job.excludes(other) for other in blocked):
+                second = second or job
+            else:
+                return job
+        return second
