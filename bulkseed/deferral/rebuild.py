@@ -90,28 +90,28 @@ class Schedule:
         self.work = Work()
         self.sizes: dict[str, int] = {}
         self.indexes: dict[str, list[Deferred]] = {table: [] for table in full}
-        self.foreign_keys = [each for each in deferred if each.kind == "foreign key"]
-        for each in deferred:
-            if each.kind != "foreign key":
-                self.indexes.setdefault(each.table, []).append(each)
-        self.unbuilt = {table: set(its) for table, its in self.indexes.items()}
-        """By table that is not finished: the indexes to build."""
-        self.unadded = list(self.foreign_keys)
+        self.unadded: list[Deferred] = []
         self.adding: set[Deferred] = set()
         self.unvalidated: dict[str, set[Deferred]] = defaultdict(set)
         """By child: also those that are not yet there."""
         self.pointing: dict[str, set[str]] = defaultdict(set)
         """By parent: the tables that point at it."""
-        for each in self.foreign_keys:
+        for each in dict.fromkeys(deferred):
+            if each.kind != "foreign key":
+                self.indexes.setdefault(each.table, []).append(each)
+                continue
+            self.unadded.append(each)
             self.pointing[each.parent].add(each.table)
             if each.validate:
                 self.unvalidated[each.table].add(each)
+        self.unbuilt = {table: set(its) for table, its in self.indexes.items()}
+        """By table that is not finished: the indexes to build."""
 
     async def run(self, connections: Sequence[Connection]) -> None:
         """Make everything."""
         later = []
         for table in self.indexes:
-            job = Job(partial(self.open_table, table), {table: Lock.SHARE_UPDATE_EXCLUSIVE})
+            job = Job(partial(self.open_table, table))
             if table in self.full:
                 later.append((self.full[table], job))
             else:
@@ -131,7 +131,7 @@ class Schedule:
             self.work.add(Job(partial(self.finish, table), {table: Lock.ACCESS_EXCLUSIVE}))
 
     async def measured(self, connection: Connection, table: str, its: Sequence[Deferred]) -> bool:
-        """Find a table's size, by which the urgent is found; false where it is gone."""
+        """Find a table's size, if it is not known; false where the table is gone."""
         if table not in self.sizes:
             size = await self.making.size(connection, table, its)
             if size is None:
@@ -140,12 +140,11 @@ class Schedule:
         return True
 
     def rest(self, table: str) -> float:
-        """What is to come once an index of the table is begun, as bytes that VALIDATE reads in the time."""
-        after = max(map(self.validating, {table} | self.pointing[table]))
-        return BUILD * self.sizes[table] + after
+        """How long an index of the table and what has to wait for it take, as bytes that VALIDATE reads meanwhile."""
+        return BUILD * self.sizes[table] + max(map(self.validating, {table} | self.pointing[table]))
 
     def validating(self, child: str) -> float:
-        """The same for what is to be validated of a table, one after the other."""
+        """The same of what is to be validated of a table, one after the other."""
         return sum(self.sizes.get(child, 0) + self.sizes.get(each.parent, 0) for each in self.unvalidated[child])
 
     async def build(self, each: Deferred, connection: Connection) -> None:
@@ -157,6 +156,7 @@ class Schedule:
 
     async def finish(self, table: str, connection: Connection) -> None:
         await self.making.keys(connection, table, self.indexes[table])
+        await self.making.vacuum(connection, table)
         await self.making.analyze(connection, table)
         del self.unbuilt[table]
         self.add_what_can_be()
