@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bulkseed.connection import Connection
+from bulkseed.deferral import Deferred
 from bulkseed.identifiers import qualified, quoted
 from bulkseed.tables import BY_RULES
 
@@ -25,6 +26,12 @@ JOIN pg_class AS p ON p.oid = k.confrelid JOIN pg_namespace AS pn ON pn.oid = p.
 WHERE k.contype = 'f' AND k.conparentid = 0
 ORDER BY k.oid
 """
+
+HAS_COLUMNS: Final = """
+SELECT $2::text[] <@ ARRAY(SELECT attname::text FROM pg_attribute
+                           WHERE attrelid = to_regclass($1) AND NOT attisdropped)
+"""
+"""Whether the table $1 (qualified) is there and has the columns $2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +60,14 @@ class Reference:
         return f"{self.child} ({', '.join(self.columns)}) -> {self.parent}"
 
 
-async def references(connection: Connection, schemas: Iterable[str]) -> list[Reference]:
-    """All foreign keys of the database, and those by rules.md among the tables in each of ``schemas``, each once."""
+async def references(
+    connection: Connection, schemas: Iterable[str], absent: Iterable[Deferred] = ()
+) -> list[Reference]:
+    """All foreign keys of the database, and those by rules.md among the tables in each of ``schemas``, each once.
+
+    The foreign keys among ``absent``, which a load has dropped for as long as it runs, are as those that are there
+    (:func:`bulkseed.deferral.unfinished` has them). Raises what asyncpg raises.
+    """
     found = [
         Reference(
             qualified(row["child_schema"], row["child"]),
@@ -65,6 +78,17 @@ async def references(connection: Connection, schemas: Iterable[str]) -> list[Ref
         )
         for row in await connection.fetch(FOREIGN_KEYS)
     ]
+    for each in absent:
+        if each.kind != "foreign key":
+            continue
+        dropped = Reference(each.table, each.columns, each.parent, each.keys, each.lets_go)
+        # one that is in both was made again, but is not yet marked so; one whose table is gone holds nothing
+        if (
+            dropped not in found
+            and await connection.fetchval(HAS_COLUMNS, dropped.child, list(dropped.columns))
+            and await connection.fetchval(HAS_COLUMNS, dropped.parent, list(dropped.keys))
+        ):
+            found.append(dropped)
     declared = {(each.child, each.columns, each.parent) for each in found}
     for schema in schemas:
         for child, column, parent in BY_RULES:

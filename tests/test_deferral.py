@@ -19,6 +19,7 @@ from bulkseed.deferral import DDL, Deferred, capture, drop, mark_rebuilt, rebuil
 from bulkseed.deferral.definition import Captured
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectionLost, RunError, TargetError
+from bulkseed.references import Reference, references
 from bulkseed.tables import TABLE_NAMES
 
 MUSEUM = """
@@ -647,7 +648,44 @@ async def test_without_the_ledger_is_none_unfinished(connection: Connection) -> 
     assert await unfinished(connection) == {}
 
 
-@pytest.mark.parametrize("text", ['{"kind": "view"}', "{}", '{"kind": "index", "attributes": []}', "no JSON"])
+async def test_dropped_foreign_keys_still_tell_what_points_at_what(museum: Address) -> None:
+    async with connected(museum) as connection:
+        deferred = (await read(connection)).deferred
+        declared = await references(connection, ["public"])
+        assert [each for each in declared if not each.declared] == []
+        assert set(await references(connection, ["public"], deferred)) == set(declared)
+        await drop(connection, deferred)
+        saved = [Deferred.from_json(each.to_json()) for each in deferred]
+        assert set(await references(connection, ["public"], saved)) == set(declared)
+        assert Reference(
+            '"app"."bookmarks"',
+            ("user_id", "channel_id"),
+            '"public"."user_channels"',
+            ("user_id", "channel_id"),
+            lets_go=True,
+        ) in await references(connection, [], saved)
+        assert len(await references(connection, ["public"])) < len(declared)
+        await connection.execute("DROP TABLE app.bookmarks; ALTER TABLE app.audit DROP COLUMN identity_id")
+        gone = {"bookmarks_pair", "bookmarks_message", "audit_identity"}
+        assert len(await references(connection, ["public"], saved)) == len(declared) - len(gone)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"kind": "view"}',
+        "{}",
+        "[]",
+        "7",
+        '{"kind": "index", "attributes": []}',
+        '{"kind": "index", "schema": "s", "relation": "r", "name": 1, "create": ""}',
+        '{"kind": "index", "schema": "s", "relation": "r", "name": "n", "create": "", "keys": "ab"}',
+        '{"kind": "index", "schema": "s", "relation": "r", "name": "n", "create": "", "keys": [1]}',
+        '{"kind": "index", "schema": "s", "relation": "r", "name": "n", "create": "", "lets_go": 1}',
+        '{"kind": "index", "schema": "s", "relation": "r", "name": "n", "create": "", "other": ""}',
+        "no JSON",
+    ],
+)
 def test_bad_definition_is_refused(text: str) -> None:
     with pytest.raises((ValueError, TypeError)):
         Deferred.from_json(text)

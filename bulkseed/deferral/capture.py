@@ -153,4 +153,7 @@ def foreign_key_of(row: Any) -> Deferred:
         attributes=(comment,) if row["comment"] is not None else (),
         parent=qualified(row["parent_schema"], row["parent_relation"]),
         validate=f"ALTER TABLE {table} VALIDATE CONSTRAINT {quoted(row['name'])}" if row["validated"] else "",
+        columns=tuple(row["columns"]),
+        keys=tuple(row["keys"]),
+        lets_go=row["lets_go"],
     )

@@ -72,6 +72,11 @@ FOREIGN_KEYS: Final = """
 SELECT k.oid, k.conname AS name, cn.nspname AS schema, c.relname AS relation, pn.nspname AS parent_schema,
        p.relname AS parent_relation, k.conindid AS index_oid, pg_get_constraintdef(k.oid) AS definition,
        k.convalidated AS validated, quote_literal(obj_description(k.oid, 'pg_constraint')) AS comment,
+       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (number, place)
+             JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.place) AS columns,
+       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u (number, place)
+             JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = u.number ORDER BY u.place) AS keys,
+       k.confdeltype IN ('n', 'd') AS lets_go,
        cn.nspname = $1 AND c.relname = ANY ($2::text[]) AS inside,
        k.conparentid <> 0 OR c.relkind <> 'r' OR c.relispartition OR p.relkind <> 'r' OR p.relispartition
            AS partitioned,

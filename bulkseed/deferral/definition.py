@@ -15,6 +15,8 @@ Kind = Literal["index", "primary key", "unique", "foreign key"]
 KEYS: Final = ("primary key", "unique")
 """The kinds that are a constraint with an index behind it, of the same name."""
 
+LISTS: Final = ("attributes", "columns", "keys")
+
 NOT_VALID: Final = " NOT VALID"
 
 
@@ -45,6 +47,12 @@ class Deferred:
     """For a foreign key: the table that it points at, qualified and quoted."""
     validate: str = ""
     """For a foreign key that was valid: ``ALTER TABLE … VALIDATE CONSTRAINT …``."""
+    columns: tuple[str, ...] = ()
+    """For a foreign key: its columns, not quoted, in its order."""
+    keys: tuple[str, ...] = ()
+    """For a foreign key: the columns of ``parent`` at which ``columns`` point, each at its own."""
+    lets_go: bool = False
+    """For a foreign key: whether it says ON DELETE SET NULL or SET DEFAULT."""
 
     @property
     def table(self) -> str:
@@ -75,9 +83,16 @@ class Deferred:
     def from_json(cls, text: str) -> Deferred:
         """What :meth:`to_json` wrote. Raises ValueError or TypeError for anything else."""
         fields = json.loads(text)
-        if fields.get("kind") not in get_args(Kind):
-            raise ValueError(f"not a deferred definition: kind is {fields.get('kind')!r}")
-        return cls(**fields | {"attributes": tuple(fields["attributes"])})
+        if not isinstance(fields, dict) or fields.get("kind") not in get_args(Kind):
+            raise ValueError(f"not a deferred definition: {text:.100}")
+        for name, value in fields.items():
+            if name in LISTS:
+                right = isinstance(value, list) and all(isinstance(each, str) for each in value)
+            else:
+                right = isinstance(value, bool if name == "lets_go" else str)
+            if not right:
+                raise TypeError(f"not a deferred definition: {name} is {value!r}")
+        return cls(**fields | {name: tuple(fields[name]) for name in LISTS if name in fields})
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name} of {self.table}"
