@@ -67,7 +67,7 @@ async def remove_rows(
         doomed = await seeded_rows(connection, runs, cascade, watcher)
         known = [
             each
-            for each in await references(connection, sorted({run.schema for run in runs}))
+            for each in await references(connection, sorted({run.schema for run in runs}), absent)
             if each.declared or {each.child, each.parent} <= doomed.seeded.keys()
         ]
         pointing = await others_pointing(connection, known, doomed)
