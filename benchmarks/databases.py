@@ -1,74 +1,107 @@
-"""Fresh databases for benchmarks: an embedded server of their own, and clones of one template."""
+"""Fresh databases for benchmarks: an embedded server of their own, and clones of templates."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bulkseed.address import Address
 from bulkseed.connection import connected
 from bulkseed.embedded import running
-from bulkseed.orm import orm_connected
-from bulkseed.schema import create_missing
+from bulkseed.initialise import initialise
+from bulkseed.tables import TABLE_NAMES
 
-__all__ = ["Databases", "served", "value"]
+__all__ = ["Databases", "content", "count", "execute", "served", "value"]
 
-TEMPLATE = "template_reference"
+TEMPLATE: Final = "template_reference"
+EMPTY: Final = "template0"
 
 
 class Databases:
-    """Databases on one server, each with the reference tables and the catalogue and no other rows."""
+    """Databases on one server, for blocks; most with the reference tables and the catalogue and no other rows.
 
-    def __init__(self, admin: Address) -> None:
-        self.admin = admin
+    The server starts when it is first asked for something.
+    """
+
+    def __init__(self, home: Path, settings: Mapping[str, str], stack: ExitStack) -> None:
+        self.home = home
+        self.settings = settings
+        self.stack = stack
         self.numbers = itertools.count()
+        self.version: str | None = None
+        """The server's, once it has started."""
+
+    @cached_property
+    def admin(self) -> Address:
+        """The address of the server's own database. Raises EmbeddedError where the server does not start."""
+        if self.settings:
+            with running(self.home) as server:
+                for name, wanted in self.settings.items():
+                    execute(Address.parse(server.url), f"ALTER SYSTEM SET {name} = '{wanted}'")
+        server = self.stack.enter_context(running(self.home))
+        admin = Address(Address.parse(server.url).url.set(database="postgres"))
+        self.version = str(value(admin, "SHOW server_version"))
+        return admin
 
     def named(self, name: str) -> Address:
         """The address of a database of the server."""
         return Address(self.admin.url.set(database=name))
 
-    def make_template(self) -> None:
-        """Make what :meth:`fresh` clones."""
-        execute(self.admin, f"CREATE DATABASE {TEMPLATE}")
-        asyncio.run(make_reference(self.named(TEMPLATE)))
-
     @contextmanager
-    def fresh(self) -> Iterator[Address]:
+    def fresh(self, template: str = TEMPLATE) -> Iterator[Address]:
         """A database of its own for the block, dropped after it; the server has written out all there was before."""
         name = f"benchmark_{next(self.numbers)}"
-        execute(self.admin, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        if template == TEMPLATE:
+            self.make_template()
+        # copied as files, large templates too: the other way would write them to the write-ahead log
+        execute(self.admin, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         execute(self.admin, "CHECKPOINT")
         try:
             yield self.named(name)
         finally:
             execute(self.admin, f"DROP DATABASE {name} WITH (FORCE)")
 
+    @contextmanager
+    def empty(self) -> Iterator[Address]:
+        """The same without any table."""
+        with self.fresh(EMPTY) as address:
+            yield address
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A folder for the block in which the server can read and write files."""
+        data = Path(value(self.admin, "SHOW data_directory"))
+        with tempfile.TemporaryDirectory(prefix="files-", dir=data.parent) as name:
+            shutil.chown(name, data.stat().st_uid, data.stat().st_gid)
+            yield Path(name)
+
+    def make_template(self) -> None:
+        if not value(self.admin, f"SELECT count(*) FROM pg_database WHERE datname = '{TEMPLATE}'"):
+            execute(self.admin, f"CREATE DATABASE {TEMPLATE}")
+            asyncio.run(initialise(self.named(TEMPLATE)))
+
 
 @contextmanager
-def served() -> Iterator[Databases]:
-    """An embedded server in a folder of its own, gone after the block. Raises EmbeddedError."""
+def served(settings: Mapping[str, str] | None = None) -> Iterator[Databases]:
+    """An embedded server in a folder of its own, gone after the block; ``settings`` are in place of its own."""
     with tempfile.TemporaryDirectory(prefix="bulkseed-") as folder:
         if os.geteuid() == 0:
             Path(folder).chmod(0o711)  # as root the server runs as another user, who must reach its folder
-        with running(Path(folder) / "home") as server:
-            databases = Databases(Address(Address.parse(server.url).url.set(database="postgres")))
-            databases.make_template()
-            yield databases
-
-
-async def make_reference(address: Address) -> None:
-    async with orm_connected(address) as connection:
-        await create_missing(connection)
-        await connection.commit()
+        with ExitStack() as stack:
+            yield Databases(Path(folder) / "home", settings or {}, stack)
 
 
 def execute(address: Address, sql: str) -> None:
+    """Run commands."""
+
     async def run() -> None:
         async with connected(address) as connection:
             await connection.execute(sql)
@@ -84,3 +117,21 @@ def value(address: Address, sql: str) -> Any:
             return await connection.fetchval(sql)
 
     return asyncio.run(run())
+
+
+def count(address: Address, tables: Sequence[str] = TABLE_NAMES) -> dict[str, int]:
+    """The rows of each table."""
+    return {table: int(value(address, f"SELECT count(*) FROM {table}")) for table in tables}
+
+
+def content(address: Address, tables: Sequence[str] = TABLE_NAMES) -> dict[str, str]:
+    """Of each table its rows and the sum of their hashes, which says nothing of their order."""
+    return {
+        table: str(
+            value(
+                address,
+                f"SELECT count(*) || ' rows, ' || coalesce(sum(hash_record_extended(t, 0)::numeric), 0) FROM {table} t",
+            )
+        )
+        for table in tables
+    }

@@ -7,14 +7,17 @@ Reactions make the messages that they belong to once more, without texts. Import
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter, defaultdict
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Final
 
-from benchmarks import machine
+from benchmarks.benchmark import Benchmark, scale_option
+from benchmarks.databases import Databases
 from benchmarks.measure import Clock, Spread, clocked, in_fresh_process, peak_rss
 from benchmarks.plans import plan_of
-from benchmarks.results import keep, mebibytes, show
+from benchmarks.results import Figures, Findings, Run, mebibytes, spread
+from benchmarks.turns import turns
 from bulkseed.encoders import binary, records
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
@@ -22,7 +25,7 @@ from bulkseed.plan import Placement
 from bulkseed.shards import cut
 from bulkseed.tables import TABLES
 
-__all__ = ["MADE", "generate_once", "run"]
+__all__ = ["BENCHMARK", "generate_once"]
 
 MADE_ONCE: Final = "made once"
 MEMBERS: Final = "members"
@@ -34,6 +37,12 @@ TYPES: Final = {table.name: {column.name: BASE[column.kind] for column in table.
 
 MADE: Final = {"none": "rows", "records": "rows and tuples of them", "binary": "rows and COPY's binary format of them"}
 """What is made, by encoder."""
+
+METHOD: Final = """
+All rows of a plan, made in one process, batch by batch, and thrown away. *made once* is what a run's context holds for
+all shards, *members* the drawing of channels and their members, which all tables of a shard share. Imports are not
+counted.
+""".strip()
 
 
 def generate_once(scale: str, encoder: str) -> dict[str, Any]:
@@ -72,23 +81,20 @@ def generate_once(scale: str, encoder: str) -> dict[str, Any]:
     }
 
 
-def run(scale: str, encoder: str, repeats: int, output: Path) -> None:
-    """Make all rows ``repeats`` times, each in a new process; print the table and keep the figures in ``output``."""
-    plan_of(scale)  # one that is wrong is told before anything is started
-    on = machine.described()
-    runs = [in_fresh_process("benchmarks.generate:generate_once", scale=scale, encoder=encoder) for _ in range(repeats)]
-    settings = {"scale": scale, "encoder": encoder, "repeats": repeats}
-    name = "generate" if encoder == "none" else f"generate-{encoder}"
-    kept = keep(output, name, on, settings, runs)
-    show(
-        f"Making {MADE[encoder]} at {scale} without a database: medians of {repeats}",
+def measure(databases: Databases, chosen: argparse.Namespace) -> Iterator[Run]:
+    """Make all rows, each time in a new process; no database is used."""
+    for encoder in turns([chosen.encoder], chosen.repeats):
+        yield in_fresh_process("benchmarks.generate:generate_once", scale=chosen.scale, encoder=encoder)
+
+
+def findings(figures: Figures) -> Findings:
+    """A line for each part."""
+    settings, runs = figures["settings"], figures["runs"]
+    return Findings(
+        f"Making {MADE[settings['encoder']]} at {settings['scale']}: medians of {settings['repeats']}",
         ("part", "rows", "seconds (min–max)", "rows/s", "µs/row", "CPU µs/row"),  # noqa: RUF001
         [line(part, [each["parts"][part] for each in runs]) for part in runs[0]["parts"]],
-        (
-            f"peak RSS {mebibytes(Spread.of([each['peak_rss'] for each in runs]).median)}",
-            machine.line(on),
-            f"raw figures: {kept.name}",
-        ),
+        (f"peak RSS {mebibytes(spread(runs, 'peak_rss').median)}",),
     )
 
 
@@ -105,3 +111,19 @@ def line(part: str, runs: list[dict[str, float]]) -> tuple[str, ...]:
         f"{spread.median / rows * 1e6:.2f}",
         f"{cpu / rows * 1e6:.2f}",
     )
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    scale_option(parser, "100x")
+    parser.add_argument("--encoder", choices=list(MADE), default="none", help="also encode for COPY (none)")
+
+
+BENCHMARK: Final = Benchmark(
+    "generate",
+    "making rows without a database, table by table",
+    METHOD,
+    options,
+    measure,
+    findings,
+    needs=(),
+)

@@ -1,28 +1,35 @@
-"""A checklist's own script and bulkseed, into fresh databases of one server, in turns.
-
-Both make the same plan. Seconds are those of seeding alone, from a started interpreter with all imported to the
-last commit; bulkseed's include its checks, its ledger and ANALYZE, which the script does not do. Each run is in
-a process of its own, so that its memory is its own.
-"""
+"""A checklist's own script and bulkseed, into fresh databases of one server, in turns."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Final
 
-from benchmarks import checklist, machine
-from benchmarks.databases import Databases, served, value
+from benchmarks import checklist
+from benchmarks.benchmark import Benchmark, scales_option, workers_option
+from benchmarks.charts import OURS, PEER, panel
+from benchmarks.databases import Databases, count, value
+from benchmarks.loads import command_load
 from benchmarks.measure import Clock, Spread, clocked, in_fresh_process, peak_rss
 from benchmarks.plans import plan_of
-from benchmarks.results import keep, mebibytes, show
+from benchmarks.results import Figures, Findings, Run, matching, mebibytes
+from benchmarks.turns import turns
 from bulkseed.address import Address
-from bulkseed.load import load
 from bulkseed.plan import Plan
 
-__all__ = ["run", "seed_by_bulkseed", "seed_by_checklist"]
+__all__ = ["BENCHMARK", "seed_by_checklist"]
 
 CONTESTANTS: Final = ("checklist", "bulkseed")
+
+METHOD: Final = """
+A checklist's script (`benchmarks/checklist.py`: ORM objects with a Faker call for each value, a query for each
+channel's members, a commit for each channel) and `python -m bulkseed`, which make the same plan. Of the script only the
+seeding is counted, from a started interpreter with all imported to the last commit; of bulkseed the whole command,
+from the start of its interpreter to its exit. *seeding alone* is bulkseed by its own clock, which is what compares with
+the script's. After each run the rows are counted, and the rules' main clauses are checked.
+""".strip()
 
 BROKEN: Final = {
     "G1": "messages m WHERE (user_id, channel_id) NOT IN (SELECT user_id, channel_id FROM user_channels)",
@@ -53,18 +60,6 @@ def seed_by_checklist(scale: str, address: str) -> dict[str, Any]:
     clock = Clock()
     with clocked(clock):
         rows = asyncio.run(checklist.seed(plan_of(scale), Address.parse(address)))
-    return figures(clock, rows)
-
-
-def seed_by_bulkseed(scale: str, address: str) -> dict[str, Any]:
-    """Seed with bulkseed; returns rows, seconds and memory."""
-    clock = Clock()
-    with clocked(clock):
-        report = asyncio.run(load(plan_of(scale), Address.parse(address)))
-    return figures(clock, dict(report.rows))
-
-
-def figures(clock: Clock, rows: dict[str, int]) -> dict[str, Any]:
     return {
         "rows": sum(rows.values()),
         "tables": rows,
@@ -76,59 +71,86 @@ def figures(clock: Clock, rows: dict[str, int]) -> dict[str, Any]:
 
 def check(address: Address, plan: Plan, made: dict[str, int]) -> None:
     """Raises AssertionError where the rows are not those that the plan and the rules ask for."""
-    there = {table: value(address, f"SELECT count(*) FROM {table}") for table in made}
+    there = count(address, list(made))
     assert there == made, f"{made} were made, {there} are there"
     top_level = value(address, "SELECT count(*) FROM messages WHERE parent_id IS NULL")
     assert (made["users"], made["channels"], top_level) == (plan.users, plan.channels, plan.top_level_messages)
     for rule, broken in BROKEN.items():
-        count = value(address, f"SELECT count(*) FROM {broken}")
-        assert count == 0, f"{count} rows break {rule}"
+        found = value(address, f"SELECT count(*) FROM {broken}")
+        assert found == 0, f"{found} rows break {rule}"
 
 
-def contest(databases: Databases, contestant: str, scale: str) -> dict[str, Any]:
-    """One run of one contestant into a fresh database."""
-    with databases.fresh() as address:
-        found = in_fresh_process(f"benchmarks.naive:seed_by_{contestant}", scale=scale, address=address.dsn)
-        check(address, plan_of(scale), found["tables"])
-    return {"contestant": contestant, "scale": scale, **found}
+def measure(databases: Databases, chosen: argparse.Namespace) -> Iterator[Run]:
+    """The runs of both at each scale."""
+    contests = [(contestant, scale) for scale in chosen.scales for contestant in CONTESTANTS]
+    for contestant, scale in turns(contests, chosen.repeats):
+        with databases.fresh() as address:
+            if contestant == "bulkseed":
+                run = command_load(address, scale, workers=chosen.workers)
+            else:
+                run = in_fresh_process("benchmarks.naive:seed_by_checklist", scale=scale, address=address.dsn)
+            check(address, plan_of(scale), run["tables"])
+        yield {"contestant": contestant, "scale": scale, **run}
 
 
-def run(scales: list[str], repeats: int, output: Path) -> None:
-    """Run both in turns, ``repeats`` times at each scale; print the table and keep the figures in ``output``."""
-    for scale in scales:
-        plan_of(scale)  # one that is wrong is told before anything is started
-    runs = []
-    with served() as databases:
-        on = machine.described(value(databases.admin, "SHOW server_version"))
-        for scale in scales:
-            for _ in range(repeats):
-                runs += [contest(databases, contestant, scale) for contestant in CONTESTANTS]
-    kept = keep(output, "naive", on, {"scales": scales, "repeats": repeats}, runs)
-    columns = ("scale", "by", "rows", "seconds (min–max)", "rows/s", "peak RSS", "ratio of rows/s")  # noqa: RUF001
-    show(
-        f"Seeding by a checklist's script and by bulkseed: medians of {repeats}",
-        columns,
-        [row for scale in scales for row in compared([run for run in runs if run["scale"] == scale])],
-        (machine.line(on), f"raw figures: {kept.name}"),
+def findings(figures: Figures) -> Findings:
+    """The lines of each scale; ratios are to the script."""
+    lines: list[tuple[str, ...]] = []
+    for scale in figures["settings"]["scales"]:
+        script = matching(figures, contestant="checklist", scale=scale)
+        ours = matching(figures, contestant="bulkseed", scale=scale)
+        alone = [run | {"seconds": run["phases"]["total"]} for run in ours]
+        for name, runs in (("checklist", script), ("bulkseed", ours), ("seeding alone", alone)):
+            lines.append(line(scale, name, runs, rate(runs) / rate(script)))
+    return Findings(
+        f"Medians of {figures['settings']['repeats']}",
+        ("scale", "by", "rows", "seconds (min–max)", "rows/s", "client RSS", "ratio of rows/s"),  # noqa: RUF001
+        lines,
     )
 
 
-def compared(runs: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """The lines of one scale."""
-    rates = {}
-    lines: list[tuple[str, ...]] = []
-    for contestant in CONTESTANTS:
-        ours = [run for run in runs if run["contestant"] == contestant]
-        rates[contestant] = Spread.of([run["rows"] / run["seconds"] for run in ours]).median
-        lines.append(
-            (
-                ours[0]["scale"],
-                contestant,
-                f"{ours[0]['rows']:,}",
-                str(Spread.of([run["seconds"] for run in ours])),
-                f"{rates[contestant]:,.0f}",
-                mebibytes(Spread.of([run["peak_rss"] for run in ours]).median),
-                f"{rates[contestant] / rates['checklist']:.1f}x",
-            )
-        )
-    return lines
+def rate(runs: list[Run]) -> float:
+    return Spread.of([run["rows"] / run["seconds"] for run in runs]).median
+
+
+def line(scale: str, name: str, runs: list[Run], compared: float) -> tuple[str, ...]:
+    return (
+        scale,
+        name,
+        f"{runs[0]['rows']:,}",
+        str(Spread.of([run["seconds"] for run in runs])),
+        f"{rate(runs):,.0f}",
+        mebibytes(Spread.of([run["peak_rss"] for run in runs]).median),
+        f"{compared:.1f}x",
+    )
+
+
+def draw(figures: Figures, figure: Any) -> None:
+    """Rows a second of both."""
+    scales = figures["settings"]["scales"]
+    figure.set_size_inches(8, 3)
+    axes = figure.add_subplot()
+    panel(axes, "Rows a second (more is better)")
+    for shift, contestant, color in ((-0.2, "checklist", PEER), (0.2, "bulkseed", OURS)):
+        rates = [rate(matching(figures, contestant=contestant, scale=scale)) for scale in scales]
+        drawn = axes.bar([place + shift for place in range(len(scales))], rates, 0.38, color=color, label=contestant)
+        axes.bar_label(drawn, [f"{each:,.0f}" for each in rates], padding=2)
+    axes.set_xticks(range(len(scales)), scales)
+    axes.margins(y=0.15)
+    axes.legend(loc="upper left")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    scales_option(parser, "1x", "3x", "10x")
+    workers_option(parser)
+
+
+BENCHMARK: Final = Benchmark(
+    "naive",
+    "a seeding script with ORM objects and Faker per row, and bulkseed beside it, into fresh databases",
+    METHOD,
+    options,
+    measure,
+    findings,
+    draw,
+)

@@ -1,9 +1,10 @@
-"""Results: a table on the screen for people, and a JSON file with the raw figures for programs."""
+"""Results: a table on the screen for people, a JSON file with the raw figures for programs, a chart and a report."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,38 +13,107 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
+from benchmarks.measure import Spread
 
-__all__ = ["RESULTS", "keep", "mebibytes", "show"]
+__all__ = [
+    "COLUMNS",
+    "RESULTS",
+    "Figures",
+    "Findings",
+    "Run",
+    "keep",
+    "kept",
+    "matching",
+    "mebibytes",
+    "ratio",
+    "seconds_line",
+    "show",
+    "spread",
+]
+
+Run = dict[str, Any]
+"""The figures of one run of one contestant."""
+Figures = dict[str, Any]
+"""What :func:`keep` writes: the benchmark, the machine, the settings, and all runs."""
 
 RESULTS: Final = Path(__file__).parent / "results"
 WIDTH: Final = 120
 """Of a table that goes to a file or a pipe, which has no width of its own."""
 
 
-def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
-    """Print a table, its first column to the left and the others to the right, and notes below it."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for place, column in enumerate(columns):
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What kept figures come to: a table, its first column to the left and the others to the right, and sentences."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
+def show(findings: Findings, notes: Sequence[str] = ()) -> None:
+    """Print findings, and notes below them."""
+    table = Table(title=findings.title, title_justify="left", box=box.SIMPLE_HEAD)
+    for place, column in enumerate(findings.columns):
         table.add_column(column, justify="right" if place else "left", no_wrap=True)
-    for row in rows:
+    for row in findings.rows:
         table.add_row(*row)
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
     console.print(table)
-    for note in notes:
+    for note in (*findings.notes, *notes):
         console.print(note, highlight=False)
 
 
-def keep(folder: Path, name: str, on: dict[str, Any], settings: dict[str, Any], runs: Sequence[dict[str, Any]]) -> Path:
-    """Write the raw figures of all runs to ``folder``, with the machine and the settings; returns the file."""
+def keep(folder: Path, name: str, on: dict[str, Any], settings: dict[str, Any], runs: Sequence[Run]) -> Figures:
+    """Write the raw figures of all runs to ``folder``, with the machine and the settings; returns what was written."""
     folder.mkdir(parents=True, exist_ok=True)
+    figures = {"benchmark": name, "machine": on, "line": machine.line(on), "settings": settings, "runs": list(runs)}
+    (folder / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def kept(folder: Path, name: str) -> Figures | None:
+    """The figures that :func:`keep` wrote; None where there are none."""
     file = folder / f"{name}.json"
-    kept = {"benchmark": name, "machine": on, "line": machine.line(on), "settings": settings, "runs": runs}
-    file.write_text(json.dumps(kept, indent=2) + "\n")
-    return file
+    if not file.exists():
+        return None
+    found: Figures = json.loads(file.read_text())
+    return found
 
 
 def mebibytes(size: float) -> str:
     """Bytes as MiB."""
     return f"{size / 2**20:,.0f} MiB"
+
+
+def matching(figures: Figures, **wanted: Any) -> list[Run]:
+    """The runs that have these values."""
+    return [run for run in figures["runs"] if all(run[name] == value for name, value in wanted.items())]
+
+
+def spread(runs: Sequence[Run], field: str = "seconds") -> Spread:
+    """The spread of a field over runs."""
+    return Spread.of([run[field] for run in runs])
+
+
+def ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
+    """Of the medians of their seconds."""
+    return spread(ours).median / spread(theirs).median
+
+
+COLUMNS: Final = ("by", "seconds (min–max)", "ratio", "rows/s", "client CPU s", "client PSS", "client RSS")  # noqa: RUF001
+"""Of :func:`seconds_line`. PSS counts memory that a command's processes share once, RSS once for each of them."""
+
+
+def seconds_line(name: str, runs: Sequence[Run], compared_with: Sequence[Run]) -> tuple[str, ...]:
+    """A contestant's line; the ratio is of its seconds to those of ``compared_with``."""
+    return (
+        name,
+        str(spread(runs)),
+        f"{ratio(runs, compared_with):.2f}",
+        f"{runs[0]['rows'] / spread(runs).median:,.0f}",
+        f"{spread(runs, 'cpu_seconds').median:.2f}" if "cpu_seconds" in runs[0] else "",
+        *(mebibytes(spread(runs, field).median) if field in runs[0] else "" for field in ("peak_pss", "peak_rss")),
+    )

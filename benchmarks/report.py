@@ -1,0 +1,72 @@
+"""The report: every benchmark whose figures are kept, as one page of Markdown with its charts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from statistics import StatisticsError
+from typing import Any, Final
+
+from benchmarks import generate, naive
+from benchmarks.benchmark import Benchmark
+from benchmarks.charts import save
+from benchmarks.results import Findings, kept
+from bulkseed.errors import InputError
+
+__all__ = ["BENCHMARKS", "write"]
+
+BENCHMARKS: Final = (naive.BENCHMARK, generate.BENCHMARK)
+
+PROFILE: Final = Path(__file__).parent / "profile.md"
+"""What a profile of generation found, written by hand: it goes below the figures of ``generate``."""
+
+HEAD: Final = """# What the benchmarks found
+
+Made by `python -m benchmarks report` from the JSON files beside it, which hold the figures of every run. Contestants
+take turns on one embedded PostgreSQL; figures are medians, with the least and the most. *client PSS* is the most
+memory that the processes of a command had together at one moment, pages that they share counted once; *client RSS*
+counts those once for each process. Neither holds the server's.
+"""
+
+
+def write(folder: Path) -> Path:
+    """Write ``REPORT.md`` and the charts of all figures that ``folder`` has; returns the report's file.
+
+    Raises InputError where the library that draws is missing, and for figures that another version kept.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "REPORT.md"
+    file.write_text("\n".join([HEAD, *(part for benchmark in BENCHMARKS for part in section(benchmark, folder))]))
+    return file
+
+
+def section(benchmark: Benchmark, folder: Path) -> Iterator[str]:
+    stems = [benchmark.name, *sorted(found.stem for found in folder.glob(f"{benchmark.name}-*.json"))]
+    found = [(stem, figures) for stem in stems if (figures := kept(folder, stem)) is not None]
+    if not found:
+        return
+    yield f"## {benchmark.name}\n\n{benchmark.method}\n"
+    for stem, figures in found:
+        try:
+            findings = benchmark.findings(figures)
+        except (KeyError, StatisticsError) as error:
+            raise InputError(
+                f"{folder / stem}.json is of another version of the benchmark {benchmark.name}: run that again"
+            ) from error
+        yield f"### {findings.title}\n"
+        if benchmark.draw is not None:
+            save(partial(benchmark.draw, figures), folder / f"{stem}.svg")
+            yield f"![{findings.title}]({stem}.svg)\n"
+        yield table(findings)
+        yield "".join(f"- {note}\n" for note in (*findings.notes, f"Measured on: {figures['line']}."))
+    if benchmark.name == "generate" and PROFILE.exists():
+        yield PROFILE.read_text()
+
+
+def table(findings: Findings) -> str:
+    def line(cells: Any) -> str:
+        return f"| {' | '.join(cells)} |\n"
+
+    rule = ["---", *(["---:"] * (len(findings.columns) - 1))]
+    return line(findings.columns) + line(rule) + "".join(line(row) for row in findings.rows)
