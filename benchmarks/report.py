@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import StatisticsError
 from typing import Any, Final
 
-from benchmarks import generate, naive
+from benchmarks import generate, naive, restore
 from benchmarks.benchmark import Benchmark
 from benchmarks.charts import save
 from benchmarks.results import Findings, kept
@@ -16,7 +16,9 @@ from bulkseed.errors import InputError
 
 __all__ = ["BENCHMARKS", "write"]
 
-BENCHMARKS: Final = (naive.BENCHMARK, generate.BENCHMARK)
+BENCHMARKS: Final = tuple(
+    module.BENCHMARK for module in (restore, naive, generate)
+)
 
 PROFILE: Final = Path(__file__).parent / "profile.md"
 """What a profile of generation found, written by hand: it goes below the figures of ``generate``."""

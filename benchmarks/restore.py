@@ -1,0 +1,104 @@
+"""bulkseed whole against ``pg_restore`` of the very rows that it makes, in turns on one server."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.benchmark import Benchmark, scale_option, workers_option
+from benchmarks.charts import seconds_chart
+from benchmarks.databases import Databases, content
+from benchmarks.loads import command_load, phases_told
+from benchmarks.programs import LEDGER, program, schema_of
+from benchmarks.results import COLUMNS, Figures, Findings, Run, matching, ratio, seconds_line
+from benchmarks.turns import turns
+from bulkseed.address import Address
+from bulkseed.tables import CATALOGUE, TABLE_NAMES
+
+__all__ = ["BENCHMARK"]
+
+CONTESTANTS: Final = ("bulkseed", "pg_restore")
+
+METHOD: Final = """
+`python -m bulkseed` from the start of the interpreter to its exit (imports, checks, COPY, indexes, keys, ANALYZE, its
+record of the run), against `pg_restore -j N` and `vacuumdb --analyze-only -j N` of a `pg_dump -Fd -Z0` of a database
+that bulkseed had loaded with the same plan. Same server, same settings, a fresh database and a checkpoint before each
+run. bulkseed's tables are there before it starts, and pg_restore makes them (milliseconds). After each run, outside
+the clock, the schema's dump and the hashes of all rows are compared: they are the same.
+""".strip()
+
+
+def measure(databases: Databases, chosen: argparse.Namespace) -> Iterator[Run]:
+    """The runs of both, each checked to leave the same schema and the same rows."""
+    scale, workers = chosen.scale, chosen.workers
+    with databases.folder() as folder:
+        dump = folder / "dump"
+        with databases.fresh() as address:
+            # also warms up: what is compiled at first use is not in anybody's time
+            loaded = command_load(address, scale, workers=workers)
+            directory = ("--format", "directory", "--compress", "none", "--jobs", str(workers))
+            program("pg_dump", address, "--exclude-schema", LEDGER, *directory, "--file", dump)
+            schema, wanted = schema_of(address), content(address)
+        for contestant in turns(CONTESTANTS, chosen.repeats):
+            is_restore = contestant == "pg_restore"
+            with databases.empty() if is_restore else databases.fresh() as address:
+                run = restored(address, dump, workers) if is_restore else command_load(address, scale, workers=workers)
+                assert schema_of(address) == schema, f"{contestant} left another schema"
+                assert content(address) == wanted, f"{contestant} left other rows"
+            yield {"contestant": contestant, "rows": loaded["rows"], **run}
+
+
+def restored(address: Address, dump: Path, workers: int) -> dict[str, Any]:
+    """pg_restore and ANALYZE, each over as many connections; returns what they took together."""
+    restore = program("pg_restore", address, "--jobs", str(workers), "--exit-on-error", dump)
+    tables = [f"--table={table}" for table in (*TABLE_NAMES, CATALOGUE.name)]  # not the system's own
+    analyze = program("vacuumdb", address, "--analyze-only", "--jobs", str(workers), "--quiet", *tables)
+    return {
+        "seconds": restore.seconds + analyze.seconds,
+        "cpu_seconds": restore.cpu_seconds + analyze.cpu_seconds,
+        "peak_pss": max(restore.peak_pss, analyze.peak_pss),
+        "peak_rss": max(restore.peak_rss, analyze.peak_rss),
+        "phases": {"pg_restore": restore.seconds, "analyze": analyze.seconds},
+    }
+
+
+def findings(figures: Figures) -> Findings:
+    """Both beside each other, and where the time of each goes."""
+    settings = figures["settings"]
+    ours, theirs = (matching(figures, contestant=name) for name in CONTESTANTS)
+    return Findings(
+        f"{settings['scale']} ({ours[0]['rows']:,} rows), {settings['workers']} workers or jobs: "
+        f"medians of {settings['repeats']}",
+        COLUMNS,
+        [seconds_line(name, matching(figures, contestant=name), theirs) for name in CONTESTANTS],
+        [
+            f"bulkseed takes {ratio(ours, theirs):.2f} of pg_restore's time.",
+            f"pg_restore: {phases_told(theirs)}.",
+            f"bulkseed, by its own clock: {phases_told(ours)}. Phases of several workers overlap.",
+        ],
+    )
+
+
+def draw(figures: Figures, figure: Any) -> None:
+    """A bar for each."""
+    by_name = {name: matching(figures, contestant=name) for name in CONTESTANTS}
+    rows = by_name["bulkseed"][0]["rows"]
+    seconds_chart(figure, by_name, ["bulkseed"], f"{rows:,} rows with indexes, keys and statistics")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    scale_option(parser, "100x")
+    workers_option(parser)
+
+
+BENCHMARK: Final = Benchmark(
+    "restore",
+    "bulkseed whole, and pg_restore -j of a dump of the same rows, into fresh databases",
+    METHOD,
+    options,
+    measure,
+    findings,
+    draw,
+)
