@@ -1,0 +1,167 @@
+"""One lane in a process of its own: connect, have ready what the lane is handed, then load ``messages``.
+
+Those that are handed rows get them in the form that they like best, made before the clock starts, and with the
+garbage collector told to leave them alone: what it does to a million tuples is not theirs to answer for.
+Each is one process with one connection, and commits once; the clock ends after the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import anyio
+import asyncpg
+import pyarrow as pa
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from benchmarks.measure import Clock, clocked, peak_rss
+from benchmarks.message_rows import COLUMNS, message_rows
+from benchmarks.plans import AS_OF, plan_of
+from bulkseed.address import Address
+from bulkseed.connection import connected
+from bulkseed.encoders import records
+from bulkseed.lanes import copy_into
+from bulkseed.loops import LOOP
+from bulkseed.pipeline import copy_batches
+from bulkseed.plan import Plan
+from bulkseed.schema import MESSAGES
+
+__all__ = ["HANDED", "LANES", "MAKING", "run_lane"]
+
+Lane = Callable[[Plan, str, Clock], Any]
+
+TYPES: Final = ("int8", "text", "timestamp", "timestamp", "int8", "int8", "int8")
+COPY: Final = f"COPY messages ({', '.join(COLUMNS)}) FROM STDIN"
+PAGE: Final = 10_000
+"""Rows of an ``execute`` of SQLAlchemy: more were no quicker."""
+
+
+def tuples(plan: Plan) -> list[tuple[Any, ...]]:
+    rows = [row for batch in message_rows(plan) for row in records(batch.select(COLUMNS))]
+    gc.freeze()
+    return rows
+
+
+def on_loop(command: Callable[[], Awaitable[None]]) -> None:
+    anyio.run(command, backend_options=LOOP)
+
+
+def bulkseed(format: Any) -> Lane:
+    def lane(plan: Plan, dsn: str, clock: Clock) -> None:
+        async def load() -> None:
+            async with connected(Address.parse(dsn)) as connection:
+                into = await copy_into(connection, "messages", COLUMNS, None, format)
+                with clocked(clock):
+                    await copy_batches(connection, into, message_rows(plan), lambda rows: None)
+
+        on_loop(load)
+
+    return lane
+
+
+def asyncpg_records(plan: Plan, dsn: str, clock: Clock) -> None:
+    rows = tuples(plan)
+
+    async def load() -> None:
+        connection = await asyncpg.connect(dsn)
+        with clocked(clock):
+            await connection.copy_records_to_table("messages", records=rows, columns=COLUMNS)
+        await connection.close()
+
+    on_loop(load)
+
+
+def psycopg_copy(*, binary: bool) -> Lane:
+    def lane(plan: Plan, dsn: str, clock: Clock) -> None:
+        psycopg, rows = importlib.import_module("psycopg"), tuples(plan)
+        with psycopg.connect(dsn) as connection, connection.cursor() as cursor, clocked(clock):
+            with cursor.copy(COPY + " (FORMAT binary)" * binary) as copy:
+                if binary:
+                    copy.set_types(TYPES)
+                for row in rows:
+                    copy.write_row(row)
+            connection.commit()
+
+    return lane
+
+
+def psycopg_executemany(plan: Plan, dsn: str, clock: Clock) -> None:
+    psycopg, rows = importlib.import_module("psycopg"), tuples(plan)
+    places = ", ".join(["%s"] * len(COLUMNS))
+    with psycopg.connect(dsn) as connection, connection.cursor() as cursor, clocked(clock):
+        cursor.executemany(f"INSERT INTO messages ({', '.join(COLUMNS)}) VALUES ({places})", rows)
+        connection.commit()
+
+
+def adbc(plan: Plan, dsn: str, clock: Clock) -> None:
+    dbapi = importlib.import_module("adbc_driver_postgresql.dbapi")
+    table = pa.Table.from_batches(message_rows(plan)).select(COLUMNS)
+    with dbapi.connect(dsn) as connection, connection.cursor() as cursor, clocked(clock):
+        cursor.adbc_ingest("messages", table, mode="append")
+        connection.commit()
+
+
+def sqlalchemy_insert(plan: Plan, dsn: str, clock: Clock) -> None:
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in tuples(plan)]
+    gc.freeze()
+
+    async def load() -> None:
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(dsn))
+        async with engine.connect() as connection:
+            with clocked(clock):
+                for start in range(0, len(rows), PAGE):
+                    await connection.execute(insert(MESSAGES), rows[start : start + PAGE])
+                await connection.commit()
+        await engine.dispose()
+
+    on_loop(load)
+
+
+INSERT_SELECT: Final = """
+INSERT INTO messages (id, content, created_at, updated_at, user_id, channel_id, parent_id)
+SELECT id, left($1, 10 - round(44.5 * ln(1 - random()))::int), moment, moment,
+       1 + floor(random() * $2::int)::bigint, 1 + id * $3::bigint / ($4 + 1),
+       CASE WHEN id > 1 AND random() < 1.0 / 6 THEN id - 1 END
+FROM (SELECT id, $5::timestamp - random() * interval '150 days' AS moment FROM generate_series(1, $4::bigint) AS id)
+"""
+"""Rows like ours: lengths of texts with the same mean, a sixth are replies. All texts begin alike, to be cheap."""
+
+
+def insert_select(plan: Plan, dsn: str, clock: Clock) -> None:
+    batches = list(message_rows(plan))
+    rows = sum(batch.num_rows for batch in batches)
+    pool = " ".join(batches[0].column("content")[:40].to_pylist())
+    values = (pool, plan.users, plan.channels, rows, AS_OF.replace(tzinfo=None))
+
+    async def load() -> None:
+        connection = await asyncpg.connect(dsn)
+        with clocked(clock):
+            await connection.execute(INSERT_SELECT, *values)
+        await connection.close()
+
+    asyncio.run(load())
+
+
+MAKING: Final = {"bulkseed, binary": bulkseed("binary"), "bulkseed, records": bulkseed("records")}
+HANDED: Final[dict[str, Lane]] = {
+    "asyncpg copy_records": asyncpg_records,
+    "psycopg 3 COPY, binary": psycopg_copy(binary=True),
+    "psycopg 3 COPY, text": psycopg_copy(binary=False),
+    "ADBC ingest": adbc,
+    "SQLAlchemy Core insert()": sqlalchemy_insert,
+    "psycopg 3 executemany": psycopg_executemany,
+}
+IN_SERVER: Final[dict[str, Lane]] = {"INSERT … SELECT": insert_select}
+LANES: Final[dict[str, Lane]] = {**MAKING, **HANDED, **IN_SERVER}
+
+
+def run_lane(name: str, scale: str, dsn: str) -> dict[str, Any]:
+    """Load the messages of a scale by a lane; returns seconds and the process's peak memory."""
+    clock = Clock()
+    LANES[name](plan_of(scale), dsn, clock)
+    return {"seconds": clock.seconds, "cpu_seconds": clock.cpu_seconds, "peak_rss": peak_rss()}

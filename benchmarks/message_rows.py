@@ -1,0 +1,29 @@
+"""The rows of ``messages`` alone, as bulkseed makes them for a plan: what the lanes load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import pyarrow as pa
+
+from bulkseed.faker_corpus import corpus_of
+from bulkseed.generators import Context
+from bulkseed.generators.context import channel_block
+from bulkseed.generators.messages import message_batches
+from bulkseed.plan import Placement, Plan
+from bulkseed.shards import cut
+from bulkseed.tables import TABLES
+
+__all__ = ["COLUMNS", "message_rows"]
+
+COLUMNS: Final = next(table.column_names for table in TABLES if table.name == "messages")
+
+
+def message_rows(plan: Plan) -> Iterator[pa.RecordBatch]:
+    """The batches of all messages of a plan, in order of id."""
+    placement = Placement(first_user=1, first_channel=1, first_message=1, reactions=tuple(range(1, 13)))
+    context = Context(plan, placement, corpus_of(plan.locale))
+    for shard in cut(plan):
+        if shard.kind == "channels":
+            yield from message_batches(context, channel_block(context, shard))
