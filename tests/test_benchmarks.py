@@ -6,12 +6,30 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import inplace, settings
+from benchmarks.__main__ import parser
+from benchmarks.commands import ran
+from benchmarks.databases import Databases, served
+from benchmarks.libraries import INSTALL, library
+from benchmarks.report import BENCHMARKS, write
+from benchmarks.results import Figures, keep
+from benchmarks.turns import turns
+from bulkseed.errors import InputError
+
 ROOT = Path(__file__).parent.parent
+NAMES = [benchmark.name for benchmark in BENCHMARKS]
+MEBIBYTE = 2**20
+MACHINE: dict[str, Any] = {
+    **dict.fromkeys(("cpu", "system", "python", "postgresql", "date"), "some"),
+    "cores": 2,
+    "memory_gib": 1,
+}
 
 
 def benchmark(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -26,8 +44,8 @@ def benchmark(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def kept(folder: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+def kept(folder: Path, name: str) -> Figures:
+    found: Figures = json.loads((folder / f"{name}.json").read_text())
     assert found["benchmark"] == name
     assert {"date", "cpu", "cores", "memory_gib", "python", "postgresql", "packages"} <= found["machine"].keys()
     return found
@@ -37,7 +55,7 @@ def test_without_a_name_they_are_listed() -> None:
     done = benchmark()
     assert done.returncode == 0
     assert not done.stderr
-    for name in ("naive", "generate"):
+    for name in (*NAMES, "report"):
         assert len(re.findall(rf"^  {name} +\S.*$", done.stdout, re.MULTILINE)) == 1
 
 
@@ -46,11 +64,12 @@ def test_unknown_name_is_one_sentence(name: str) -> None:
     done = benchmark(name)
     assert done.returncode == 2
     assert not done.stdout
-    assert done.stderr == f"there is no benchmark {name!r}: take naive or generate\n"
+    assert done.stderr == f"there is no benchmark {name!r}: take {', '.join(NAMES)} or report\n"
 
 
-@pytest.mark.parametrize("arguments", [("generate", "--scale", "0x"), ("naive", "--scales", "1x", "abc")])
+@pytest.mark.parametrize("arguments", [("generate", "--scale", "0x"), ("growth", "--scales", "1x", "abc")])
 def test_wrong_scale_is_one_sentence(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    pytest.importorskip("psutil")
     done = benchmark(*arguments, "--output", tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -59,29 +78,75 @@ def test_wrong_scale_is_one_sentence(arguments: tuple[str, ...], tmp_path: Path)
 
 
 @pytest.mark.parametrize("repeats", ["0", "-1", "many"])
-def test_wrong_number_of_repeats_is_refused(repeats: str) -> None:
-    done = benchmark("generate", "--repeats", repeats)
-    assert done.returncode == 2
-    assert "--repeats" in done.stderr
+def test_wrong_number_of_repeats_is_refused(repeats: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(["generate", "--repeats", repeats])
+    assert ended.value.code == 2
+    assert "--repeats" in capsys.readouterr().err
+
+
+def test_missing_library_is_one_sentence() -> None:
+    with pytest.raises(InputError, match=f"needs no_such_library .*: {re.escape(INSTALL)}$"):
+        library("no_such_library.part")
+
+
+def test_turns_begin_with_another_each_round(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(turns("abc", 4)) == list("abcbcacababc")
+    assert capsys.readouterr().err.splitlines()[-1] == "12/12: c"
 
 
 @pytest.mark.parametrize(
-    ("encoder", "name"),
-    [("none", "generate"), ("records", "generate-records"), ("binary", "generate-binary")],
+    ("points", "expected"),
+    [
+        ([(0, 0.5), (1, 0.5), (3, 1.5)], 2.0),
+        ([(0, 0.5), (2, 1.0)], 2.0),
+        ([(0, 0.5), (1, 0.9)], None),
+        ([(0, 1.5), (1, 2.0)], None),
+        ([], None),
+    ],
 )
-def test_generate_runs(encoder: str, name: str, tmp_path: Path) -> None:
+def test_crossing(points: list[tuple[float, float]], expected: float | None) -> None:
+    assert inplace.crossing(points) == expected
+
+
+def test_bases_of_inplace_have_that_many_rows() -> None:
+    assert inplace.base_scale("30x", 4) == "60.00x"
+    assert inplace.base_scale("3x", 0.01) == "1.00x"
+
+
+def test_a_command_is_measured_with_its_children() -> None:
+    pytest.importorskip("psutil")
+    child = "import time; held = bytearray(60 * 2**20); time.sleep(0.8)"
+    program = f"import subprocess, sys; held = bytearray(60 * 2**20); subprocess.run([sys.executable, '-c', {child!r}])"
+    taken = ran([sys.executable, "-c", f"{program}; print('said')"])
+    assert taken.output == "said\n"
+    assert taken.seconds > 0.8
+    assert 0 < taken.cpu_seconds < taken.seconds * 2
+    assert 120 * MEBIBYTE < taken.peak_pss <= taken.peak_rss < 400 * MEBIBYTE
+
+
+def test_a_command_that_fails_is_told() -> None:
+    pytest.importorskip("psutil")
+    with pytest.raises(RuntimeError, match="exit status 3: what it said"):
+        ran([sys.executable, "-c", "import sys; print('what it said', file=sys.stderr); sys.exit(3)"])
+
+
+@pytest.mark.parametrize("encoder", ["none", "records", "binary"])
+def test_generate_runs(encoder: str, tmp_path: Path) -> None:
     done = benchmark("generate", "--scale", "1x", "--repeats", "1", "--encoder", encoder, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     for part in ("users", "channels", "user_channels", "messages", "message_reactions", "whole"):
         assert re.search(rf"^ *{part} +\d", done.stdout, re.MULTILINE), part
     assert "peak RSS" in done.stdout
+    name = "generate" if encoder == "none" else f"generate-{encoder}"
     [run] = kept(tmp_path, name)["runs"]
     assert run["parts"]["users"]["rows"] == 20
     assert run["parts"]["whole"]["rows"] == sum(part["rows"] for name, part in run["parts"].items() if name != "whole")
-    assert run["peak_rss"] > 10 * 2**20
+    assert run["peak_rss"] > 10 * MEBIBYTE
 
 
 def test_naive_runs(tmp_path: Path) -> None:
+    pytest.importorskip("psutil")
     done = benchmark("naive", "--scales", "1x", "--repeats", "1", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"1x +checklist .* 1\.0x *$", done.stdout, re.MULTILINE)
@@ -94,3 +159,50 @@ def test_naive_runs(tmp_path: Path) -> None:
         assert run["tables"]["users"] == 20
         assert run["tables"]["channels"] == 10
         assert run["seconds"] > 0
+
+
+@pytest.fixture(scope="module")
+def databases() -> Iterator[Databases]:
+    with served() as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "runs"),
+    [
+        (["restore", "--scale", "1x", "--workers", "1"], 2),
+        (["floor", "--scale", "1x"], 5),
+        (["lanes", "--scale", "1x", "--only", "bulkseed, binary", "ADBC ingest", "INSERT … SELECT"], 3),
+        (["growth", "--scales", "1x", "--workers", "1"], 1),
+        (["inplace", "--scale", "1x", "--bases", "1", "--small", "--workers", "1"], 2),
+        (["settings", "--scale", "1x"], len(settings.WAYS)),
+    ],
+    ids=lambda each: each[0] if isinstance(each, list) else "",
+)
+def test_it_runs(
+    arguments: list[str], runs: int, databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [one] = [each for each in BENCHMARKS if each.name == arguments[0]]
+    for name in ("psutil", *one.needs):
+        pytest.importorskip(name)
+    tuned = next(iter(settings.SERVERS))
+    monkeypatch.setattr(settings, "SERVERS", {tuned: {}})  # the others are servers of their own
+    chosen = parser().parse_args([*arguments, "--repeats", "1", "--output", str(tmp_path)])
+    found = list(one.measure(databases, chosen))
+    assert len(found) == runs
+    assert all(run["seconds"] > 0 and run["rows"] > 100 for run in found)
+    figures = keep(tmp_path, one.name, MACHINE, vars(chosen) | {"output": ""}, found)
+    assert one.findings(figures).rows
+    pytest.importorskip("matplotlib")
+    report = write(tmp_path).read_text()
+    assert f"## {one.name}\n" in report
+    if one.draw is not None:
+        drawn = (tmp_path / f"{one.name}.svg").read_bytes()
+        write(tmp_path)
+        assert (tmp_path / f"{one.name}.svg").read_bytes() == drawn, "the same figures make another file"
+
+
+def test_figures_of_another_version_are_told(tmp_path: Path) -> None:
+    keep(tmp_path, "growth", MACHINE, {}, [{"seconds": 1.0}])
+    with pytest.raises(InputError, match="of another version of the benchmark growth"):
+        write(tmp_path)
