@@ -15,10 +15,11 @@ __all__ = ["program", "schema_of"]
 LEDGER = "bulkseed"
 
 
-def program(name: str, address: Address, *arguments: str | Path) -> Ran:
-    """Run a program on a database. Raises RuntimeError where it fails."""
+def program(name: str, address: Address, *arguments: str | Path, server_options: str = "") -> Ran:
+    """Run a program on a database, with settings for its sessions. Raises RuntimeError where it fails."""
+    environment = clean_environment() | {"PGOPTIONS": server_options}
     # another version's, which may be on the PATH, could not read this server or its dumps
-    return ran([wheel_binaries() / name, "--no-password", "--dbname", address.dsn, *arguments], clean_environment())
+    return ran([wheel_binaries() / name, "--no-password", "--dbname", address.dsn, *arguments], environment)
 
 
 def schema_of(address: Address) -> Sequence[str]:
