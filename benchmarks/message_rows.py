@@ -8,9 +8,7 @@ from typing import Final
 import pyarrow as pa
 
 from bulkseed.faker_corpus import corpus_of
-from bulkseed.generators import Context
-from bulkseed.generators.context import channel_block
-from bulkseed.generators.messages import message_batches
+from bulkseed.generators import Context, shard_tables
 from bulkseed.plan import Placement, Plan
 from bulkseed.shards import cut
 from bulkseed.tables import TABLES
@@ -25,5 +23,7 @@ def message_rows(plan: Plan) -> Iterator[pa.RecordBatch]:
     placement = Placement(first_user=1, first_channel=1, first_message=1, reactions=tuple(range(1, 13)))
     context = Context(plan, placement, corpus_of(plan.locale))
     for shard in cut(plan):
-        if shard.kind == "channels":
-            yield from message_batches(context, channel_block(context, shard))
+        for table, batches in shard_tables(context, shard):
+            if table == "messages":
+                yield from batches
+                break
