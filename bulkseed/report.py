@@ -178,6 +178,7 @@ def cleanup_json(report: CleanupReport, database_url: str) -> dict[str, Any]:
         "database_url": database_url,
         "removed": dict(report.removed),
         "others": dict(report.others),
+        "rebuilt": report.rebuilt,
     }
 
 
@@ -187,4 +188,5 @@ def print_cleanup(report: CleanupReport) -> None:
     lines += [(f"{table} (not seeded)", f"{rows:,}") for table, rows in report.others.items()]
     console().print(rows_table(None, ("table", "rows removed"), lines))
     numbers = ", ".join(map(str, report.runs))
-    print(f"{'run' if len(report.runs) == 1 else 'runs'} {numbers} removed")
+    rebuilt = f"; {report.rebuilt} indexes and keys rebuilt" if report.rebuilt else ""
+    print(f"{'run' if len(report.runs) == 1 else 'runs'} {numbers} removed{rebuilt}")
