@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ import anyio
 
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.connection import Connection, close, connect, connected, translated
-from bulkseed.deferral import mark_rebuilt, rebuild, unfinished
-from bulkseed.errors import BulkseedError, ConnectError, RunError
+from bulkseed.connection import Connection, connected, translated
+from bulkseed.deferral import Deferred, mark_rebuilt, rebuild, unfinished
+from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, RunError
 from bulkseed.ledger import Run
 from bulkseed.machine import available_cores
 from bulkseed.removal import check_rights, remove_rows
-from bulkseed.transaction import take_turn, transaction
+from bulkseed.transaction import transaction
 from bulkseed.watch import Silent, Watcher
 
 __all__ = ["CleanupReport", "cleanup", "recorded_runs", "undone"]
@@ -49,7 +50,7 @@ async def recorded_runs(address: Address, number: int | None = None) -> list[Run
     """
     async with connected(address) as connection:
         with translated(connection, "reading the ledger"):
-            return await ledger.chosen_runs(connection, number)
+            return await ledger.chosen_runs(connection, None if number is None else [number])
 
 
 async def cleanup(
@@ -57,13 +58,14 @@ async def cleanup(
 ) -> CleanupReport:
     """Remove the rows of the runs ``numbers``, in one transaction; rebuild what a load of theirs had dropped.
 
-    Raises RunError, with nothing removed, where other rows point at them, unless ``cascade`` lets those go too;
-    InputError where there is no such run, or the login may not remove rows; RunError where an index or a key
-    cannot be rebuilt: the run then stays in the ledger, without rows, until a cleanup can do that.
+    Raises RunError, with nothing removed, where other rows point at them, unless ``cascade`` lets those go too (what
+    was dropped is rebuilt all the same); InputError where there is no such run, or the login may not remove rows;
+    RunError where an index or a key cannot be rebuilt: the run then stays in the ledger until a cleanup can do that.
+    So it does where the rebuilding is cancelled, and ``watcher`` is told so.
     """
     watcher = watcher or Silent()
     async with connected(address) as connection:
-        await take_turn(connection, watcher)
+        await ledger.take_turn(connection, watcher)
         return await taken_out(connection, address, numbers, cascade=cascade, watcher=watcher)
 
 
@@ -72,71 +74,108 @@ async def taken_out(
 ) -> CleanupReport:
     """Do what :func:`cleanup` says, on a connection that holds the load lock."""
     with translated(connection, "reading the ledger"):
-        for run in await chosen(connection, numbers):
+        for run in await ledger.chosen_runs(connection, numbers):
             if not run.whole:
                 await ledger.mark_undoing(connection, run.number)
         # read again: a shard may have come in until then
-        runs = await chosen(connection, numbers)
-        dropped = {number: its for number, its in (await unfinished(connection)).items() if number in set(numbers)}
+        runs = await ledger.chosen_runs(connection, numbers)
+        dropped = {number: its for number, its in (await unfinished(connection)).items() if number in numbers}
         await check_rights(connection, runs)
+    absent = [each for its in dropped.values() for each in its]
+    try:
+        async with transaction(connection):
+            removed, others = await remove_rows(connection, runs, absent, cascade=cascade, watcher=watcher)
+            with translated(connection, "forgetting the run"):
+                for run in runs:
+                    await (ledger.empty_run if run.number in dropped else ledger.forget_run)(connection, run.number)
+    except RunError as refusal:
+        if not dropped or isinstance(refusal, ConnectionLost):
+            raise
+        await put_back(connection, address, dropped, watcher)
+        raise RunError(f"{refusal}; the indexes and keys of the run are rebuilt") from refusal
+    try:
+        await put_back(connection, address, dropped, watcher)
+    except anyio.get_cancelled_exc_class():
+        watcher.note(
+            f"the rows are out, but not all indexes and keys are rebuilt: `bulkseed cleanup {min(dropped)}` goes on"
+        )
+        raise
     async with transaction(connection):
-        absent = [each for its in dropped.values() for each in its]
-        removed, others = await remove_rows(connection, runs, absent, cascade=cascade, watcher=watcher)
         with translated(connection, "forgetting the run"):
-            for run in runs:
-                await (ledger.empty_run if run.number in dropped else ledger.forget_run)(connection, run.number)
-    if dropped:
-        watcher.phase("rebuild")
+            for number in dropped:
+                await ledger.forget_run(connection, number)
+    return CleanupReport(tuple(run.number for run in runs), removed, others, len(absent))
+
+
+async def put_back(
+    connection: Connection, address: Address, dropped: Mapping[int, Sequence[Deferred]], watcher: Watcher
+) -> None:
+    """Rebuild what loads have dropped, and record that."""
+    steps = itertools.count(1)
     for number, its in dropped.items():
+        watcher.phase("rebuild")
         await rebuild(
             partial(connected, address),
             its,
             lanes=min(MOST_LANES, available_cores()),
+            on_step=lambda _, __: watcher.phase(f"rebuild, step {next(steps)}"),
         )
         async with transaction(connection):
-            with translated(connection, "forgetting the run"):
+            with translated(connection, "recording what is rebuilt"):
                 await mark_rebuilt(connection, number, its)
-                await ledger.forget_run(connection, number)
-    return CleanupReport(tuple(run.number for run in runs), removed, others, sum(map(len, dropped.values())))
-
-
-async def chosen(connection: Connection, numbers: Sequence[int]) -> list[Run]:
-    return [run for number in numbers for run in await ledger.chosen_runs(connection, number)]
 
 
 @asynccontextmanager
 async def undone(connection: Connection, address: Address, number: int, watcher: Watcher) -> AsyncIterator[None]:
     """Takes run ``number`` out again where the block raises or is cancelled.
 
-    ``connection`` holds the load lock. An error of ours then says what came of it; where the undoing fails after
-    anything else, RunError is raised. It is shielded from anyio's cancellation; one of the event loop's own kind
-    (``Task.cancel``) ends it.
+    ``connection`` holds the load lock. Errors of ours become RunError (or what they are below that), and say what
+    came of it; where the undoing fails after anything else, RunError is raised. It is shielded from anyio's
+    cancellation; one of the event loop's own kind (``Task.cancel``) ends it.
     """
     try:
         yield
     except BaseException as error:
         watcher.phase("undo")
+        failed = False
         with anyio.CancelScope(shield=True):
-            failure = None
             try:
                 said = await undo(connection, address, number, watcher)
-            except BulkseedError as another:
-                failure = another
+            except Exception as another:
+                failed = True
                 said = f"run {number} could not be undone ({another}): `bulkseed cleanup {number}` does that"
-        if failure is not None:
-            began = str(error) if isinstance(error, BulkseedError) else "interrupted"
-            raise RunError(f"{began}; {said}") from error
-        if isinstance(error, BulkseedError):
+        if isinstance(error, RunError):
             raise type(error)(f"{error}; {said}") from error
+        if isinstance(error, BulkseedError):
+            # not as wrong input any more: something was touched
+            raise RunError(f"{error}; {said}") from error
+        if failed:
+            began = repr(error) if isinstance(error, Exception) else "interrupted"
+            raise RunError(f"{began}; {said}") from error
+        watcher.note(said)
         raise
 
 
 async def undo(connection: Connection, address: Address, number: int, watcher: Watcher) -> str:
-    """Take out a run that failed; says what came of it. Raises what :func:`cleanup` raises."""
-    if connection.is_closed():
-        async with patiently_connected(address) as another:
-            await take_turn(another, watcher)
-            return await undo(another, address, number, watcher)
+    """Take out a run that failed; says what came of it. Raises what :func:`cleanup` raises.
+
+    Where the server goes away it is tried again, for a while: it may be restarting.
+    """
+    until = anyio.current_time() + PATIENCE_SECONDS
+    while True:
+        try:
+            if not connection.is_closed():
+                return await undo_over(connection, address, number, watcher)
+            async with connected(address) as another:
+                await ledger.take_turn(another, watcher)
+                return await undo_over(another, address, number, watcher)
+        except (ConnectionLost, ConnectError):
+            if anyio.current_time() > until:
+                raise
+            await anyio.sleep(PAUSE_SECONDS)
+
+
+async def undo_over(connection: Connection, address: Address, number: int, watcher: Watcher) -> str:
     with translated(connection, "reading the ledger"):
         found = [run for run in await ledger.runs(connection) if run.number == number]
     if found and found[0].whole:
@@ -144,21 +183,3 @@ async def undo(connection: Connection, address: Address, number: int, watcher: W
     if found:
         await taken_out(connection, address, [number], cascade=False, watcher=watcher)
     return "what had begun was undone"
-
-
-@asynccontextmanager
-async def patiently_connected(address: Address) -> AsyncIterator[Connection]:
-    """A connection to a server that may be restarting. Raises ConnectError where it does not come back."""
-    until = anyio.current_time() + PATIENCE_SECONDS
-    while True:
-        try:
-            connection = await connect(address)
-            break
-        except ConnectError:
-            if anyio.current_time() > until:
-                raise
-            await anyio.sleep(PAUSE_SECONDS)
-    try:
-        yield connection
-    finally:
-        await close(connection)

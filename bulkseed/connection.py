@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 import anyio
 import asyncpg
 
-from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, RunError, TargetError
+from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, RunError, TargetError, first_cause
 
-__all__ = ["LOST", "Connection", "Place", "close", "connect", "connected", "told", "translated"]
+__all__ = ["LOST", "Connection", "Place", "close", "connect", "connected", "kept_alive", "told", "translated"]
 
 
 class Place(Protocol):
@@ -53,10 +53,12 @@ class Connection(Protocol):
 
 CONNECT_SECONDS: Final = 20.0
 OLDEST_MAJOR: Final = 14
+KEEP_ALIVE_SECONDS: Final = 30.0
 
 SESSION: Final = """
 SELECT set_config(name, '0', false) FROM pg_settings
-WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout');
+WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout',
+               'idle_in_transaction_session_timeout');
 SET TimeZone = 'UTC';
 SET standard_conforming_strings = on;
 SELECT set_config('search_path', string_agg(quote_ident(name), ', '), false)
@@ -142,7 +144,41 @@ async def close(connection: Connection) -> None:
     connection.terminate()
 
 
-LOST: Final = "the server ended the connection, or went away; what had begun is rolled back, and its log says why"
+@asynccontextmanager
+async def kept_alive(connection: Connection) -> AsyncIterator[None]:
+    """For a block that leaves ``connection`` idle: it is used now and then, lest a firewall or pooler cut it.
+
+    Raises ConnectionLost, cancelling the block, as soon as it is lost.
+    """
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(keep_alive, connection)
+            yield
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise first_cause(group) from group
+
+
+async def keep_alive(connection: Connection) -> None:
+    lost = anyio.Event()
+
+    def ended(_: Connection) -> None:
+        lost.set()
+
+    connection.add_termination_listener(ended)
+    try:
+        with translated(connection, "waiting for the load"):
+            while not connection.is_closed():
+                with anyio.move_on_after(KEEP_ALIVE_SECONDS):
+                    await lost.wait()
+                    break
+                await connection.execute("SELECT 1")
+    finally:
+        connection.remove_termination_listener(ended)
+    raise ConnectionLost(f"waiting for the load: {LOST}")
+
+
+LOST: Final = "the server ended the connection, or went away (its log says why)"
 
 
 @contextmanager

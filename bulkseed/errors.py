@@ -16,6 +16,7 @@ __all__ = [
     "InputError",
     "RunError",
     "TargetError",
+    "first_cause",
 ]
 
 
@@ -50,3 +51,9 @@ class RunError(BulkseedError):
 
 class ConnectionLost(RunError):
     """The server went away, or ended our connection, in the middle of a run."""
+
+
+def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error of a task group that says what happened: one of ours if there is one, else the first."""
+    leaves = [first_cause(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
+    return next((error for error in leaves if isinstance(error, BulkseedError)), leaves[0])

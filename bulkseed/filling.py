@@ -8,11 +8,11 @@ from functools import partial
 
 import anyio
 
-from bulkseed.connection import Connection, connected
+from bulkseed.connection import Connection, connected, kept_alive
 from bulkseed.deferral import Deferred, rebuild
+from bulkseed.errors import first_cause
 from bulkseed.generators import Context
 from bulkseed.job import Job
-from bulkseed.pipeline import first_cause
 from bulkseed.shard_load import load_shard
 from bulkseed.shards import Shard, cut, shard_counts
 from bulkseed.stopwatch import Stopwatch
@@ -57,7 +57,8 @@ class Filling:
         self.watcher.phase("copy")
         with self.stopwatch.phase("copy"):
             if self.staff:
-                await load_shards(self.staff, self.job, shards, self.watcher, done)
+                async with kept_alive(connection):
+                    await load_shards(self.staff, self.job, shards, self.watcher, done)
                 return
             for shard in shards:
                 spent = Stopwatch()
@@ -81,7 +82,8 @@ class Filling:
                 for event in full.values():
                     event.set()
                 with self.stopwatch.phase("rebuild"):
-                    await rebuilt.wait()
+                    async with kept_alive(connection):
+                        await rebuilt.wait()
         except BaseExceptionGroup as group:
             raise first_cause(group) from group
 

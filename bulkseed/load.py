@@ -34,7 +34,7 @@ from bulkseed.stopwatch import Stopwatch
 from bulkseed.streams import GENERATOR_VERSION
 from bulkseed.tables import TABLE_NAMES
 from bulkseed.target import Target, read_target
-from bulkseed.transaction import take_turn, transaction
+from bulkseed.transaction import transaction
 from bulkseed.watch import Silent, Watcher
 from bulkseed.workers import hired
 
@@ -106,7 +106,7 @@ async def load(
             async with orm_connected(address) as orm:
                 target = await read_target(orm, longest_text(corpus.lorem))
         async with loading_connection(address) as connection:
-            await take_turn(connection, watcher)
+            await ledger.take_turn(connection, watcher)
             async with transaction(connection):
                 with stopwatch.phase("check"), translated(connection, "checking the target"):
                     await check_rights(connection, target)

@@ -14,13 +14,13 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from bulkseed.connection import Connection
 from bulkseed.copy import BATCHES_AHEAD, CopyInto, copy_binary, copy_records
 from bulkseed.encoders import binary, records
-from bulkseed.errors import BulkseedError
+from bulkseed.errors import first_cause
 from bulkseed.generators import Context, shard_tables
 from bulkseed.shards import Shard
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.watch import Watcher
 
-__all__ = ["copy_batches", "copy_shard", "first_cause"]
+__all__ = ["copy_batches", "copy_shard"]
 
 Encoded = TypeVar("Encoded")
 
@@ -81,11 +81,3 @@ async def produce(encoded: Iterator[Encoded], send: MemoryObjectSendStream[Encod
         await send.send(piece)
     # not after an error, which must not look like the end of the rows
     send.close()
-
-
-def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error of a task group that says what happened: one of ours if there is one, else the first."""
-    leaves: list[BaseException] = []
-    for error in group.exceptions:
-        leaves.append(first_cause(error) if isinstance(error, BaseExceptionGroup) else error)
-    return next((error for error in leaves if isinstance(error, BulkseedError)), leaves[0])

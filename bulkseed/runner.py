@@ -17,10 +17,9 @@ import asyncpg
 
 from bulkseed.address import Address, named_address
 from bulkseed.embedded import Listen, Server, running
-from bulkseed.errors import ConnectionLost, InputError
+from bulkseed.errors import ConnectionLost, InputError, first_cause
 from bulkseed.initialise import initialise
 from bulkseed.loops import LOOP
-from bulkseed.pipeline import first_cause
 from bulkseed.progress import shown
 
 __all__ = ["Database", "Interrupted", "check_disk", "opened", "run"]
@@ -34,7 +33,7 @@ DISK_PER_BYTE: Final = 2.5
 
 
 class Interrupted(BaseException):
-    """A signal ended the command; what it had begun was undone, unless another one came meanwhile."""
+    """A signal ended the command, which has told its watcher what came of what it had begun."""
 
     def __init__(self, number: int, *, twice: bool = False) -> None:
         super().__init__(number)
@@ -44,7 +43,7 @@ class Interrupted(BaseException):
     def __str__(self) -> str:
         if self.twice:
             return "interrupted twice: what a load had begun is still there, and `bulkseed cleanup` undoes it"
-        return "interrupted; what had begun was undone"
+        return "interrupted"
 
 
 @dataclass(frozen=True, slots=True)

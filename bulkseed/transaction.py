@@ -1,4 +1,4 @@
-"""Transactions that a cancellation cannot leave open, and a command's turn among other commands."""
+"""Transactions that neither an error nor a cancellation can leave open."""
 
 from __future__ import annotations
 
@@ -9,54 +9,62 @@ from typing import Final
 import anyio
 import asyncpg
 
-from bulkseed import ledger
 from bulkseed.connection import Connection, translated
 from bulkseed.errors import ConnectionLost
-from bulkseed.watch import Watcher
 
-__all__ = ["take_turn", "transaction"]
+__all__ = ["begun", "transaction"]
 
 ROLLBACK_SECONDS: Final = 5
 
 
-async def take_turn(connection: Connection, watcher: Watcher) -> None:
-    """Hold the load lock until the connection ends, waiting for, and naming, who has it.
-
-    It comes before anything else: who waits must not hold a lock that the other one needs.
-    """
-    if not await ledger.try_load_lock(connection):
-        holder = await ledger.load_lock_holder(connection)
-        watcher.note(f"waiting for another bulkseed in this database ({holder or 'just ending'}) to finish")
-        await ledger.hold_load_lock(connection)
-
-
 @asynccontextmanager
-async def transaction(connection: Connection) -> AsyncIterator[None]:
-    """A transaction that is rolled back when the block raises or is cancelled.
+async def begun(connection: Connection, *, isolation: str | None = None) -> AsyncIterator[None]:
+    """A transaction that is rolled back when the block raises or is cancelled, and else committed.
 
-    Each statement sees what was committed before it, whatever the login's default. Row security raises an error
-    instead of hiding rows. The rollback is shielded from a cancellation, and bounded: a server too busy to hear of
-    it finds the connection closed, which rolls back as well. So is the commit, which cannot be taken back.
+    The rollback is shielded from a cancellation, and bounded: a server too busy to hear of it finds the connection
+    closed, which rolls back as well. So is the commit, which cannot be taken back. Raises what asyncpg raises.
     """
-    begun = connection.transaction(isolation="read_committed")
-    await begun.start()
+    block = connection.transaction(isolation=isolation)
     try:
-        await connection.execute("SET LOCAL row_security = off")
+        await block.start()
+    except BaseException:
+        # a BEGIN that was cut off may have been heard: what comes next would be a savepoint in it, never committed
+        connection.terminate()
+        raise
+    try:
         yield
     except BaseException:
         with anyio.move_on_after(ROLLBACK_SECONDS, shield=True) as limit:
             try:
-                await begun.rollback()
+                await block.rollback()
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 connection.terminate()
         if limit.cancelled_caught:
             connection.terminate()
         raise
+    with anyio.CancelScope(shield=True):
+        await block.commit()
+
+
+@asynccontextmanager
+async def transaction(connection: Connection) -> AsyncIterator[None]:
+    """A transaction, as :func:`begun` has it, for a command's own rows.
+
+    Each statement sees what was committed before it, whatever the login's default. Row security raises an error
+    instead of hiding rows. Raises ConnectionLost where it cannot begin, and where it is not known whether it was
+    committed.
+    """
+    done = False
     try:
-        with anyio.CancelScope(shield=True), translated(connection, "committing"):
-            await begun.commit()
-    except ConnectionLost as error:
-        raise ConnectionLost(
-            "the connection was lost while committing, so it is not known whether that was done: "
-            "look with `bulkseed verify`"
-        ) from error
+        async with begun(connection, isolation="read_committed"):
+            await connection.execute("SET LOCAL row_security = off")
+            yield
+            done = True
+    except Exception as error:
+        doing = "committing" if done else "in a transaction"
+        with translated(connection, doing):
+            if done and connection.is_closed():
+                raise ConnectionLost(
+                    "the connection was lost while committing, so it is not known whether that was done"
+                ) from error
+            raise

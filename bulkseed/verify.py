@@ -58,7 +58,7 @@ async def verify(address: Address, run: int | None = None, *, watcher: Watcher |
         with translated(connection, "verifying"):
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 await connection.execute(SETTINGS)
-                runs = await ledger.chosen_runs(connection, run)
+                runs = await ledger.chosen_runs(connection, None if run is None else [run])
                 cut_off = [each.number for each in runs if not each.whole]
                 if cut_off:
                     raise InputError(

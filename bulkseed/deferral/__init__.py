@@ -8,7 +8,7 @@ from bulkseed.deferral.capture import capture
 from bulkseed.deferral.definition import Captured, Deferred, Kept
 from bulkseed.deferral.drop import drop
 from bulkseed.deferral.rebuild import rebuild
-from bulkseed.deferral.record import DDL, TABLE, mark_rebuilt, save, unfinished
+from bulkseed.deferral.record import DDL, TABLE, forget_rebuilt, mark_rebuilt, save, unfinished
 
 __all__ = [
     "DDL",
@@ -18,6 +18,7 @@ __all__ = [
     "Kept",
     "capture",
     "drop",
+    "forget_rebuilt",
     "mark_rebuilt",
     "rebuild",
     "save",

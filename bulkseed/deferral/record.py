@@ -8,7 +8,7 @@ from typing import Final
 from bulkseed.connection import Connection
 from bulkseed.deferral.definition import Deferred
 
-__all__ = ["DDL", "TABLE", "mark_rebuilt", "save", "unfinished"]
+__all__ = ["DDL", "TABLE", "forget_rebuilt", "mark_rebuilt", "save", "unfinished"]
 
 TABLE: Final = "bulkseed.deferred"
 """In the ledger's schema; its name is spelt out since the ledger imports this module."""
@@ -69,3 +69,9 @@ async def mark_rebuilt(connection: Connection, run: int, deferred: Iterable[Defe
         run,
         [each.to_json() for each in deferred],
     )
+
+
+async def forget_rebuilt(connection: Connection, run: int) -> None:
+    """Delete the definitions of a run that are in place again; nothing where there is no such table."""
+    if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", TABLE):
+        await connection.execute(f"DELETE FROM {TABLE} WHERE run = $1 AND rebuilt_at IS NOT NULL", run)

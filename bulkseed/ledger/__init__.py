@@ -1,6 +1,6 @@
 """The ledger: a schema ``bulkseed`` in the target that records what each run put in, shard by shard."""
 
-from bulkseed.ledger.locks import LOCK, hold_load_lock, load_lock_holder, try_load_lock
+from bulkseed.ledger.locks import LOCK, take_turn
 from bulkseed.ledger.runs import (
     Run,
     begin_run,
@@ -25,11 +25,9 @@ __all__ = [
     "empty_run",
     "finish_run",
     "forget_run",
-    "hold_load_lock",
-    "load_lock_holder",
     "mark_undoing",
     "record_shard",
     "runs",
     "share_run",
-    "try_load_lock",
+    "take_turn",
 ]

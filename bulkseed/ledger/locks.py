@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from typing import Final
 
-from bulkseed.connection import Connection
+from bulkseed.connection import Connection, translated
+from bulkseed.watch import Watcher
 
-__all__ = ["LOCK", "hold_load_lock", "load_lock_holder", "try_load_lock"]
+__all__ = ["LOCK", "take_turn"]
 
 LOCK: Final = 0x62756C6B73656564
 """The bytes of "bulkseed"."""
 
 
-async def hold_load_lock(connection: Connection) -> None:
-    """Wait for, and hold until the connection ends, the lock of all that writes seeded rows."""
-    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+async def take_turn(connection: Connection, watcher: Watcher) -> None:
+    """Hold the lock of all that writes seeded rows until the connection ends, waiting for, and naming, who has it.
+
+    It comes before anything else: who waits must not hold a lock that the other one needs. Raises ConnectionLost.
+    """
+    with translated(connection, "waiting for the turn of this command"):
+        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+            who = await holder(connection) or "just ending"
+            watcher.note(f"waiting for another bulkseed in this database ({who}) to finish")
+            await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
 
 
-async def try_load_lock(connection: Connection) -> bool:
-    """Take the same lock if it is free; says whether it was."""
-    return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
-
-
-async def load_lock_holder(connection: Connection) -> str | None:
-    """Who holds the lock, in words; None where it is free."""
+async def holder(connection: Connection) -> str | None:
     row = await connection.fetchrow(
         """
         SELECT a.pid, a.usename, to_char(a.backend_start AT TIME ZONE 'UTC', 'HH24:MI:SS') AS since

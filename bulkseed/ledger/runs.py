@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from bulkseed.connection import Connection
-from bulkseed.errors import InputError, TargetError
+from bulkseed.deferral import forget_rebuilt
+from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.ledger.tables import SCHEMA, drop_ledger, exists, make_ledger, version
 from bulkseed.plan import Placement, Plan
 from bulkseed.tables import TABLE_NAMES
@@ -117,14 +118,16 @@ async def record_shard(connection: Connection, number: int, shard: int, rows: Ma
 async def finish_run(
     connection: Connection, number: int, rows: Mapping[str, int], seconds: Mapping[str, float]
 ) -> None:
-    """Record that a run is whole."""
-    await connection.execute(
+    """Record that a run is whole. Raises RunError where it is no longer being loaded, by the ledger."""
+    tag = await connection.execute(
         f"UPDATE {SCHEMA}.runs SET state = 'whole', rows = $2, seconds = $3, finished_at = clock_timestamp() "
-        "WHERE id = $1",
+        "WHERE id = $1 AND state = 'loading'",
         number,
         json.dumps(dict(rows)),
         json.dumps(dict(seconds)),
     )
+    if tag != "UPDATE 1":
+        raise RunError(f"run {number} is not being loaded any more, by the ledger: another command has undone it")
 
 
 async def mark_undoing(connection: Connection, number: int) -> None:
@@ -141,6 +144,7 @@ async def empty_run(connection: Connection, number: int) -> None:
 async def forget_run(connection: Connection, number: int) -> None:
     """Take a run out of the ledger; the ledger goes with the last one, where this login owns it."""
     await connection.execute(f"DELETE FROM {SCHEMA}.runs WHERE id = $1", number)
+    await forget_rebuilt(connection, number)
     await drop_ledger(connection)
 
 
@@ -194,15 +198,15 @@ def run_of(row: Any) -> Run:
         ) from error
 
 
-async def chosen_runs(connection: Connection, number: int | None) -> list[Run]:
-    """All runs, or the one with ``number``. Raises InputError where there is none, or not that one."""
+async def chosen_runs(connection: Connection, numbers: Collection[int] | None) -> list[Run]:
+    """All runs, or those with ``numbers``. Raises InputError where there is none, or not one of those."""
     found = await runs(connection)
     if not found:
         raise InputError("this database has no run of bulkseed: load one first, or name another database")
-    if number is None:
+    if numbers is None:
         return found
-    wanted = [run for run in found if run.number == number]
-    if not wanted:
-        there = ", ".join(str(run.number) for run in found)
-        raise InputError(f"this database has no run {number}: it has {there}")
-    return wanted
+    there = {run.number: run for run in found}
+    for number in numbers:
+        if number not in there:
+            raise InputError(f"this database has no run {number}: it has {', '.join(map(str, there))}")
+    return [there[number] for number in numbers]

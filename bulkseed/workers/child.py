@@ -24,7 +24,7 @@ from bulkseed.shard_load import load_shard, loading_connection
 from bulkseed.shards import Shard
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.watch import Silent
-from bulkseed.workers.wire import Done, Failed, Rows, frame, read_frame
+from bulkseed.workers.wire import HELLO, Done, Failed, Ready, Rows, frame, read_frame
 
 SECONDS_BETWEEN_ROWS: Final = 0.05
 YOUNG_OBJECTS: Final = 200_000
@@ -62,7 +62,9 @@ def listen(loop: asyncio.AbstractEventLoop, heard: asyncio.Queue[Any]) -> None:
     while True:
         try:
             value = read_frame(sys.stdin.buffer)
-        except EOFError:
+        except BaseException as error:
+            if not isinstance(error, EOFError):
+                traceback.print_exc()
             os._exit(1)
         loop.call_soon_threadsafe(heard.put_nowait, value)
         if value is None:
@@ -79,6 +81,7 @@ async def work(out: BinaryIO) -> int:
     try:
         context = job.context()
         async with loading_connection(job.endpoint) as connection:
+            tell(out, Ready())
             while (shard := await heard.get()) is not None:
                 assert isinstance(shard, Shard)
                 stopwatch, telling = Stopwatch(), Telling(out)
@@ -99,6 +102,8 @@ def main() -> int:
     # whatever a library prints must not get between the frames
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)
+        out.write(HELLO)
+        out.flush()
         # a batch of tuples is young objects by the ten thousand, none of them garbage: 0.06 µs a row
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS)

@@ -14,18 +14,20 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from bulkseed.errors import RunError
+from bulkseed.errors import RunError, first_cause
 from bulkseed.job import Job
-from bulkseed.pipeline import first_cause
 from bulkseed.shards import Shard
-from bulkseed.watch import Watcher
+from bulkseed.watch import Silent, Watcher
 from bulkseed.workers.turns import Turns
-from bulkseed.workers.wire import Done, Failed, Rows, frame, receive_frame
+from bulkseed.workers.wire import HELLO, Done, Failed, Ready, Rows, frame, receive_frame
 
 __all__ = ["Worker", "hired", "load_shards"]
 
 GOODBYE_SECONDS: Final = 5
-COMMAND: Final = ("-m", "bulkseed.workers.child")
+COMMAND: Final = ("-P", "-m", "bulkseed.workers.child")
+"""-P: what lies in the current directory is no module of ours."""
+MOST_PRINTED: Final = 2**20
+BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 ENDING: Final = "ending"
 
 
@@ -40,35 +42,51 @@ class Worker:
         self.stdin = process.stdin
         self.stdout = BufferedByteReceiveStream(process.stdout)
         self.doing = "starting"
+        self.greeted = False
 
     async def load(self, job: Job, turns: Turns, watcher: Watcher, on_done: Callable[[Shard, Done], None]) -> None:
         """Load shards as long as there are any. Raises what the worker raises, and RunError where it dies."""
-        try:
-            await self.stdin.send(frame(job))
-            while (shard := await turns.following()) is not None:
-                self.doing = f"loading shard {shard.number}"
-                await self.stdin.send(frame(shard))
-                on_done(shard, await self.heard(watcher))
-                turns.done(shard)
-            self.doing = ENDING
+        await self.say(job)
+        await self.heard(watcher)
+        while (shard := await turns.following()) is not None:
+            self.doing = f"loading shard {shard.number}"
+            await self.say(shard)
+            said = await self.heard(watcher)
+            assert isinstance(said, Done)
+            on_done(shard, said)
+            turns.done(shard)
+        self.doing = ENDING
+        with contextlib.suppress(*BROKEN):  # all that it was to do is done
             await self.stdin.send(frame(None))
-        except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, OSError) as error:
-            raise RunError(await self.last_words()) from error
 
-    async def heard(self, watcher: Watcher) -> Done:
+    async def say(self, value: object) -> None:
+        try:
+            await self.stdin.send(frame(value))
+        except BROKEN:
+            # it may have said why, before it ended
+            await self.heard(Silent())
+
+    async def heard(self, watcher: Watcher) -> Done | Ready:
+        """What the worker says next, but for rows, of which ``watcher`` is told."""
         while True:
-            said = await receive_frame(self.stdout)
-            if isinstance(said, Rows):
-                for table, count in said.counts.items():
-                    watcher.rows(table, count)
-            elif isinstance(said, Done):
+            try:
+                if not self.greeted:
+                    await self.stdout.receive_until(HELLO, MOST_PRINTED)
+                    self.greeted = True
+                said = await receive_frame(self.stdout)
+            except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound, *BROKEN) as error:
+                raise RunError(await self.last_words()) from error
+            if isinstance(said, Done | Ready):
                 return said
-            elif isinstance(said, Failed):
+            if isinstance(said, Failed):
                 if not said.trace:
                     raise said.error
-                error = RunError(f"worker {self.number} failed {self.doing}: {said.error}")
-                error.add_note(said.trace)
-                raise error
+                failure = RunError(f"worker {self.number} failed while {self.doing}: {said.error}")
+                failure.add_note(said.trace)
+                raise failure
+            assert isinstance(said, Rows)
+            for table, count in said.counts.items():
+                watcher.rows(table, count)
 
     def kill(self) -> None:
         """End the process now."""
@@ -92,7 +110,7 @@ class Worker:
         if status is None:
             how = "closed its pipes"
         elif status < 0:
-            how = f"was ended by signal {-status} ({signal.Signals(-status).name})"
+            how = f"was ended by signal {-status} ({signal.strsignal(-status) or 'unknown'})"
         else:
             how = f"ended with status {status}"
         return (
@@ -114,8 +132,9 @@ async def hired(count: int) -> AsyncIterator[Sequence[Worker]]:
         yield workers
     finally:
         with anyio.CancelScope(shield=True):
-            for worker in workers:
-                await worker.end()
+            async with anyio.create_task_group() as tasks:
+                for worker in workers:
+                    tasks.start_soon(worker.end)
 
 
 async def started() -> Process:

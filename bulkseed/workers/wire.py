@@ -15,9 +15,17 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from bulkseed.errors import BulkseedError
 
-__all__ = ["Done", "Failed", "Rows", "frame", "read_frame", "receive_frame"]
+__all__ = ["HELLO", "Done", "Failed", "Ready", "Rows", "frame", "read_frame", "receive_frame"]
 
 LENGTH: Final = struct.Struct("!I")
+
+HELLO: Final = b"\0bulkseed worker\0"
+"""What a worker says first: whatever its interpreter printed while it started comes before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker is connected, and waits for shards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +64,9 @@ def frame(value: object) -> bytes:
 def read_frame(pipe: BinaryIO) -> Any:
     """The next value. Raises EOFError where the other end has closed the pipe."""
     head = pipe.read(LENGTH.size)
-    data = pipe.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
-    if not data:
+    length = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 0
+    data = pipe.read(length)
+    if not length or len(data) < length:
         raise EOFError
     return pickle.loads(data)  # noqa: S301 - of our own process
 
