@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import anyio
+import anyio.lowlevel
+import asyncpg
 import pytest
 from conftest import MakeDatabase, address_of, run_sql
 
@@ -17,6 +20,7 @@ from bulkseed.address import Address
 from bulkseed.connection import Connection, connected
 from bulkseed.deferral import DDL, Deferred, capture, drop, mark_rebuilt, rebuild, save, unfinished
 from bulkseed.deferral.definition import Captured
+from bulkseed.deferral.work import Job, Lock, Work
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.references import Reference, references
@@ -36,6 +40,9 @@ CREATE UNIQUE INDEX "Users ""odd"" name" ON users (name COLLATE app."Numbers" DE
 CREATE INDEX users_hash ON users USING hash (auth0_id);
 CREATE INDEX users_brin ON users USING brin (created_at) WITH (pages_per_range = 7);
 CREATE INDEX users_gin ON users USING gin (to_tsvector('english', coalesce(bio, ''))) WITH (fastupdate = off);
+CREATE INDEX users_gist ON users USING gist (to_tsvector('english', name) tsvector_ops (siglen = 100))
+    WITH (buffering = off);
+CREATE STATISTICS app.pairs (ndistinct) ON lower(name), id FROM users;
 CREATE UNIQUE INDEX users_identity ON users (email, id);
 ALTER TABLE users REPLICA IDENTITY USING INDEX users_identity;
 ALTER TABLE users CLUSTER ON "Users ""odd"" name";
@@ -185,10 +192,10 @@ async def test_statements_make_it_again_by_hand(server: Server, museum: Address)
         before = dump(server, museum)
         captured = await read(connection)
         await drop(connection, captured.deferred)
+        await connection.execute("SET default_tablespace = 'elsewhere'")
         for each in captured.deferred:
             for statement in each.statements:
                 await connection.execute(statement)
-            await connection.execute("RESET default_tablespace")
     assert dump(server, museum) == before
 
 
@@ -243,7 +250,7 @@ async def test_crash_at_any_statement_loses_nothing(server: Server, museum: Addr
         before, shown = dump(server, museum), await shape(connection)
         saved = [each.to_json() for each in (await read(connection)).deferred]
         cuts = 0
-        for after in range(3 - lanes, 10_000, 15 - lanes):
+        for after in range(3 - lanes, 10_000, 33 - lanes):
             await drop(connection, [Deferred.from_json(each) for each in saved])
             try:
                 await rebuild(failing(museum, after), [Deferred.from_json(each) for each in saved], lanes=lanes)
@@ -300,8 +307,10 @@ async def test_capture_changes_nothing_of_the_session(connection: Connection) ->
 
 
 async def test_dates_in_predicates_mean_the_same_in_any_style(database: Address, connection: Connection) -> None:
-    await connection.execute("SET datestyle = 'SQL, DMY'")
-    await connection.execute("CREATE INDEX dated ON users (id) WHERE created_at > '03/02/2020'")
+    await connection.execute("SET datestyle = 'SQL, DMY'; SET bytea_output = 'escape'")
+    await connection.execute(
+        r"CREATE INDEX dated ON users (id) WHERE created_at > '03/02/2020' AND sha256(email::bytea) > '\x00ff'"
+    )
     shown = await connection.fetchval(
         "SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indpred IS NOT NULL AND indrelid = 'users'::regclass"
     )
@@ -373,11 +382,32 @@ async def test_dates_in_predicates_mean_the_same_in_any_style(database: Address,
             {"messages_user_id_idx": "it is invalid"},
         ),
         (
+            "CREATE FUNCTION tag(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1'; "
+            "CREATE INDEX users_tag ON users (tag(name)); ALTER FUNCTION tag STABLE",
+            {"users_tag": "a function in it is no longer IMMUTABLE"},
+        ),
+        (
+            "CREATE TABLE base (id bigint NOT NULL); CREATE TABLE loose () INHERITS (base); "
+            "ALTER TABLE loose ADD PRIMARY KEY (id)",
+            {"loose_pkey": "its columns are NOT NULL by inheritance"},
+        ),
+        (
             "CREATE EXTENSION plpgsql_x; ALTER INDEX messages_user_id_idx DEPENDS ON EXTENSION plpgsql_x",
             {"messages_user_id_idx": "it belongs to, or depends on, the extension"},
         ),
     ],
-    ids=["view", "partitioned", "not enforced", "triggers", "published", "temporal", "invalid", "extension"],
+    ids=[
+        "view",
+        "partitioned",
+        "not enforced",
+        "triggers",
+        "published",
+        "temporal",
+        "invalid",
+        "mutable",
+        "inherited",
+        "extension",
+    ],
 )
 async def test_what_cannot_come_back_stays(
     server: Server, database: Address, connection: Connection, sql: str, kept: dict[str, str]
@@ -392,6 +422,58 @@ async def test_what_cannot_come_back_stays(
     await drop(connection, captured.deferred)
     await rebuild(connector(database), captured.deferred)
     assert dump(server, database) == before
+
+
+async def test_foreign_keys_fire_in_the_same_order(database: Address, connection: Connection) -> None:
+    await connection.execute(
+        "ALTER TABLE channels ADD moderator_id bigint CONSTRAINT moderators REFERENCES users ON DELETE CASCADE, "
+        "ADD host_id bigint CONSTRAINT hosts REFERENCES users; "
+        "INSERT INTO users (id, auth0_id, email, is_active, created_at, name) OVERRIDING SYSTEM VALUE "
+        "VALUES (1, '', '', true, now(), ''), (2, 'b', 'b', true, now(), ''); "
+        "INSERT INTO channels (name, owner_id, created_at, is_private, is_dm, moderator_id, host_id) "
+        "VALUES ('', 2, now(), false, false, 1, 1)"
+    )
+    for lanes in range(1, 5):
+        deferred = (await read(connection)).deferred
+        await drop(connection, deferred)
+        await rebuild(connector(database), deferred, lanes=lanes)
+        await connection.execute("BEGIN; DELETE FROM users WHERE id = 1; ROLLBACK")
+
+
+async def test_foreign_keys_depend_on_the_same_index_as_before(database: Address, connection: Connection) -> None:
+    await connection.execute(
+        "ALTER TABLE users ADD CONSTRAINT users_again UNIQUE (id); "
+        "CREATE TABLE pairs (a int, b int, PRIMARY KEY (a, b), UNIQUE (b, a), UNIQUE (b)); "
+        "CREATE TABLE pointing (a int, b int, FOREIGN KEY (a, b) REFERENCES pairs)"
+    )
+    depends = "SELECT conname, conindid::regclass::text FROM pg_constraint WHERE contype = 'f' ORDER BY 1, 2"
+    before = await connection.fetch(depends)
+    steps: list[str] = []
+    deferred = (await read(connection, *TABLE_NAMES, "pairs", "pointing")).deferred
+    await drop(connection, deferred)
+    await rebuild(connector(database), deferred, lanes=3, on_step=lambda name, seconds: steps.append(name))
+    assert await connection.fetch(depends) == before
+    assert {"index users_pkey", "index users_again", "index pairs_b_a_key"} <= set(steps)
+
+
+async def test_index_that_is_not_unique_stops_no_foreign_key(database: Address, connection: Connection) -> None:
+    deferred = (await read(connection)).deferred
+    await drop(connection, deferred)
+    await connection.execute("CREATE TABLE messages_user_id_idx ()")
+    with pytest.raises(RunError, match=r"messages_user_id_idx of .*: something else has its name.* 1 of 23 "):
+        await rebuild(connector(database), deferred, lanes=2)
+
+
+async def test_all_rows_are_marked_visible(seeded: Address) -> None:
+    async with connected(seeded) as connection:
+        deferred = (await read(connection)).deferred
+        await drop(connection, deferred)
+        await rebuild(connector(seeded), deferred)
+        assert await connection.fetchval(
+            # COPY leaves empty pages at the end, which VACUUM does not mark
+            "SELECT relallvisible = (SELECT count(DISTINCT (ctid::text::point)[0]) FROM messages) "
+            "FROM pg_class WHERE oid = 'messages'::regclass"
+        )
 
 
 async def test_keys_from_outside_stay_with_the_key_they_point_at(connection: Connection) -> None:
@@ -708,8 +790,87 @@ async def test_cancelled_rebuild_can_be_finished(database: Address, connection: 
         await rebuild(connector(database), deferred, lanes=2, on_step=on_step)
     assert scope.cancelled_caught
     await settled(connection)
-    await rebuild(connector(database), deferred)
+    await rebuild(connector(database), [*deferred, *deferred])
     assert await shape(connection) == shown
+
+
+async def lanes_of(work: Work, count: int) -> None:
+    """Do the jobs of ``work`` over lanes that have no connection."""
+    with anyio.fail_after(5):
+        await work.run([cast(Connection, None)] * count)
+
+
+class Jobs:
+    """Jobs that note when they begin and end, and end in their own time."""
+
+    def __init__(self) -> None:
+        self.work = Work()
+        self.log: list[str] = []
+
+    def add(self, name: str, urgency: float = 0, moments: int = 3, **locks: Lock) -> None:
+        """A job that takes ``locks``, by table."""
+
+        async def do(_: Connection) -> None:
+            self.log.append(f"+{name}")
+            for _moment in range(moments):
+                await anyio.lowlevel.checkpoint()
+            self.log.append(f"-{name}")
+
+        self.work.add(Job(do, locks, lambda: urgency))
+
+
+async def test_the_most_urgent_goes_first() -> None:
+    jobs = Jobs()
+    jobs.add("a", 1)
+    jobs.add("b", 3)
+    jobs.add("c", 2)
+    jobs.add("d", 3)
+    await lanes_of(jobs.work, 1)
+    assert [each for each in jobs.log if each.startswith("+")] == ["+b", "+d", "+c", "+a"]
+
+
+async def test_no_lane_waits_for_a_lock_of_another() -> None:
+    jobs = Jobs()
+    jobs.add("validate", 9, t=Lock.SHARE_UPDATE_EXCLUSIVE, u=Lock.ROW_SHARE)
+    jobs.add("validate too", 8, t=Lock.SHARE_UPDATE_EXCLUSIVE)
+    jobs.add("index", 7, u=Lock.SHARE)
+    jobs.add("index too", 6, u=Lock.SHARE)
+    await lanes_of(jobs.work, 3)
+    assert jobs.log[:3] == ["+validate", "+index", "+index too"]
+    assert jobs.log.index("-validate") < jobs.log.index("+validate too")
+
+
+async def test_what_keeps_the_urgent_waiting_comes_after_what_does_not() -> None:
+    jobs = Jobs()
+    jobs.add("running", 9, t=Lock.SHARE)
+    jobs.add("urgent", 8, t=Lock.SHARE_ROW_EXCLUSIVE, u=Lock.SHARE_ROW_EXCLUSIVE)
+    jobs.add("in its way", 7, u=Lock.SHARE)
+    jobs.add("beside", 1, v=Lock.SHARE)
+    await lanes_of(jobs.work, 2)
+    assert jobs.log[:2] == ["+running", "+beside"]
+    assert jobs.log.index("+urgent") < jobs.log.index("+in its way")
+    jobs.log.clear()
+    jobs.add("running", 9, t=Lock.SHARE)
+    jobs.add("urgent", 8, t=Lock.SHARE_ROW_EXCLUSIVE, u=Lock.SHARE_ROW_EXCLUSIVE)
+    jobs.add("in its way", 7, u=Lock.SHARE)
+    await lanes_of(jobs.work, 2)
+    assert jobs.log[:2] == ["+running", "+in its way"], "an idle lane helps nobody"
+
+
+async def test_locks_are_those_of_the_server(database: Address) -> None:
+    async def do(_: Connection) -> None:
+        raise AssertionError
+
+    async with connected(database) as first, connected(database) as second:
+        for one, other in itertools.product(Lock, Lock):
+            try:
+                async with first.transaction(), second.transaction():
+                    await first.execute(f"LOCK TABLE users IN {one.name.replace('_', ' ')} MODE")
+                    await second.execute(f"LOCK TABLE users IN {other.name.replace('_', ' ')} MODE NOWAIT")
+                together = True
+            except asyncpg.LockNotAvailableError:
+                together = False
+            assert Job(do, {"users": one}).excludes(Job(do, {"users": other})) is not together
 
 
 async def test_drop_is_part_of_the_callers_transaction(connection: Connection) -> None:

@@ -94,6 +94,9 @@ def index_stays(row: Any, owners: dict[int, str], dependents: Sequence[Any], for
         ),
         # ADD CONSTRAINT … USING INDEX takes default sort orders, operator classes and collations only
         (row["contype"] and not row["attachable"], "its index is not one that PostgreSQL would make for it today"),
+        # PostgreSQL 18 makes what is inherited the table's own when a key is added USING INDEX
+        (row["inherits"], "its columns are NOT NULL by inheritance, and would be by themselves"),
+        (row["mutable"], "a function in it is no longer IMMUTABLE, so that it could not be made again"),
         (row["identifies"] and row["replicated"], "logical replication tells its table's rows apart by it"),
     )
     for holds, reason in reasons:
@@ -138,6 +141,7 @@ def index_of(row: Any) -> Deferred:
         tablespace=row["tablespace"],
         attach=attach,
         attributes=tuple(attributes),
+        columns=tuple(row["columns"]),
     )
 
 

@@ -53,6 +53,16 @@ SELECT i.indexrelid AS index_oid, coalesce(k.oid, 0::oid) AS constraint_oid, c.r
            LEFT JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attnum = u.number
            WHERE u.place <= i.indnkeyatts
              AND (u.sorting <> 0 OR NOT o.opcdefault OR u.coll IS DISTINCT FROM a.attcollation)) AS attachable,
+       ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS u (number, place)
+             JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attnum = u.number
+             WHERE i.indisunique AND i.indexprs IS NULL AND i.indpred IS NULL AND u.place <= i.indnkeyatts
+             ORDER BY u.place) AS columns,
+       i.indisprimary AND EXISTS (SELECT FROM pg_constraint AS n WHERE n.conrelid = t.oid AND n.contype = 'n'
+                                  AND NOT n.conislocal AND n.conkey && i.indkey::int2[]) AS inherits,
+       EXISTS (SELECT FROM pg_depend AS d LEFT JOIN pg_operator AS o
+                   ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+               JOIN pg_proc AS f ON f.oid = o.oprcode OR d.refclassid = 'pg_proc'::regclass AND f.oid = d.refobjid
+               WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND f.provolatile <> 'i') AS mutable,
        quote_literal(obj_description(i.indexrelid, 'pg_class')) AS index_comment,
        quote_literal(obj_description(k.oid, 'pg_constraint')) AS constraint_comment,
        ARRAY(SELECT format('ALTER COLUMN %s SET STATISTICS %s', a.attnum, a.attstattarget) FROM pg_attribute AS a
@@ -141,7 +151,8 @@ async def full_names(connection: Connection) -> AsyncIterator[None]:
         before = await connection.fetchval(
             "SELECT current_setting('search_path'), set_config('datestyle', 'ISO', true), "
             "set_config('intervalstyle', 'postgres', true), set_config('extra_float_digits', '3', true), "
-            "set_config('quote_all_identifiers', 'off', true), set_config('search_path', '', true)"
+            "set_config('bytea_output', 'hex', true), set_config('quote_all_identifiers', 'off', true), "
+            "set_config('search_path', '', true)"
         )
         yield
         await connection.execute("SELECT set_config('search_path', $1, true)", before)

@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 from bulkseed.identifiers import qualified, quoted
 
-__all__ = ["KEYS", "Captured", "Deferred", "Kept", "Kind", "add_foreign_key", "in_order"]
+__all__ = ["KEYS", "Captured", "Deferred", "Kept", "Kind", "add_foreign_key", "is_twin"]
 
 Kind = Literal["index", "primary key", "unique", "foreign key"]
 
@@ -48,7 +48,7 @@ class Deferred:
     validate: str = ""
     """For a foreign key that was valid: ``ALTER TABLE … VALIDATE CONSTRAINT …``."""
     columns: tuple[str, ...] = ()
-    """For a foreign key: its columns, not quoted, in its order."""
+    """Its columns, not quoted, in its order: of a foreign key, and of a unique index at which one can point."""
     keys: tuple[str, ...] = ()
     """For a foreign key: the columns of ``parent`` at which ``columns`` point, each at its own."""
     lets_go: bool = False
@@ -66,13 +66,14 @@ class Deferred:
 
     @property
     def is_unique(self) -> bool:
-        """Whether it is a unique index or a key: what a foreign key can point at."""
+        """Whether it is a unique index or a key."""
         return self.create.startswith("CREATE UNIQUE INDEX ")
 
     @property
     def statements(self) -> tuple[str, ...]:
         """All that makes it again, in order."""
-        tablespace = f"SET default_tablespace = {quoted(self.tablespace)}" if self.tablespace else ""
+        place = quoted(self.tablespace) if self.tablespace else "''"
+        tablespace = f"SET default_tablespace = {place}" if self.kind != "foreign key" else ""
         return tuple(filter(None, (tablespace, self.create, self.attach, self.validate, *self.attributes)))
 
     def to_json(self) -> str:
@@ -119,14 +120,9 @@ class Captured:
     kept: tuple[Kept, ...]
 
 
-def in_order(one: Deferred, other: Deferred) -> bool:
-    """Whether of two foreign keys the one that was made first must be made first again.
-
-    The triggers of those that point at one table fire in the order in which they were made: a row that the first
-    deletes (ON DELETE CASCADE) does not offend the second. And older pg_dumps write those of one name in that order.
-    """
-    acts = any(f" ON {event} " in each.create for event in ("DELETE", "UPDATE") for each in (one, other))
-    return one.name == other.name or (one.parent == other.parent and acts)
+def is_twin(one: Deferred, other: Deferred) -> bool:
+    """Whether a foreign key could point at either of two unique indexes: it takes the one that was made first."""
+    return one.table == other.table and one.columns != () and set(one.columns) == set(other.columns)
 
 
 def add_foreign_key(table: str, name: str, definition: str) -> str:

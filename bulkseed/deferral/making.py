@@ -94,8 +94,8 @@ class Making:
     async def vacuum(self, connection: Connection, table: str) -> None:
         """Mark the rows that all can see, so that VALIDATE, and the app, can read indexes and no table.
 
-        Where it is locked, or this login may not, it goes without. It comes after the indexes, since rows that were
-        committed a moment ago with synchronous_commit off cannot be marked yet.
+        Where it is locked, or this login may not, it goes without. It comes after the indexes, when those who can
+        not yet see the last rows are fewer.
         """
 
         async def once() -> None:

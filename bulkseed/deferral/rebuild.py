@@ -11,7 +11,7 @@ from typing import Final
 import anyio
 
 from bulkseed.connection import Connection
-from bulkseed.deferral.definition import Deferred, in_order
+from bulkseed.deferral.definition import Deferred, is_twin
 from bulkseed.deferral.making import Making
 from bulkseed.deferral.steps import Limits
 from bulkseed.deferral.work import Job, Lock, Work
@@ -91,7 +91,6 @@ class Schedule:
         self.sizes: dict[str, int] = {}
         self.indexes: dict[str, list[Deferred]] = {table: [] for table in full}
         self.unadded: list[Deferred] = []
-        self.adding: set[Deferred] = set()
         self.unvalidated: dict[str, set[Deferred]] = defaultdict(set)
         """By child: also those that are not yet there."""
         self.pointing: dict[str, set[str]] = defaultdict(set)
@@ -125,10 +124,14 @@ class Schedule:
             del self.unbuilt[table]
             self.add_what_can_be()
             return
-        for each in its:
-            self.work.add(Job(partial(self.build, each), {table: Lock.SHARE}, partial(self.rest, table)))
+        for place, each in enumerate(its):
+            if not any(is_twin(other, each) for other in its[:place]):
+                self.build_next(each)
         if not its:
             self.work.add(Job(partial(self.finish, table), {table: Lock.ACCESS_EXCLUSIVE}))
+
+    def build_next(self, each: Deferred) -> None:
+        self.work.add(Job(partial(self.build, each), {each.table: Lock.SHARE}, partial(self.rest, each.table)))
 
     async def measured(self, connection: Connection, table: str, its: Sequence[Deferred]) -> bool:
         """Find a table's size, if it is not known; false where the table is gone."""
@@ -151,6 +154,10 @@ class Schedule:
         await self.making.index(connection, each)
         unbuilt = self.unbuilt[each.table]
         unbuilt.remove(each)
+        if twin := next(
+            (other for other in self.indexes[each.table] if other in unbuilt and is_twin(each, other)), None
+        ):
+            self.build_next(twin)
         if not unbuilt:
             self.work.add(Job(partial(self.finish, each.table), {each.table: Lock.ACCESS_EXCLUSIVE}))
 
@@ -162,11 +169,14 @@ class Schedule:
         self.add_what_can_be()
 
     def add_what_can_be(self) -> None:
-        """Add the foreign keys whose tables are finished, but none before another that was there before it."""
-        for place, each in enumerate(self.unadded):
-            waits = each.table in self.unbuilt or each.parent in self.unbuilt or each in self.adding
-            if not waits and not any(in_order(other, each) for other in self.unadded[:place]):
-                self.adding.add(each)
+        """Add the foreign keys whose tables are finished.
+
+        Those between the same two tables are added in the order in which they were made, since their triggers fire
+        in that order: a row that the first deletes (ON DELETE CASCADE) does not offend the second.
+        """
+        for each in self.unadded[:]:
+            if each.table not in self.unbuilt and each.parent not in self.unbuilt:
+                self.unadded.remove(each)
                 locks = dict.fromkeys((each.table, each.parent), Lock.SHARE_ROW_EXCLUSIVE)
                 self.work.add(Job(partial(self.add, each), locks))
 
@@ -174,8 +184,6 @@ class Schedule:
         there = [await self.measured(connection, table, [each]) for table in (each.table, each.parent)]
         if all(there):
             await self.making.foreign_key(connection, each)
-        self.unadded.remove(each)
-        self.add_what_can_be()
         if each not in self.unvalidated[each.table]:
             return
         if each in self.making.broken:

@@ -23,9 +23,12 @@ SETTINGS: Final = """
 SELECT set_config('lock_timeout', $1, true),
        set_config('maintenance_work_mem', greatest(setting::bigint, $2::bigint) || 'kB', true),
        set_config('max_parallel_maintenance_workers',
-                  coalesce($3, current_setting('max_parallel_maintenance_workers')), true)
+                  coalesce($3, current_setting('max_parallel_maintenance_workers')), true),
+       set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'local'), true)
 FROM pg_settings WHERE name = 'maintenance_work_mem'
 """
+"""With synchronous_commit off, VACUUM could not mark rows as visible to all, since their commit may yet be lost; the
+next commit that waits for its own record makes all before it safe too."""
 
 HOLDERS: Final = """
 SELECT coalesce(format('process %s of %s%s', a.pid, a.usename,
