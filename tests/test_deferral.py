@@ -20,7 +20,7 @@ from bulkseed.address import Address
 from bulkseed.connection import Connection, connected
 from bulkseed.deferral import DDL, Deferred, capture, drop, mark_rebuilt, rebuild, save, unfinished
 from bulkseed.deferral.definition import Captured
-from bulkseed.deferral.work import Job, Lock, Work
+from bulkseed.deferral.work import Lock, Task, Work
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.references import Reference, references
@@ -816,7 +816,7 @@ class Jobs:
                 await anyio.lowlevel.checkpoint()
             self.log.append(f"-{name}")
 
-        self.work.add(Job(do, locks, lambda: urgency))
+        self.work.add(Task(do, locks, lambda: urgency))
 
 
 async def test_the_most_urgent_goes_first() -> None:
@@ -870,7 +870,7 @@ async def test_locks_are_those_of_the_server(database: Address) -> None:
                 together = True
             except asyncpg.LockNotAvailableError:
                 together = False
-            assert Job(do, {"users": one}).excludes(Job(do, {"users": other})) is not together
+            assert Task(do, {"users": one}).excludes(Task(do, {"users": other})) is not together
 
 
 async def test_drop_is_part_of_the_callers_transaction(connection: Connection) -> None:

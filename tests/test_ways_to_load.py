@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import anyio
@@ -18,14 +20,16 @@ from bulkseed.cleanup import cleanup
 from bulkseed.connection import Connection, connected
 from bulkseed.deferring import OLD_ROWS, ROWS_PER_PAGE, Defer, is_worth_it
 from bulkseed.embedded import Server
-from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
 from bulkseed.load import load, useful_workers
 from bulkseed.shards import Shard
 from bulkseed.tables import TABLE_NAMES
+from bulkseed.transaction import begun
 from bulkseed.verify import verify
 from bulkseed.watch import Silent
 from bulkseed.workers import parent
 from bulkseed.workers.turns import Turns
+from bulkseed.workers.wire import HELLO, frame
 
 WAYS: list[dict[str, Any]] = [
     {"workers": 1, "format": "records", "defer": "never"},
@@ -209,7 +213,7 @@ async def test_a_table_that_an_app_holds_is_named_and_nothing_is_touched(
     before = dump(server, database)
     async with connected(database) as app:
         await app.execute("BEGIN; SELECT FROM channels")
-        with pytest.raises(TargetError, match=r"no lock on .*nothing was dropped"):
+        with pytest.raises(RunError, match=r"no lock on .*nothing was dropped"):
             await load(plan_of(), database, defer="always")
     assert dump(server, database) == before
     assert not await has_ledger(database)
@@ -238,6 +242,106 @@ async def test_what_cannot_be_dropped_stays_and_is_told(database: Address, serve
             "DROP SCHEMA IF EXISTS bulkseed CASCADE; REASSIGN OWNED BY stranger TO bulkseed",
             "DROP OWNED BY loader; DROP OWNED BY stranger; DROP ROLE loader; DROP ROLE stranger",
         )
+
+
+@pytest.mark.parametrize("defer", ["never", "always"])
+async def test_losing_the_connection_that_keeps_the_turn_ends_the_load_at_once(database: Address, defer: Defer) -> None:
+    tasks: set[asyncio.Task[None]] = set()
+    idle = "application_name = 'bulkseed' AND state = 'idle' AND datname = current_database()"
+    holder = f"""
+        SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+        WHERE locktype = 'advisory' AND {idle} AND pid <> pg_backend_pid()"""
+    watcher = Interfering("users", lambda: tasks.add(asyncio.ensure_future(run_sql(database, holder))))
+    with pytest.raises(ConnectionLost, match=r"waiting for the load: .*; what had begun was undone$"):
+        await load(plan_of("20x"), database, rows_per_shard=20_000, workers=2, watcher=watcher, defer=defer)
+    assert await counts(database) == EMPTY
+    assert not await has_ledger(database)
+
+
+async def test_what_a_worker_said_before_it_ended_is_told(database: Address) -> None:
+    await run_sql(
+        database,
+        "CREATE ROLE few LOGIN SUPERUSER CONNECTION LIMIT 2",
+        f"ALTER DATABASE {database.url.database} CONNECTION LIMIT 2",
+        "ALTER ROLE few NOSUPERUSER",
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO few",
+        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO few",
+        f"GRANT CREATE ON DATABASE {database.url.database} TO few",
+    )
+    try:
+        login = Address(database.url.set(username="few"))
+        with pytest.raises(RunError, match=r"too many connections.*; what had begun was undone$"):
+            await load(plan_of("10x"), login, rows_per_shard=5000, workers=3)
+        assert await counts(database) == EMPTY
+    finally:
+        await run_sql(database, "DROP OWNED BY few", "DROP ROLE few")
+
+
+def test_a_worker_whose_parent_dies_in_the_middle_of_a_word_ends() -> None:
+    said = frame({"a": "job"})
+    for told in (said[:2], said[:-1], said[:4] + b"nothing that was pickled"):
+        done = subprocess.run(
+            [sys.executable, "-m", "bulkseed.workers.child"], input=told, capture_output=True, timeout=30, check=False
+        )
+        assert done.returncode == 1
+        assert done.stdout == HELLO
+
+
+async def test_a_begin_that_is_cut_off_leaves_no_transaction(connection: Connection) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with begun(connection):
+            raise AssertionError
+    assert connection.is_closed()
+
+
+async def test_where_rows_cannot_be_taken_out_keys_are_rebuilt_all_the_same(
+    database: Address, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await run_sql(database, FAIL)
+    before = dump(server, database)
+    app = """INSERT INTO channels (name, owner_id, created_at, is_private, is_dm)
+             SELECT 'app', max(id), now(), false, false FROM users"""
+    tasks: set[asyncio.Task[None]] = set()
+    watcher = Interfering("channels", lambda: tasks.add(asyncio.ensure_future(run_sql(database, app))))
+    with pytest.raises(RunError, match=r"no more.*run 1 could not be undone .*--cascade.* keys of the run are rebuilt"):
+        await load(plan_of("3x"), database, rows_per_shard=500, watcher=watcher, defer="always")
+    assert dump(server, database) == before
+    notes = Notes()
+    with pytest.raises(RunError, match="--cascade"):
+        await cleanup(database, [1], watcher=notes)
+    report = await cleanup(database, [1], cascade=True)
+    assert (report.rebuilt, await counts(database)) == (0, EMPTY)
+    assert not await has_ledger(database)
+
+
+async def test_a_cleanup_cancelled_while_it_rebuilds_says_so_and_goes_on_another_time(
+    database: Address, server: Server
+) -> None:
+    before = dump(server, database)
+    task = asyncio.ensure_future(load(plan_of("10x"), database, rows_per_shard=5000, defer="always"))
+    async with connected(database) as connection:
+        while not await shards_in(connection):
+            await asyncio.sleep(0.005)
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0.02)
+    with anyio.CancelScope() as scope:
+
+        class Stopping(Notes):
+            def phase(self, name: str) -> None:
+                """Stop at the second step of the rebuilding."""
+                if name == "rebuild, step 2":
+                    scope.cancel()
+
+        notes = Stopping()
+        await cleanup(database, [1], watcher=notes)
+    assert any("`bulkseed cleanup 1` goes on" in said for said in notes.said)
+    assert await counts(database) == EMPTY
+    assert dump(server, database) != before
+    await cleanup(database, [1])
+    assert dump(server, database) == before
+    assert not await has_ledger(database)
 
 
 def test_deferral_is_for_loads_that_outweigh_what_is_there() -> None:

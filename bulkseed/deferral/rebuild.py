@@ -14,8 +14,8 @@ from bulkseed.connection import Connection
 from bulkseed.deferral.definition import Deferred, is_twin
 from bulkseed.deferral.making import Making
 from bulkseed.deferral.steps import Limits
-from bulkseed.deferral.work import Job, Lock, Work
-from bulkseed.errors import BulkseedError, RunError
+from bulkseed.deferral.work import Lock, Task, Work
+from bulkseed.errors import RunError, first_cause
 
 __all__ = ["rebuild"]
 
@@ -72,11 +72,6 @@ async def rebuild(
         raise RunError(making.summary(len(deferred)))
 
 
-def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    leaves = [first_cause(each) if isinstance(each, BaseExceptionGroup) else each for each in group.exceptions]
-    return next((each for each in leaves if isinstance(each, BulkseedError)), leaves[0])
-
-
 class Schedule:
     """Which step follows which, and what is to be done first.
 
@@ -110,7 +105,7 @@ class Schedule:
         """Make everything."""
         later = []
         for table in self.indexes:
-            job = Job(partial(self.open_table, table))
+            job = Task(partial(self.open_table, table))
             if table in self.full:
                 later.append((self.full[table], job))
             else:
@@ -128,10 +123,10 @@ class Schedule:
             if not any(is_twin(other, each) for other in its[:place]):
                 self.build_next(each)
         if not its:
-            self.work.add(Job(partial(self.finish, table), {table: Lock.ACCESS_EXCLUSIVE}))
+            self.work.add(Task(partial(self.finish, table), {table: Lock.ACCESS_EXCLUSIVE}))
 
     def build_next(self, each: Deferred) -> None:
-        self.work.add(Job(partial(self.build, each), {each.table: Lock.SHARE}, partial(self.rest, each.table)))
+        self.work.add(Task(partial(self.build, each), {each.table: Lock.SHARE}, partial(self.rest, each.table)))
 
     async def measured(self, connection: Connection, table: str, its: Sequence[Deferred]) -> bool:
         """Find a table's size, if it is not known; false where the table is gone."""
@@ -159,7 +154,7 @@ class Schedule:
         ):
             self.build_next(twin)
         if not unbuilt:
-            self.work.add(Job(partial(self.finish, each.table), {each.table: Lock.ACCESS_EXCLUSIVE}))
+            self.work.add(Task(partial(self.finish, each.table), {each.table: Lock.ACCESS_EXCLUSIVE}))
 
     async def finish(self, table: str, connection: Connection) -> None:
         await self.making.keys(connection, table, self.indexes[table])
@@ -178,7 +173,7 @@ class Schedule:
             if each.table not in self.unbuilt and each.parent not in self.unbuilt:
                 self.unadded.remove(each)
                 locks = dict.fromkeys((each.table, each.parent), Lock.SHARE_ROW_EXCLUSIVE)
-                self.work.add(Job(partial(self.add, each), locks))
+                self.work.add(Task(partial(self.add, each), locks))
 
     async def add(self, each: Deferred, connection: Connection) -> None:
         there = [await self.measured(connection, table, [each]) for table in (each.table, each.parent)]
@@ -190,7 +185,7 @@ class Schedule:
             self.unvalidated[each.table].remove(each)
             return
         locks = {each.parent: Lock.ROW_SHARE} | {each.table: Lock.SHARE_UPDATE_EXCLUSIVE}
-        self.work.add(Job(partial(self.validate, each), locks, partial(self.validating, each.table)))
+        self.work.add(Task(partial(self.validate, each), locks, partial(self.validating, each.table)))
 
     async def validate(self, each: Deferred, connection: Connection) -> None:
         await self.making.validate(connection, each)

@@ -12,10 +12,10 @@ import asyncpg
 
 from bulkseed.connection import Connection, translated
 from bulkseed.errors import RunError
+from bulkseed.transaction import begun
 
 __all__ = ["Limits", "NoLock", "holders", "step", "tried"]
 
-ROLLBACK_SECONDS: Final = 5
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 2.0
 
@@ -70,24 +70,11 @@ class Limits:
 @asynccontextmanager
 async def step(connection: Connection, limits: Limits) -> AsyncIterator[None]:
     """A transaction with ``limits`` set for it alone; rolled back where the block raises or is cancelled."""
-    begun = connection.transaction()
-    await begun.start()
-    try:
+    async with begun(connection):
         workers = None if limits.workers is None else str(limits.workers)
         timeout = f"{round(limits.lock_timeout * 1000)}ms"
         await connection.fetchrow(SETTINGS, timeout, limits.memory, workers)
         yield
-    except BaseException:
-        # a rollback that is itself cancelled would leave the server with an open transaction and its locks
-        with anyio.move_on_after(ROLLBACK_SECONDS, shield=True) as limit:
-            try:
-                await begun.rollback()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                connection.terminate()
-        if limit.cancelled_caught:
-            connection.terminate()
-        raise
-    await begun.commit()
 
 
 async def tried(

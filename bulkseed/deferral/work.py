@@ -11,7 +11,7 @@ import anyio
 
 from bulkseed.connection import Connection
 
-__all__ = ["Job", "Lock", "Work"]
+__all__ = ["Lock", "Task", "Work"]
 
 
 class Lock(Enum):
@@ -38,14 +38,14 @@ TOGETHER: Final = frozenset(
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Job:
+class Task:
     """Something to do, the lock that it takes on each table, and how urgent it is when a lane is free."""
 
     do: Callable[[Connection], Awaitable[None]]
     locks: Mapping[str, Lock] = field(default_factory=dict)
     urgency: Callable[[], float] = lambda: float("inf")
 
-    def excludes(self, other: Job) -> bool:
+    def excludes(self, other: Task) -> bool:
         """Whether one of the two would wait for the other."""
         return any(
             table in other.locks and frozenset({lock, other.locks[table]}) not in TOGETHER
@@ -57,12 +57,12 @@ class Work:
     """Jobs yet to be done. It ends when none is left, none is running and none is awaited."""
 
     def __init__(self) -> None:
-        self.waiting: list[Job] = []
-        self.running: list[Job] = []
+        self.waiting: list[Task] = []
+        self.running: list[Task] = []
         self.awaited = 0
         self.changed = anyio.Event()
 
-    def add(self, *jobs: Job) -> None:
+    def add(self, *jobs: Task) -> None:
         """Jobs for the next free lanes; of those equally urgent the one that was added first."""
         self.waiting += jobs
         self.wake()
@@ -71,7 +71,7 @@ class Work:
         self.changed.set()
         self.changed = anyio.Event()
 
-    async def run(self, connections: Sequence[Connection], later: Sequence[tuple[anyio.Event, Job]] = ()) -> None:
+    async def run(self, connections: Sequence[Connection], later: Sequence[tuple[anyio.Event, Task]] = ()) -> None:
         """Do all jobs, those of ``later`` once their events are set. Raises what a job raises, in a group."""
         self.awaited = len(later)
         async with anyio.create_task_group() as tasks:
@@ -80,7 +80,7 @@ class Work:
             for connection in connections:
                 tasks.start_soon(self.lane, connection)
 
-    async def await_event(self, event: anyio.Event, job: Job) -> None:
+    async def await_event(self, event: anyio.Event, job: Task) -> None:
         await event.wait()
         self.awaited -= 1
         self.add(job)
@@ -99,13 +99,13 @@ class Work:
                 self.running.remove(job)
             self.wake()
 
-    def best(self) -> Job | None:
+    def best(self) -> Task | None:
         """The most urgent job that need not wait for one that is running, nor keeps a more urgent one waiting.
 
         Rather than none, one that does keep another waiting: an idle lane helps nobody.
         """
-        second: Job | None = None
-        blocked: list[Job] = []
+        second: Task | None = None
+        blocked: list[Task] = []
         for job in sorted(self.waiting, key=lambda job: -job.urgency()):
             if any(job.excludes(other) for other in self.running):
                 blocked.append(job)
