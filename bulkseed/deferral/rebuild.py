@@ -48,8 +48,9 @@ async def rebuild(
     ``tries`` times at most; after that no other step on its table is tried.
 
     Every step looks before it does, and is a transaction (but VACUUM, which can be done again): after a crash anywhere,
-    or an error, the same call with the same definitions does what is left. Raises RunError where rows break a constraint or a lock cannot be had
-    (all that can be made is made first; it names what is not), ConnectionLost or ConnectError at once.
+    or an error, the same call with the same definitions does what is left. Raises RunError where rows break a
+    constraint or a lock cannot be had (all that can be made is made first; it names what is not), ConnectionLost or
+    ConnectError at once.
     https://www.postgresql.org/docs/current/populate.html, https://www.postgresql.org/docs/current/sql-altertable.html
     """
     if not deferred:
