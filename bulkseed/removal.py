@@ -34,6 +34,11 @@ moment of creation, to the microsecond, is what an app leaves as it is.
 """
 
 
+SETTINGS: Final = "SET LOCAL enable_nestloop = off"
+"""All joins are by equality, over many rows: a nested loop is never right, and is chosen where statistics are wrong,
+as while indexes are dropped."""
+
+
 @dataclass(slots=True)
 class Doomed:
     """Which rows go: of our tables by ``seeded`` (SQL, with ``{row}`` for an alias), of any by ``extra`` (ctids)."""
@@ -62,6 +67,13 @@ async def remove_rows(
     unless ``cascade`` lets those go too, and InputError for rows that another generator made.
     """
     watcher.phase("find")
+    with translated(connection, "finding the rows to remove"):
+        await connection.execute(SETTINGS)
+        for run in runs:
+            tables = [qualified(run.schema, name) for name in await present(connection, run.schema)]
+            if tables and not run.whole:
+                # a load that was cut off left no statistics; who may not ANALYZE is only warned
+                await connection.execute(f"ANALYZE {', '.join(tables)}")
     watcher.expect({name: sum(run.rows[name] for run in runs) for name in TABLE_NAMES})
     with translated(connection, "finding the rows to remove"):
         doomed = await seeded_rows(connection, runs, cascade, watcher)
@@ -212,9 +224,9 @@ async def remove(connection: Connection, runs: Sequence[Run], doomed: Doomed) ->
     deletes, counts = [], []
     for place, table in enumerate(tables):
         going = doomed.condition(table, "t")
-        deletes.append(
-            f"d{place} AS (DELETE FROM {table} AS t WHERE {going} RETURNING {doomed.ours(table, 't')} AS ours)"
-        )
+        # asked again for each row only where rows of others go too
+        ours = doomed.ours(table, "t") if table in doomed.extra else "true"
+        deletes.append(f"d{place} AS (DELETE FROM {table} AS t WHERE {going} RETURNING {ours} AS ours)")
         counts.append(
             f"(SELECT count(*) FILTER (WHERE ours) FROM d{place}), (SELECT count(*) FROM d{place}), "
             f"(SELECT count(*) FROM {table} AS t WHERE {going})"
