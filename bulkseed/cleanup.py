@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -82,9 +82,14 @@ async def taken_out(
         dropped = {number: its for number, its in (await unfinished(connection)).items() if number in numbers}
         await check_rights(connection, runs)
     absent = [each for its in dropped.values() for each in its]
+    if cascade:
+        # a foreign key that lets its rows go must be there to do that
+        await put_back(connection, address, dropped, watcher)
+        dropped = {}
+    missing = absent if dropped else []
     try:
         async with transaction(connection):
-            removed, others = await remove_rows(connection, runs, absent, cascade=cascade, watcher=watcher)
+            removed, others = await remove_rows(connection, runs, missing, cascade=cascade, watcher=watcher)
             with translated(connection, "forgetting the run"):
                 for run in runs:
                     await (ledger.empty_run if run.number in dropped else ledger.forget_run)(connection, run.number)
@@ -114,15 +119,20 @@ async def put_back(
     steps = itertools.count(1)
     for number, its in dropped.items():
         watcher.phase("rebuild")
-        await rebuild(
-            partial(connected, address),
-            its,
-            lanes=min(MOST_LANES, available_cores()),
-            on_step=lambda _, __: watcher.phase(f"rebuild, step {next(steps)}"),
-        )
+        on_step = partial(told, watcher, steps)
+        try:
+            lanes = min(MOST_LANES, available_cores())
+            await rebuild(partial(connected, address), its, lanes=lanes, on_step=on_step)
+        except ConnectError:
+            # no more connections to be had than this one
+            await rebuild(lambda: nullcontext(connection), its, on_step=on_step)
         async with transaction(connection):
             with translated(connection, "recording what is rebuilt"):
                 await mark_rebuilt(connection, number, its)
+
+
+def told(watcher: Watcher, steps: Iterator[int], _: str, __: float) -> None:
+    watcher.phase(f"rebuild, step {next(steps)}")
 
 
 @asynccontextmanager

@@ -61,11 +61,14 @@ WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle
                'idle_in_transaction_session_timeout');
 SET TimeZone = 'UTC';
 SET standard_conforming_strings = on;
+SET quote_all_identifiers = off;
+SELECT set_config('client_connection_check_interval', '2s', false) WHERE version() LIKE '%linux%';
 SELECT set_config('search_path', string_agg(quote_ident(name), ', '), false)
 FROM unnest(current_schemas(false)) AS name
 WHERE name <> 'bulkseed' HAVING 'bulkseed' = ANY (current_schemas(false));
 """
-"""Limits that a role sets for an app's short statements would end a long COPY; and where the login is called
+"""Limits that a role sets for an app's short statements would end a long COPY. A backend that waits for a lock is to
+notice that its client was killed (the setting exists where the server can see that). Where the login is called
 bulkseed, ``"$user"`` in its search_path would put the ledger's schema before the app's."""
 
 

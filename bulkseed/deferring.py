@@ -32,6 +32,15 @@ WHERE oid = ANY ($1::text[]::regclass[])
 """How many rows there are, as the planner estimates it: from the pages there are now and what ANALYZE saw on one.
 https://www.postgresql.org/docs/current/row-estimation-examples.html"""
 
+ACTING: Final = """
+SELECT format('the trigger %s of %s', tgname, tgrelid::regclass) FROM pg_trigger
+WHERE tgrelid = ANY ($1::text[]::regclass[]) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype::int & 4 <> 0
+UNION ALL
+SELECT format('the rule %s of %s', rulename, ev_class::regclass) FROM pg_rewrite
+WHERE ev_class = ANY ($1::text[]::regclass[]) AND ev_type = '3' AND ev_enabled <> 'D'
+"""
+"""What an app does at each INSERT into the tables $1: its ``ON CONFLICT``, say, needs the keys."""
+
 ROWS_PER_PAGE: Final = 80.0
 """Of a table that was never analyzed."""
 
@@ -54,6 +63,13 @@ async def to_defer(
         tables = [target.name(table) for table in TABLE_NAMES]
         old_rows = await connection.fetchval(OLD_ROWS, tables, ROWS_PER_PAGE)
         if not is_worth_it(sum(expected_rows(plan).values()), old_rows):
+            return ()
+        acting = [row[0] for row in await connection.fetch(ACTING, tables)]
+        if acting:
+            watcher.note(
+                f"indexes and keys stay in place during the load, as {', '.join(acting)} may want them: "
+                "give --defer always if they do not"
+            )
             return ()
     found = await capture(connection, target.schema, TABLE_NAMES)
     for said in told(found.kept):

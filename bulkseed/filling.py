@@ -19,7 +19,7 @@ from bulkseed.stopwatch import Stopwatch
 from bulkseed.tables import TABLE_NAMES
 from bulkseed.target import Target
 from bulkseed.watch import Watcher
-from bulkseed.workers import Worker, load_shards
+from bulkseed.workers import Done, Turns, Worker, load_shards
 
 __all__ = ["Filling"]
 
@@ -27,7 +27,7 @@ __all__ = ["Filling"]
 class Filling:
     """One run's way into the tables. ``rows`` has what is in so far, by table.
 
-    ``staff`` are the worker processes; without any, this process does their work.
+    ``staff`` are the worker processes beside this one, which is a worker too.
     """
 
     def __init__(
@@ -44,25 +44,26 @@ class Filling:
     async def fill(self, connection: Connection, context: Context) -> None:
         """Load all shards. Raises RunError (ConnectionLost); what is in stays in."""
         left = shard_counts(self.job.plan, self.rows_per_shard)
+        turns = Turns(cut(self.job.plan, self.rows_per_shard))
 
-        def done(shard: Shard, rows: Mapping[str, int], seconds: Mapping[str, float]) -> None:
-            for table, count in rows.items():
+        def on_done(shard: Shard, said: Done) -> None:
+            for table, count in said.rows.items():
                 self.rows[table] += count
-            self.stopwatch.add(seconds)
+            self.stopwatch.add(said.seconds)
             left[shard.kind] -= 1
             if not left["users"]:
                 self.users_full.set()
 
-        shards = cut(self.job.plan, self.rows_per_shard)
+        async def own() -> None:
+            while (shard := await turns.following()) is not None:
+                spent = Stopwatch()
+                rows = await load_shard(connection, self.job, context, shard, spent, self.watcher)
+                on_done(shard, Done(shard.number, rows, spent.seconds))
+                turns.done(shard)
+
         self.watcher.phase("copy")
         with self.stopwatch.phase("copy"):
-            if self.staff:
-                async with kept_alive(connection):
-                    await load_shards(self.staff, self.job, shards, self.watcher, done)
-                return
-            for shard in shards:
-                spent = Stopwatch()
-                done(shard, await load_shard(connection, self.job, context, shard, spent, self.watcher), spent.seconds)
+            await load_shards(self.staff, self.job, turns, self.watcher, on_done, own)
 
     async def fill_and_rebuild(
         self, connection: Connection, context: Context, target: Target, deferred: Sequence[Deferred]
@@ -97,7 +98,7 @@ class Filling:
             if all(event.is_set() for event in full.values()):
                 self.watcher.phase(f"rebuild, step {step}")
 
-        lanes = max(1, len(self.staff))
+        lanes = 1 + len(self.staff)
         await rebuild(
             partial(connected, self.job.endpoint), deferred, full=full, lanes=lanes, cores=lanes, on_step=told
         )

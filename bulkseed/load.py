@@ -99,7 +99,7 @@ async def load(
     count = useful_workers(plan, workers, rows_per_shard)
     watcher = watcher or Silent()
     stopwatch = Stopwatch()
-    async with hired(count if count > 1 else 0) as staff:
+    async with hired(count - 1) as staff:
         watcher.phase("check")
         with stopwatch.phase("check"):
             corpus = await to_thread.run_sync(corpus_of, plan.locale)

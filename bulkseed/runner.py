@@ -10,16 +10,15 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import anyio
-import asyncpg
 
 from bulkseed.address import Address, named_address
 from bulkseed.embedded import Listen, Server, running
 from bulkseed.errors import ConnectionLost, InputError, first_cause
 from bulkseed.initialise import initialise
-from bulkseed.loops import LOOP
+from bulkseed.loops import LOOP, unheard
 from bulkseed.progress import shown
 
 __all__ = ["Database", "Interrupted", "check_disk", "opened", "run"]
@@ -78,12 +77,6 @@ def run(command: Callable[..., Awaitable[Result]], *arguments: object) -> Result
     Raises Interrupted when a signal comes, after the command has cleaned up.
     """
     return anyio.run(interruptible, command, arguments, backend_options=LOOP)
-
-
-def unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    # asyncpg leaves futures of a lost connection behind; the error itself has reached the command
-    if not isinstance(context.get("exception"), asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
-        loop.default_exception_handler(context)
 
 
 async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tuple[object, ...]) -> Result:

@@ -129,7 +129,7 @@ def test_a_worker_that_dies_is_an_error_that_names_it(
     async def main() -> None:
         before = await digest(seeded)
         watcher = Interfering(table, lambda: os.kill(processes[0].pid, signal.SIGKILL))
-        with anyio.fail_after(60), pytest.raises(RunError, match=r"worker 1 \(process \d+\) was ended by signal 9"):
+        with anyio.fail_after(60), pytest.raises(RunError, match=r"worker 2 \(process \d+\) was ended by signal 9"):
             await load(plan_of("20x"), seeded, rows_per_shard=20_000, workers=2, watcher=watcher, defer="always")
         assert await digest(seeded) == before
         assert all(process.returncode is not None for process in processes)
@@ -151,7 +151,7 @@ async def test_an_unforeseen_error_of_a_worker_is_told_with_its_traceback(
 ) -> None:
     monkeypatch.setattr("bulkseed.job.Job.context", 17)
     monkeypatch.setattr(parent, "COMMAND", ("-c", BROKEN_WORKER))
-    with pytest.raises(RunError, match=r"worker [12] failed .*ZeroDivisionError") as caught:
+    with pytest.raises(RunError, match=r"worker 2 failed .*ZeroDivisionError") as caught:
         await load(plan_of("10x"), database, rows_per_shard=5000, workers=2)
     assert caught.value.__cause__ is not None
     assert not await has_ledger(database)
@@ -247,12 +247,12 @@ async def test_what_cannot_be_dropped_stays_and_is_told(database: Address, serve
 @pytest.mark.parametrize("defer", ["never", "always"])
 async def test_losing_the_connection_that_keeps_the_turn_ends_the_load_at_once(database: Address, defer: Defer) -> None:
     tasks: set[asyncio.Task[None]] = set()
-    idle = "application_name = 'bulkseed' AND state = 'idle' AND datname = current_database()"
+    ours = "application_name = 'bulkseed' AND datname = current_database()"
     holder = f"""
         SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
-        WHERE locktype = 'advisory' AND {idle} AND pid <> pg_backend_pid()"""
+        WHERE locktype = 'advisory' AND {ours} AND pid <> pg_backend_pid()"""
     watcher = Interfering("users", lambda: tasks.add(asyncio.ensure_future(run_sql(database, holder))))
-    with pytest.raises(ConnectionLost, match=r"waiting for the load: .*; what had begun was undone$"):
+    with pytest.raises(ConnectionLost, match=r"; what had begun was undone$"):
         await load(plan_of("20x"), database, rows_per_shard=20_000, workers=2, watcher=watcher, defer=defer)
     assert await counts(database) == EMPTY
     assert not await has_ledger(database)

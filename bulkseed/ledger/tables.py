@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
+
+import asyncpg
 
 from bulkseed import deferral
 from bulkseed.connection import Connection
@@ -136,8 +139,6 @@ async def drop_ledger(connection: Connection) -> None:
             return
         await connection.execute(f"DROP TABLE {SCHEMA}.shards, {deferral.TABLE}")
     await connection.execute(f"DROP TABLE {SCHEMA}.runs, {SCHEMA}.version")
-    others = await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = $1::regnamespace)", SCHEMA
-    )
-    if not others:
-        await connection.execute(f"DROP SCHEMA {SCHEMA}")
+    with contextlib.suppress(asyncpg.DependentObjectsStillExistError):  # something of the user's is in it
+        async with connection.transaction():
+            await connection.execute(f"DROP SCHEMA {SCHEMA}")

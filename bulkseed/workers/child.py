@@ -19,7 +19,7 @@ import anyio
 
 from bulkseed.errors import BulkseedError, RunError
 from bulkseed.job import Job
-from bulkseed.loops import LOOP
+from bulkseed.loops import LOOP, unheard
 from bulkseed.shard_load import load_shard, loading_connection
 from bulkseed.shards import Shard
 from bulkseed.stopwatch import Stopwatch
@@ -74,6 +74,7 @@ def listen(loop: asyncio.AbstractEventLoop, heard: asyncio.Queue[Any]) -> None:
 async def work(out: BinaryIO) -> int:
     """Load what comes; returns the exit status."""
     heard: asyncio.Queue[Any] = asyncio.Queue()
+    asyncio.get_running_loop().set_exception_handler(unheard)
     threading.Thread(target=listen, args=(asyncio.get_running_loop(), heard), daemon=True).start()
     job: Job | None = await heard.get()
     if job is None:

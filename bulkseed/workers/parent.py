@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -32,7 +32,7 @@ ENDING: Final = "ending"
 
 
 class Worker:
-    """A worker process, by its number from 1."""
+    """A worker process, by its number from 2: the first worker is this process."""
 
     def __init__(self, number: int, process: Process) -> None:
         assert process.stdin is not None
@@ -121,13 +121,13 @@ class Worker:
 
 @asynccontextmanager
 async def hired(count: int) -> AsyncIterator[Sequence[Worker]]:
-    """So many worker processes, starting; none of them is left when the block ends.
+    """So many worker processes beside this one, starting; none of them is left when the block ends.
 
     Raises RunError where a process cannot be started.
     """
     workers: list[Worker] = []
     try:
-        for number in range(1, count + 1):
+        for number in range(2, count + 2):
             workers.append(Worker(number, await started()))
         yield workers
     finally:
@@ -161,23 +161,20 @@ async def started() -> Process:
 async def load_shards(
     workers: Sequence[Worker],
     job: Job,
-    shards: Iterable[Shard],
+    turns: Turns,
     watcher: Watcher,
-    on_done: Callable[[Shard, Mapping[str, int], Mapping[str, float]], None],
+    on_done: Callable[[Shard, Done], None],
+    own: Callable[[], Awaitable[None]],
 ) -> None:
-    """Have the workers load ``shards``: those of users first, then each that is free the next one.
+    """Have the workers, and ``own`` in this process, load the shards of ``turns``: each the next one as it gets free.
 
     Raises the first error of any of them, and RunError where one dies; the others are then ended at once.
     """
-    turns = Turns(shards)
-
-    def done(shard: Shard, said: Done) -> None:
-        on_done(shard, said.rows, said.seconds)
-
     try:
         async with anyio.create_task_group() as tasks:
             for worker in workers:
-                tasks.start_soon(worker.load, job, turns, watcher, done)
+                tasks.start_soon(worker.load, job, turns, watcher, on_done)
+            await own()
     except BaseException as error:
         for worker in workers:
             # a shard that they went on with would hold up its undoing
