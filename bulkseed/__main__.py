@@ -29,6 +29,7 @@ def commanded(arguments: list[str] | None) -> int:
     from bulkseed.errors import BulkseedError  # noqa: PLC0415
     from bulkseed.runner import Interrupted  # noqa: PLC0415
 
+    gc.freeze()  # what is imported stays: no collection need look at it
     try:
         # not cli.main(), which takes a KeyboardInterrupt for an answer to a prompt
         with cli.make_context("bulkseed", sys.argv[1:] if arguments is None else arguments) as context:

@@ -16,7 +16,7 @@ from bulkseed.address import Address
 from bulkseed.connection import Connection, connected, translated
 from bulkseed.deferral import Deferred, mark_rebuilt, rebuild, unfinished
 from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, RunError
-from bulkseed.ledger import Run
+from bulkseed.ledger import Claim, Run
 from bulkseed.machine import available_cores
 from bulkseed.removal import check_rights, remove_rows
 from bulkseed.transaction import transaction
@@ -136,8 +136,8 @@ def told(watcher: Watcher, steps: Iterator[int], _: str, __: float) -> None:
 
 
 @asynccontextmanager
-async def undone(connection: Connection, address: Address, number: int, watcher: Watcher) -> AsyncIterator[None]:
-    """Takes run ``number`` out again where the block raises or is cancelled.
+async def undone(connection: Connection, address: Address, claim: Claim, watcher: Watcher) -> AsyncIterator[None]:
+    """Takes a run out again where the block raises or is cancelled.
 
     ``connection`` holds the load lock. Errors of ours become RunError (or what they are below that), and say what
     came of it; where the undoing fails after anything else, RunError is raised. It is shielded from anyio's
@@ -150,10 +150,12 @@ async def undone(connection: Connection, address: Address, number: int, watcher:
         failed = False
         with anyio.CancelScope(shield=True):
             try:
-                said = await undo(connection, address, number, watcher)
+                said = await undo(connection, address, claim, watcher)
             except Exception as another:
                 failed = True
-                said = f"run {number} could not be undone ({another}): `bulkseed cleanup {number}` does that"
+                said = (
+                    f"run {claim.number} could not be undone ({another}): `bulkseed cleanup {claim.number}` does that"
+                )
         if isinstance(error, RunError):
             raise type(error)(f"{error}; {said}") from error
         if isinstance(error, BulkseedError):
@@ -166,7 +168,7 @@ async def undone(connection: Connection, address: Address, number: int, watcher:
         raise
 
 
-async def undo(connection: Connection, address: Address, number: int, watcher: Watcher) -> str:
+async def undo(connection: Connection, address: Address, claim: Claim, watcher: Watcher) -> str:
     """Take out a run that failed; says what came of it. Raises what :func:`cleanup` raises.
 
     Where the server goes away it is tried again, for a while: it may be restarting.
@@ -175,21 +177,21 @@ async def undo(connection: Connection, address: Address, number: int, watcher: W
     while True:
         try:
             if not connection.is_closed():
-                return await undo_over(connection, address, number, watcher)
+                return await undo_over(connection, address, claim, watcher)
             async with connected(address) as another:
                 await ledger.take_turn(another, watcher)
-                return await undo_over(another, address, number, watcher)
+                return await undo_over(another, address, claim, watcher)
         except (ConnectionLost, ConnectError):
             if anyio.current_time() > until:
                 raise
             await anyio.sleep(PAUSE_SECONDS)
 
 
-async def undo_over(connection: Connection, address: Address, number: int, watcher: Watcher) -> str:
+async def undo_over(connection: Connection, address: Address, claim: Claim, watcher: Watcher) -> str:
     with translated(connection, "reading the ledger"):
-        found = [run for run in await ledger.runs(connection) if run.number == number]
+        found = [run for run in await ledger.runs(connection) if run.claim == claim]
     if found and found[0].whole:
-        return f"but run {number} is whole: only the answer to its last commit was lost"
+        return f"but run {claim.number} is whole: only the answer to its last commit was lost"
     if found:
-        await taken_out(connection, address, [number], cascade=False, watcher=watcher)
+        await taken_out(connection, address, [claim.number], cascade=False, watcher=watcher)
     return "what had begun was undone"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
+from math import lcm
 from typing import Final
 
 import numpy as np
@@ -55,13 +57,10 @@ def weighted(words: Words, thresholds: Words) -> Ints:
 
 def thresholds_of(weights: list[Fraction]) -> Words:
     """Where each element but the last ends on the scale of a word, for :func:`weighted`."""
-    total = sum(weights)
-    ends = []
-    reached = Fraction(0)
-    for weight in weights[:-1]:
-        reached += weight
-        ends.append(int(reached * 2**64 / total))
-    return below_all(ends)
+    # by whole numbers: fractions would be reduced at every step, which takes ten times as long
+    whole = lcm(*(weight.denominator for weight in weights))
+    reached = list(accumulate(weight.numerator * (whole // weight.denominator) for weight in weights))
+    return below_all([(end << 64) // reached[-1] for end in reached[:-1]])
 
 
 def below_all(ends: list[int]) -> Words:

@@ -9,6 +9,7 @@ from bulkseed.connection import Place
 from bulkseed.copy import CopyInto
 from bulkseed.corpus import Corpus
 from bulkseed.generators import Context
+from bulkseed.ledger import Claim
 from bulkseed.plan import Placement, Plan
 
 __all__ = ["Endpoint", "Job"]
@@ -30,10 +31,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run that is to be loaded: where, its number in the ledger, what is made, and the lane of each table."""
+    """A run that is to be loaded: where, which one of the ledger's, what is made, and the lane of each table."""
 
     endpoint: Endpoint
-    run: int
+    run: Claim
     plan: Plan
     placement: Placement
     corpus: Corpus

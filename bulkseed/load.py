@@ -121,7 +121,7 @@ async def load(
                     run = await ledger.begin_run(
                         connection, target.schema, plan, context.placement, made_by(), expected, rows_per_shard
                     )
-                    await save(connection, run, deferred)
+                    await save(connection, run.number, deferred)
             async with undone(connection, address, run, watcher):
                 if deferred:
                     watcher.phase("drop")
@@ -138,10 +138,10 @@ async def load(
                 watcher.phase("commit")
                 async with transaction(connection):
                     with translated(connection, "recording the run"):
-                        await mark_rebuilt(connection, run, deferred)
+                        await mark_rebuilt(connection, run.number, deferred)
                         await ledger.finish_run(connection, run, filling.rows, stopwatch.report())
     return LoadReport(
-        run, plan, context.placement, filling.rows, stopwatch.report(), deferred=bool(deferred), workers=count
+        run.number, plan, context.placement, filling.rows, stopwatch.report(), deferred=bool(deferred), workers=count
     )
 
 

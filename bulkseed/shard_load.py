@@ -38,10 +38,10 @@ async def load_shard(
     async with transaction(connection):
         with translated(connection, "reading the ledger"):
             if not await ledger.share_run(connection, job.run):
-                raise RunError(f"run {job.run} is being undone by another command")
+                raise RunError(f"run {job.run.number} is being undone by another command")
         rows = await copy_shard(connection, job.lanes, context, shard, stopwatch, watcher)
         with translated(connection, "recording a shard"):
-            await ledger.record_shard(connection, job.run, shard.number, rows)
+            await ledger.record_shard(connection, job.run.number, shard.number, rows)
     return rows
 
 

@@ -44,7 +44,7 @@ ALLOWED: Final = {
     "stopwatch": "collections contextlib time typing",
     "address": "ipaddress collections dataclasses os sqlalchemy typing",
     "streams": "dataclasses hashlib numpy typing",
-    "draws": "fractions functools numpy typing",
+    "draws": "fractions functools itertools math numpy typing",
     "permutation": "numpy typing",
     "layout": "numpy typing",
     "corpus": "anyascii collections dataclasses fractions functools re",

@@ -2,6 +2,7 @@
 
 from bulkseed.ledger.locks import LOCK, take_turn
 from bulkseed.ledger.runs import (
+    Claim,
     Run,
     begin_run,
     chosen_runs,
@@ -18,6 +19,7 @@ from bulkseed.ledger.tables import SCHEMA, check_ledger
 __all__ = [
     "LOCK",
     "SCHEMA",
+    "Claim",
     "Run",
     "begin_run",
     "check_ledger",

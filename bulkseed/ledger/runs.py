@@ -15,6 +15,7 @@ from bulkseed.plan import Placement, Plan
 from bulkseed.tables import TABLE_NAMES
 
 __all__ = [
+    "Claim",
     "Run",
     "State",
     "begin_run",
@@ -34,6 +35,20 @@ State = Literal["loading", "whole", "undoing"]
 STATES: Final[dict[str, State]] = {"loading": "loading", "whole": "whole", "undoing": "undoing"}
 
 MADE_BY: Final = ("bulkseed", "generator", "faker", "numpy")
+
+
+BEGAN: Final = "(extract(epoch FROM started_at) * 1000000)::bigint"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that is being loaded: its number, and when it began (microseconds since 1970).
+
+    Numbers begin again when the ledger was dropped with its last run; who lost a run must not take another for it.
+    """
+
+    number: int
+    began: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +71,13 @@ class Run:
     expected: Mapping[str, int]
     rows_per_shard: int | None = None
     shards: frozenset[int] | None = None
+    began: int = 0
+    """Microseconds since 1970."""
+
+    @property
+    def claim(self) -> Claim:
+        """What tells it from another run of the same number."""
+        return Claim(self.number, self.began)
 
     @property
     def whole(self) -> bool:
@@ -80,30 +102,31 @@ async def begin_run(
     made_by: Mapping[str, str],
     expected: Mapping[str, int],
     rows_per_shard: int,
-) -> int:
-    """Record a run into the tables of ``schema``, making the ledger where there is none; returns the run's number."""
+) -> Claim:
+    """Record a run into the tables of ``schema``, making the ledger where there is none."""
     await make_ledger(connection)
-    return int(
-        await connection.fetchval(
-            f"INSERT INTO {SCHEMA}.runs (target_schema, plan, placement, made_by, expected, rows_per_shard, state) "
-            "VALUES ($1, $2, $3, $4, $5, $6, 'loading') RETURNING id",
-            schema,
-            plan.to_json(),
-            placement.to_json(),
-            json.dumps(dict(made_by)),
-            json.dumps(dict(expected)),
-            rows_per_shard,
-        )
+    row = await connection.fetchrow(
+        f"INSERT INTO {SCHEMA}.runs (target_schema, plan, placement, made_by, expected, rows_per_shard, state) "
+        f"VALUES ($1, $2, $3, $4, $5, $6, 'loading') RETURNING id, {BEGAN} AS began",
+        schema,
+        plan.to_json(),
+        placement.to_json(),
+        json.dumps(dict(made_by)),
+        json.dumps(dict(expected)),
+        rows_per_shard,
     )
+    return Claim(row["id"], row["began"])
 
 
-async def share_run(connection: Connection, number: int) -> bool:
+async def share_run(connection: Connection, claim: Claim) -> bool:
     """Whether the run is still being loaded; if so it stays so until the transaction ends.
 
     Who loads a shard asks first: a cleanup waits for shards that have begun, and none begins after it.
     """
     found = await connection.fetchval(
-        f"SELECT true FROM {SCHEMA}.runs WHERE id = $1 AND state = 'loading' FOR SHARE", number
+        f"SELECT true FROM {SCHEMA}.runs WHERE id = $1 AND {BEGAN} = $2 AND state = 'loading' FOR SHARE",
+        claim.number,
+        claim.began,
     )
     return found is not None
 
@@ -116,18 +139,19 @@ async def record_shard(connection: Connection, number: int, shard: int, rows: Ma
 
 
 async def finish_run(
-    connection: Connection, number: int, rows: Mapping[str, int], seconds: Mapping[str, float]
+    connection: Connection, claim: Claim, rows: Mapping[str, int], seconds: Mapping[str, float]
 ) -> None:
     """Record that a run is whole. Raises RunError where it is no longer being loaded, by the ledger."""
     tag = await connection.execute(
         f"UPDATE {SCHEMA}.runs SET state = 'whole', rows = $2, seconds = $3, finished_at = clock_timestamp() "
-        "WHERE id = $1 AND state = 'loading'",
-        number,
+        f"WHERE id = $1 AND {BEGAN} = $4 AND state = 'loading'",
+        claim.number,
         json.dumps(dict(rows)),
         json.dumps(dict(seconds)),
+        claim.began,
     )
     if tag != "UPDATE 1":
-        raise RunError(f"run {number} is not being loaded any more, by the ledger: another command has undone it")
+        raise RunError(f"run {claim.number} is not being loaded any more, by the ledger: another command has undone it")
 
 
 async def mark_undoing(connection: Connection, number: int) -> None:
@@ -157,14 +181,15 @@ async def runs(connection: Connection) -> list[Run]:
             run_of(row)
             for row in await connection.fetch(
                 f"SELECT id, target_schema, plan, placement, made_by, rows, rows AS expected, 'whole' AS state, "
-                f"NULL AS rows_per_shard, NULL AS shards FROM {SCHEMA}.runs WHERE finished_at IS NOT NULL ORDER BY id"
+                f"NULL AS rows_per_shard, NULL AS shards, {BEGAN} AS began FROM {SCHEMA}.runs "
+                "WHERE finished_at IS NOT NULL ORDER BY id"
             )
         ]
     return [
         run_of(row)
         for row in await connection.fetch(
             f"""
-            SELECT id, target_schema, plan, placement, made_by, state, expected, rows_per_shard,
+            SELECT id, target_schema, plan, placement, made_by, state, expected, rows_per_shard, {BEGAN} AS began,
                    ARRAY(SELECT number FROM {SCHEMA}.shards WHERE run = r.id) AS shards,
                    coalesce(rows, (SELECT jsonb_object_agg(key, total) FROM (
                        SELECT key, sum(value::bigint) AS total FROM {SCHEMA}.shards AS s, jsonb_each_text(s.rows)
@@ -190,6 +215,7 @@ def run_of(row: Any) -> Run:
             row["rows_per_shard"],
             # a run of version 1 kept no shards
             None if row["rows_per_shard"] is None else frozenset(row["shards"]),
+            row["began"],
         )
     except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
         raise TargetError(
