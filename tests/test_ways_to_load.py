@@ -302,17 +302,24 @@ async def test_a_begin_that_is_cut_off_leaves_no_transaction(connection: Connect
     assert connection.is_closed()
 
 
+GUEST = """
+CREATE FUNCTION guest() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO channels (name, owner_id, created_at, is_private, is_dm)
+    SELECT 'app', max(id), now(), false, false FROM users;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER guest AFTER INSERT ON channels WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION guest();
+"""
+"""An app that points at seeded rows while they come in."""
+
+
 async def test_where_rows_cannot_be_taken_out_keys_are_rebuilt_all_the_same(
     database: Address, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await run_sql(database, FAIL)
+    await run_sql(database, FAIL, GUEST)
     before = dump(server, database)
-    app = """INSERT INTO channels (name, owner_id, created_at, is_private, is_dm)
-             SELECT 'app', max(id), now(), false, false FROM users"""
-    tasks: set[asyncio.Task[None]] = set()
-    watcher = Interfering("channels", lambda: tasks.add(asyncio.ensure_future(run_sql(database, app))))
     with pytest.raises(RunError, match=r"no more.*run 1 could not be undone .*--cascade.* keys of the run are rebuilt"):
-        await load(plan_of("3x"), database, rows_per_shard=500, watcher=watcher, defer="always")
+        await load(plan_of("3x"), database, rows_per_shard=500, defer="always")
     assert dump(server, database) == before
     notes = Notes()
     with pytest.raises(RunError, match="--cascade"):
@@ -349,6 +356,18 @@ async def test_a_cleanup_cancelled_while_it_rebuilds_says_so_and_goes_on_another
     await cleanup(database, [1])
     assert dump(server, database) == before
     assert not await has_ledger(database)
+
+
+async def test_what_acts_at_insert_keeps_indexes_and_keys_in_place(
+    database: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkseed.deferring.LEAST_ROWS", 0)
+    await run_sql(database, GUEST)
+    notes = Notes()
+    assert not (await load(plan_of(), database, watcher=notes)).deferred
+    assert any("the trigger guest of channels may want them" in said for said in notes.said)
+    await run_sql(database, "ALTER TABLE channels DISABLE TRIGGER guest")
+    assert (await load(plan_of(), database, watcher=notes)).deferred
 
 
 def test_deferral_is_for_loads_that_outweigh_what_is_there() -> None:
