@@ -186,16 +186,7 @@ async def test_a_cancelled_load_is_undone(database: Address, server: Server, pro
 async def test_what_was_interrupted_is_in_the_way_until_it_is_undone(database: Address, server: Server) -> None:
     await run_sql(database, *APP_ROWS)
     before = await digest(database), dump(server, database)
-    task = asyncio.ensure_future(load(plan_of("10x"), database, rows_per_shard=5000, defer="always"))
-    async with connected(database) as connection:
-        while not await shards_in(connection):
-            await asyncio.sleep(0.005)
-        # as if it were killed: a later cancellation ends the undoing that the first one begins
-        while not task.done():
-            task.cancel()
-            await asyncio.sleep(0.02)
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cut_off(database)
     assert dump(server, database) != before[1]
     with pytest.raises(TargetError, match=r"run 1 was interrupted, .*`bulkseed cleanup 1`"):
         await load(plan_of(), database)
@@ -205,6 +196,20 @@ async def test_what_was_interrupted_is_in_the_way_until_it_is_undone(database: A
     assert report.rebuilt > 10
     assert (await digest(database), dump(server, database)) == before
     assert not await has_ledger(database)
+
+
+async def cut_off(database: Address) -> None:
+    """A deferred load that ends in the middle, as if it were killed."""
+    task = asyncio.ensure_future(load(plan_of("10x"), database, rows_per_shard=5000, defer="always"))
+    async with connected(database) as connection:
+        while not await shards_in(connection):
+            await asyncio.sleep(0.005)
+    # a later cancellation ends the undoing that the first one begins
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0.02)
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def shards_in(connection: Connection) -> int:
@@ -333,13 +338,7 @@ async def test_a_cleanup_cancelled_while_it_rebuilds_says_so_and_goes_on_another
     database: Address, server: Server
 ) -> None:
     before = dump(server, database)
-    task = asyncio.ensure_future(load(plan_of("10x"), database, rows_per_shard=5000, defer="always"))
-    async with connected(database) as connection:
-        while not await shards_in(connection):
-            await asyncio.sleep(0.005)
-    while not task.done():
-        task.cancel()
-        await asyncio.sleep(0.02)
+    await cut_off(database)
     with anyio.CancelScope() as scope:
 
         class Stopping(Notes):
