@@ -166,7 +166,7 @@ async def test_an_unforeseen_error_of_a_worker_is_told_with_its_traceback(
 
 BROKEN_WORKER = """
 from bulkseed.workers import child
-child.load_shard = lambda *_: 1 / 0
+child.loading_connection = lambda *_: 1 / 0
 child.main()
 """
 
