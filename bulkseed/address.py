@@ -1,17 +1,21 @@
-"""Where the database is: a URL as users write it, made into one that asyncpg takes, and one to show."""
+"""Where the database is: a URL as users write it, made into what the driver takes, and one to show."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote, unquote
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from bulkseed import libpq
 from bulkseed.errors import InputError
+from bulkseed.passfile import found_password, why_unread
 
 __all__ = ["Address", "named_address"]
 
@@ -21,21 +25,28 @@ FORM: Final = "postgresql://user:password@host:port/database"
 
 RENAMED: Final = {"ssl": "sslmode"}
 """What SQLAlchemy's asyncpg dialect calls otherwise than libpq."""
-OF_CLIENTS: Final = {
-    *("prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"),
-    *("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
-    *("tcp_user_timeout", "channel_binding", "gssencmode", "sslcompression", "sslsni", "require_auth"),
-    *("fallback_application_name", "load_balance_hosts", "requirepeer"),
-}
-"""Query arguments that are for SQLAlchemy or libpq, and that asyncpg would pass to the server."""
 SECRET: Final = {"password", "passwd", "sslpassword"}
+
+SEVERAL: Final = re.compile(r"([a-z+]+://(?:[^/?#@]*@)?)([^/?#@]*,[^/?#@]*)(/[^?#]*)?(?:\?(.*))?", re.DOTALL)
+"""A URL of several hosts, which SQLAlchemy only knows as arguments."""
+
+DECODES: Final = make_url("postgresql://h/%25").database == "%"
+"""Whether this SQLAlchemy (from 2.1) decodes the name of the database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A database's place. ``dsn`` may hold a password, so it is left out of ``repr``; ``str`` shows the masked form."""
+    """A database's place. ``url`` and ``dsn`` may hold a password, which ``str`` and ``repr`` mask.
+
+    ``parameters`` are libpq's, by name, once the service file and the environment have given what the URL leaves
+    out. Raises InputError where they cannot be had.
+    """
 
     url: URL
+    parameters: Mapping[str, str] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", libpq.completed(written(self.url), os.environ))
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -43,8 +54,13 @@ class Address:
 
         libpq's ``?host=/socket/dir`` and other parameters are kept. Raises InputError for anything else.
         """
+        text = text.strip()
+        several = SEVERAL.fullmatch(text)
+        if several:
+            head, hosts, path, query = several.groups()
+            text = f"{head}{path or '/'}?host={quote(hosts, safe='')}&{query or ''}"
         try:
-            url = make_url(text.strip())
+            url = make_url(text)
         except (ArgumentError, ValueError):
             # the text is not shown: it may hold a password
             raise InputError(f"the database URL cannot be read: write it as {FORM}") from None
@@ -52,19 +68,31 @@ class Address:
             raise InputError(f"the database URL begins with {url.drivername!r}, which is not PostgreSQL: write {FORM}")
         if "@" in (url.host or ""):
             raise InputError("the database URL has an @ in its user or password: write it as %40")
-        query = {RENAMED.get(name, name): value for name, value in url.query.items() if name not in OF_CLIENTS}
-        url = url.set(drivername="postgresql", query=query)
+        query_kept = {
+            RENAMED.get(name, name): value for name, value in url.query.items() if name not in libpq.OF_CLIENTS
+        }
+        url = url.set(drivername="postgresql", query=query_kept)
         return cls(url if url.database else url._replace(database=None))
 
     @property
     def dsn(self) -> str:
-        """The URL for the driver, password and all."""
+        """The URL as it was given, password and all."""
         return self.url.render_as_string(hide_password=False)
 
     @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What the driver is called with, password and all."""
+        return libpq.arguments(self.parameters, self.parameters.get("password") or found_password(self.parameters))
+
+    @property
+    def unread(self) -> str | None:
+        """Why the password file is not used though it is there, in words."""
+        return None if self.parameters.get("password") else why_unread(self.parameters)
+
+    @property
     def database(self) -> str:
-        """The name of the database: the user's, where the URL has none."""
-        return self.url.database or self.url.username or ""
+        """The name of the database, as the client asks for it."""
+        return self.parameters["dbname"]
 
     def __str__(self) -> str:
         masked = {name: "***" if name in SECRET else value for name, value in self.url.query.items()}
@@ -75,22 +103,35 @@ class Address:
 
     @property
     def hosts(self) -> list[str]:
-        """Where the server may be: names, addresses or sockets' folders, as the URL or the environment names them."""
-        named = self.url.query.get("host") or self.url.host or os.environ.get("PGHOST") or "localhost"
-        several = [named] if isinstance(named, str) else named
-        return [host for each in several for host in each.split(",")]
+        """Where the server may be: names, addresses or sockets' folders, as URL, service or environment name them."""
+        return [each.name for each in libpq.hosts(self.parameters)] or ["localhost"]
 
     @property
     def is_local(self) -> bool:
         """Whether every place where the server may be is on this machine."""
-        return all(host.startswith("/") or host == "localhost" or is_loopback(host) for host in self.hosts)
+        places = [each.reached_by for each in libpq.hosts(self.parameters)]
+        return all(host.startswith("/") or host == "localhost" or is_loopback(host) for host in places)
 
     @property
     def server(self) -> str:
-        """Host and port, or the socket's folder, as far as the URL names them."""
-        port = self.url.port or self.url.query.get("port") or os.environ.get("PGPORT") or 5432
-        first = self.hosts[0]
-        return first if first.startswith("/") else f"{first}:{port if not isinstance(port, tuple) else port[0]}"
+        """Host and port, or the socket's folder, of each place where the server may be."""
+        found = libpq.hosts(self.parameters)
+        return ", ".join(map(str, found)) or f"localhost:{self.parameters.get('port', libpq.DEFAULT_PORT)}"
+
+
+def written(url: URL) -> dict[str, str]:
+    """The parameters that a URL names, by libpq's names; arguments win over what stands before them."""
+    found = {
+        "user": url.username,
+        "password": url.password,
+        "host": unquote(url.host) if url.host else None,
+        "port": str(url.port) if url.port else None,
+        "dbname": url.database if DECODES or not url.database else unquote(url.database),
+    }
+    for name, value in url.query.items():
+        several = value if isinstance(value, str) else ",".join(value) if name in {"host", "port"} else value[-1]
+        found[{"database": "dbname"}.get(name, name)] = several
+    return {name: str(value) for name, value in found.items() if value}
 
 
 def is_loopback(host: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Protocol
 
@@ -16,10 +16,15 @@ __all__ = ["LOST", "Connection", "Place", "close", "connect", "connected", "kept
 
 
 class Place(Protocol):
-    """Where a database is, as far as a connection wants to know: ``dsn`` may hold a password, the rest is shown."""
+    """Where a database is, as far as a connection wants to know; ``arguments`` may hold a password, the rest is shown.
+
+    ``arguments`` are asyncpg's; ``unread`` says why a password file that is there was not used.
+    """
 
     @property
-    def dsn(self) -> str: ...
+    def arguments(self) -> Mapping[str, Any]: ...
+    @property
+    def unread(self) -> str | None: ...
     @property
     def server(self) -> str: ...
     @property
@@ -99,13 +104,10 @@ async def connect(place: Place) -> Connection:
 
 async def reached(place: Place) -> Connection:
     # no statement cache: a cached statement encodes by a table's old types, and PgBouncer cannot keep it
+    arguments = {**place.arguments, "timeout": CONNECT_SECONDS, "statement_cache_size": 0}
+    arguments["server_settings"] = {**arguments["server_settings"], "application_name": "bulkseed"}
     try:
-        found: Connection = await asyncpg.connect(
-            place.dsn,
-            timeout=CONNECT_SECONDS,
-            statement_cache_size=0,
-            server_settings={"application_name": "bulkseed"},
-        )
+        found: Connection = await asyncpg.connect(**arguments)
         return found
     except asyncpg.InvalidCatalogNameError:
         raise ConnectError(
@@ -113,10 +115,8 @@ async def reached(place: Place) -> Connection:
             "create it with createdb, or correct the name in the database URL"
         ) from None
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-        raise ConnectError(
-            f"the server at {place.server} does not let us in ({error}): "
-            "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass"
-        ) from None
+        said = "; ".join(filter(None, [str(error), place.unread]))
+        raise ConnectError(f"the server at {place.server} does not let us in ({said}): {mend_of(said)}") from None
     except asyncpg.UndefinedObjectError as error:
         raise ConnectError(f"the server at {place.server} does not know a part of the URL: {error}") from None
     except asyncpg.PostgresError as error:
@@ -124,15 +124,28 @@ async def reached(place: Place) -> Connection:
             f"the server at {place.server} refuses a connection ({error}): try again when it accepts them"
         ) from None
     except ssl.SSLError as error:
+        reason = getattr(error, "verify_message", "") or error.reason or str(error)
         raise ConnectError(
-            f"no TLS connection to {place.server} can be made ({error.reason}): correct sslmode and its files"
+            f"no TLS connection to {place.server} can be made ({reason}): correct sslmode and its files"
         ) from None
     except (TimeoutError, OSError) as error:
         reason = error.strerror or str(error) or f"no answer in {CONNECT_SECONDS:.0f} s"
         mend = "correct sslmode in the database URL" if "SSL" in reason else "start it, or correct the database URL"
         raise ConnectError(f"no PostgreSQL answers at {place.server} ({reason}): {mend}") from None
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
-        raise ConnectError(f"the database URL {place} cannot be used ({error}): correct it") from None
+        said = str(error).partition("\n")[0]
+        raise ConnectError(
+            f"the connection to {place.server} cannot be made ({said}): correct the database URL"
+        ) from None
+
+
+def mend_of(refusal: str) -> str:
+    """What to do where the server does not let a login in."""
+    if "certificate" in refusal:
+        return "correct sslcert and sslkey, or use another login"
+    if "pg_hba.conf" in refusal:
+        return "correct the user, the database or sslmode, or have the server let it in"
+    return "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass"
 
 
 async def close(connection: Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from bulkseed.connection import Place
 from bulkseed.copy import CopyInto
@@ -17,16 +18,17 @@ __all__ = ["Endpoint", "Job"]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A database's place in plain strings; ``dsn`` may hold a password, so it is left out of ``repr``."""
+    """A database's place in plain values; ``arguments`` may hold a password, so they are left out of ``repr``."""
 
-    dsn: str = field(repr=False)
+    arguments: Mapping[str, Any] = field(repr=False)
     server: str
     database: str
+    unread: str | None = None
 
     @classmethod
     def of(cls, place: Place) -> Endpoint:
         """The same place."""
-        return cls(place.dsn, place.server, place.database)
+        return cls(place.arguments, place.server, place.database, place.unread)
 
 
 @dataclass(frozen=True, slots=True)

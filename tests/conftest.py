@@ -37,15 +37,19 @@ def plan_of(scale: str = "1x", **changes: Any) -> Plan:
     return Plan(**(scaled_counts(scale) | {"as_of": AS_OF} | changes))
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The embedded server of the session, in a folder of its own."""
-    home = tmp_path_factory.mktemp("home")
-    for folder in (home, *home.parents):  # as root the server runs as another user, who must reach its folder
+def enterable(home: Path) -> Path:
+    """The folder, made such that others can enter it: root's servers run as another user."""
+    for folder in (home, *home.parents):
         if folder == Path(folder.anchor) or folder.stat().st_mode & 0o001:
             break
         folder.chmod(folder.stat().st_mode | 0o011)
-    with running(home) as started:
+    return home
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The embedded server of the session, in a folder of its own."""
+    with running(enterable(tmp_path_factory.mktemp("home"))) as started:
         yield started
 
 

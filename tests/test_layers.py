@@ -16,11 +16,11 @@ import bulkseed
 ROOT: Final = Path(bulkseed.__file__).parent
 
 LAYERS: Final = {
-    0: "errors plan estimate shards tables identifiers watch stopwatch address",
+    0: "errors plan estimate shards tables identifiers watch stopwatch",
     1: "streams draws permutation layout corpus faker_corpus names prose",
     2: "generators",
     3: "machine loops connection orm target reservation references encoders copy lanes ledger transaction schema "
-    "embedded deferral",
+    "embedded deferral libpq passfile address",
     4: "placing pipeline job shard_load workers deferring filling removal load cleanup initialise verify chance checks "
     "readings rule_sql workspace_rules conversation_rules",
     5: "cli progress report runner serving __main__ __init__",
@@ -42,7 +42,6 @@ ALLOWED: Final = {
     "identifiers": "",
     "watch": "collections typing",
     "stopwatch": "collections contextlib time typing",
-    "address": "ipaddress collections dataclasses os sqlalchemy typing",
     "streams": "dataclasses hashlib numpy typing",
     "draws": "fractions functools itertools math numpy typing",
     "permutation": "numpy typing",

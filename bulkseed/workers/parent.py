@@ -137,13 +137,18 @@ async def hired(count: int) -> AsyncIterator[Sequence[Worker]]:
                     tasks.start_soon(worker.end)
 
 
+def of_database(variable: str) -> bool:
+    """Whether an environment variable is for those who connect: a worker is told all of that over its pipe."""
+    return variable.startswith("PG") or variable.endswith("DATABASE_URL")
+
+
 async def started() -> Process:
     try:
         return await anyio.open_process(
             [sys.executable, *COMMAND],
             stderr=None,
             env={
-                **os.environ,
+                **{name: value for name, value in os.environ.items() if not of_database(name)},
                 # it finds the same packages as this process
                 "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
                 # Arrow's own pools keep 40 MB more of each worker, and are no quicker here
