@@ -107,6 +107,17 @@ class Address:
         return [each.name for each in libpq.hosts(self.parameters)] or ["localhost"]
 
     @property
+    def addresses(self) -> list[str]:
+        """The addresses that are connected to in place of hosts' names (libpq's hostaddr)."""
+        return [each.address for each in libpq.hosts(self.parameters) if each.address]
+
+    @property
+    def ports(self) -> list[int]:
+        """The port of each place where the server may be."""
+        found = [each.port for each in libpq.hosts(self.parameters)]
+        return found or [int(self.parameters.get("port", libpq.DEFAULT_PORT))]
+
+    @property
     def is_local(self) -> bool:
         """Whether every place where the server may be is on this machine."""
         places = [each.reached_by for each in libpq.hosts(self.parameters)]

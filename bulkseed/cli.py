@@ -14,6 +14,7 @@ import click
 from bulkseed import report
 from bulkseed.address import Address
 from bulkseed.cleanup import CleanupReport, cleanup, recorded_runs
+from bulkseed.consent import CONSENT_OPTIONS, Consent, check_disk, obtain
 from bulkseed.deferring import Defer
 from bulkseed.embedded import Listen, running
 from bulkseed.errors import InputError
@@ -25,7 +26,7 @@ from bulkseed.load import LoadReport, load
 from bulkseed.machine import available_cores
 from bulkseed.plan import Plan, parse_as_of, scaled_counts
 from bulkseed.progress import shown
-from bulkseed.runner import Database, Interrupted, check_disk, opened, run
+from bulkseed.runner import Database, Interrupted, opened, run
 from bulkseed.serving import DEFAULT_PORT, is_free, kept_password, set_password
 from bulkseed.verify import VerifyReport, verify
 
@@ -104,7 +105,6 @@ LOAD_OPTIONS: Final = options(
         help="How rows are sent: as COPY's binary format, or as records that the driver encodes.",
     ),
 )
-YES_OPTION: Final = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @click.group(cls=DefaultsToLoad, context_settings={"help_option_names": ["-h", "--help"]})
@@ -149,7 +149,7 @@ def plan_of(
 @DATABASE_OPTION
 @JSON_OPTION
 @QUIET_OPTION
-@YES_OPTION
+@CONSENT_OPTIONS
 @click.argument("rest", nargs=-1, metavar="")
 def load_command(
     workers: int | None,
@@ -159,6 +159,7 @@ def load_command(
     as_json: bool,
     quiet: bool,
     yes: bool,
+    allow: str | None,
     rest: tuple[str, ...],
     **of_plan: Any,
 ) -> None:
@@ -167,10 +168,10 @@ def load_command(
         raise InputError(f"{rest[0]!r} is not an option of a load: name a command first, as in `bulkseed verify …`")
     plan = plan_of(**of_plan)
     with opened(database_url) as database:
-        check_disk(database, sum(expected_bytes(plan).values()))
-        if not database.address.is_local:
-            rows = sum(expected_rows(plan).values())
-            ask(f"Load about {rows:,.0f} rows into {database.address}?", yes)
+        check_disk(database, expected_bytes(plan))
+        rows = f"about {sum(expected_rows(plan).values()):,.0f}"
+        question = f"Load {rows} rows into {database.address}?"
+        obtain(database, Consent(yes, allow, quiet), question, f"{rows} to come")
         with shown(quiet=quiet) as watcher:
             done: LoadReport = run(
                 lambda: load(
@@ -201,24 +202,15 @@ def next_commands(database: Database, option: str | None) -> dict[str, str]:
     return commands
 
 
-def ask(question: str, yes: bool) -> None:
-    if yes:
-        return
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise InputError(f"nobody is there to answer {question!r}: give --yes")
-    if not click.confirm(question, err=True):
-        raise InputError("you did not say yes, so nothing was touched: give another answer, or --yes")
-
-
 @cli.command("init")
 @DATABASE_OPTION
 @JSON_OPTION
-@YES_OPTION
-def init_command(database_url: str | None, as_json: bool, yes: bool) -> None:
+@CONSENT_OPTIONS
+def init_command(database_url: str | None, as_json: bool, yes: bool, allow: str | None) -> None:
     """Make the reference tables and the reaction catalogue where they are missing."""
     with opened(database_url) as database:
-        if not database.address.is_local:
-            ask(f"Make what is missing of the reference tables in {database.address}?", yes)
+        question = f"Make what is missing of the reference tables in {database.address}?"
+        obtain(database, Consent(yes, allow), question, "none to come but the catalogue's")
         made: list[str] = run(initialise, database.address)
         if as_json:
             report.print_json({"made": made, "database_url": str(database.address)})
@@ -261,9 +253,15 @@ def verify_command(run_number: int | None, database_url: str | None, as_json: bo
 @JSON_OPTION
 @QUIET_OPTION
 @click.option("--cascade", is_flag=True, help="Also remove rows of others that point at seeded ones.")
-@YES_OPTION
+@CONSENT_OPTIONS
 def cleanup_command(
-    run_number: int | None, database_url: str | None, as_json: bool, quiet: bool, cascade: bool, yes: bool
+    run_number: int | None,
+    database_url: str | None,
+    as_json: bool,
+    quiet: bool,
+    cascade: bool,
+    yes: bool,
+    allow: str | None,
 ) -> None:
     """Remove what bulkseed put in, of one run or all, and nothing else."""
     with opened(database_url) as database:
@@ -271,7 +269,9 @@ def cleanup_command(
         rows = sum(sum(each.rows.values()) for each in found)
         runs = "run " + ", ".join(str(each.number) for each in found)
         others = " and all rows that point at them" if cascade else ""
-        ask(f"Remove the {rows:,} rows of {runs}{others} from {database.address}?", yes)
+        question = f"Remove the {rows:,} rows of {runs}{others} from {database.address}?"
+        schemas = sorted({each.schema for each in found})
+        obtain(database, Consent(yes, allow, quiet), question, f"{rows:,} to be removed", always=True, schemas=schemas)
         with shown(quiet=quiet) as watcher:
             numbers = [each.number for each in found]
             done: CleanupReport = run(lambda: cleanup(database.address, numbers, cascade=cascade, watcher=watcher))

@@ -9,6 +9,7 @@ from bulkseed.connection import Connection
 from bulkseed.deferral import Deferred, Kept, capture
 from bulkseed.estimate import expected_rows
 from bulkseed.plan import Plan
+from bulkseed.rowcount import estimated_rows
 from bulkseed.tables import TABLE_NAMES
 from bulkseed.target import Target
 from bulkseed.watch import Watcher
@@ -26,15 +27,6 @@ MOST_OLD: Final = 5.0
 The two ways take as long at 7 (one worker) to 9 times (two); before that, what an app loses meanwhile weighs more.
 """
 
-OLD_ROWS: Final = """
-SELECT coalesce(sum(CASE WHEN reltuples >= 0 AND relpages > 0 THEN reltuples / relpages * pages
-                         ELSE pages * $2::float8 END), 0)
-FROM pg_class, LATERAL (SELECT pg_relation_size(oid) / current_setting('block_size')::float8 AS pages) AS size
-WHERE oid = ANY ($1::text[]::regclass[])
-"""
-"""How many rows there are, as the planner estimates it: from the pages there are now and what ANALYZE saw on one.
-https://www.postgresql.org/docs/current/row-estimation-examples.html"""
-
 ACTING: Final = """
 SELECT format('the trigger %s of %s', tgname, tgrelid::regclass) FROM pg_trigger
 WHERE tgrelid = ANY ($1::text[]::regclass[]) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype::int & 4 <> 0
@@ -43,9 +35,6 @@ SELECT format('the rule %s of %s', rulename, ev_class::regclass) FROM pg_rewrite
 WHERE ev_class = ANY ($1::text[]::regclass[]) AND ev_type = '3' AND ev_enabled <> 'D'
 """
 """What an app does at each INSERT into the tables $1: its ``ON CONFLICT``, say, needs the keys."""
-
-ROWS_PER_PAGE: Final = 80.0
-"""Of a table that was never analyzed."""
 
 
 def is_worth_it(new_rows: float, old_rows: float) -> bool:
@@ -64,7 +53,7 @@ async def to_defer(
         return ()
     if defer == "auto":
         tables = [target.name(table) for table in TABLE_NAMES]
-        old_rows = await connection.fetchval(OLD_ROWS, tables, ROWS_PER_PAGE)
+        old_rows = await estimated_rows(connection, [target.schema])
         if not is_worth_it(sum(expected_rows(plan).values()), old_rows):
             return ()
         acting = [row[0] for row in await connection.fetch(ACTING, tables)]

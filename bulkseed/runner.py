@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,19 +15,16 @@ import anyio
 
 from bulkseed.address import Address, named_address
 from bulkseed.embedded import Listen, Server, running
-from bulkseed.errors import ConnectionLost, InputError, first_cause
+from bulkseed.errors import ConnectionLost, first_cause
 from bulkseed.initialise import initialise
 from bulkseed.loops import LOOP, unheard
 from bulkseed.progress import shown
 
-__all__ = ["Database", "Interrupted", "check_disk", "opened", "run"]
+__all__ = ["Database", "Interrupted", "opened", "run"]
 
 Result = TypeVar("Result")
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else (signal.SIGINT,)
-
-DISK_PER_BYTE: Final = 2.5
-"""Free bytes wanted for each byte of rows and indexes: the write-ahead log, sorting, and some room."""
 
 
 class Interrupted(BaseException):
@@ -112,16 +108,3 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
     if caught and scope.cancelled_caught:
         raise Interrupted(caught[0])
     return result
-
-
-def check_disk(database: Database, needed: float) -> None:
-    """Raises InputError where the embedded server's disk is too small for ``needed`` bytes of rows and indexes."""
-    if database.server is None:
-        return
-    free = shutil.disk_usage(database.server.data).free
-    wanted = needed * DISK_PER_BYTE
-    if free < wanted:
-        raise InputError(
-            f"the load needs some {wanted / 1e9:,.2f} GB of disk, and {database.server.data} has {free / 1e9:,.2f} GB "
-            "free: load less, free some space, or set BULKSEED_HOME to a folder on a larger disk"
-        )

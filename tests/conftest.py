@@ -15,7 +15,7 @@ import pytest
 
 from bulkseed.address import Address
 from bulkseed.connection import Connection, connected
-from bulkseed.embedded import Server, running
+from bulkseed.embedded import Listen, Server, running
 from bulkseed.identifiers import qualified
 from bulkseed.load import load
 from bulkseed.orm import orm_connected
@@ -50,6 +50,13 @@ def enterable(home: Path) -> Path:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The embedded server of the session, in a folder of its own."""
     with running(enterable(tmp_path_factory.mktemp("home"))) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Another one, which listens at a port of 127.0.0.1 too, where it asks for passwords."""
+    with running(enterable(tmp_path_factory.mktemp("listening")), listen=Listen(0)) as started:
         yield started
 
 

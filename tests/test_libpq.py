@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 import pytest
-from conftest import MakeDatabase, enterable, plan_of
+from conftest import MakeDatabase, plan_of
 
 from bulkseed.address import Address
 from bulkseed.connection import connected
-from bulkseed.embedded import Listen, Server, running
+from bulkseed.embedded import Server
 from bulkseed.errors import BulkseedError, InputError
 from bulkseed.load import load
 
@@ -65,19 +64,17 @@ nowhere:*:*:*:wrong
 """
 
 
-@pytest.fixture(scope="module")
-def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that listens at a port too, where a password is asked for, with the files that lead to it."""
-    with running(enterable(tmp_path_factory.mktemp("listening")), listen=Listen(0)) as server:
-        psql: list[str | Path] = [server.binaries / "psql", "-Xqw", "-d", server.url]
-        literal = SECRET.replace("'", "''")
-        for statement in (
-            "CREATE DATABASE other",
-            f"CREATE ROLE me LOGIN PASSWORD '{literal}'",
-            "CREATE ROLE \"od:d\\ro le\" LOGIN PASSWORD 'p'",
-        ):
-            subprocess.run([*psql, "-c", statement], check=True)
-        yield server
+@pytest.fixture(scope="module", autouse=True)
+def logins(listening: Server) -> None:
+    """A database and logins on it."""
+    psql: list[str | Path] = [listening.binaries / "psql", "-Xqw", "-d", listening.url]
+    literal = SECRET.replace("'", "''")
+    for statement in (
+        "CREATE DATABASE other",
+        f"CREATE ROLE me LOGIN PASSWORD '{literal}'",
+        "CREATE ROLE \"od:d\\ro le\" LOGIN PASSWORD 'p'",
+    ):
+        subprocess.run([*psql, "-c", statement], check=True)
 
 
 @pytest.fixture

@@ -126,7 +126,19 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
 def started(folder: Path, binaries: Path, account: Account | None) -> Iterator[int]:
     """Have the server run as the account; gives its port."""
     data = folder / "data"
-    initdb = [binaries / "initdb", "-D", data, "-U", "bulkseed", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+    initdb: list[str | Path] = [
+        binaries / "initdb",
+        "-D",
+        data,
+        "-U",
+        "bulkseed",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "-N",
+    ]
     done = run_as(account, initdb)
     assert done.returncode == 0, done.stderr
     (data / "pg_hba.conf").write_text(HBA)
@@ -139,7 +151,12 @@ def started(folder: Path, binaries: Path, account: Account | None) -> Iterator[i
         "ssl_ca_file": str(folder / "root.crt"), "log_min_messages": "fatal",
     }  # fmt: skip
     identity: dict[str, Any] = {"user": account.uid, "group": account.gid} if account else {}
-    command = [binaries / "postgres", "-D", data, *(f"--{name}={value}" for name, value in options.items())]
+    command: list[str | Path] = [
+        binaries / "postgres",
+        "-D",
+        data,
+        *(f"--{name}={value}" for name, value in options.items()),
+    ]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd="/", **identity) as server:
         try:
             until = time.monotonic() + 30

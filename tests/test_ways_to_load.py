@@ -18,10 +18,11 @@ from test_load import APP_ROWS, CHECK, EMPTY, FAIL, Interfering, counts, has_led
 from bulkseed.address import Address
 from bulkseed.cleanup import cleanup
 from bulkseed.connection import Connection, connected
-from bulkseed.deferring import OLD_ROWS, ROWS_PER_PAGE, Defer, is_worth_it
+from bulkseed.deferring import Defer, is_worth_it
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
 from bulkseed.load import load, useful_workers
+from bulkseed.rowcount import estimated_rows
 from bulkseed.shards import Shard
 from bulkseed.tables import TABLE_NAMES
 from bulkseed.transaction import begun
@@ -377,15 +378,25 @@ def test_deferral_is_for_loads_that_outweigh_what_is_there() -> None:
 
 
 async def test_the_rows_that_are_there_are_estimated(database: Address) -> None:
-    tables = list(TABLE_NAMES)
     async with connected(database) as connection:
-        assert await connection.fetchval(OLD_ROWS, tables, ROWS_PER_PAGE) == 0
+        assert await estimated_rows(connection, ["public"]) == 0
         rows = sum((await load(plan_of("5x"), database)).rows.values())
-        assert await connection.fetchval(OLD_ROWS, tables, ROWS_PER_PAGE) == pytest.approx(rows, rel=0.01)
-        await connection.execute("CREATE TABLE never_analyzed AS SELECT * FROM messages")
+        assert await estimated_rows(connection, ["public"]) == pytest.approx(rows, rel=0.01)
+        await connection.execute("CREATE SCHEMA other; CREATE TABLE other.messages AS SELECT * FROM messages")
         there = await connection.fetchval("SELECT count(*) FROM messages")
-        guessed = await connection.fetchval(OLD_ROWS, ["never_analyzed"], ROWS_PER_PAGE)
-        assert there / 3 < guessed < there * 3
+        assert there / 3 < await estimated_rows(connection, ["other"]) < there * 3
+        await connection.execute(
+            """
+            CREATE SCHEMA parts;
+            CREATE TABLE parts.messages (LIKE messages) PARTITION BY HASH (id);
+            CREATE TABLE parts.one PARTITION OF parts.messages FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+            CREATE TABLE parts.two PARTITION OF parts.messages FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+            INSERT INTO parts.messages SELECT * FROM messages;
+            ANALYZE parts.messages;
+            """
+        )
+        assert await estimated_rows(connection, ["parts"]) == pytest.approx(there, rel=0.01)
+        assert await estimated_rows(connection, ["none"]) == 0
 
 
 async def test_a_ledger_of_the_first_version_is_understood_and_brought_up_to_date(seeded: Address) -> None:

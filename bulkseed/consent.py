@@ -1,0 +1,104 @@
+"""What a command asks before it writes: the guard's findings, and the question."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import click
+
+from bulkseed.disk import DISK_PER_BYTE, check_folders, check_server
+from bulkseed.errors import InputError
+from bulkseed.guard import Survey, check_allowed, survey
+from bulkseed.runner import Database, run
+
+__all__ = ["CONSENT_OPTIONS", "Consent", "check_disk", "obtain"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+YES: Final = click.option("--yes", is_flag=True, help="Do not ask.")
+ALLOW: Final = click.option(
+    "--allow", metavar="HOST/DB", help="Write to this very database, though its name looks like production."
+)
+
+
+def CONSENT_OPTIONS(command: Command) -> Command:
+    """Adds ``--yes`` and ``--allow`` to a command."""
+    return YES(ALLOW(command))
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What was agreed to on the command line; ``quiet`` says nothing but errors and questions."""
+
+    yes: bool = False
+    allow: str | None = None
+    quiet: bool = False
+
+
+def obtain(
+    database: Database, given: Consent, question: str, rows: str, *, always: bool = False, schemas: Sequence[str] = ()
+) -> None:
+    """Have the user agree to ``question``, of a server on another machine, or ``always``.
+
+    ``rows`` says what becomes of how many, as in "about 500 to come"; the tables are in ``schemas``, else in the
+    connection's. Raises InputError where they do not agree, nobody is there to ask, or the target looks like
+    production and was not allowed by name.
+    """
+    if database.server is not None:
+        if given.allow is not None:
+            raise InputError(f"--allow names {given.allow!r}, but no database is named: the embedded one would be used")
+        if always:
+            ask(question, given.yes)
+        return
+    asking = always or not database.address.is_local
+    if asking and not given.yes:
+        check_somebody_is_there(question)
+    found = run(survey, database.address, schemas)
+    check_allowed(found, given.allow)
+    if not database.address.is_local and not (given.quiet and given.yes):
+        print("\n".join(told(found, rows)), file=sys.stderr)
+    if asking:
+        ask(question, given.yes)
+
+
+def told(found: Survey, rows: str) -> list[str]:
+    """The lines that show the target."""
+    shown = {
+        "host": found.server,
+        "database": found.database,
+        "user": found.user,
+        "rows": f"about {found.rows:,.0f} there, {rows}",
+    }
+    return [f"  {name:<9} {printable(value)}" for name, value in shown.items()]
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would act upon."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def check_somebody_is_there(question: str) -> None:
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise InputError(f"nobody is there to answer {question!r}: give --yes")
+
+
+def ask(question: str, yes: bool) -> None:
+    if yes:
+        return
+    check_somebody_is_there(question)
+    if not click.confirm(question, err=True):
+        raise InputError("you did not say yes, so nothing was touched: give another answer, or --yes")
+
+
+def check_disk(database: Database, expected: Mapping[str, float]) -> None:
+    """Raises InputError where the database's disk is known, and too small for ``expected`` bytes of each table."""
+    if database.server is not None:
+        check_folders(
+            {database.server.data: sum(expected.values()) * DISK_PER_BYTE},
+            "load less, free some space, or set BULKSEED_HOME to a folder on a larger disk",
+        )
+    elif database.address.is_local:
+        run(check_server, database.address, expected)

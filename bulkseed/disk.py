@@ -1,0 +1,89 @@
+"""Whether the server's disks have room for a load, as far as that can be known from here."""
+
+from __future__ import annotations
+
+import ipaddress
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from bulkseed.address import Address
+from bulkseed.connection import Connection, connected, translated
+from bulkseed.errors import InputError
+
+__all__ = ["DISK_PER_BYTE", "check_folders", "check_server", "folders"]
+
+DISK_PER_BYTE: Final = 2.5
+"""Free bytes wanted for each byte of rows and indexes: the write-ahead log, sorting, and some room."""
+
+SERVER: Final = """
+SELECT inet_server_addr() AS address, inet_server_port() AS port,
+       (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS data
+"""
+"""Who lacks the right to know the data folder does not see the setting."""
+
+TABLESPACES: Final = """
+SELECT name, pg_tablespace_location(coalesce(nullif(reltablespace, 0), dattablespace)) AS folder
+FROM unnest($1::text[]) AS name
+CROSS JOIN (SELECT dattablespace FROM pg_database WHERE datname = current_database()) AS d
+LEFT JOIN pg_class ON relname = name AND relnamespace = to_regnamespace(quote_ident(current_schema()))
+"""
+"""The folder of each table's tablespace; empty for those that are in the data folder."""
+
+
+async def check_server(address: Address, expected: Mapping[str, float]) -> None:
+    """Raises InputError where the server's disks have too little room for ``expected`` bytes of each table.
+
+    ``address`` is on this machine; where something else answers there, such as a tunnel, nothing is known.
+    """
+    async with connected(address) as connection:
+        with translated(connection, "asking for the server's folders"):
+            needed = await folders(connection, address, expected)
+    check_folders(needed)
+
+
+async def folders(connection: Connection, address: Address, expected: Mapping[str, float]) -> dict[Path, float]:
+    """The bytes that are needed in each of the server's folders, of those that are on this machine."""
+    row = await connection.fetchrow(SERVER)
+    if not is_here(row, address):
+        return {}
+    data = Path(row["data"]) if row["data"] else None
+    needed: dict[Path, float] = defaultdict(float)
+    if data is not None:
+        needed[data] = sum(expected.values()) * (DISK_PER_BYTE - 1)
+    for table in await connection.fetch(TABLESPACES, list(expected)):
+        # an in-place tablespace says where it is below the data folder
+        folder = (data or Path()) / table["folder"]
+        if folder.is_absolute():
+            needed[folder] += expected[table["name"]]
+    return dict(needed)
+
+
+def is_here(row: Any, address: Address) -> bool:
+    """Whether the server is where we connect to: a tunnel or a container's port leads elsewhere."""
+    if row["address"] is None:
+        return True
+    return ipaddress.ip_interface(str(row["address"])).is_loopback and row["port"] in address.ports
+
+
+def check_folders(needed: Mapping[Path, float], mend: str = "load less, or free some space") -> None:
+    """Raises InputError where the disks of the folders have less free than the bytes ``needed`` in them.
+
+    Of folders that are not here, or cannot be entered, nothing is known.
+    """
+    disks: dict[int, list[tuple[Path, float]]] = defaultdict(list)
+    for folder, wanted in needed.items():
+        try:
+            disks[folder.stat().st_dev].append((folder, wanted))
+        except OSError:
+            continue
+    for on_it in disks.values():
+        folder = on_it[0][0]
+        wanted, free = sum(each for _, each in on_it), shutil.disk_usage(folder).free
+        if free < wanted:
+            raise InputError(
+                f"the load needs some {wanted / 1e9:,.2f} GB of disk, "
+                f"and {folder} has {free / 1e9:,.2f} GB free: {mend}"
+            )
