@@ -42,10 +42,14 @@ def programs() -> Path | None:
     return None
 
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("openssl") is None or shutil.which("ldd") is None or programs() is None,
-    reason="no PostgreSQL with TLS, or no openssl",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        shutil.which("openssl") is None or shutil.which("ldd") is None or programs() is None,
+        reason="no PostgreSQL with TLS, or no openssl",
+    ),
+    # asyncpg does not wait until what is refused has said goodbye; uvloop then tells of it as the loop ends
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 
 @dataclass(frozen=True, slots=True)
