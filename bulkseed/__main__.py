@@ -70,7 +70,9 @@ def open_standard_streams() -> None:
 
 def failed(message: str, status: int) -> int:
     if sys.stderr is not None:  # else print() would take stdout
-        print(f"bulkseed: {' '.join(message.split())}", file=sys.stderr)
+        # names of a database's may hold what commands a terminal
+        plain = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in " ".join(message.split()))
+        print(f"bulkseed: {plain}", file=sys.stderr)
     return status
 
 

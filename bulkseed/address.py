@@ -60,6 +60,7 @@ class Address:
             head, hosts, path, query = several.groups()
             text = f"{head}{path or '/'}?host={quote(hosts, safe='')}&{query or ''}"
         try:
+            text.encode()  # ends what came in another encoding
             url = make_url(text)
         except (ArgumentError, ValueError):
             # the text is not shown: it may hold a password

@@ -56,6 +56,7 @@ PLACES: Final = frozenset({"host", "hostaddr", "port", "dbname", "user", "passwo
 KEYWORDS: Final = frozenset({*VARIABLES, *OF_DRIVER, *OF_CLIENTS, *REFUSED, *PLACES, "options"})
 """All that may stand in a service file."""
 
+SESSIONS: Final = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
 MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 DEFAULT_PORT: Final = 5432
@@ -95,12 +96,26 @@ def completed(written: Mapping[str, str], environment: Mapping[str, str]) -> dic
             found.setdefault(parameter, environment[variable])
     found.setdefault("user", login_name())
     found.setdefault("dbname", found["user"])
+    for parameter, value in found.items():
+        if "\0" in value or not encodable(value):
+            raise InputError(f"the connection parameter {parameter} has a NUL byte, or is not UTF-8: correct it")
+    if found.get("target_session_attrs", "any") not in SESSIONS:
+        wanted = found["target_session_attrs"]
+        raise InputError(f"there is no target_session_attrs {wanted!r}: write one of {', '.join(SESSIONS)}")
     for parameter, mend in REFUSED.items():
         if parameter in found:
             raise InputError(f"the connection parameter {parameter} is not for bulkseed: {mend}")
     check_tls(found)
     hosts(found)
     return {parameter: value for parameter, value in found.items() if parameter not in OF_CLIENTS}
+
+
+def encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def login_name() -> str:

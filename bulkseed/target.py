@@ -20,6 +20,22 @@ __all__ = ["Target", "TargetColumn", "read_target"]
 INTEGER_BITS: Final = {sa.SmallInteger: 15, sa.BigInteger: 63, sa.Integer: 31}
 
 
+LENGTHS: Final = """
+WITH RECURSIVE base AS (
+    SELECT c.relname, a.attname, a.atttypid AS type, a.atttypmod AS modifier
+    FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = :schema AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL
+    SELECT relname, attname, t.typbasetype, t.typtypmod FROM base JOIN pg_type AS t ON t.oid = type AND t.typtype = 'd'
+)
+SELECT relname, attname, min(CASE WHEN type = 'name'::regtype THEN 63 ELSE modifier - 4 END) AS length,
+       bool_or(type = 'bpchar'::regtype) AS pads
+FROM base WHERE type = 'name'::regtype OR (type IN ('varchar'::regtype, 'bpchar'::regtype) AND modifier >= 4)
+GROUP BY relname, attname
+"""
+"""The most characters of columns that have a limit, below any depth of domains, which SQLAlchemy does not tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class TargetColumn:
     """A column as the database has it. ``bits`` is an integer's size."""
@@ -76,13 +92,16 @@ def reflected(connection: sa.Connection, content_characters: int) -> Target:
             f"{plural('table', missing)} missing in schema {schema!r}: "
             "make them with your migrations, or with `bulkseed init`"
         )
+    lengths = {row[:2]: row[2:] for row in connection.execute(sa.text(LENGTHS), {"schema": schema})}
     problems: list[str] = []
     columns: dict[str, dict[str, TargetColumn]] = {}
     for table in wanted:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", sa.exc.SAWarning)  # of types that only other columns have
             found = {each["name"]: each for each in inspector.get_columns(table.name, schema=schema)}
-        columns[table.name] = {name: target_column(each) for name, each in found.items()}
+        columns[table.name] = {
+            name: target_column(each, *lengths.get((table.name, name), (None, False))) for name, each in found.items()
+        }
         for column in table.columns:
             longest = content_characters if column.name == "content" else column.longest
             problems += misfits(table, column, found.get(column.name), columns[table.name], longest)
@@ -96,23 +115,24 @@ def plural(noun: str, names: list[str]) -> str:
     return f"the {noun} {names[0]} is" if len(names) == 1 else f"the {noun}s {', '.join(names)} are"
 
 
-def target_column(found: Any) -> TargetColumn:
+def target_column(found: Any, length: int | None, pads: bool) -> TargetColumn:
     sql_type = found["type"]
-    return TargetColumn(found["name"], str(sql_type).lower(), *classified(sql_type))
+    kind, bits = classified(sql_type)
+    return TargetColumn(found["name"], f"char({length})" if pads else str(sql_type).lower(), kind, bits, length)
 
 
-def classified(sql_type: Any) -> tuple[Kind | None, int, int | None]:
+def classified(sql_type: Any) -> tuple[Kind | None, int]:
     if isinstance(sql_type, DOMAIN):
         return classified(sql_type.data_type)
     if isinstance(sql_type, sa.Integer):
-        return "integer", next(bits for kind, bits in INTEGER_BITS.items() if isinstance(sql_type, kind)), None
+        return "integer", next(bits for kind, bits in INTEGER_BITS.items() if isinstance(sql_type, kind))
     if isinstance(sql_type, sa.Boolean):
-        return "boolean", 0, None
+        return "boolean", 0
     if isinstance(sql_type, sa.DateTime):
-        return "timestamp", 0, None
+        return "timestamp", 0
     if isinstance(sql_type, sa.String) and not isinstance(sql_type, sa.Enum):
-        return "text", 0, sql_type.length
-    return None, 0, None
+        return "text", 0
+    return None, 0
 
 
 def misfits(
