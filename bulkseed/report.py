@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bulkseed.cleanup import CleanupReport
+from bulkseed.completion import LoadReport
 from bulkseed.estimate import expected_bytes, expected_rows
-from bulkseed.load import LoadReport
+from bulkseed.history import History
 from bulkseed.plan import Plan
 from bulkseed.shards import shard_counts
 from bulkseed.verify import VerifyReport
@@ -26,6 +27,7 @@ __all__ = [
     "print_json",
     "print_load",
     "print_plan",
+    "print_runs",
     "print_verify",
 ]
 
@@ -62,6 +64,7 @@ def load_json(report: LoadReport, database_url: str) -> dict[str, Any]:
         "as_of": report.plan.as_of.isoformat(),
         "database_url": database_url,
         "rows": dict(report.rows),
+        "loaded": report.loaded,
         "seconds": dict(report.seconds),
         "workers": report.workers,
         "deferred": report.deferred,
@@ -81,8 +84,35 @@ def print_load(report: LoadReport, database_url: str, next_commands: Mapping[str
     phases = ", ".join(f"{name} {spent:,.2f}" for name, spent in report.seconds.items() if name in PHASES)
     workers = f"{report.workers} worker{'s' * (report.workers > 1)}"
     print(f"{workers}, indexes and keys {'rebuilt' if report.deferred else 'kept up'}; seconds: {phases}")
+    if report.loaded < sum(report.rows.values()):
+        print(f"{report.loaded:,} of these rows were loaded now, the others before the run was interrupted")
     print(f"run {report.run}: seed {report.plan.seed}, as of {report.plan.as_of.isoformat()}, in {database_url}")
     print_next(next_commands)
+
+
+def print_runs(found: Iterable[History]) -> None:
+    """A line for each run; a sentence where there is none."""
+    lines = []
+    for each in found:
+        run, rows, expected = each.run, sum(each.run.rows.values()), sum(each.run.expected.values())
+        lines.append(
+            (
+                str(run.number),
+                each.state,
+                f"{rows:,}" if run.whole else f"{rows:,} of {expected:,}",
+                f"{run.began:%Y-%m-%d %H:%M:%S}",
+                f"{each.seconds:,.1f}",
+                f"{run.login or '?'}{f'@{run.client}' if run.client else ''}",
+                str(run.plan.seed),
+                str(run.resumed or ""),
+            )
+        )
+    if lines:
+        console().print(
+            rows_table(None, ("run", "state", "rows", "began (UTC)", "seconds", "by", "seed", "resumed"), lines)
+        )
+    else:
+        print("no runs: nothing was loaded here, or it was cleaned up again")
 
 
 def print_next(commands: Mapping[str, str]) -> None:
