@@ -114,7 +114,7 @@ async def complete(
     shards = shards_to_come(run)
     job = Job(endpoint, book, run.claim, run.plan, run.placement, context.corpus, lanes, control.patience)
     filling = Filling(job, shards, run.rows, staff, builders, stopwatch, watcher, stop)
-    async with answered_for(control, address, book, run.claim, on_error, watcher):
+    async with answered_for(control, address, book, run.claim, on_error, deferred=bool(deferred)):
         in_the_way = dropped_for(shards, deferred, target)
         if in_the_way:
             watcher.phase("drop")

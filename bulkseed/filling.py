@@ -85,7 +85,7 @@ class Filling:
                 await load_shards(self.staff, self.job, turns, self.watcher, on_done, own)
                 tasks.cancel_scope.cancel()
         if self.stop.asked.is_set():
-            raise Stopped("stopped after the shards in hand")
+            raise Stopped("the shards in hand are in")
 
     async def obey(self, turns: Turns) -> None:
         await self.stop.asked.wait()

@@ -104,7 +104,7 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
     except BaseExceptionGroup as group:
         error = first_cause(group)
         if isinstance(error, Stopped) and caught:
-            raise Interrupted(caught[0], str(error)) from None
+            raise Interrupted(caught[0], f"interrupted: {error}") from None
         raise error from group
     except asyncio.CancelledError:
         if len(caught) > 1:

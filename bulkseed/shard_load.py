@@ -53,8 +53,8 @@ class ShardLoader:
         self.connection: Connection | None = None
 
     async def __aenter__(self) -> Self:
-        """Connect. Raises ConnectError."""
-        await self.connected()
+        """Connect. Raises ConnectError, ConnectionLost."""
+        await patiently(self.job.patience, self.watcher, "connecting", self.connected)
         return self
 
     async def __aexit__(

@@ -24,21 +24,24 @@ OnError = Literal["undo", "keep"]
 
 @asynccontextmanager
 async def answered_for(
-    control: Control, address: Address, book: Ledger, claim: Claim, on_error: OnError, watcher: Watcher
+    control: Control, address: Address, book: Ledger, claim: Claim, on_error: OnError, *, deferred: bool
 ) -> AsyncIterator[None]:
     """Takes a run out again where the block raises an error, or keeps it, and says so.
 
+    ``deferred``: whether indexes and keys may be dropped at the moment.
     Where the block is cancelled, or raises Stopped, the run is kept. Errors of ours become RunError (or what they are
     below that), and say what came of it; where the undoing fails after anything else, RunError is raised. The undoing
     is shielded from anyio's cancellation; one of the event loop's own kind (``Task.cancel``) ends it.
     """
+    watcher = control.watcher
+    kept = what_is_kept(claim.number, book, deferred=deferred)
     try:
         yield
     except Stopped as stopped:
-        raise Stopped(f"{stopped}; {kept(claim.number, book)}") from stopped
+        raise Stopped(f"{stopped}; {kept}") from stopped
     except Exception as error:
         if on_error == "keep":
-            said, failed = kept(claim.number, book), False
+            said, failed = kept, False
         else:
             watcher.phase("undo")
             said, failed = await undone(control, address, book, claim, watcher)
@@ -52,15 +55,17 @@ async def answered_for(
         watcher.note(said)
         raise
     except BaseException:
-        watcher.note(kept(claim.number, book))
+        watcher.note(kept)
         raise
 
 
-def kept(number: int, book: Ledger) -> str:
+def what_is_kept(number: int, book: Ledger, *, deferred: bool) -> str:
     """How one goes on with a run that is kept, in words."""
     where = "" if book == Ledger() else f" --ledger-schema {book.schema}"
+    lacking = ", and indexes and keys are dropped until then" if deferred else ""
     return (
-        f"run {number} is kept: `bulkseed resume {number}{where}` goes on, `bulkseed cleanup {number}{where}` undoes it"
+        f"run {number} is kept: `bulkseed resume {number}{where}` goes on, "
+        f"`bulkseed cleanup {number}{where}` undoes it{lacking}"
     )
 
 
