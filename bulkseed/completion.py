@@ -33,7 +33,7 @@ from bulkseed.undoing import OnError, answered_for
 from bulkseed.watch import Watcher
 from bulkseed.workers import Worker
 
-__all__ = ["LoadReport", "complete", "made_by", "recorded", "shards_to_come"]
+__all__ = ["LoadReport", "Undertaking", "complete", "made_by", "recorded", "shards_to_come"]
 
 LOCK_SECONDS: Final = 10.0
 """How long a deferred load waits for the app's transactions to let go of a table."""
@@ -59,6 +59,20 @@ class LoadReport:
     deferred: bool
     workers: int
     loaded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Undertaking:
+    """What a load and what goes on with one have in common: where rows go and how, and what is done about trouble."""
+
+    control: Control
+    address: Address
+    book: Ledger
+    target: Target
+    lanes: Mapping[str, CopyInto]
+    stopwatch: Stopwatch
+    stop: Stop
+    on_error: OnError
 
 
 def made_by() -> dict[str, str]:
@@ -90,19 +104,12 @@ async def recorded(connection: Connection, book: Ledger, claim: Claim) -> tuple[
 
 
 async def complete(
-    control: Control,
-    address: Address,
-    book: Ledger,
+    undertaking: Undertaking,
     run: Run,
     deferred: Sequence[Deferred],
     context: Context,
-    target: Target,
-    lanes: Mapping[str, CopyInto],
     staff: Sequence[Worker],
     builders: int,
-    stopwatch: Stopwatch,
-    stop: Stop,
-    on_error: OnError,
 ) -> LoadReport:
     """Bring a run that is recorded, and ours, to its end. ``deferred``: what was or is to be dropped for it,
     and is rebuilt over ``builders`` connections.
@@ -110,11 +117,23 @@ async def complete(
     Raises RunError (ConnectionLost) for what does not pass, when the run is undone, or kept if ``on_error`` is so; and
     Stopped, when it is kept.
     """
-    watcher, endpoint = control.watcher, Endpoint.of(address)
+    control, book, target = undertaking.control, undertaking.book, undertaking.target
+    stopwatch, watcher = undertaking.stopwatch, control.watcher
     shards = shards_to_come(run)
-    job = Job(endpoint, book, run.claim, run.plan, run.placement, context.corpus, lanes, control.patience)
-    filling = Filling(job, shards, run.rows, staff, builders, stopwatch, watcher, stop)
-    async with answered_for(control, address, book, run.claim, on_error, deferred=bool(deferred)):
+    job = Job(
+        Endpoint.of(undertaking.address),
+        book,
+        run.claim,
+        run.plan,
+        run.placement,
+        context.corpus,
+        undertaking.lanes,
+        control.patience,
+    )
+    filling = Filling(job, shards, run.rows, staff, builders, stopwatch, watcher, undertaking.stop)
+    async with answered_for(
+        control, undertaking.address, book, run.claim, undertaking.on_error, deferred=bool(deferred)
+    ):
         in_the_way = dropped_for(shards, deferred, target)
         if in_the_way:
             watcher.phase("drop")

@@ -8,7 +8,7 @@ from anyio import to_thread
 
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.completion import LoadReport, complete, made_by, recorded
+from bulkseed.completion import LoadReport, Undertaking, complete, made_by, recorded
 from bulkseed.connection import Connection, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import save, unfinished
@@ -110,21 +110,8 @@ async def load(
         run, deferred = await control.do("reading the ledger", lambda connection: recorded(connection, book, claim))
         if placed is None or placed.placement != run.placement:
             placed = Context(plan, run.placement, corpus)
-        return await complete(
-            control,
-            address,
-            book,
-            run,
-            deferred,
-            placed,
-            target,
-            lanes,
-            staff,
-            count,
-            stopwatch,
-            stop or Stop(),
-            on_error,
-        )
+        undertaking = Undertaking(control, address, book, target, lanes, stopwatch, stop or Stop(), on_error)
+        return await complete(undertaking, run, deferred, placed, staff, builders=count)
 
 
 async def check_unfinished(connection: Connection, book: Ledger) -> None:

@@ -10,7 +10,7 @@ from anyio import to_thread
 
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.completion import LoadReport, complete, made_by, recorded, shards_to_come
+from bulkseed.completion import LoadReport, Undertaking, complete, made_by, recorded, shards_to_come
 from bulkseed.connection import Connection, connected, translated
 from bulkseed.control import controlled
 from bulkseed.errors import InputError, TargetError
@@ -94,22 +94,9 @@ async def resume(
         run, deferred = await control.do("reading the ledger", lambda connection: recorded(connection, book, claim))
         context = await to_thread.run_sync(Context, run.plan, run.placement, corpus)
         count = max(1, min(workers, sum(shard.kind == "channels" for shard in shards_to_come(run))))
+        undertaking = Undertaking(control, address, book, target, lanes, stopwatch, stop or Stop(), on_error)
         async with hired(count - 1) as staff:
-            return await complete(
-                control,
-                address,
-                book,
-                run,
-                deferred,
-                context,
-                target,
-                lanes,
-                staff,
-                workers,
-                stopwatch,
-                stop or Stop(),
-                on_error,
-            )
+            return await complete(undertaking, run, deferred, context, staff, builders=workers)
 
 
 async def chosen(connection: Connection, book: Ledger, number: int | None) -> Run | None:
