@@ -48,7 +48,7 @@ class LoadReport:
 
     The seconds of a table are those of its COPYs, over all workers; ``copy`` is the wall time of all of them.
     ``deferred`` says whether indexes and keys were dropped and rebuilt, ``workers`` how many loaded. ``rows`` has all
-    of the run's, ``loaded`` how many of them this command loaded: a resumed run has some from before.
+    of the run's, ``loaded`` those that this command loaded: a resumed run has some from before.
     """
 
     run: int
@@ -58,7 +58,7 @@ class LoadReport:
     seconds: Mapping[str, float]
     deferred: bool
     workers: int
-    loaded: int
+    loaded: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,11 @@ async def complete(
                     "dropping indexes and keys",
                     lambda connection: drop(connection, in_the_way, lock_timeout=LOCK_SECONDS),
                 )
-        watcher.expect({name: max(0, run.expected[name] - run.rows[name]) for name in TABLE_NAMES})
+        if shards:
+            filled = tables_of(shards)
+            watcher.expect(
+                {name: max(0, run.expected[name] - run.rows[name]) for name in TABLE_NAMES if name in filled}
+            )
         if deferred:
             await filling.fill_and_rebuild(control, context, target, deferred)
         else:
@@ -165,13 +169,17 @@ async def complete(
         stopwatch.report(),
         deferred=bool(deferred),
         workers=1 + len(staff),
-        loaded=sum(filling.rows.values()) - sum(run.rows.values()),
+        loaded={table: rows - run.rows[table] for table, rows in filling.rows.items()},
     )
+
+
+def tables_of(shards: Iterable[Shard]) -> set[str]:
+    return {table for kind in {shard.kind for shard in shards} for table in IN_SHARDS[kind]}
 
 
 def dropped_for(shards: Iterable[Shard], deferred: Sequence[Deferred], target: Target) -> list[Deferred]:
     """What of ``deferred`` is to be out of the way while ``shards`` are loaded: of tables that get rows."""
-    filled = {target.name(table) for kind in {shard.kind for shard in shards} for table in IN_SHARDS[kind]}
+    filled = {target.name(table) for table in tables_of(shards)}
     return [each for each in deferred if each.table in filled or each.parent in filled]
 
 
