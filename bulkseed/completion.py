@@ -15,6 +15,7 @@ from bulkseed.connection import Connection, translated
 from bulkseed.control import Control
 from bulkseed.copy import CopyInto
 from bulkseed.deferral import Deferred, drop, mark_rebuilt, unfinished
+from bulkseed.deferring import what_is_locked
 from bulkseed.errors import RunError
 from bulkseed.faker_corpus import FAKER_VERSION
 from bulkseed.filling import Filling
@@ -137,6 +138,7 @@ async def complete(
         in_the_way = dropped_for(shards, deferred, target)
         if in_the_way:
             watcher.phase("drop")
+            watcher.note(what_is_locked(in_the_way))
             with stopwatch.phase("drop"):
                 await control.do(
                     "dropping indexes and keys",

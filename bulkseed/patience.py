@@ -21,6 +21,8 @@ Result = TypeVar("Result")
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
+TOLD: Final = 6
+"""Of the longest pauses one in so many is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ async def retried(
     def tell(state: RetryCallState) -> None:
         assert state.outcome is not None
         pause = state.next_action.sleep if state.next_action else 0.0
+        if pause >= LONGEST_PAUSE and state.attempt_number % TOLD:
+            return  # it was told often enough
         watcher.note(f"{state.outcome.exception()}; {doing} is tried again in {pause:.1f} s")
 
     trying = AsyncRetrying(
