@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, Final, TypeVar, get_args
+from typing import Any
 
 import anyio
 import click
@@ -14,29 +12,40 @@ import click
 from bulkseed import report
 from bulkseed.address import Address
 from bulkseed.cleanup import CleanupReport, cleanup, recorded_runs
-from bulkseed.consent import CONSENT_OPTIONS, Consent, check_disk, obtain
+from bulkseed.completion import LoadReport
+from bulkseed.consent import Consent, check_disk, obtain
 from bulkseed.deferring import Defer
 from bulkseed.embedded import Listen, running
 from bulkseed.errors import InputError
 from bulkseed.estimate import expected_bytes, expected_rows
-from bulkseed.faker_corpus import corpus_of
+from bulkseed.history import History, history
 from bulkseed.initialise import initialise
 from bulkseed.lanes import Format
-from bulkseed.load import LoadReport, load
-from bulkseed.machine import available_cores
-from bulkseed.plan import Plan, parse_as_of, scaled_counts
+from bulkseed.ledger import Run
+from bulkseed.load import load
+from bulkseed.options import (
+    CONSENT_OPTIONS,
+    DATABASE_OPTION,
+    JSON_OPTION,
+    LEDGER_OPTION,
+    LOAD_OPTIONS,
+    PLAN_OPTIONS,
+    QUIET_OPTION,
+    default_workers,
+    failure_options,
+    plan_of,
+    work_options,
+)
+from bulkseed.patience import Patience
 from bulkseed.progress import shown
+from bulkseed.resume import interrupted_run, resume
 from bulkseed.runner import Database, Interrupted, opened, run
 from bulkseed.serving import DEFAULT_PORT, is_free, kept_password, set_password
+from bulkseed.stopping import Stop
+from bulkseed.undoing import OnError
 from bulkseed.verify import VerifyReport, verify
 
 __all__ = ["cli"]
-
-MOST_WORKERS: Final = 256
-DEFAULT_WORKERS: Final = 8
-"""Each worker takes a core, some 90 MB of memory, and a connection with a process of the server's."""
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class DefaultsToLoad(click.Group):
@@ -56,57 +65,6 @@ class DefaultsToLoad(click.Group):
         super().format_options(ctx, formatter)
 
 
-def options(*added: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def add(command: Command) -> Command:
-        for option in reversed(added):
-            command = option(command)
-        return command
-
-    return add
-
-
-PLAN_OPTIONS: Final = options(
-    click.option("--scale", default="1x", metavar="S", show_default=True, help="How large, such as 100x or 2.5."),
-    click.option("--users", type=int, metavar="N", help="How many users; wins over the scale."),
-    click.option("--channels", type=int, metavar="N", help="How many channels; wins over the scale."),
-    click.option("--messages-per-channel", type=int, metavar="N", help="How many in each, before replies."),
-    click.option("--max-members", type=int, metavar="N", help="The most members of a channel.  [default: all users]"),
-    click.option("--seed", type=int, default=1, metavar="N", show_default=True, help="The same seed, the same rows."),
-    click.option("--as-of", metavar="WHEN", help="The latest moment in the data, ISO 8601.  [default: now]"),
-    click.option("--locale", default="en_US", metavar="L", show_default=True, help="Of names and texts, as Faker's."),
-)
-DATABASE_OPTION: Final = click.option(
-    "--database-url",
-    metavar="URL",
-    help="The database.  [default: $BULKSEED_DATABASE_URL, $DATABASE_URL, or the embedded one]",
-)
-JSON_OPTION: Final = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-QUIET_OPTION: Final = click.option("--quiet", is_flag=True, help="Print nothing but errors, and --json's object.")
-LOAD_OPTIONS: Final = options(
-    click.option(
-        "--workers",
-        type=click.IntRange(1, MOST_WORKERS),
-        metavar="N",
-        help=f"Processes that load, over a connection each.  [default: one for each core, at most {DEFAULT_WORKERS}]",
-    ),
-    click.option(
-        "--defer",
-        type=click.Choice(get_args(Defer)),
-        default="auto",
-        show_default=True,
-        help="Drop indexes and keys for the load, and rebuild them after it.",
-    ),
-    click.option(
-        "--format",
-        "copy_format",
-        type=click.Choice(get_args(Format)),
-        default="auto",
-        show_default=True,
-        help="How rows are sent: as COPY's binary format, or as records that the driver encodes.",
-    ),
-)
-
-
 @click.group(cls=DefaultsToLoad, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="bulkseed", prog_name="bulkseed", message="%(prog)s %(version)s")
 def cli() -> None:
@@ -116,37 +74,11 @@ def cli() -> None:
     """
 
 
-def plan_of(
-    scale: str,
-    users: int | None,
-    channels: int | None,
-    messages_per_channel: int | None,
-    max_members: int | None,
-    seed: int,
-    as_of: str | None,
-    locale: str,
-) -> Plan:
-    now = datetime.now(UTC)
-    scaled = scaled_counts(scale)
-
-    def count(name: str, alone: int | None) -> int:
-        return scaled[name] if alone is None else alone
-
-    return Plan(
-        users=count("users", users),
-        channels=count("channels", channels),
-        messages_per_channel=count("messages_per_channel", messages_per_channel),
-        as_of=now if as_of is None else parse_as_of(as_of, now),
-        seed=seed,
-        max_members=max_members,
-        locale=corpus_of(locale).locale,
-    )
-
-
 @cli.command("load")
 @PLAN_OPTIONS
 @LOAD_OPTIONS
 @DATABASE_OPTION
+@LEDGER_OPTION
 @JSON_OPTION
 @QUIET_OPTION
 @CONSENT_OPTIONS
@@ -155,7 +87,11 @@ def load_command(
     workers: int | None,
     defer: Defer,
     copy_format: Format,
+    rows_per_shard: int,
+    on_error: OnError,
+    retry_for: float,
     database_url: str | None,
+    ledger_schema: str,
     as_json: bool,
     quiet: bool,
     yes: bool,
@@ -172,22 +108,115 @@ def load_command(
         rows = f"about {sum(expected_rows(plan).values()):,.0f}"
         question = f"Load {rows} rows into {database.address}?"
         obtain(database, Consent(yes, allow, quiet), question, f"{rows} to come")
+        stop = Stop()
         with shown(quiet=quiet) as watcher:
             done: LoadReport = run(
                 lambda: load(
                     plan,
                     database.address,
                     watcher=watcher,
-                    workers=workers or min(available_cores(), DEFAULT_WORKERS),
+                    rows_per_shard=rows_per_shard,
+                    workers=workers or default_workers(),
                     defer=defer,
                     format=copy_format,
-                )
+                    on_error=on_error,
+                    patience=Patience(seconds=retry_for),
+                    ledger_schema=ledger_schema,
+                    stop=stop,
+                ),
+                stop=stop,
             )
-        url = str(database.address)
-        if as_json:
-            report.print_json(report.load_json(done, url))
-        elif not quiet:
-            report.print_load(done, url, next_commands(database, database_url))
+        told(done, database, database_url, as_json, quiet)
+
+
+def told(done: LoadReport, database: Database, option: str | None, as_json: bool, quiet: bool) -> None:
+    url = str(database.address)
+    if as_json:
+        report.print_json(report.load_json(done, url))
+    elif not quiet:
+        report.print_load(done, url, next_commands(database, option))
+
+
+@cli.command("resume")
+@click.argument("run_number", metavar="[RUN]", type=int, required=False)
+@work_options()
+@failure_options("keep")
+@DATABASE_OPTION
+@LEDGER_OPTION
+@JSON_OPTION
+@QUIET_OPTION
+@CONSENT_OPTIONS
+def resume_command(
+    run_number: int | None,
+    workers: int | None,
+    copy_format: Format,
+    on_error: OnError,
+    retry_for: float,
+    database_url: str | None,
+    ledger_schema: str,
+    as_json: bool,
+    quiet: bool,
+    yes: bool,
+    allow: str | None,
+) -> None:
+    """Finish a load that was interrupted: the rows that are not in, then indexes and keys."""
+    with opened(database_url) as database:
+        address = database.address
+        found = run(lambda: interrupted_run(address, run_number, ledger_schema=ledger_schema))
+        if found is None:
+            return nothing_told(run_number, as_json, quiet)
+        check_disk(database, lacking_bytes(found))
+        rows = f"{max(0, sum(found.expected.values()) - sum(found.rows.values())):,}"
+        question = f"Load the {rows} rows that run {found.number} lacks into {address}?"
+        obtain(database, Consent(yes, allow, quiet), question, f"{rows} to come", schemas=[found.schema])
+        stop = Stop()
+        with shown(quiet=quiet) as watcher:
+            done: LoadReport | None = run(
+                lambda: resume(
+                    address,
+                    found.number,
+                    watcher=watcher,
+                    workers=workers or default_workers(),
+                    format=copy_format,
+                    on_error=on_error,
+                    patience=Patience(seconds=retry_for),
+                    ledger_schema=ledger_schema,
+                    stop=stop,
+                ),
+                stop=stop,
+            )
+        if done is None:  # another has finished it meanwhile
+            return nothing_told(run_number, as_json, quiet)
+        return told(done, database, database_url, as_json, quiet)
+
+
+def lacking_bytes(found: Run) -> dict[str, float]:
+    """The expected bytes of the rows that are not in."""
+    return {
+        table: size * max(0.0, 1 - found.rows[table] / max(1, found.expected[table]))
+        for table, size in expected_bytes(found.plan).items()
+    }
+
+
+def nothing_told(number: int | None, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        report.print_json({"run": None})
+    elif not quiet:
+        print("nothing to resume:", "every run is whole" if number is None else f"run {number} is whole")
+
+
+@cli.command("runs")
+@DATABASE_OPTION
+@LEDGER_OPTION
+@JSON_OPTION
+def runs_command(database_url: str | None, ledger_schema: str, as_json: bool) -> None:
+    """List what was loaded: state, rows, when, by whom, and how long it took."""
+    with opened(database_url) as database:
+        found: list[History] = run(lambda: history(database.address, ledger_schema=ledger_schema))
+    if as_json:
+        report.print_json({"runs": [each.to_json() for each in found]})
+    else:
+        report.print_runs(found)
 
 
 def next_commands(database: Database, option: str | None) -> dict[str, str]:
@@ -233,12 +262,17 @@ def plan_command(as_json: bool, **of_plan: Any) -> None:
 @cli.command("verify")
 @click.argument("run_number", metavar="[RUN]", type=int, required=False)
 @DATABASE_OPTION
+@LEDGER_OPTION
 @JSON_OPTION
 @QUIET_OPTION
-def verify_command(run_number: int | None, database_url: str | None, as_json: bool, quiet: bool) -> int:
+def verify_command(
+    run_number: int | None, database_url: str | None, ledger_schema: str, as_json: bool, quiet: bool
+) -> int:
     """Prove every rule with SQL over the loaded tables, for one run or all."""
     with opened(database_url) as database, shown(quiet=quiet) as watcher:
-        found: list[VerifyReport] = run(lambda: verify(database.address, run_number, watcher=watcher))
+        found: list[VerifyReport] = run(
+            lambda: verify(database.address, run_number, watcher=watcher, ledger_schema=ledger_schema)
+        )
     holds = all(each.holds for each in found)
     if as_json:
         report.print_json({"holds": holds, "runs": [each.to_json() for each in found]})
@@ -250,6 +284,7 @@ def verify_command(run_number: int | None, database_url: str | None, as_json: bo
 @cli.command("cleanup")
 @click.argument("run_number", metavar="[RUN]", type=int, required=False)
 @DATABASE_OPTION
+@LEDGER_OPTION
 @JSON_OPTION
 @QUIET_OPTION
 @click.option("--cascade", is_flag=True, help="Also remove rows of others that point at seeded ones.")
@@ -257,6 +292,7 @@ def verify_command(run_number: int | None, database_url: str | None, as_json: bo
 def cleanup_command(
     run_number: int | None,
     database_url: str | None,
+    ledger_schema: str,
     as_json: bool,
     quiet: bool,
     cascade: bool,
@@ -265,7 +301,7 @@ def cleanup_command(
 ) -> None:
     """Remove what bulkseed put in, of one run or all, and nothing else."""
     with opened(database_url) as database:
-        found = run(recorded_runs, database.address, run_number)
+        found = run(lambda: recorded_runs(database.address, run_number, ledger_schema=ledger_schema))
         rows = sum(sum(each.rows.values()) for each in found)
         runs = "run " + ", ".join(str(each.number) for each in found)
         others = " and all rows that point at them" if cascade else ""
@@ -274,7 +310,11 @@ def cleanup_command(
         obtain(database, Consent(yes, allow, quiet), question, f"{rows:,} to be removed", always=True, schemas=schemas)
         with shown(quiet=quiet) as watcher:
             numbers = [each.number for each in found]
-            done: CleanupReport = run(lambda: cleanup(database.address, numbers, cascade=cascade, watcher=watcher))
+            done: CleanupReport = run(
+                lambda: cleanup(
+                    database.address, numbers, cascade=cascade, watcher=watcher, ledger_schema=ledger_schema
+                )
+            )
         if as_json:
             report.print_json(report.cleanup_json(done, str(database.address)))
         elif not quiet:

@@ -10,7 +10,16 @@ from typing import Any, Final, Protocol
 import anyio
 import asyncpg
 
-from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, RunError, TargetError, first_cause
+from bulkseed.errors import (
+    BulkseedError,
+    ConnectError,
+    ConnectionLost,
+    RunError,
+    ServerUnavailable,
+    TargetError,
+    TransientError,
+    first_cause,
+)
 
 __all__ = ["LOST", "Connection", "Place", "close", "connect", "connected", "kept_alive", "told", "translated"]
 
@@ -92,8 +101,11 @@ async def connect(place: Place) -> Connection:
     connection = await reached(place)
     try:
         await connection.execute(SESSION)
-    except BaseException:
+    except BaseException as error:
+        lost = connection.is_closed()
         connection.terminate()
+        if lost and isinstance(error, Exception):
+            raise ServerUnavailable(f"the server at {place.server} took a connection and ended it: {AGAIN}") from error
         raise
     major = connection.get_server_version().major
     if major < OLDEST_MAJOR:
@@ -120,9 +132,8 @@ async def reached(place: Place) -> Connection:
     except asyncpg.UndefinedObjectError as error:
         raise ConnectError(f"the server at {place.server} does not know a part of the URL: {error}") from None
     except asyncpg.PostgresError as error:
-        raise ConnectError(
-            f"the server at {place.server} refuses a connection ({error}): try again when it accepts them"
-        ) from None
+        kind = ServerUnavailable if state_of(error) in PASSING else ConnectError
+        raise kind(f"the server at {place.server} refuses a connection ({error}): {AGAIN}") from None
     except ssl.SSLError as error:
         reason = getattr(error, "verify_message", "") or error.reason or str(error)
         raise ConnectError(
@@ -130,8 +141,13 @@ async def reached(place: Place) -> Connection:
         ) from None
     except (TimeoutError, OSError) as error:
         reason = error.strerror or str(error) or f"no answer in {CONNECT_SECONDS:.0f} s"
-        mend = "correct sslmode in the database URL" if "SSL" in reason else "start it, or correct the database URL"
-        raise ConnectError(f"no PostgreSQL answers at {place.server} ({reason}): {mend}") from None
+        if "SSL" in reason:
+            raise ConnectError(
+                f"no PostgreSQL answers at {place.server} ({reason}): correct sslmode in the database URL"
+            ) from None
+        raise ServerUnavailable(
+            f"no PostgreSQL answers at {place.server} ({reason}): start it, or correct the database URL"
+        ) from None
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
         said = str(error).partition("\n")[0]
         raise ConnectError(
@@ -194,12 +210,28 @@ async def keep_alive(connection: Connection) -> None:
     raise ConnectionLost(f"waiting for the load: {LOST}")
 
 
+AGAIN: Final = "try again when it accepts them"
+
+PASSING: Final = {"08", "40", "53300", "57P01", "57P02", "57P03", "57P05"}
+"""Classes and codes of what passes: lost connections, deadlocks and serialization failures, too many connections, a
+server that stops or starts. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+
+def state_of(error: asyncpg.PostgresError) -> str:
+    """The error's SQLSTATE, or only its class where all of that is alike."""
+    state = str(error.sqlstate or "")
+    return state[:2] if state[:2] in PASSING else state
+
+
 LOST: Final = "the server ended the connection, or went away (its log says why)"
 
 
 @contextmanager
 def translated(connection: Connection, doing: str) -> Iterator[None]:
-    """Turns what the driver raises while ``doing`` (such as "loading messages") into RunError or ConnectionLost."""
+    """Turns what the driver raises while ``doing`` (such as "loading messages") into one of ours.
+
+    ConnectionLost, or TransientError for what passes, else RunError.
+    """
     try:
         yield
     except BulkseedError:
@@ -217,7 +249,8 @@ def translated(connection: Connection, doing: str) -> Iterator[None]:
                 f"{doing}: this login may not ({told(error)}): grant it the right, or use another"
             ) from error
         if isinstance(error, asyncpg.PostgresError):
-            raise RunError(f"{doing}: the server refuses: {told(error)}") from error
+            kind = TransientError if state_of(error) in PASSING else RunError
+            raise kind(f"{doing}: the server refuses: {told(error)}") from error
         raise
 
 

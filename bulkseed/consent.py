@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
 
 import click
 
@@ -14,19 +13,7 @@ from bulkseed.errors import InputError
 from bulkseed.guard import Survey, check_allowed, survey
 from bulkseed.runner import Database, run
 
-__all__ = ["CONSENT_OPTIONS", "Consent", "check_disk", "obtain"]
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-YES: Final = click.option("--yes", is_flag=True, help="Do not ask.")
-ALLOW: Final = click.option(
-    "--allow", metavar="HOST/DB", help="Write to this very database, though its name looks like production."
-)
-
-
-def CONSENT_OPTIONS(command: Command) -> Command:
-    """Adds ``--yes`` and ``--allow`` to a command."""
-    return YES(ALLOW(command))
+__all__ = ["Consent", "check_disk", "obtain"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from bulkseed.connection import Connection
@@ -14,7 +15,7 @@ from bulkseed.tables import TABLE_NAMES
 from bulkseed.target import Target
 from bulkseed.watch import Watcher
 
-__all__ = ["Defer", "is_worth_it", "to_defer"]
+__all__ = ["Defer", "is_worth_it", "to_defer", "what_is_locked"]
 
 Defer = Literal["auto", "always", "never"]
 
@@ -67,6 +68,15 @@ async def to_defer(
     for said in told(found.kept):
         watcher.note(said)
     return found.deferred
+
+
+def what_is_locked(deferred: Sequence[Deferred]) -> str:
+    """What dropping and rebuilding does to who else works with the tables, in a sentence."""
+    tables = ", ".join(sorted({each.table for each in deferred} | {each.parent for each in deferred if each.parent}))
+    return (
+        f"{len(deferred)} indexes and keys are dropped, and rebuilt after the load; {tables} are locked for a moment "
+        "at each step, and against writing while an index of theirs is built (--defer never leaves all in place)"
+    )
 
 
 def told(kept: tuple[Kept, ...]) -> list[str]:

@@ -15,8 +15,12 @@ __all__ = [
     "EmbeddedError",
     "InputError",
     "RunError",
+    "ServerUnavailable",
+    "Stopped",
     "TargetError",
+    "TransientError",
     "first_cause",
+    "is_passing",
 ]
 
 
@@ -37,6 +41,10 @@ class ConnectError(InputError):
     """The server does not answer, or does not let this login in."""
 
 
+class ServerUnavailable(ConnectError):
+    """The server takes no connection at the moment: it does not answer, is starting, or has too many."""
+
+
 class TargetError(InputError):
     """The database answers, but its tables, types or rights do not fit."""
 
@@ -49,8 +57,21 @@ class RunError(BulkseedError):
     """A command failed after it had begun; what it had written was undone, unless the message says otherwise."""
 
 
-class ConnectionLost(RunError):
+class TransientError(RunError):
+    """What passes, such as a deadlock: the same again may well succeed."""
+
+
+class ConnectionLost(TransientError):
     """The server went away, or ended our connection, in the middle of a run."""
+
+
+class Stopped(RunError):
+    """A load was asked to stop, and did so after the shards in hand; `resume` goes on with it."""
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether it is worth trying again what ended in this error."""
+    return isinstance(error, TransientError | ServerUnavailable)
 
 
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

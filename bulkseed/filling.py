@@ -1,20 +1,23 @@
-"""Filling the tables: all shards of a run, by this process or by workers, while what was dropped is rebuilt."""
+"""Filling the tables: the shards that are not in yet, by this process and workers, while dropped keys are rebuilt."""
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 import anyio
 
-from bulkseed.connection import Connection, connected, kept_alive
+from bulkseed.control import Control
 from bulkseed.deferral import Deferred, rebuild
-from bulkseed.errors import first_cause
+from bulkseed.errors import Stopped, first_cause
 from bulkseed.generators import Context
 from bulkseed.job import Job
-from bulkseed.shard_load import load_shard
-from bulkseed.shards import Shard, cut, shard_counts
+from bulkseed.patience import patient_connection, patiently
+from bulkseed.shard_load import ShardLoader
+from bulkseed.shards import Shard
+from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.tables import TABLE_NAMES
 from bulkseed.target import Target
@@ -25,50 +28,74 @@ __all__ = ["Filling"]
 
 
 class Filling:
-    """One run's way into the tables. ``rows`` has what is in so far, by table.
+    """One run's way into the tables. ``rows`` has what is in so far, by table; ``shards`` what is to come.
 
-    ``staff`` are the worker processes beside this one, which is a worker too.
+    ``staff`` are the worker processes beside this one, which is a worker too; ``builders`` how many connections
+    rebuild what was dropped.
     """
 
     def __init__(
-        self, job: Job, rows_per_shard: int, staff: Sequence[Worker], stopwatch: Stopwatch, watcher: Watcher
+        self,
+        job: Job,
+        shards: Sequence[Shard],
+        rows: Mapping[str, int],
+        staff: Sequence[Worker],
+        builders: int,
+        stopwatch: Stopwatch,
+        watcher: Watcher,
+        stop: Stop,
     ) -> None:
         self.job = job
-        self.rows_per_shard = rows_per_shard
+        self.shards = shards
+        self.rows = dict(rows)
+        self.left = Counter(shard.kind for shard in shards)
         self.staff = staff
+        self.builders = builders
         self.stopwatch = stopwatch
         self.watcher = watcher
-        self.rows = dict.fromkeys(TABLE_NAMES, 0)
+        self.stop = stop
         self.users_full = anyio.Event()
 
-    async def fill(self, connection: Connection, context: Context) -> None:
-        """Load all shards. Raises RunError (ConnectionLost); what is in stays in."""
-        left = shard_counts(self.job.plan, self.rows_per_shard)
-        turns = Turns(cut(self.job.plan, self.rows_per_shard))
+    async def fill(self, control: Control, context: Context) -> None:
+        """Load the shards. Raises Stopped where that was asked for, and RunError; what is in stays in."""
+        turns = Turns(self.shards)
+        if not self.left["users"]:
+            self.users_full.set()
 
         def on_done(shard: Shard, said: Done) -> None:
             for table, count in said.rows.items():
                 self.rows[table] += count
             self.stopwatch.add(said.seconds)
-            left[shard.kind] -= 1
-            if not left["users"]:
+            self.left[shard.kind] -= 1
+            if not self.left["users"]:
                 self.users_full.set()
 
         async def own() -> None:
-            while (shard := await turns.following()) is not None:
-                spent = Stopwatch()
-                rows = await load_shard(connection, self.job, context, shard, spent, self.watcher)
-                on_done(shard, Done(shard.number, rows, spent.seconds))
-                turns.done(shard)
+            async with ShardLoader(self.job, context, self.watcher) as loader:
+                while (shard := await turns.following()) is not None:
+                    spent = Stopwatch()
+                    rows = await loader.load(shard, spent)
+                    on_done(shard, Done(shard.number, rows, spent.seconds))
+                    turns.done(shard)
 
         self.watcher.phase("copy")
-        with self.stopwatch.phase("copy"):
-            await load_shards(self.staff, self.job, turns, self.watcher, on_done, own)
+        with self.stopwatch.phase("copy"), self.stop.softly():
+            async with control.held(), anyio.create_task_group() as tasks:
+                tasks.start_soon(self.obey, turns)
+                await load_shards(self.staff, self.job, turns, self.watcher, on_done, own)
+                tasks.cancel_scope.cancel()
+        if self.stop.asked.is_set():
+            raise Stopped("the shards in hand are in")
+
+    async def obey(self, turns: Turns) -> None:
+        await self.stop.asked.wait()
+        turns.close()
+        self.watcher.note("stopping when the shards in hand are in; Ctrl-C again stops at once")
 
     async def fill_and_rebuild(
-        self, connection: Connection, context: Context, target: Target, deferred: Sequence[Deferred]
+        self, control: Control, context: Context, target: Target, deferred: Sequence[Deferred]
     ) -> None:
-        """Load all shards, rebuild what was dropped, each table's as soon as it is full, and ANALYZE all tables.
+        """Load the shards, rebuild what was dropped, each table's as soon as it is full, and ANALYZE all tables.
 
         Raises what fill() raises, and RunError where something cannot be rebuilt.
         """
@@ -78,12 +105,13 @@ class Filling:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.rebuild, deferred, full, rebuilt)
-                await self.fill(connection, context)
+                if self.shards:
+                    await self.fill(control, context)
                 self.watcher.phase("rebuild")
                 for event in full.values():
                     event.set()
                 with self.stopwatch.phase("rebuild"):
-                    async with kept_alive(connection):
+                    async with control.held():
                         await rebuilt.wait()
         except BaseExceptionGroup as group:
             raise first_cause(group) from group
@@ -98,8 +126,11 @@ class Filling:
             if all(event.is_set() for event in full.values()):
                 self.watcher.phase(f"rebuild, step {step}")
 
-        lanes = 1 + len(self.staff)
-        await rebuild(
-            partial(connected, self.job.endpoint), deferred, full=full, lanes=lanes, cores=lanes, on_step=told
-        )
+        connect = partial(patient_connection, self.job.endpoint, self.job.patience, self.watcher)
+
+        async def once() -> None:
+            # what is there already it passes over
+            await rebuild(connect, deferred, full=full, lanes=self.builders, cores=self.builders, on_step=told)
+
+        await patiently(self.job.patience, self.watcher, "rebuilding indexes and keys", once)
         rebuilt.set()

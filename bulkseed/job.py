@@ -10,7 +10,8 @@ from bulkseed.connection import Place
 from bulkseed.copy import CopyInto
 from bulkseed.corpus import Corpus
 from bulkseed.generators import Context
-from bulkseed.ledger import Claim
+from bulkseed.ledger import Claim, Ledger
+from bulkseed.patience import Patience
 from bulkseed.plan import Placement, Plan
 
 __all__ = ["Endpoint", "Job"]
@@ -33,14 +34,16 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run that is to be loaded: where, which one of the ledger's, what is made, and the lane of each table."""
+    """A run that is to be loaded: where, which one of the ledger's, what is made, the lane of each table, patience."""
 
     endpoint: Endpoint
+    ledger: Ledger
     run: Claim
     plan: Plan
     placement: Placement
     corpus: Corpus
     lanes: Mapping[str, CopyInto]
+    patience: Patience
 
     def context(self) -> Context:
         """What its generators share."""

@@ -81,7 +81,6 @@ class Bars:
 
 
 SAID: Final = {
-    "drop": "dropping indexes and keys, to rebuild them after the load",
     "rebuild": "rebuilding indexes and keys",
     "undo": "undoing what had begun",
 }

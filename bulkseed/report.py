@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bulkseed.cleanup import CleanupReport
+from bulkseed.completion import LoadReport
 from bulkseed.estimate import expected_bytes, expected_rows
-from bulkseed.load import LoadReport
+from bulkseed.history import History
 from bulkseed.plan import Plan
 from bulkseed.shards import shard_counts
 from bulkseed.verify import VerifyReport
@@ -26,6 +27,7 @@ __all__ = [
     "print_json",
     "print_load",
     "print_plan",
+    "print_runs",
     "print_verify",
 ]
 
@@ -62,6 +64,7 @@ def load_json(report: LoadReport, database_url: str) -> dict[str, Any]:
         "as_of": report.plan.as_of.isoformat(),
         "database_url": database_url,
         "rows": dict(report.rows),
+        "loaded": dict(report.loaded),
         "seconds": dict(report.seconds),
         "workers": report.workers,
         "deferred": report.deferred,
@@ -71,18 +74,43 @@ def load_json(report: LoadReport, database_url: str) -> dict[str, Any]:
 def print_load(report: LoadReport, database_url: str, next_commands: Mapping[str, str]) -> None:
     """Rows, seconds of COPY and rows/s by table, the wall time by phase, and what one may want to do next."""
 
-    def line(name: str, rows: int, seconds: float) -> tuple[str, ...]:
-        return name, f"{rows:,}", f"{seconds:,.2f}", f"{rows / seconds:,.0f}" if seconds else ""
+    def line(name: str, rows: int, loaded: int, seconds: float) -> tuple[str, ...]:
+        return name, f"{rows:,}", f"{seconds:,.2f}", f"{loaded / seconds:,.0f}" if seconds and loaded else ""
 
-    lines = [line(table, rows, report.seconds.get(table, 0.0)) for table, rows in report.rows.items()]
-    lines.append(line("total", sum(report.rows.values()), report.seconds["total"]))
+    whole, now = sum(report.rows.values()), sum(report.loaded.values())
+    lines = [line(name, rows, report.loaded[name], report.seconds.get(name, 0.0)) for name, rows in report.rows.items()]
+    lines.append(line("total", whole, now, report.seconds["total"]))
     screen = console()
     screen.print(rows_table(None, ("table", "rows", "seconds", "rows/s"), lines))
     phases = ", ".join(f"{name} {spent:,.2f}" for name, spent in report.seconds.items() if name in PHASES)
     workers = f"{report.workers} worker{'s' * (report.workers > 1)}"
     print(f"{workers}, indexes and keys {'rebuilt' if report.deferred else 'kept up'}; seconds: {phases}")
+    if now < whole:
+        print(f"{now:,} of these rows were loaded now, the others before the run was interrupted")
     print(f"run {report.run}: seed {report.plan.seed}, as of {report.plan.as_of.isoformat()}, in {database_url}")
     print_next(next_commands)
+
+
+def print_runs(found: Iterable[History]) -> None:
+    """A line for each run; a sentence where there is none."""
+    lines = []
+    for each in found:
+        run, rows, expected = each.run, sum(each.run.rows.values()), sum(each.run.expected.values())
+        lines.append(
+            (
+                str(run.number),
+                each.state,
+                f"{rows:,}" if run.whole else f"{rows:,} of {expected:,}",
+                f"{run.began:%Y-%m-%d %H:%M}",
+                f"{each.seconds:,.1f}",
+                f"{run.login or '?'}{f'@{run.client}' if run.client else ''}",
+                str(run.resumed or ""),
+            )
+        )
+    if lines:
+        console().print(rows_table(None, ("run", "state", "rows", "began (UTC)", "seconds", "by", "resumed"), lines))
+    else:
+        print("no runs: nothing was loaded here, or it was cleaned up again")
 
 
 def print_next(commands: Mapping[str, str]) -> None:

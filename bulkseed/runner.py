@@ -15,10 +15,11 @@ import anyio
 
 from bulkseed.address import Address, named_address
 from bulkseed.embedded import Listen, Server, running
-from bulkseed.errors import ConnectionLost, first_cause
+from bulkseed.errors import ConnectionLost, Stopped, first_cause
 from bulkseed.initialise import initialise
 from bulkseed.loops import LOOP, unheard
 from bulkseed.progress import shown
+from bulkseed.stopping import Stop
 
 __all__ = ["Database", "Interrupted", "opened", "run"]
 
@@ -30,15 +31,9 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform 
 class Interrupted(BaseException):
     """A signal ended the command, which has told its watcher what came of what it had begun."""
 
-    def __init__(self, number: int, *, twice: bool = False) -> None:
-        super().__init__(number)
+    def __init__(self, number: int, said: str = "interrupted") -> None:
+        super().__init__(said)
         self.exit_status = 128 + number
-        self.twice = twice
-
-    def __str__(self) -> str:
-        if self.twice:
-            return "interrupted twice: what a load had begun is still there, and `bulkseed cleanup` undoes it"
-        return "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +62,16 @@ def opened(option: str | None, *, listen: Listen | None = None) -> Iterator[Data
             raise ConnectionLost(f"{error}; the server's last words: {said}" if said else str(error)) from error
 
 
-def run(command: Callable[..., Awaitable[Result]], *arguments: object) -> Result:
+def run(command: Callable[..., Awaitable[Result]], *arguments: object, stop: Stop | None = None) -> Result:
     """The result of ``await command(*arguments)``, on uvloop where there is one.
 
-    Raises Interrupted when a signal comes, after the command has cleaned up.
+    Raises Interrupted when a signal comes, after the command has cleaned up. ``stop``, where the command has one, is
+    asked first; a second signal cancels.
     """
-    return anyio.run(interruptible, command, arguments, backend_options=LOOP)
+    return anyio.run(interruptible, command, arguments, stop or Stop(), backend_options=LOOP)
 
 
-async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tuple[object, ...]) -> Result:
+async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tuple[object, ...], stop: Stop) -> Result:
     caught: list[int] = []
     task = asyncio.current_task()
     assert task is not None
@@ -88,7 +84,9 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
             async for number in signals:
                 caught.append(number)
                 if len(caught) == 1:
-                    scope.cancel()
+                    stop.asked.set()
+                    if not stop.soft:
+                        scope.cancel()
                 else:
                     # what a first signal lets a command undo is shielded from anyio's cancellation, not from this
                     task.cancel()
@@ -100,10 +98,13 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
                 result = await command(*arguments)
             watching.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        raise first_cause(group) from group
+        error = first_cause(group)
+        if isinstance(error, Stopped) and caught:
+            raise Interrupted(caught[0], f"interrupted: {error}") from None
+        raise error from group
     except asyncio.CancelledError:
         if len(caught) > 1:
-            raise Interrupted(caught[0], twice=True) from None
+            raise Interrupted(caught[0], "interrupted twice") from None
         raise
     if caught and scope.cancelled_caught:
         raise Interrupted(caught[0])

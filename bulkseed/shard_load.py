@@ -2,46 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from types import TracebackType
+from typing import Self
 
 from bulkseed import ledger
-from bulkseed.connection import Connection, Place, connected, translated
-from bulkseed.errors import RunError
+from bulkseed.connection import Connection, close, translated
 from bulkseed.generators import Context
 from bulkseed.job import Job
+from bulkseed.patience import connected_patiently, patiently
 from bulkseed.pipeline import copy_shard
 from bulkseed.shards import Shard
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.transaction import transaction
-from bulkseed.watch import Watcher
+from bulkseed.watch import Silent, Watcher
 
-__all__ = ["load_shard", "loading_connection"]
+__all__ = ["Counted", "ShardLoader"]
 
 
-@asynccontextmanager
-async def loading_connection(place: Place) -> AsyncIterator[Connection]:
-    """A connection that can send what both lanes make. Raises ConnectError."""
-    async with connected(place) as connection:
-        with translated(connection, "looking for citext"):
-            await encode_citext(connection)
-        yield connection
+class Counted(Silent):
+    """Passes rows on, and can take back what did not stay."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+        self.counts: Counter[str] = Counter()
+
+    def rows(self, table: str, count: int) -> None:
+        """Pass it on."""
+        self.counts[table] += count
+        self.watcher.rows(table, count)
+
+    def note(self, message: str) -> None:
+        """Pass it on."""
+        self.watcher.note(message)
+
+    def take_back(self) -> None:
+        """The rows of a try that failed."""
+        for table, count in self.counts.items():
+            self.watcher.rows(table, -count)
+        self.counts.clear()
+
+
+class ShardLoader:
+    """A worker's way into the tables: a connection of its own, made again where it is lost."""
+
+    def __init__(self, job: Job, context: Context, watcher: Watcher) -> None:
+        self.job = job
+        self.context = context
+        self.watcher = watcher
+        self.connection: Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises ConnectError, ConnectionLost."""
+        await patiently(self.job.patience, self.watcher, "connecting", self.connected)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        if self.connection is not None:
+            await close(self.connection)
+
+    async def connected(self) -> Connection:
+        if self.connection is None or self.connection.is_closed():
+            self.connection = await connected_patiently(self.job.endpoint, self.job.patience, self.watcher)
+            with translated(self.connection, "looking for citext"):
+                await encode_citext(self.connection)
+        return self.connection
+
+    async def load(self, shard: Shard, stopwatch: Stopwatch) -> dict[str, int]:
+        """Make the rows of ``shard`` and COPY them, and record it; returns the rows of each table.
+
+        What passes is tried again. Raises RunError (ConnectionLost) or ConnectError with nothing of the shard loaded,
+        unless it was the answer to the commit that was lost: who tries again finds it in the ledger.
+        """
+        counted = Counted(self.watcher)
+
+        async def once() -> dict[str, int]:
+            try:
+                return await load_shard(await self.connected(), self.job, self.context, shard, stopwatch, counted)
+            except BaseException:
+                counted.take_back()
+                raise
+
+        return await patiently(self.job.patience, self.watcher, f"shard {shard.number}", once)
 
 
 async def load_shard(
     connection: Connection, job: Job, context: Context, shard: Shard, stopwatch: Stopwatch, watcher: Watcher
 ) -> dict[str, int]:
-    """Make the rows of ``shard`` and COPY them, and record it; returns the rows of each table.
-
-    Raises RunError (ConnectionLost) with nothing of the shard loaded.
-    """
     async with transaction(connection):
         with translated(connection, "reading the ledger"):
-            if not await ledger.share_run(connection, job.run):
-                raise RunError(f"run {job.run.number} is being undone by another command")
+            await ledger.share_run(connection, job.ledger, job.run)
+            found = await ledger.claim_shard(connection, job.ledger, job.run.number, shard.number)
+        if found is not None:
+            # a try before this one was committed, though nobody said so
+            for table, count in found.items():
+                watcher.rows(table, count)
+            return found
         rows = await copy_shard(connection, job.lanes, context, shard, stopwatch, watcher)
         with translated(connection, "recording a shard"):
-            await ledger.record_shard(connection, job.run.number, shard.number, rows)
+            await ledger.record_shard(connection, job.ledger, job.run.number, shard.number, rows)
     return rows
 
 

@@ -46,7 +46,9 @@ PASSES: Final[dict[str, Callable[[Scope], Iterator[Pass]]]] = {
 }
 
 
-async def verify(address: Address, run: int | None = None, *, watcher: Watcher | None = None) -> list[VerifyReport]:
+async def verify(
+    address: Address, run: int | None = None, *, watcher: Watcher | None = None, ledger_schema: str = ledger.SCHEMA
+) -> list[VerifyReport]:
     """Judge the rows of ``run``, or of every run in the ledger, by every rule of rules.md.
 
     It reads in one transaction, as of one moment, and writes nothing. Raises InputError where there is no such
@@ -58,12 +60,13 @@ async def verify(address: Address, run: int | None = None, *, watcher: Watcher |
         with translated(connection, "verifying"):
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 await connection.execute(SETTINGS)
-                runs = await ledger.chosen_runs(connection, None if run is None else [run])
+                book = ledger.Ledger(ledger_schema)
+                runs = await ledger.chosen_runs(connection, book, None if run is None else [run])
                 cut_off = [each.number for each in runs if not each.whole]
                 if cut_off:
                     raise InputError(
-                        f"run {cut_off[0]} is being loaded, or was interrupted: "
-                        f"wait for it, or undo it with `bulkseed cleanup {cut_off[0]}`"
+                        f"run {cut_off[0]} is being loaded, or was interrupted: wait for it, finish it with "
+                        f"`bulkseed resume {cut_off[0]}`, or undo it with `bulkseed cleanup {cut_off[0]}`"
                     )
                 return [await verified(connection, each, watcher) for each in runs]
 

@@ -169,6 +169,20 @@ OPTIONS: Final[dict[str, tuple[list[str], str]]] = {
     "cleanup a statement": (["cleanup", DROP, "--yes"], "is not a valid integer"),
     "plan with an option of a load": (["plan", "--yes"], "No such option '--yes'"),
     "init with an argument": (["init", "x"], "extra argument"),
+    "a ledger without a name": (["--ledger-schema", ""], "--ledger-schema"),
+    "a ledger in the system's schema": (["--ledger-schema", "pg_catalog"], "pg_catalog"),
+    "a ledger in a reserved schema": (["--ledger-schema", "pg_mine"], "pg_mine"),
+    "a ledger's name too long": (["--ledger-schema", "x" * 64], "--ledger-schema"),
+    "a ledger's name of bytes": (["--ledger-schema", "\udcff"], "--ledger-schema"),
+    "a ledger's name with NUL": (["--ledger-schema", "a\0b"], "--ledger-schema"),
+    "a ledger that there is not": (["verify", "--ledger-schema", DROP], "no run of bulkseed"),
+    "resume a word": (["resume", "x"], "'x' is not a valid integer"),
+    "resume a run that there is not": (["resume", "7"], "no run 7"),
+    "runs with an argument": (["runs", "1"], "extra argument"),
+    "no rows in a shard": (["--rows-per-shard", "0"], "0 is not in the range"),
+    "an error's other end": (["--on-error", "ignore"], "'ignore' is not one of 'undo', 'keep'"),
+    "to wait less than nothing": (["--retry-for", "-1"], "-1.0 is not in the range"),
+    "to wait for what is no number": (["--retry-for", "nan"], "--retry-for"),
     "serve at no port": (["serve", "--port", "70000"], "70000 is not in the range"),
 }
 
@@ -361,7 +375,7 @@ TARGETS: Final[dict[str, tuple[str, list[str], str]]] = {
     "no right to make the ledger": (
         "GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO clerk",
         ["clerk"],
-        "may not create the schema bulkseed",
+        "may not create the schema .*bulkseed.*GRANT CREATE ON DATABASE",
     ),
     "no right to connect": (
         "DO $$ BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', current_database()); END $$",
@@ -375,9 +389,15 @@ TARGETS: Final[dict[str, tuple[str, list[str], str]]] = {
         "only allows reading",
     ),
     "a newer ledger": (
-        "CREATE SCHEMA bulkseed; CREATE TABLE bulkseed.runs (); CREATE TABLE bulkseed.version AS SELECT 99 AS number",
+        "CREATE SCHEMA bulkseed; CREATE TABLE bulkseed.runs (plan int, placement int, made_by int, target_schema int); "
+        "CREATE TABLE bulkseed.version AS SELECT 99 AS number",
         [],
         "version 99",
+    ),
+    "a schema of the ledger's name": (
+        "CREATE SCHEMA bulkseed; CREATE TABLE bulkseed.runs ()",
+        [],
+        "has a table 'runs' that is not bulkseed's",
     ),
     "init of a table that does not go with the others": (
         "DROP TABLE message_reactions, messages; ALTER TABLE users DROP CONSTRAINT users_pkey CASCADE",
@@ -469,13 +489,15 @@ def test_a_load_among_hostile_names(
         ours = Address.parse(url)
         assert (ours.database, ours.parameters["user"]) == (database, login)
         before = asyncio.run(contents(ours, schema)), dumped(server, ours)
+        ledger = "l" + name.encode()[:62].decode(errors="ignore")
         for defer in ("always", "never"):
             for arguments in (
                 ["--scale", "3x", "--workers", "2", "--defer", defer, "--json"],
                 ["verify", "--json"],
                 ["cleanup", "--yes", "--json"],
             ):
-                assert main([*arguments, "--database-url", url]) == 0, capsys.readouterr().err
+                named = [*arguments, "--ledger-schema", ledger, "--database-url", url]
+                assert main(named) == 0, capsys.readouterr().err
                 capsys.readouterr()
             assert (asyncio.run(contents(ours, schema)), dumped(server, ours)) == before
     finally:

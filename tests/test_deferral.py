@@ -23,8 +23,11 @@ from bulkseed.deferral.definition import Captured
 from bulkseed.deferral.work import Lock, Task, Work
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectionLost, RunError, TargetError
+from bulkseed.ledger import Ledger
 from bulkseed.references import Reference, references
 from bulkseed.tables import TABLE_NAMES
+
+DEFERRED = Ledger().deferred
 
 MUSEUM = """
 CREATE SCHEMA app;
@@ -284,17 +287,17 @@ async def test_crash_while_dropping_drops_nothing(museum: Address) -> None:
 
 async def test_ledger_keeps_what_is_not_rebuilt(museum: Address) -> None:
     async with connected(museum) as connection:
-        assert await unfinished(connection) == {}
-        await run_sql(museum, "DROP SCHEMA bulkseed CASCADE; CREATE SCHEMA bulkseed", DDL)
+        assert await unfinished(connection, DEFERRED) == {}
+        await run_sql(museum, "DROP SCHEMA bulkseed CASCADE; CREATE SCHEMA bulkseed", DDL.format(table=DEFERRED))
         captured = await read(connection)
-        await save(connection, 7, captured.deferred)
-        await save(connection, 8, captured.deferred[:1])
-        assert await unfinished(connection) == {7: captured.deferred, 8: captured.deferred[:1]}
-        await mark_rebuilt(connection, 7, captured.deferred[:5])
-        assert await unfinished(connection) == {7: captured.deferred[5:], 8: captured.deferred[:1]}
-        await mark_rebuilt(connection, 7, captured.deferred)
-        await mark_rebuilt(connection, 8, captured.deferred)
-        assert await unfinished(connection) == {}
+        await save(connection, DEFERRED, 7, captured.deferred)
+        await save(connection, DEFERRED, 8, captured.deferred[:1])
+        assert await unfinished(connection, DEFERRED) == {7: captured.deferred, 8: captured.deferred[:1]}
+        await mark_rebuilt(connection, DEFERRED, 7, captured.deferred[:5])
+        assert await unfinished(connection, DEFERRED) == {7: captured.deferred[5:], 8: captured.deferred[:1]}
+        await mark_rebuilt(connection, DEFERRED, 7, captured.deferred)
+        await mark_rebuilt(connection, DEFERRED, 8, captured.deferred)
+        assert await unfinished(connection, DEFERRED) == {}
 
 
 async def test_capture_changes_nothing_of_the_session(connection: Connection) -> None:
@@ -727,7 +730,7 @@ async def test_table_that_is_gone_does_not_stop_the_rest(connection: Connection,
 
 
 async def test_without_the_ledger_is_none_unfinished(connection: Connection) -> None:
-    assert await unfinished(connection) == {}
+    assert await unfinished(connection, DEFERRED) == {}
 
 
 async def test_dropped_foreign_keys_still_tell_what_points_at_what(museum: Address) -> None:

@@ -135,6 +135,28 @@ class TestProduction:
         assert bool(re.search(r"rows +about [\d,]+ there, [\d,]+ to be removed\n", printed.err)) == (host == ELSEWHERE)
         assert asyncio.run(rows_of(made["app_production"])) == before
 
+    def test_resume_asks_too(
+        self, listening: Server, made: dict[str, Address], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        admin = made["app_production"]
+        refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$"
+        trigger = "CREATE TRIGGER refuse BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION refuse()"
+        asyncio.run(run_sql(admin, refuse, trigger))
+        named = ["--yes", "--database-url", url_of(listening, "app_production")]
+        allowed = [*named, "--allow", f"{ELSEWHERE}/app_production"]
+        assert main(["load", "--on-error", "keep", *allowed]) == 1
+        asyncio.run(run_sql(admin, "DROP FUNCTION refuse() CASCADE"))
+        before = asyncio.run(rows_of(admin))
+        capsys.readouterr()
+        assert main(["resume", *named]) == 2
+        assert "looks like production" in capsys.readouterr().err
+        assert main(["resume", *named[1:]]) == 2
+        assert "nobody is there to answer 'Load the" in capsys.readouterr().err
+        assert asyncio.run(rows_of(admin)) == before
+        assert main(["resume", *allowed]) == 0
+        assert re.search(r"  rows      about \d+ there, [\d,]+ to come\n", capsys.readouterr().err)
+        assert main(["cleanup", *allowed]) == 0
+
     def test_no_variable_says_otherwise(
         self, listening: Server, made: dict[str, Address], capsys: pytest.CaptureFixture[str], monkeypatch: Any
     ) -> None:

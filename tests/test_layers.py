@@ -20,10 +20,11 @@ LAYERS: Final = {
     1: "streams draws permutation layout corpus faker_corpus names prose",
     2: "generators",
     3: "machine loops connection orm target reservation references encoders copy lanes ledger transaction schema "
-    "embedded deferral libpq passfile address rowcount",
-    4: "placing pipeline job shard_load workers deferring filling removal load cleanup initialise verify chance checks "
+    "embedded deferral patience control libpq passfile address rowcount",
+    4: "placing pipeline job shard_load workers deferring stopping filling removal completion undoing load resume "
+    "history cleanup initialise verify chance checks "
     "readings rule_sql workspace_rules conversation_rules guard disk",
-    5: "cli consent progress report runner serving __main__ __init__",
+    5: "cli consent options progress report runner serving __main__ __init__",
 }
 """Where each module (or package, with all in it) belongs; those that are yet to come may be named already."""
 

@@ -10,11 +10,14 @@ import pytest
 from conftest import MakeDatabase, digest, plan_of, run_sql
 
 from bulkseed.address import Address
+from bulkseed.cleanup import cleanup
+from bulkseed.completion import LoadReport
 from bulkseed.connection import connected
 from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context
-from bulkseed.load import LoadReport, load
+from bulkseed.load import load
+from bulkseed.patience import Patience
 from bulkseed.plan import Placement
 from bulkseed.watch import Silent
 
@@ -288,6 +291,11 @@ class Interfering(Silent):
         self.table = table
         self.act = act
         self.done = False
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        """Keep it."""
+        self.said.append(message)
 
     def rows(self, table: str, count: int) -> None:
         """Act, the first time."""
@@ -325,7 +333,7 @@ def test_a_backend_that_dies_is_an_error_and_not_a_hang(table: str, seeded: Addr
                 ConnectionLost, match=r"(ended the connection|while committing).*; what had begun was undone"
             ),
         ):
-            await load(plan_of("20x"), seeded, watcher=watcher)
+            await load(plan_of("20x"), seeded, watcher=watcher, patience=Patience(seconds=0))
         await asyncio.gather(*tasks)
         assert await digest(seeded) == before
 
@@ -341,6 +349,8 @@ def test_a_cancelled_load_rolls_back_and_leaves_no_connection(seeded: Address, a
         with anyio.fail_after(5):
             while await backends(seeded):
                 await anyio.sleep(0.02)
+        assert (await digest(seeded, "messages"))["messages"] == before["messages"]
+        await cleanup(seeded, [2])
         assert await digest(seeded) == before
 
     anyio.run(main, backend_options=any_loop)

@@ -79,10 +79,21 @@ RIGHTS = {
     ),
     "row security": ("ALTER TABLE users ENABLE ROW LEVEL SECURITY", "row security is active .*BYPASSRLS"),
     "ledger": (
-        "CREATE SCHEMA bulkseed; CREATE TABLE bulkseed.runs (); CREATE TABLE bulkseed.version ()",
-        "may not write to the schema bulkseed, .*GRANT USAGE ON SCHEMA bulkseed",
+        "CREATE SCHEMA bulkseed CREATE TABLE runs (placement int) CREATE TABLE version (number int)",
+        'may not write to the ledger in schema "bulkseed", .*GRANT USAGE ON SCHEMA "bulkseed" TO clerk',
     ),
-    "schema": ("REVOKE CREATE ON DATABASE {database} FROM clerk", "GRANT CREATE ON DATABASE"),
+    "ledger's tables": (
+        "CREATE SCHEMA bulkseed; GRANT USAGE ON SCHEMA bulkseed TO clerk",
+        'may not make tables in .*GRANT USAGE, CREATE ON SCHEMA "bulkseed" TO clerk, or .*--ledger-schema',
+    ),
+    "ledger's names": (
+        "CREATE SCHEMA bulkseed; CREATE TABLE bulkseed.runs (id int)",
+        "'bulkseed' has a table 'runs' that is not bulkseed's, .*--ledger-schema",
+    ),
+    "schema": (
+        "REVOKE CREATE ON DATABASE {database} FROM clerk",
+        "GRANT CREATE ON DATABASE .* TO clerk, or .*--ledger-schema",
+    ),
     "read only": ("ALTER ROLE clerk SET default_transaction_read_only = on", "only allows reading"),
 }
 

@@ -20,8 +20,10 @@ from bulkseed.cleanup import cleanup
 from bulkseed.connection import Connection, connected
 from bulkseed.deferring import Defer, is_worth_it
 from bulkseed.embedded import Server
-from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
+from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.load import load, useful_workers
+from bulkseed.patience import Patience
+from bulkseed.resume import resume
 from bulkseed.rowcount import estimated_rows
 from bulkseed.shards import Shard
 from bulkseed.tables import TABLE_NAMES
@@ -133,8 +135,10 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.mark.parametrize("table", ["users", "messages"])
 def test_a_worker_that_dies_is_an_error_that_names_it(
-    seeded: Address, processes: list[Any], any_loop: dict[str, Any], table: str
+    seeded: Address, processes: list[Any], any_loop: dict[str, Any], table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(parent, "MOST_DEATHS", 0)
+
     async def main() -> None:
         before = await digest(seeded)
         watcher = Interfering(table, lambda: os.kill(processes[0].pid, signal.SIGKILL))
@@ -167,21 +171,25 @@ async def test_an_unforeseen_error_of_a_worker_is_told_with_its_traceback(
 
 BROKEN_WORKER = """
 from bulkseed.workers import child
-child.loading_connection = lambda *_: 1 / 0
+child.ShardLoader = lambda *_: 1 / 0
 child.main()
 """
 
 
-async def test_a_cancelled_load_is_undone(database: Address, server: Server, processes: list[Any]) -> None:
+async def test_a_cancelled_load_is_kept_for_resume(database: Address, server: Server, processes: list[Any]) -> None:
     await run_sql(database, *APP_ROWS)
     before = await digest(database), dump(server, database)
     with anyio.CancelScope() as scope:
         watcher = Interfering("message_reactions", scope.cancel)
         await load(plan_of("10x"), database, rows_per_shard=5000, workers=2, watcher=watcher, defer="always")
     assert scope.cancelled_caught
+    assert all(process.returncode is not None for process in processes)
+    assert await resume(database) is not None
+    assert dump(server, database) == before[1]
+    assert all(report.holds for report in await verify(database))
+    await cleanup(database, [1])
     assert (await digest(database), dump(server, database)) == before
     assert not await has_ledger(database)
-    assert all(process.returncode is not None for process in processes)
 
 
 async def test_what_was_interrupted_is_in_the_way_until_it_is_undone(database: Address, server: Server) -> None:
@@ -222,7 +230,7 @@ async def shards_in(connection: Connection) -> int:
 async def test_a_table_that_an_app_holds_is_named_and_nothing_is_touched(
     database: Address, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bulkseed.load.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("bulkseed.completion.LOCK_SECONDS", 0.1)
     before = dump(server, database)
     async with connected(database) as app:
         await app.execute("BEGIN; SELECT FROM channels")
@@ -258,17 +266,18 @@ async def test_what_cannot_be_dropped_stays_and_is_told(database: Address, serve
 
 
 @pytest.mark.parametrize("defer", ["never", "always"])
-async def test_losing_the_connection_that_keeps_the_turn_ends_the_load_at_once(database: Address, defer: Defer) -> None:
+async def test_losing_the_connection_that_keeps_the_turn_does_not_end_the_load(database: Address, defer: Defer) -> None:
     tasks: set[asyncio.Task[None]] = set()
     ours = "application_name = 'bulkseed' AND datname = current_database()"
     holder = f"""
         SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
         WHERE locktype = 'advisory' AND {ours} AND pid <> pg_backend_pid()"""
     watcher = Interfering("users", lambda: tasks.add(asyncio.ensure_future(run_sql(database, holder))))
-    with pytest.raises(ConnectionLost, match=r"; what had begun was undone$"):
-        await load(plan_of("20x"), database, rows_per_shard=20_000, workers=2, watcher=watcher, defer=defer)
-    assert await counts(database) == EMPTY
-    assert not await has_ledger(database)
+    report = await load(plan_of("20x"), database, rows_per_shard=20_000, workers=2, watcher=watcher, defer=defer)
+    assert tasks
+    assert any("waiting for the load: the server ended the connection" in said for said in watcher.said)
+    assert await counts(database) == report.rows
+    assert all(each.holds for each in await verify(database))
 
 
 async def test_what_a_worker_said_before_it_ended_is_told(database: Address) -> None:
@@ -284,7 +293,7 @@ async def test_what_a_worker_said_before_it_ended_is_told(database: Address) -> 
     try:
         login = Address(database.url.set(username="few"))
         with pytest.raises(RunError, match=r"too many connections.*; what had begun was undone$"):
-            await load(plan_of("10x"), login, rows_per_shard=5000, workers=3)
+            await load(plan_of("10x"), login, rows_per_shard=5000, workers=3, patience=Patience(seconds=0))
         assert await counts(database) == EMPTY
     finally:
         await run_sql(database, "DROP OWNED BY few", "DROP ROLE few")
@@ -400,6 +409,12 @@ async def test_the_rows_that_are_there_are_estimated(database: Address) -> None:
 
 
 async def test_a_ledger_of_the_first_version_is_understood_and_brought_up_to_date(seeded: Address) -> None:
+    await run_sql(
+        seeded,
+        "ALTER TABLE bulkseed.runs DROP token, DROP login, DROP client, DROP resumed",
+        "UPDATE bulkseed.version SET number = 2",
+    )
+    assert all(report.holds for report in await verify(seeded))
     await run_sql(
         seeded,
         "DROP TABLE bulkseed.shards, bulkseed.deferred; UPDATE bulkseed.version SET number = 1",

@@ -8,11 +8,10 @@ from bulkseed.deferral.capture import capture
 from bulkseed.deferral.definition import Captured, Deferred, Kept
 from bulkseed.deferral.drop import drop
 from bulkseed.deferral.rebuild import rebuild
-from bulkseed.deferral.record import DDL, TABLE, forget_rebuilt, mark_rebuilt, save, unfinished
+from bulkseed.deferral.record import DDL, forget_rebuilt, mark_rebuilt, save, unfinished
 
 __all__ = [
     "DDL",
-    "TABLE",
     "Captured",
     "Deferred",
     "Kept",

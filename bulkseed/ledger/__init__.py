@@ -1,35 +1,43 @@
-"""The ledger: a schema ``bulkseed`` in the target that records what each run put in, shard by shard."""
+"""The ledger: a schema in the target that records what each run put in, shard by shard."""
 
-from bulkseed.ledger.locks import LOCK, take_turn
-from bulkseed.ledger.runs import (
+from bulkseed.ledger.claims import (
     Claim,
-    Run,
     begin_run,
-    chosen_runs,
+    claim_shard,
     empty_run,
     finish_run,
     forget_run,
     mark_undoing,
     record_shard,
-    runs,
+    run_of_token,
     share_run,
+    take_over,
 )
-from bulkseed.ledger.tables import SCHEMA, check_ledger
+from bulkseed.ledger.locks import LOCK, holder, take_turn
+from bulkseed.ledger.runs import Run, chosen_runs, runs
+from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, exists, make_ledger
 
 __all__ = [
     "LOCK",
     "SCHEMA",
     "Claim",
+    "Ledger",
     "Run",
     "begin_run",
     "check_ledger",
     "chosen_runs",
+    "claim_shard",
     "empty_run",
+    "exists",
     "finish_run",
     "forget_run",
+    "holder",
+    "make_ledger",
     "mark_undoing",
     "record_shard",
+    "run_of_token",
     "runs",
     "share_run",
+    "take_over",
     "take_turn",
 ]

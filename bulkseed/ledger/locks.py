@@ -7,7 +7,7 @@ from typing import Final
 from bulkseed.connection import Connection, translated
 from bulkseed.watch import Watcher
 
-__all__ = ["LOCK", "take_turn"]
+__all__ = ["LOCK", "holder", "take_turn"]
 
 LOCK: Final = 0x62756C6B73656564
 """The bytes of "bulkseed"."""
@@ -26,9 +26,10 @@ async def take_turn(connection: Connection, watcher: Watcher) -> None:
 
 
 async def holder(connection: Connection) -> str | None:
+    """Who holds the lock, in words: its server process, login, and since when; None where nobody else does."""
     row = await connection.fetchrow(
         """
-        SELECT a.pid, a.usename, to_char(a.backend_start AT TIME ZONE 'UTC', 'HH24:MI:SS') AS since
+        SELECT a.pid, a.usename, to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS since
         FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
           AND (l.classid::bigint << 32 | l.objid::bigint) = $1 AND l.pid <> pg_backend_pid()

@@ -20,11 +20,11 @@ import anyio
 from bulkseed.errors import BulkseedError, RunError
 from bulkseed.job import Job
 from bulkseed.loops import LOOP, unheard
-from bulkseed.shard_load import load_shard, loading_connection
+from bulkseed.shard_load import ShardLoader
 from bulkseed.shards import Shard
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.watch import Silent
-from bulkseed.workers.wire import HELLO, Done, Failed, Ready, Rows, frame, read_frame
+from bulkseed.workers.wire import HELLO, Done, Failed, Note, Ready, Rows, frame, read_frame
 
 SECONDS_BETWEEN_ROWS: Final = 0.05
 YOUNG_OBJECTS: Final = 200_000
@@ -43,6 +43,10 @@ class Telling(Silent):
         self.counts[table] += count
         if time.monotonic() - self.told > SECONDS_BETWEEN_ROWS:
             self.flush()
+
+    def note(self, message: str) -> None:
+        """Tell it at once."""
+        tell(self.out, Note(message))
 
     def flush(self) -> None:
         """Tell what has not been told."""
@@ -81,12 +85,13 @@ async def work(out: BinaryIO) -> int:
         return 0
     try:
         context = job.context()
-        async with loading_connection(job.endpoint) as connection:
+        telling = Telling(out)
+        async with ShardLoader(job, context, telling) as loader:
             tell(out, Ready())
             while (shard := await heard.get()) is not None:
                 assert isinstance(shard, Shard)
-                stopwatch, telling = Stopwatch(), Telling(out)
-                rows = await load_shard(connection, job, context, shard, stopwatch, telling)
+                stopwatch = Stopwatch()
+                rows = await loader.load(shard, stopwatch)
                 telling.flush()
                 tell(out, Done(shard.number, rows, stopwatch.seconds))
     except BulkseedError as error:
@@ -101,17 +106,17 @@ async def work(out: BinaryIO) -> int:
 def main() -> int:
     """Run until the parent says that it is enough; returns the exit status."""
     # whatever a library prints must not get between the frames
-    with os.fdopen(os.dup(1), "wb") as out:
-        os.dup2(2, 1)
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    # a batch of tuples is young objects by the ten thousand, none of them garbage: 0.06 µs a row
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
+    try:
         out.write(HELLO)
         out.flush()
-        # a batch of tuples is young objects by the ten thousand, none of them garbage: 0.06 µs a row
-        gc.freeze()
-        gc.set_threshold(YOUNG_OBJECTS)
-        try:
-            return anyio.run(work, out, backend_options=LOOP)
-        except BrokenPipeError:
-            return 1
+        return anyio.run(work, out, backend_options=LOOP)
+    except BrokenPipeError:
+        return 1  # the parent is gone
 
 
 if __name__ == "__main__":

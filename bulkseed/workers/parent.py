@@ -16,10 +16,11 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from bulkseed.errors import RunError, first_cause
 from bulkseed.job import Job
+from bulkseed.shard_load import Counted
 from bulkseed.shards import Shard
 from bulkseed.watch import Silent, Watcher
 from bulkseed.workers.turns import Turns
-from bulkseed.workers.wire import HELLO, Done, Failed, Ready, Rows, frame, receive_frame
+from bulkseed.workers.wire import HELLO, Done, Failed, Note, Ready, Rows, frame, receive_frame
 
 __all__ = ["Worker", "hired", "load_shards"]
 
@@ -29,15 +30,25 @@ COMMAND: Final = ("-P", "-m", "bulkseed.workers.child")
 MOST_PRINTED: Final = 2**20
 BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 ENDING: Final = "ending"
+MOST_DEATHS: Final = 3
+"""So often another process takes the place of one that died; what kills more of them than that will not pass."""
+
+
+class WorkerDied(RunError):
+    """A worker process ended without having said why."""
 
 
 class Worker:
     """A worker process, by its number from 2: the first worker is this process."""
 
     def __init__(self, number: int, process: Process) -> None:
+        self.number = number
+        self.deaths = 0
+        self.meet(process)
+
+    def meet(self, process: Process) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
-        self.number = number
         self.process = process
         self.stdin = process.stdin
         self.stdout = BufferedByteReceiveStream(process.stdout)
@@ -45,16 +56,38 @@ class Worker:
         self.greeted = False
 
     async def load(self, job: Job, turns: Turns, watcher: Watcher, on_done: Callable[[Shard, Done], None]) -> None:
-        """Load shards as long as there are any. Raises what the worker raises, and RunError where it dies."""
-        await self.say(job)
-        await self.heard(watcher)
-        while (shard := await turns.following()) is not None:
-            self.doing = f"loading shard {shard.number}"
-            await self.say(shard)
-            said = await self.heard(watcher)
-            assert isinstance(said, Done)
-            on_done(shard, said)
-            turns.done(shard)
+        """Load shards as long as there are any.
+
+        A process that dies is replaced, and its shard is loaded again: it either is in the ledger, or left nothing.
+        Raises what the worker raises, and RunError where that has happened too often.
+        """
+        shard: Shard | None = None
+        ready = False
+        while not ready or shard is not None:
+            counted = Counted(watcher)
+            try:
+                if not ready:
+                    await self.say(job)
+                    await self.heard(counted)
+                    ready = True
+                    shard = shard or await turns.following()
+                if shard is not None:
+                    self.doing = f"loading shard {shard.number}"
+                    await self.say(shard)
+                    said = await self.heard(counted)
+                    assert isinstance(said, Done)
+                    on_done(shard, said)
+                    turns.done(shard)
+                    shard = await turns.following()
+            except WorkerDied as death:
+                self.deaths += 1
+                if self.deaths > MOST_DEATHS:
+                    raise
+                counted.take_back()
+                watcher.note(f"{death}; another takes its place")
+                await self.process.aclose()
+                self.meet(await started())
+                ready = False
         self.doing = ENDING
         with contextlib.suppress(*BROKEN):  # all that it was to do is done
             await self.stdin.send(frame(None))
@@ -75,9 +108,12 @@ class Worker:
                     self.greeted = True
                 said = await receive_frame(self.stdout)
             except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound, *BROKEN) as error:
-                raise RunError(await self.last_words()) from error
+                raise WorkerDied(await self.last_words()) from error
             if isinstance(said, Done | Ready):
                 return said
+            if isinstance(said, Note):
+                watcher.note(f"worker {self.number}: {said.message}")
+                continue
             if isinstance(said, Failed):
                 if not said.trace:
                     raise said.error
@@ -115,7 +151,7 @@ class Worker:
             how = f"ended with status {status}"
         return (
             f"worker {self.number} (process {self.process.pid}) {how} while {self.doing}: "
-            "look for what ended it (the system's log says if it ran out of memory), and load again"
+            "look for what ended it (the system's log says if it ran out of memory)"
         )
 
 

@@ -33,8 +33,16 @@ class Turns:
             self.users_out += shard.kind == "users"
         return shard
 
+    def close(self) -> None:
+        """Give out no more."""
+        self.waiting = None
+        self.wake()
+
     def done(self, shard: Shard) -> None:
         """The shard is in."""
         self.users_out -= shard.kind == "users"
+        self.wake()
+
+    def wake(self) -> None:
         self.changed.set()
         self.changed = anyio.Event()

@@ -15,7 +15,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from bulkseed.errors import BulkseedError
 
-__all__ = ["HELLO", "Done", "Failed", "Ready", "Rows", "frame", "read_frame", "receive_frame"]
+__all__ = ["HELLO", "Done", "Failed", "Note", "Ready", "Rows", "frame", "read_frame", "receive_frame"]
 
 LENGTH: Final = struct.Struct("!I")
 
@@ -30,9 +30,16 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A worker has sent more rows of some tables."""
+    """A worker has sent more rows of some tables; fewer than none where a try did not succeed."""
 
     counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that the user should know now."""
+
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,197 @@
+"""Completing a run: the shards that are not in yet, then indexes and keys, statistics, and the ledger's word for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+import numpy as np
+
+from bulkseed import ledger
+from bulkseed.address import Address
+from bulkseed.connection import Connection, translated
+from bulkseed.control import Control
+from bulkseed.copy import CopyInto
+from bulkseed.deferral import Deferred, drop, mark_rebuilt, unfinished
+from bulkseed.deferring import what_is_locked
+from bulkseed.errors import RunError
+from bulkseed.faker_corpus import FAKER_VERSION
+from bulkseed.filling import Filling
+from bulkseed.generators import Context
+from bulkseed.job import Endpoint, Job
+from bulkseed.ledger import Claim, Ledger, Run
+from bulkseed.plan import Placement, Plan
+from bulkseed.shards import Shard, cut
+from bulkseed.stopping import Stop
+from bulkseed.stopwatch import Stopwatch
+from bulkseed.streams import GENERATOR_VERSION
+from bulkseed.tables import TABLE_NAMES
+from bulkseed.target import Target
+from bulkseed.transaction import transaction
+from bulkseed.undoing import OnError, answered_for
+from bulkseed.watch import Watcher
+from bulkseed.workers import Worker
+
+__all__ = ["LoadReport", "Undertaking", "complete", "made_by", "recorded", "shards_to_come"]
+
+LOCK_SECONDS: Final = 10.0
+"""How long a deferred load waits for the app's transactions to let go of a table."""
+
+IN_SHARDS: Final = {"users": {"users"}, "channels": {*TABLE_NAMES} - {"users"}}
+"""The tables that get rows from each kind of shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What a load did: its number in the ledger, rows by table, and seconds by phase with ``total``.
+
+    The seconds of a table are those of its COPYs, over all workers; ``copy`` is the wall time of all of them.
+    ``deferred`` says whether indexes and keys were dropped and rebuilt, ``workers`` how many loaded. ``rows`` has all
+    of the run's, ``loaded`` those that this command loaded: a resumed run has some from before.
+    """
+
+    run: int
+    plan: Plan
+    placement: Placement
+    rows: Mapping[str, int]
+    seconds: Mapping[str, float]
+    deferred: bool
+    workers: int
+    loaded: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Undertaking:
+    """What a load and what goes on with one have in common: where rows go and how, and what is done about trouble."""
+
+    control: Control
+    address: Address
+    book: Ledger
+    target: Target
+    lanes: Mapping[str, CopyInto]
+    stopwatch: Stopwatch
+    stop: Stop
+    on_error: OnError
+
+
+def made_by() -> dict[str, str]:
+    """The versions that a run's bytes depend on, by name."""
+    return {
+        "bulkseed": version("bulkseed"),
+        "generator": str(GENERATOR_VERSION),
+        "faker": FAKER_VERSION,
+        "numpy": np.__version__,
+    }
+
+
+def shards_to_come(run: Run) -> list[Shard]:
+    """The shards of a run that are not in."""
+    assert run.rows_per_shard is not None
+    return [shard for shard in cut(run.plan, run.rows_per_shard) if shard.number not in (run.shards or ())]
+
+
+async def recorded(connection: Connection, book: Ledger, claim: Claim) -> tuple[Run, tuple[Deferred, ...]]:
+    """A run that is ours as the ledger has it, and what has yet to be rebuilt after it.
+
+    Raises RunError where it is not ours any more.
+    """
+    with translated(connection, "reading the ledger"):
+        (run,) = await ledger.chosen_runs(connection, book, [claim.number])
+        if run.claim != claim:
+            raise RunError(f"run {claim.number} is not this command's any more: another command goes on with it")
+        return run, (await unfinished(connection, book.deferred)).get(run.number, ())
+
+
+async def complete(
+    undertaking: Undertaking,
+    run: Run,
+    deferred: Sequence[Deferred],
+    context: Context,
+    staff: Sequence[Worker],
+    builders: int,
+) -> LoadReport:
+    """Bring a run that is recorded, and ours, to its end. ``deferred``: what was or is to be dropped for it,
+    and is rebuilt over ``builders`` connections.
+
+    Raises RunError (ConnectionLost) for what does not pass, when the run is undone, or kept if ``on_error`` is so; and
+    Stopped, when it is kept.
+    """
+    control, book, target = undertaking.control, undertaking.book, undertaking.target
+    stopwatch, watcher = undertaking.stopwatch, control.watcher
+    shards = shards_to_come(run)
+    job = Job(
+        Endpoint.of(undertaking.address),
+        book,
+        run.claim,
+        run.plan,
+        run.placement,
+        context.corpus,
+        undertaking.lanes,
+        control.patience,
+    )
+    filling = Filling(job, shards, run.rows, staff, builders, stopwatch, watcher, undertaking.stop)
+    async with answered_for(
+        control, undertaking.address, book, run.claim, undertaking.on_error, deferred=bool(deferred)
+    ):
+        in_the_way = dropped_for(shards, deferred, target)
+        if in_the_way:
+            watcher.phase("drop")
+            watcher.note(what_is_locked(in_the_way))
+            with stopwatch.phase("drop"):
+                await control.do(
+                    "dropping indexes and keys",
+                    lambda connection: drop(connection, in_the_way, lock_timeout=LOCK_SECONDS),
+                )
+        if shards:
+            filled = tables_of(shards)
+            watcher.expect(
+                {name: max(0, run.expected[name] - run.rows[name]) for name in TABLE_NAMES if name in filled}
+            )
+        if deferred:
+            await filling.fill_and_rebuild(control, context, target, deferred)
+        else:
+            await filling.fill(control, context)
+            await analyze(control, target, stopwatch, watcher)
+        watcher.phase("commit")
+
+        async def record(connection: Connection) -> None:
+            async with transaction(connection):
+                with translated(connection, "recording the run"):
+                    await mark_rebuilt(connection, book.deferred, run.number, deferred)
+                    await ledger.finish_run(connection, book, run.claim, filling.rows, stopwatch.report())
+
+        await control.do("recording the run", record)
+    return LoadReport(
+        run.number,
+        run.plan,
+        run.placement,
+        filling.rows,
+        stopwatch.report(),
+        deferred=bool(deferred),
+        workers=1 + len(staff),
+        loaded={table: rows - run.rows[table] for table, rows in filling.rows.items()},
+    )
+
+
+def tables_of(shards: Iterable[Shard]) -> set[str]:
+    return {table for kind in {shard.kind for shard in shards} for table in IN_SHARDS[kind]}
+
+
+def dropped_for(shards: Iterable[Shard], deferred: Sequence[Deferred], target: Target) -> list[Deferred]:
+    """What of ``deferred`` is to be out of the way while ``shards`` are loaded: of tables that get rows."""
+    filled = {target.name(table) for table in tables_of(shards)}
+    return [each for each in deferred if each.table in filled or each.parent in filled]
+
+
+async def analyze(control: Control, target: Target, stopwatch: Stopwatch, watcher: Watcher) -> None:
+    # fresh statistics, so that a load test's first queries are planned for the rows that are there
+    watcher.phase("analyze")
+
+    async def once(connection: Connection) -> None:
+        with translated(connection, "ANALYZE"):
+            await connection.execute(f"ANALYZE {', '.join(map(target.name, TABLE_NAMES))}")
+
+    with stopwatch.phase("analyze"):
+        await control.do("ANALYZE", once)

@@ -1,0 +1,170 @@
+"""Writing to the ledger: a run is begun, taken over, loaded shard by shard, finished, undone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bulkseed.connection import Connection
+from bulkseed.deferral import forget_rebuilt
+from bulkseed.errors import RunError
+from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
+from bulkseed.plan import Placement, Plan
+from bulkseed.tables import TABLE_NAMES
+
+__all__ = [
+    "Claim",
+    "begin_run",
+    "claim_shard",
+    "empty_run",
+    "finish_run",
+    "forget_run",
+    "mark_undoing",
+    "record_shard",
+    "run_of_token",
+    "share_run",
+    "take_over",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that a command is loading: its number, and a token that a command which takes it over changes.
+
+    Who lost a run must not go on with it, nor take another for it: numbers begin again with a new ledger.
+    """
+
+    number: int
+    token: str
+
+
+async def begin_run(
+    connection: Connection,
+    ledger: Ledger,
+    token: str,
+    schema: str,
+    plan: Plan,
+    placement: Placement,
+    made_by: Mapping[str, str],
+    expected: Mapping[str, int],
+    rows_per_shard: int,
+) -> Claim:
+    """Record a run into the tables of ``schema``, making the ledger where there is none. ``token`` is a new UUID."""
+    await make_ledger(connection, ledger)
+    number: int = await connection.fetchval(
+        f"INSERT INTO {ledger.runs} "
+        "(token, target_schema, plan, placement, made_by, expected, rows_per_shard, state, login, client) "
+        "VALUES ($1::text::uuid, $2, $3, $4, $5, $6, $7, 'loading', session_user, host(inet_client_addr())) "
+        "RETURNING id",
+        token,
+        schema,
+        plan.to_json(),
+        placement.to_json(),
+        json.dumps(dict(made_by)),
+        json.dumps(dict(expected)),
+        rows_per_shard,
+    )
+    return Claim(number, token)
+
+
+async def run_of_token(connection: Connection, ledger: Ledger, token: str) -> Claim | None:
+    """The run that was begun with ``token``, where the answer to that commit was lost; None where it was not begun."""
+    if not await exists(connection, ledger):
+        return None
+    # an older ledger has no such column yet
+    number = await connection.fetchval(f"SELECT id FROM {ledger.runs} AS r WHERE to_jsonb(r) ->> 'token' = $1", token)
+    return None if number is None else Claim(number, token)
+
+
+async def take_over(connection: Connection, ledger: Ledger, number: int, token: str) -> Claim:
+    """Make a run this command's, for it to go on with; waits for shards that a command before is loading yet.
+
+    The same again with the same token changes nothing.
+    """
+    await connection.execute(
+        f"UPDATE {ledger.runs} SET token = $2::text::uuid, resumed = resumed + 1, login = session_user, "
+        "client = host(inet_client_addr()) WHERE id = $1 AND token <> $2::text::uuid",
+        number,
+        token,
+    )
+    return Claim(number, token)
+
+
+async def share_run(connection: Connection, ledger: Ledger, claim: Claim) -> None:
+    """Keep a run as it is until the transaction ends: being loaded, and by us.
+
+    Who loads a shard does so first: a cleanup, or who takes the run over, waits for shards that have begun, and none
+    begins after it. Raises RunError where the run is not ours any more.
+    """
+    found = await connection.fetchval(
+        f"SELECT true FROM {ledger.runs} WHERE id = $1 AND token = $2::text::uuid AND state = 'loading' FOR SHARE",
+        claim.number,
+        claim.token,
+    )
+    if found is None:
+        raise RunError(f"run {claim.number} is not this command's any more: another goes on with it, or undoes it")
+
+
+async def claim_shard(connection: Connection, ledger: Ledger, number: int, shard: int) -> dict[str, int] | None:
+    """Claim a shard of a run, in the transaction that is to load it; where it is in already, its rows by table.
+
+    Waits for another transaction that has claimed it: one whose client is gone, or that commits at this moment.
+    """
+    tag = await connection.execute(
+        f"INSERT INTO {ledger.shards} (run, number, rows) VALUES ($1, $2, '{{}}') ON CONFLICT DO NOTHING", number, shard
+    )
+    if tag == "INSERT 0 1":
+        return None
+    rows = json.loads(
+        await connection.fetchval(
+            f"SELECT rows::text FROM {ledger.shards} WHERE run = $1 AND number = $2", number, shard
+        )
+    )
+    return {name: int(rows[name]) for name in TABLE_NAMES if name in rows}
+
+
+async def record_shard(
+    connection: Connection, ledger: Ledger, number: int, shard: int, rows: Mapping[str, int]
+) -> None:
+    """Record the rows of a claimed shard, at the end of the transaction that loads it."""
+    await connection.execute(
+        f"UPDATE {ledger.shards} SET rows = $3, loaded_at = clock_timestamp() WHERE run = $1 AND number = $2",
+        number,
+        shard,
+        json.dumps(dict(rows)),
+    )
+
+
+async def finish_run(
+    connection: Connection, ledger: Ledger, claim: Claim, rows: Mapping[str, int], seconds: Mapping[str, float]
+) -> None:
+    """Record that a run is whole. Raises RunError where it is not ours any more. Doing it again is no error."""
+    tag = await connection.execute(
+        f"UPDATE {ledger.runs} SET state = 'whole', rows = $2, seconds = $3, finished_at = clock_timestamp() "
+        f"WHERE id = $1 AND token = $4::text::uuid AND state IN ('loading', 'whole')",
+        claim.number,
+        json.dumps(dict(rows)),
+        json.dumps(dict(seconds)),
+        claim.token,
+    )
+    if tag != "UPDATE 1":
+        raise RunError(f"run {claim.number} is not this command's any more: another goes on with it, or undid it")
+
+
+async def mark_undoing(connection: Connection, ledger: Ledger, number: int) -> None:
+    """Record that a run is not to go on; waits for shards of it that are being loaded."""
+    await connection.execute(f"UPDATE {ledger.runs} SET state = 'undoing' WHERE id = $1", number)
+
+
+async def empty_run(connection: Connection, ledger: Ledger, number: int) -> None:
+    """Record that no row of a run is in any more, while its indexes and keys have yet to be rebuilt."""
+    await connection.execute(f"DELETE FROM {ledger.shards} WHERE run = $1", number)
+    await connection.execute(f"UPDATE {ledger.runs} SET state = 'undoing', rows = NULL WHERE id = $1", number)
+
+
+async def forget_run(connection: Connection, ledger: Ledger, number: int) -> None:
+    """Take a run out of the ledger; the ledger goes with the last one, where this login owns it."""
+    await connection.execute(f"DELETE FROM {ledger.runs} WHERE id = $1", number)
+    await forget_rebuilt(connection, ledger.deferred, number)
+    await drop_ledger(connection, ledger)

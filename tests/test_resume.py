@@ -1,0 +1,348 @@
+"""Going on with a run that was cut off: the rows and the schema are those of a load that nothing interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import anyio
+import pytest
+from conftest import MakeDatabase, digest, plan_of, run_sql
+from test_deferral import MUSEUM, dump
+from test_load import APP_ROWS, EMPTY, FAIL, Interfering, counts, has_ledger
+
+from bulkseed.address import Address
+from bulkseed.cleanup import cleanup, recorded_runs
+from bulkseed.connection import connected
+from bulkseed.deferring import Defer
+from bulkseed.embedded import Server
+from bulkseed.errors import InputError, RunError, Stopped, TargetError
+from bulkseed.history import History, history
+from bulkseed.load import load
+from bulkseed.patience import Patience
+from bulkseed.resume import resume
+from bulkseed.stopping import Stop
+from bulkseed.tables import TABLE_NAMES
+from bulkseed.verify import verify
+from bulkseed.workers import parent
+
+SMALL: dict[str, Any] = {"rows_per_shard": 2000}
+AT_ONCE = Patience(seconds=0)
+
+
+async def whole(make_database: MakeDatabase, server: Server) -> tuple[dict[str, tuple[int, str]], str]:
+    """What an uninterrupted load of plan_of("5x") beside an app's rows comes to."""
+    database = await make_database()
+    await run_sql(database, *APP_ROWS, MUSEUM)
+    await load(plan_of("5x"), database, **SMALL)
+    return await digest(database), dump(server, database)
+
+
+async def cut_off(database: Address, table: str, **how: Any) -> None:
+    """A load that ends at once when the first rows of ``table`` have gone."""
+    with anyio.CancelScope() as scope:
+        await load(plan_of("5x"), database, watcher=Interfering(table, scope.cancel), **SMALL | how)
+    assert scope.cancelled_caught
+
+
+async def state(database: Address) -> list[tuple[int, str]]:
+    return [(each.run.number, each.state) for each in await history(database)]
+
+
+@pytest.mark.parametrize("defer", ["never", "always"])
+@pytest.mark.parametrize("table", ["users", "channels", "message_reactions"])
+async def test_the_result_is_that_of_an_uninterrupted_run(
+    make_database: MakeDatabase, server: Server, table: str, defer: Defer
+) -> None:
+    expected = await whole(make_database, server)
+    database = await make_database()
+    await run_sql(database, *APP_ROWS, MUSEUM)
+    await cut_off(database, table, defer=defer, workers=1 if table == "users" else 2)
+    assert await state(database) == [(1, "interrupted")]
+    with pytest.raises(TargetError, match=r"run 1 was interrupted.*`bulkseed resume 1`, or .*`bulkseed cleanup 1`"):
+        await load(plan_of(), database)
+    report = await resume(database, workers=2)
+    assert report is not None
+    assert report.deferred == (defer == "always")
+    assert 0 < sum(report.loaded.values()) <= sum(report.rows.values())
+    assert (await digest(database), dump(server, database)) == expected
+    assert await state(database) == [(1, "whole")]
+    assert all(each.holds for each in await verify(database))
+    assert await resume(database) is None
+    assert await resume(database, 1) is None
+
+
+async def test_a_resume_that_is_cut_off_is_resumed(make_database: MakeDatabase, server: Server) -> None:
+    expected = await whole(make_database, server)
+    database = await make_database()
+    await run_sql(database, *APP_ROWS, MUSEUM)
+    await cut_off(database, "users", defer="always")
+    for table in ("channels", "messages", "user_channels", "message_reactions"):
+        with anyio.CancelScope() as scope:
+            await resume(database, watcher=Interfering(table, scope.cancel))
+        assert scope.cancelled_caught
+
+    class InTheRebuild(Interfering):
+        def phase(self, name: str) -> None:
+            """Stop while indexes are made."""
+            if name.startswith("rebuild, step"):
+                self.act()
+
+    with anyio.CancelScope() as scope:
+        await resume(database, watcher=InTheRebuild("none", scope.cancel))
+    assert scope.cancelled_caught
+    assert dump(server, database) != expected[1]
+    assert (await resume(database)) is not None
+    assert (await digest(database), dump(server, database)) == expected
+    (only,) = await history(database)
+    assert (only.state, only.run.resumed) == ("whole", 6)
+
+
+async def test_a_stop_waits_for_the_shards_in_hand(database: Address) -> None:
+    stop = Stop()
+    notes = Interfering("messages", stop.asked.set)
+    with pytest.raises(Stopped, match=r"the shards in hand are in; run 1 is kept: `bulkseed resume 1` goes on"):
+        await load(plan_of("5x"), database, watcher=notes, stop=stop, workers=2, **SMALL)
+    assert any("stopping when the shards in hand are in" in said for said in notes.said)
+    (only,) = await history(database)
+    assert only.shards is not None
+    assert 1 < only.shards[0] < only.shards[1]
+    # nothing of them is half in
+    assert await counts(database) == only.run.rows
+    report = await resume(database)
+    assert report is not None
+    assert report.loaded == {name: rows - only.run.rows[name] for name, rows in report.rows.items()}
+
+
+@pytest.mark.parametrize("defer", ["never", "always"])
+async def test_an_error_keeps_the_run_where_that_is_wanted(database: Address, server: Server, defer: Defer) -> None:
+    before = dump(server, database)
+    await run_sql(database, FAIL)
+    with pytest.raises(RunError, match=r"no more.*; run 1 is kept: `bulkseed resume 1` goes on"):
+        await load(plan_of("5x"), database, on_error="keep", defer=defer, **SMALL)
+    with pytest.raises(RunError, match=r"no more.*; run 1 is kept"):
+        await resume(database)
+    await run_sql(database, "DROP FUNCTION fail CASCADE")
+    assert await resume(database) is not None
+    assert dump(server, database) == before
+    assert all(each.holds for each in await verify(database))
+
+
+async def test_an_error_of_a_resume_undoes_the_run_where_that_is_wanted(database: Address, server: Server) -> None:
+    before = await digest(database), dump(server, database)
+    await cut_off(database, "channels", defer="always")
+    await run_sql(database, FAIL)
+    with pytest.raises(RunError, match=r"no more.*; what had begun was undone"):
+        await resume(database, on_error="undo")
+    await run_sql(database, "DROP FUNCTION fail CASCADE")
+    assert (await digest(database), dump(server, database)) == before
+    assert not await has_ledger(database)
+
+
+def killing(database: Address, which: str) -> str:
+    return f"""
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = '{database.url.database}' AND pid <> pg_backend_pid() AND application_name = 'bulkseed'
+        AND ({which})"""
+
+
+@pytest.mark.parametrize("defer", ["never", "always"])
+@pytest.mark.parametrize("table", TABLE_NAMES)
+async def test_lost_connections_are_made_again(
+    make_database: MakeDatabase, server: Server, table: str, defer: Defer
+) -> None:
+    expected = await whole(make_database, server)
+    database = await make_database()
+    await run_sql(database, *APP_ROWS, MUSEUM)
+    tasks: set[asyncio.Task[None]] = set()
+    watcher = Interfering(table, lambda: tasks.add(asyncio.ensure_future(run_sql(database, killing(database, "true")))))
+    await load(plan_of("5x"), database, watcher=watcher, workers=2, defer=defer, **SMALL)
+    assert any("is tried again in" in said for said in watcher.said)
+    assert (await digest(database), dump(server, database)) == expected
+
+
+PASSING = """
+CREATE SEQUENCE calls;
+CREATE FUNCTION passing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('calls') <= 3 THEN RAISE 'not now' USING ERRCODE = '{code}'; END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER passing AFTER INSERT ON {table} EXECUTE FUNCTION passing();
+"""
+
+
+@pytest.mark.parametrize("code", ["40P01", "40001"])
+@pytest.mark.parametrize("table", ["users", "messages"])
+async def test_what_passes_is_tried_again(database: Address, code: str, table: str) -> None:
+    await run_sql(database, PASSING.format(code=code, table=table))
+    watcher = Interfering("none", lambda: None)
+    report = await load(plan_of("3x"), database, watcher=watcher, **SMALL)
+    assert await counts(database) == report.rows
+    assert sum("not now" in said and "is tried again" in said for said in watcher.said) == 3
+    await run_sql(database, "ALTER SEQUENCE calls RESTART")
+    with pytest.raises(RunError, match=r"not now.*; what had begun was undone$"):
+        await load(plan_of("3x"), database, patience=AT_ONCE, **SMALL)
+
+
+async def test_a_worker_that_dies_is_replaced(
+    make_database: MakeDatabase, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = await whole(make_database, server)
+    database = await make_database()
+    await run_sql(database, *APP_ROWS, MUSEUM)
+    found: list[Any] = []
+    start = parent.started
+
+    async def noted() -> Any:
+        found.append(await start())
+        return found[-1]
+
+    monkeypatch.setattr(parent, "started", noted)
+    watcher = Interfering("messages", lambda: os.kill(found[0].pid, signal.SIGKILL))
+    await load(plan_of("5x"), database, watcher=watcher, workers=2, **SMALL)
+    assert len(found) == 2
+    assert any("worker 2 (process" in said and "another takes its place" in said for said in watcher.said)
+    assert (await digest(database), dump(server, database)) == expected
+
+
+async def test_who_has_lost_a_run_does_not_go_on_with_it(database: Address) -> None:
+    """As if the lock was lost, and another resumed the run: nothing is loaded twice, and nothing undone."""
+    tasks: set[asyncio.Task[None]] = set()
+    theft = "UPDATE bulkseed.runs SET token = gen_random_uuid()"
+    watcher = Interfering("messages", lambda: tasks.add(asyncio.ensure_future(run_sql(database, theft))))
+    with pytest.raises(RunError, match=r"not this command's any more.*; so it is left to that command"):
+        await load(plan_of("5x"), database, watcher=watcher, **SMALL)
+    assert await state(database) == [(1, "interrupted")]
+    report = await resume(database)
+    assert report is not None
+    assert await counts(database) == report.rows
+
+
+async def test_two_at_once_take_turns(database: Address) -> None:
+    await cut_off(database, "channels", defer="always")
+    said: list[str] = []
+
+    async def one() -> None:
+        watcher = Interfering("none", lambda: None)
+        await resume(database, watcher=watcher)
+        said.extend(watcher.said)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(one)
+    assert await state(database) == [(1, "whole")]
+    assert sum("waiting for another bulkseed in this database (process" in each for each in said) == 2
+    assert all(each.holds for each in await verify(database))
+
+
+async def test_what_cannot_be_resumed_is_one_sentence(database: Address) -> None:
+    with pytest.raises(InputError, match=r"no run of bulkseed"):
+        await resume(database)
+    await cut_off(database, "channels")
+    with pytest.raises(InputError, match=r"no run 7: it has 1"):
+        await resume(database, 7)
+    for change, said in (
+        ("""made_by = made_by || '{"faker": "1.0"}'""", r"begun with faker 1\.0, .*resume it with that version"),
+        ("""made_by = made_by || '{"generator": "0"}'""", r"begun with generator 0"),
+        ("target_schema = 'elsewhere'", r"goes into the schema 'elsewhere', .* 'public'"),
+        ("placement = jsonb_set(placement, '{reactions,0}', '999')", r"lacks the reactions 999"),
+        ("state = 'undoing'", r"run 1 is being undone.*`bulkseed cleanup 1`"),
+    ):
+        async with connected(database) as connection:
+            await connection.execute("CREATE TABLE kept AS SELECT * FROM bulkseed.runs")
+            await connection.execute(f"UPDATE bulkseed.runs SET {change}")
+            with pytest.raises(InputError, match=said):
+                await resume(database)
+            await connection.execute(
+                "UPDATE bulkseed.runs SET (made_by, target_schema, placement, state) = "
+                "(SELECT made_by, target_schema, placement, state FROM kept); DROP TABLE kept"
+            )
+    assert await resume(database) is not None
+
+
+async def test_history_says_what_became_of_each_run(database: Address) -> None:
+    assert await history(database) == []
+    await load(plan_of(seed=7), database)
+    await cut_off(database, "messages", defer="always")
+    first, second = await history(database)
+    assert (first.state, second.state) == ("whole", "interrupted")
+    told = first.to_json()
+    assert (told["seed"], told["login"], told["resumed"]) == (7, "bulkseed", 0)
+    assert told["rows"] == told["expected"] | {
+        name: told["rows"][name] for name in ("user_channels", "message_reactions")
+    }
+    assert told["seconds"] >= 0
+    assert second.shards is not None
+    assert second.shards[0] < second.shards[1]
+    seen: list[History] = []
+
+    async def look() -> None:
+        seen.extend(await history(database))
+
+    tasks: set[asyncio.Task[None]] = set()
+    await resume(database, watcher=Interfering("messages", lambda: tasks.add(asyncio.ensure_future(look()))))
+    assert [each.state for each in seen] == ["whole", "loading"]
+    assert [each.state for each in await history(database)] == ["whole", "whole"]
+
+
+async def test_a_run_that_is_being_loaded_is_not_offered_for_cleanup(database: Address) -> None:
+    found: list[Any] = []
+
+    async def look() -> None:
+        found.append(await recorded_runs(database))
+        try:
+            await recorded_runs(database, 2)
+        except InputError as error:
+            found.append(error)
+
+    await load(plan_of(), database)
+    tasks: set[asyncio.Task[None]] = set()
+    watcher = Interfering("messages", lambda: tasks.add(asyncio.ensure_future(look())))
+    await load(plan_of("10x"), database, watcher=watcher)
+    runs, error = found
+    assert [run.number for run in runs] == [1]
+    assert "run 2 is being loaded by another bulkseed (process" in str(error)
+
+
+@pytest.mark.parametrize("name", ["records", 'Od"d na.me {x}', "select", "größe 🎉"])
+async def test_the_ledger_can_be_elsewhere(database: Address, server: Server, name: str) -> None:
+    before = await digest(database), dump(server, database)
+    elsewhere: dict[str, Any] = {"ledger_schema": name}
+    await load(plan_of(), database, **elsewhere)
+    with anyio.CancelScope() as scope:
+        watcher = Interfering("messages", scope.cancel)
+        await load(plan_of("3x"), database, watcher=watcher, defer="always", **elsewhere)
+    with pytest.raises(InputError, match="no run of bulkseed"):
+        await resume(database)
+    assert await resume(database, **elsewhere) is not None
+    assert [report.holds for report in await verify(database, **elsewhere)] == [True, True]
+    assert [each.state for each in await history(database, **elsewhere)] == ["whole", "whole"]
+    await cleanup(database, [2, 1], **elsewhere)
+    assert (await digest(database), dump(server, database)) == before
+    async with connected(database) as connection:
+        assert not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", name)
+
+
+async def test_a_schema_that_was_there_stays_when_the_ledger_goes(database: Address, server: Server) -> None:
+    await run_sql(
+        database,
+        "CREATE ROLE guest LOGIN; CREATE SCHEMA theirs; GRANT USAGE, CREATE ON SCHEMA theirs TO guest",
+        "GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA public TO guest",
+        "GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA public TO guest",
+    )
+    try:
+        before = dump(server, database)
+        login = Address(database.url.set(username="guest"))
+        with pytest.raises(TargetError, match=r"may not create the schema \"bulkseed\".*GRANT CREATE.*--ledger-schema"):
+            await load(plan_of(), login)
+        await load(plan_of(), login, ledger_schema="theirs")
+        await cleanup(login, [1], ledger_schema="theirs")
+        assert dump(server, database) == before
+        assert await counts(database) == EMPTY
+        await run_sql(database, "CREATE TABLE public.version (id int)")
+        with pytest.raises(TargetError, match=r"'public' has a table 'version' that is not bulkseed's"):
+            await load(plan_of(), login, ledger_schema="public")
+    finally:
+        await run_sql(database, "DROP OWNED BY guest; DROP ROLE guest")
