@@ -114,7 +114,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared(server: Server, templates: dict[str, str]) -> Address:
     """A database with rows of a run, which no test here changes."""
     admin = address_of(server, "postgres")
@@ -345,41 +345,41 @@ TARGETS: Final[dict[str, tuple[str, list[str], str]]] = {
     ),
     "a name": ("ALTER TABLE users ALTER bio TYPE name", [], "users.bio holds 63 characters: it must hold 200"),
     "row security": (
-        "ALTER TABLE users ENABLE ROW LEVEL SECURITY; ALTER TABLE users OWNER TO clerk",
-        ["clerk"],
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY; ALTER TABLE users OWNER TO trainee",
+        ["trainee"],
         "(row security is active|lacks rights|may not create)",
     ),
     "row security forced": (
         "ALTER TABLE users ENABLE ROW LEVEL SECURITY; ALTER TABLE users FORCE ROW LEVEL SECURITY; "
-        "GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO clerk",
-        ["clerk"],
-        'row security is active on "public"."users" for clerk',
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO trainee; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO trainee",
+        ["trainee"],
+        'row security is active on "public"."users" for trainee',
     ),
-    "no rights": ("SELECT", ["clerk"], "the login clerk lacks rights: GRANT SELECT"),
+    "no rights": ("SELECT", ["trainee"], "the login trainee lacks rights: GRANT SELECT"),
     "no right to insert": (
-        "GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA public TO clerk; "
-        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO clerk",
-        ["clerk"],
-        'GRANT INSERT ON "public"."users" TO clerk',
+        "GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA public TO trainee; "
+        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO trainee",
+        ["trainee"],
+        'GRANT INSERT ON "public"."users" TO trainee',
     ),
     "no right to a sequence": (
-        "GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk",
-        ["clerk"],
-        "GRANT USAGE, UPDATE ON SEQUENCE .*users_id_seq.* TO clerk",
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO trainee",
+        ["trainee"],
+        "GRANT USAGE, UPDATE ON SEQUENCE .*users_id_seq.* TO trainee",
     ),
     "no right to the schema": (
         "REVOKE ALL ON SCHEMA public FROM PUBLIC",
-        ["clerk"],
+        ["trainee"],
         "(no schema|lacks|cannot be read)",
     ),
     "no right to make the ledger": (
-        "GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO clerk",
-        ["clerk"],
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO trainee; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO trainee",
+        ["trainee"],
         "may not create the schema .*bulkseed.*GRANT CREATE ON DATABASE",
     ),
     "no right to connect": (
         "DO $$ BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', current_database()); END $$",
-        ["clerk"],
+        ["trainee"],
         "(does not let us in|refuses a connection)",
     ),
     "read only": (
@@ -409,10 +409,10 @@ TARGETS: Final[dict[str, tuple[str, list[str], str]]] = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def clerk(server: Server) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def trainee(server: Server) -> None:
     """A login without rights."""
-    asyncio.run(run_sql(address_of(server, "postgres"), "DROP ROLE IF EXISTS clerk", "CREATE ROLE clerk LOGIN"))
+    asyncio.run(run_sql(address_of(server, "postgres"), "DROP ROLE IF EXISTS trainee", "CREATE ROLE trainee LOGIN"))
 
 
 @pytest.fixture
@@ -425,9 +425,9 @@ def changed(database: Address) -> Callable[[str], None]:
 def test_targets(case: str, database: Address, changed: Callable[[str], None], refused: Refused) -> None:
     change, more, said = TARGETS[case]
     changed(change)
-    as_clerk = more[:1] == ["clerk"]
-    address = Address(database.url.set(username="clerk")) if as_clerk else database
-    arguments = more[1:] if as_clerk else more
+    as_trainee = more[:1] == ["trainee"]
+    address = Address(database.url.set(username="trainee")) if as_trainee else database
+    arguments = more[1:] if as_trainee else more
     refused([*arguments, "--database-url", address.dsn], said, database)
 
 

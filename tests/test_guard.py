@@ -51,7 +51,7 @@ def test_names_that_do_not(name: str) -> None:
     assert not looks_like_production(name)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def made(listening: Server) -> dict[str, Address]:
     """Databases with the reference tables, by name, through a socket."""
     admin = address_of(listening, "postgres")

@@ -64,7 +64,7 @@ nowhere:*:*:*:wrong
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def logins(listening: Server) -> None:
     """A database and logins on it."""
     psql: list[str | Path] = [listening.binaries / "psql", "-Xqw", "-d", listening.url]

@@ -29,7 +29,7 @@ SECRET: Final = "s3cr3t-of-the-tests"
 PROC: Final = Path("/proc/self/task")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def guarded(listening: Server) -> Iterator[str]:
     """A database with the reference tables, whose login needs a password: its URL without that."""
     admin = address_of(listening, "postgres")

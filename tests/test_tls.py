@@ -90,7 +90,7 @@ def made(folder: Path) -> None:
     openssl(*ca, "-gencrl", "-out", "revoked.crl")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
     """A server with ssl = on, and the tables to load into."""
     folder = enterable(tmp_path_factory.mktemp("tls"))
