@@ -1,0 +1,96 @@
+"""Troubles that pass, as the server tells of them: tried again; and one that does not pass: undone, or kept."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import address_of, run_sql
+
+from bulkseed.connection import connected
+from chaos.commands import PLAN, begun, bulkseed
+from chaos.world import World, recorded, state
+
+TROUBLE = """
+CREATE SEQUENCE app.troubles;
+CREATE FUNCTION app.trouble() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF nextval('app.troubles') <= {times} THEN
+        RAISE EXCEPTION 'no luck' USING ERRCODE = '{code}';
+    END IF;
+    RETURN NULL;
+END $$;
+"""
+"""A sequence counts what is rolled back, too."""
+NO_TROUBLE = """
+DROP FUNCTION app.trouble CASCADE;
+DROP SEQUENCE app.troubles;
+"""
+AT_COPY = "CREATE TRIGGER trouble BEFORE INSERT ON {table} FOR EACH STATEMENT EXECUTE FUNCTION app.trouble()"
+AT_COMMIT = """CREATE CONSTRAINT TRIGGER trouble AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION app.trouble()"""
+
+
+@pytest.mark.parametrize("code", ["40P01", "40001"])
+@pytest.mark.parametrize(
+    ("trigger", "table"),
+    [(AT_COPY, "messages"), (AT_COPY, "users"), (AT_COMMIT, "channels")],
+    ids=lambda text: text[:24],
+)
+@pytest.mark.parametrize("workers", ["1", "3"])
+async def test_deadlocks_and_serialization_failures_are_tried_again(
+    world: World, code: str, trigger: str, table: str, workers: str
+) -> None:
+    async with world.database() as address:
+        await run_sql(address, TROUBLE.format(times=4, code=code), trigger.format(table=table))
+        defer = "always" if workers == "3" else "never"
+        done = await bulkseed(address, *PLAN, "--workers", workers, "--defer", defer)
+        assert done.status == 0, done
+        assert "no luck" in done.said, done
+        await run_sql(address, NO_TROUBLE)
+        await world.is_loaded(address)
+
+
+@pytest.mark.parametrize("on_error", ["undo", "keep"])
+async def test_a_deadlock_that_does_not_pass_ends_the_load(world: World, on_error: str) -> None:
+    async with world.database() as address:
+        await run_sql(address, TROUBLE.format(times=10**9, code="40P01"), AT_COPY.format(table="messages"))
+        done = await bulkseed(address, *PLAN, "--defer", "always", "--retry-for", "2", "--on-error", on_error)
+        assert done.status == 1, done
+        assert "no luck" in done.said.splitlines()[-1], done
+        await run_sql(address, NO_TROUBLE)
+        if on_error == "undo":
+            await world.is_as_before(address, sequences=False)
+            return
+        assert "bulkseed resume 1" in done.said, done
+        assert (await recorded(address))[1]["state"] == "interrupted"
+        resumed = await bulkseed(address, "resume")
+        assert resumed.status == 0, resumed
+        await world.is_loaded(address)
+
+
+async def test_too_many_connections_for_a_while(world: World) -> None:
+    async with world.database() as address:
+        admin = address_of(world.server, "postgres")
+        login = f"login_of_{address.database}"
+        await run_sql(
+            address,
+            f"CREATE ROLE {login} LOGIN",
+            f"GRANT CREATE ON DATABASE {address.database} TO {login}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {login}",
+            f"GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA public TO {login}",
+            f"GRANT USAGE ON SCHEMA app TO {login}",
+        )
+        # superusers are let in all the same
+        await run_sql(admin, f"ALTER DATABASE {address.database} CONNECTION LIMIT 2")
+        theirs = type(address)(address.url.set(username=login))
+        with begun(theirs, *PLAN, "--workers", "4", "--defer", "never") as load:
+            while load.running and "too many connections" not in load.said.read_text():
+                await load.sleep_until(load.age + 0.05)
+            await load.sleep_until(load.age + 1)
+            await run_sql(admin, f"ALTER DATABASE {address.database} CONNECTION LIMIT -1")
+            done = await load.end()
+        assert done.status == 0, done
+        assert "too many connections" in done.said, done
+        assert (await state(world.server, address)).tables == world.after.tables
+        assert (await recorded(address))[1]["state"] == "whole"
+        async with connected(address) as connection:
+            await connection.execute(f"REASSIGN OWNED BY {login} TO bulkseed; DROP OWNED BY {login}; DROP ROLE {login}")
