@@ -21,6 +21,7 @@ CUTS: Final[tuple[Cut, ...]] = ("reset", "end", "refuse", "swallow")
 """An RST; a FIN; either, and no new connections for a while; the server's answers lost for a while, then an RST."""
 
 RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)
+COMMIT: Final = b"COMMIT;\0"
 CHUNK: Final = 64 * 1024
 
 
@@ -45,13 +46,13 @@ class Pair:
         self.client.close()
         self.server.close()
 
-    async def carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        """Hand on what comes from one side until it ends."""
+    async def answers(self, server: asyncio.StreamReader) -> None:
+        """Hand on what the server says until it ends."""
         with suppress(OSError):
-            while data := await source.read(CHUNK):
-                if not (self.swallows and sink is self.client):
-                    sink.write(data)
-                    await sink.drain()
+            while data := await server.read(CHUNK):
+                if not self.swallows:
+                    self.client.write(data)
+                    await self.client.drain()
         self.end()
 
 
@@ -63,7 +64,9 @@ class Proxy:
         self.pairs: set[Pair] = set()
         self.port = 0
         self.refuses = False
-        self.cuts = 0
+        self.commits = 0
+        self.lost: dict[int, bool] = {}
+        """The COMMITs, by their number from 1, that are not to be answered: whether the server hears of them."""
 
     def address(self, database: str) -> Address:
         """A database behind the proxy."""
@@ -79,10 +82,27 @@ class Proxy:
         self.pairs.add(pair)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(pair.carry(reader, back))
-                tasks.create_task(pair.carry(there, writer))
+                tasks.create_task(self.questions(reader, pair))
+                tasks.create_task(pair.answers(there))
         finally:
             self.pairs.discard(pair)
+
+    async def questions(self, client: asyncio.StreamReader, pair: Pair) -> None:
+        """Hand on what a client says until it ends, or until one of its COMMITs is lost."""
+        with suppress(OSError):
+            while data := await client.read(CHUNK):
+                committing = COMMIT in data
+                self.commits += committing
+                heard = self.lost.get(self.commits, True) or not committing
+                pair.swallows |= committing and self.commits in self.lost
+                if heard:
+                    pair.server.write(data)
+                    await pair.server.drain()
+                if committing and pair.swallows:
+                    await asyncio.sleep(0.1)
+                    pair.reset()
+                    return
+        pair.end()
 
     async def cut(self, how: Cut, rng: random.Random, *, all_of_them: bool) -> int:
         """Cut one connection, or all; how many there were to cut."""
@@ -101,7 +121,6 @@ class Proxy:
         if how == "refuse":
             await asyncio.sleep(rng.uniform(0.1, 1.5))
             self.refuses = False
-        self.cuts += len(chosen)
         return len(chosen)
 
 

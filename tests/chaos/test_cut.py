@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
 
-from chaos.commands import PLAN, begun
+from chaos.commands import PLAN, begun, bulkseed
 from chaos.conftest import Hit
 from chaos.proxy import CUTS, proxied
 from chaos.world import UNRECORDED, World
@@ -35,4 +36,32 @@ async def test_cut_at_any_moment(world: World, rng: random.Random, hit: Hit) -> 
             await world.is_as_before(address, sequences=False)
             return
         assert ended.status == 0, ended
+        await world.is_loaded(address)
+
+
+@pytest.fixture(scope="session")
+def commits(world: World) -> int:
+    """How many COMMITs a load makes."""
+
+    async def counted() -> int:
+        async with world.database() as address, proxied(world.server) as proxy:
+            done = await bulkseed(proxy.address(address.database), *PLAN, "--workers", "2", "--defer", "always")
+            assert done.status == 0, done
+            return proxy.commits
+
+    return asyncio.run(counted())
+
+
+@pytest.mark.rounds("commit")
+async def test_a_commit_that_is_not_answered(world: World, commits: int, rng: random.Random, hit: Hit) -> None:
+    """Whether it was heard or not: what was committed is not loaded again, and what was not is."""
+    assert commits > world.shards
+    async with world.database() as address, proxied(world.server) as proxy:
+        # of the run, of shards, of what is rebuilt, and of the end
+        number = rng.choice([rng.randint(1, 5), rng.randint(1, commits), rng.randint(commits - 2, commits)])
+        proxy.lost = {number: rng.random() < 0.6}
+        done = await bulkseed(proxy.address(address.database), *PLAN, "--workers", "2", "--defer", "always")
+        where = "the first" if number <= 5 else "the last" if number > commits - 3 else "any"
+        hit(where if number <= proxy.commits else "too late")
+        assert done.status == 0, done
         await world.is_loaded(address)

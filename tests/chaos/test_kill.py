@@ -150,3 +150,25 @@ async def test_killed_at_any_moment_and_undone(world: World, rng: random.Random,
                 done = await bulkseed(address, "cleanup", "--yes")
                 assert done.status == 0, done
         await world.is_as_before(address, sequences=False)
+
+
+@pytest.mark.parametrize("on_error", ["undo", "keep"])
+async def test_workers_that_die_again_and_again_end_the_load(world: World, on_error: str) -> None:
+    async with world.database() as address:
+        load = (*PLAN, "--workers", "2", "--defer", "always", "--on-error", on_error, "--retry-for", "20")
+        with begun(address, *load) as command:
+            while command.running:
+                if await world.moment(address) not in {UNRECORDED, "undoing"}:
+                    command.kill_worker(random.Random(1))
+                await command.sleep_until(command.age + 0.01)
+            ended = await command.end()
+        assert ended.status == 1, ended
+        assert "signal 9" in ended.said, ended
+        await nobody_left(address)
+        if on_error == "undo":
+            await world.is_as_before(address, sequences=False)
+            return
+        assert "bulkseed resume 1" in ended.said, ended
+        resumed = await bulkseed(address, "resume", "--yes")
+        assert resumed.status == 0, resumed
+        await world.is_loaded(address)
