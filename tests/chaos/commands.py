@@ -18,13 +18,13 @@ from pathlib import Path
 
 from bulkseed.address import Address
 
-__all__ = ["PLAN", "Command", "Ended", "begun", "bulkseed", "gone"]
+__all__ = ["PATIENCE", "PLAN", "Command", "Ended", "begun", "bulkseed", "gone"]
 
 ROOT = Path(__file__).parents[2]
 MARK = "BULKSEED_CHAOS"
 PLAN = ("--scale", "10x", "--seed", "7", "--as-of", "2026-06-01", "--rows-per-shard", "1200")
 """50 thousand rows in some 40 shards."""
-PATIENCE = 120.0
+PATIENCE = 60.0
 """Seconds after which a command that has not ended hangs."""
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from bulkseed.address import Address
 from bulkseed.connection import connected
-from chaos.commands import PLAN, Command, Ended, begun, bulkseed
+from chaos.commands import PATIENCE, PLAN, Command, Ended, begun, bulkseed
 from chaos.world import UNRECORDED, World, recorded, state
 
-WAITING = re.compile(r"waiting for another bulkseed in this database \(process \d+ of \w+, since [\d:]+ UTC.*\)")
+WAITING = re.compile(r"waiting for another bulkseed in this database \(process \d+ of \w+, since \d{4}-\d\d-\d\d [\d:]+ UTC\)")
 TURN = """
 SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
                AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
@@ -28,7 +28,7 @@ async def met(address: Address, first: Command, second: tuple[str, ...]) -> list
             await asyncio.sleep(0.005)
     first.child.send_signal(signal.SIGSTOP)
     with begun(address, *second) as other:
-        while other.running and not WAITING.search(other.said.read_text()):
+        while other.running and other.age < PATIENCE and not WAITING.search(other.said.read_text()):
             await asyncio.sleep(0.01)
         first.child.send_signal(signal.SIGCONT)
         return [await first.end(), await other.end()]
