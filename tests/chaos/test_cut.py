@@ -21,7 +21,7 @@ async def test_cut_at_any_moment(world: World, rng: random.Random, hit: Hit) -> 
         with begun(through, *PLAN, "--workers", str(rng.randint(1, 3)), "--defer", defer) as load:
             struck: list[str] = []
             for _ in range(rng.randint(1, 3)):
-                await load.sleep_until(load.age + rng.uniform(0.25, 1) * world.seconds)
+                await load.sleep_until(world.sometime("load", rng, 0.25) + (load.age if struck else 0))
                 if not load.running:
                     break
                 struck.append(await world.moment(address))
@@ -29,6 +29,8 @@ async def test_cut_at_any_moment(world: World, rng: random.Random, hit: Hit) -> 
                 cut = await proxy.cut(how, rng, all_of_them=every)
                 hit(f"{how} of {'none' if not cut else 'all' if every else 'one'}: {struck[-1]}")
             ended = await load.end()
+        if not struck:
+            world.learn("load", ended)
         if ended.status and set(struck) == {UNRECORDED} and await world.moment(address) == UNRECORDED:
             hit("wrote nothing")
             assert ended.status in {1, 2}, ended

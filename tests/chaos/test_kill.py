@@ -51,11 +51,11 @@ class Struck:
 
 
 async def struck(
-    world: World, address: Address, arguments: tuple[str, ...], when: float, whom: str, rng: random.Random
+    world: World, address: Address, arguments: tuple[str, ...], whom: str, rng: random.Random, after: float = 0.0
 ) -> Struck:
-    """Run a command that is struck at a moment; none of its processes is left when this returns."""
+    """Run a command that is struck past that share of its time; none of its processes is left then."""
     with begun(address, *arguments) as command:
-        await command.sleep_until(when)
+        await command.sleep_until(world.sometime(pace_of(arguments), rng, after))
         found = await world.moment(address)
         if not command.running:
             whom = "nobody"
@@ -63,6 +63,7 @@ async def struck(
             await strike(command, whom, rng)
         ended = await command.end()
         await gone(command)
+    world.learn(pace_of(arguments), ended)
     if whom == "nobody" or "worker" in whom or ended.status == 0:
         assert ended.status == 0, ended
         return Struck(found if "worker" in whom else "too late", done=True)
@@ -77,6 +78,10 @@ async def struck(
     return Struck(found, done=False)
 
 
+def pace_of(arguments: tuple[str, ...]) -> str:
+    return "load" if arguments[0].startswith("--") else arguments[0]
+
+
 def anybody(rng: random.Random) -> str:
     return rng.choices(list(WHOM), list(WHOM.values()))[0]
 
@@ -87,7 +92,7 @@ async def test_killed_at_any_moment_and_resumed(world: World, rng: random.Random
     workers = rng.randint(2, 3) if "worker" in whom else rng.randint(1, 3)
     load = (*PLAN, "--workers", str(workers), "--defer", rng.choices(["always", "never"], [4, 1])[0])
     async with world.database() as address:
-        first = await struck(world, address, load, rng.uniform(0, world.seconds), whom, rng)
+        first = await struck(world, address, load, whom, rng)
         hit(f"load, {whom}: {first.moment}")
         if first.done:
             await world.is_loaded(address)
@@ -100,12 +105,13 @@ async def test_killed_at_any_moment_and_resumed(world: World, rng: random.Random
         while rng.random() < 0.5:
             whom = anybody(rng)
             resume = ("resume", "--yes", "--workers", str(rng.randint(1, 3)))
-            again = await struck(world, address, resume, rng.uniform(0, world.seconds), whom, rng)
+            again = await struck(world, address, resume, whom, rng)
             hit(f"resume, {whom}: {again.moment}")
             if await world.moment(address) == UNRECORDED:
                 assert whom == "SIGTERM"
                 return
         last = await bulkseed(address, "resume", "--yes", "--workers", "2")
+        world.learn("resume", last)
         assert last.status == 0, last
         await world.is_loaded(address)
         if rng.random() < 0.2:
@@ -123,6 +129,7 @@ async def loads_anew(world: World, address: Address, load: tuple[str, ...]) -> N
     reserved = await world.has_reserved(address)
     await world.is_as_before(address, sequences=not reserved)
     again = await bulkseed(address, *load)
+    world.learn("load", again)
     assert again.status == 0, again
     if not reserved:
         await world.is_loaded(address)
@@ -137,17 +144,18 @@ async def test_killed_at_any_moment_and_undone(world: World, rng: random.Random,
     load = (*PLAN, "--workers", "2", "--defer", rng.choice(["always", "never"]))
     async with world.database() as address:
         whom = rng.choice(["parent", "all"])
-        first = await struck(world, address, load, rng.uniform(0.4, 1) * world.seconds, whom, rng)
+        first = await struck(world, address, load, whom, rng, 0.4)
         hit(f"load, {whom}: {first.moment}")
         while True:
             await nobody_left(address)
             if await world.moment(address) == UNRECORDED:
                 break
             if rng.random() < 0.6:
-                killed = await struck(world, address, ("cleanup", "--yes"), rng.uniform(0, 3), "parent", rng)
+                killed = await struck(world, address, ("cleanup", "--yes"), "parent", rng)
                 hit(f"cleanup, parent: {killed.moment}")
             else:
                 done = await bulkseed(address, "cleanup", "--yes")
+                world.learn("cleanup", done)
                 assert done.status == 0, done
         await world.is_as_before(address, sequences=False)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from unittest.mock import ANY
+
 import pytest
-from conftest import address_of, run_sql
+from conftest import address_of, plan_of, run_sql
 
 from bulkseed.connection import connected
+from bulkseed.shards import cut
 from chaos.commands import PLAN, begun, bulkseed
 from chaos.world import World, recorded, state
 
@@ -94,3 +98,45 @@ async def test_too_many_connections_for_a_while(world: World) -> None:
         assert (await recorded(address))[1]["state"] == "whole"
         async with connected(address) as connection:
             await connection.execute(f"REASSIGN OWNED BY {login} TO bulkseed; DROP OWNED BY {login}; DROP ROLE {login}")
+
+
+LOSS = """
+CREATE FUNCTION app.loss() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    first bigint := (SELECT placement ->> 'first_channel' FROM bulkseed.runs WHERE id = NEW.run);
+    lost bigint[] := ARRAY(SELECT generate_series(first + {start}, first + {stop} - 1));
+BEGIN
+    IF NEW.number > 30 AND EXISTS (SELECT FROM bulkseed.shards WHERE run = NEW.run AND number = 3) THEN
+        DELETE FROM bulkseed.shards WHERE run = NEW.run AND number = 3;
+        DELETE FROM message_reactions WHERE message_id IN (SELECT id FROM messages WHERE channel_id = ANY (lost));
+        DELETE FROM messages WHERE channel_id = ANY (lost);
+        DELETE FROM user_channels WHERE channel_id = ANY (lost);
+        DELETE FROM channels WHERE id = ANY (lost);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER loss AFTER UPDATE ON bulkseed.shards FOR EACH ROW EXECUTE FUNCTION app.loss();
+"""
+"""As if a standby that was behind had taken over."""
+
+
+@pytest.mark.parametrize("on_error", ["undo", "keep"])
+async def test_a_run_whose_commits_were_lost_is_not_called_whole(world: World, on_error: str) -> None:
+    shard = next(shard for shard in cut(plan_of("10x", seed=7), 1200) if shard.number == 3)
+    async with world.database() as address:
+        first = await bulkseed(address, "--seed", "2")
+        assert first.status == 0, first
+        before = await state(world.server, address)
+        await run_sql(address, LOSS.format(start=shard.start, stop=shard.stop))
+        done = await bulkseed(address, *PLAN, "--on-error", on_error)
+        assert done.status == 1, done
+        assert "run 2 has lost shards that were in (1 of them)" in done.said, done
+        await run_sql(address, "DROP FUNCTION app.loss CASCADE")
+        if on_error == "undo":
+            assert await state(world.server, address) == replace(before, sequences=ANY)
+            assert set(await recorded(address)) == {1}
+            return
+        resumed = await bulkseed(address, "resume")
+        assert resumed.status == 0, resumed
+        proved = await bulkseed(address, "verify", "--quiet")
+        assert proved.status == 0, proved

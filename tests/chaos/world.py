@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -83,13 +84,13 @@ SELECT (SELECT count(*) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indre
 class World:
     """A server with a template database, what is in it, and what is in it after :data:`PLAN` was loaded.
 
-    ``seconds`` is how long that took, undisturbed.
+    ``paces`` are how long commands take that end well, by their name: learnt as they go, since machines are shared.
     """
 
     server: Server
     before: State
     after: State
-    seconds: float
+    paces: dict[str, float]
     shards: int = 0
     made: int = 0
 
@@ -101,13 +102,14 @@ class World:
         await make_reference(template)
         await run_sql(template, *APP_ROWS, MUSEUM, BOOKMARKS)
         before = await state(server, template)
-        world = cls(server, before, before, 0)
+        world = cls(server, before, before, {})
         async with connected(template) as connection:
             world.made = await connection.fetchval(MADE)
         async with world.database() as address:
             loaded = await bulkseed(address, *PLAN, "--workers", "2", "--defer", "always", "--quiet")
             assert loaded.status == 0, loaded
-            world.after, world.seconds = await state(server, address), loaded.seconds
+            world.learn("load", loaded)
+            world.after = await state(server, address)
             async with connected(address) as connection:
                 world.shards = await connection.fetchval("SELECT count(*) FROM bulkseed.shards")
         assert world.shards > 30
@@ -124,6 +126,15 @@ class World:
         yield address_of(self.server, name)
         # not where the test failed: what is there can be looked at while the server runs
         await run_sql(admin, f"DROP DATABASE {name} WITH (FORCE)")
+
+    def learn(self, name: str, ended: Ended) -> None:
+        """How long a command took."""
+        if ended.status == 0:
+            self.paces[name] = (self.paces.get(name, ended.seconds) + ended.seconds) / 2
+
+    def sometime(self, name: str, rng: random.Random, after: float = 0.0) -> float:
+        """A random moment of a command's time, in seconds from its beginning, past that share of it."""
+        return rng.uniform(after, 1) * self.paces.get(name, self.paces["load"])
 
     async def moment(self, address: Address) -> str:
         """How far the first run is, as another connection sees it."""
