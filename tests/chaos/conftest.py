@@ -7,16 +7,16 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 from conftest import enterable
 
-from bulkseed.embedded import Server
 from chaos.own_server import OwnServer, own_server
 from chaos.world import World
 
-SHORT: Final = {"kill": 6, "restart": 2, "cut": 2, "commit": 2, "cleanup": 1}
+SHORT: Final = {"kill": 5, "restart": 2, "cut": 2, "commit": 1, "cleanup": 1}
 """Rounds of each kind in an everyday run."""
 LONG: Final = {"kill": 1.0, "restart": 0.25, "cut": 0.25, "commit": 0.25, "cleanup": 0.1}
 """Rounds of each kind for one of ``--chaos-rounds``."""
@@ -43,11 +43,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "rounds(kind): run as many times as --chaos-rounds says")
+    config.addinivalue_line("markers", "long: run where --chaos-rounds is given")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--chaos-rounds", None) is None:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
     for item in items:
-        if "chaos" in item.path.parts and not sys.platform.startswith("linux"):
+        if item.path.parent == Path(__file__).parent and not sys.platform.startswith("linux"):
             item.add_marker(pytest.mark.skip(reason="the processes of a command are found by Linux's /proc"))
 
 
@@ -68,12 +72,6 @@ def hit(record_property: Callable[[str, object], None]) -> Hit:
 
 
 @pytest.fixture(scope="session")
-def world(server: Server) -> World:
-    """On the session's server."""
-    return asyncio.run(World.make(server))
-
-
-@pytest.fixture(scope="session")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
     """A server that may be stopped and started."""
     with own_server(enterable(tmp_path_factory.mktemp("own"))) as started:
@@ -81,8 +79,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
 
 
 @pytest.fixture(scope="session")
-def own_world(own: OwnServer) -> World:
-    """On the server that may be stopped and started."""
+def world(own: OwnServer) -> World:
+    """What all rounds of a session begin from."""
     return asyncio.run(World.make(own.server))
 
 

@@ -16,29 +16,29 @@ from chaos.world import UNRECORDED, World
 
 @pytest.mark.rounds("restart")
 async def test_stopped_at_any_moment_and_started_again(
-    own: OwnServer, own_world: World, rng: random.Random, hit: Hit
+    own: OwnServer, world: World, rng: random.Random, hit: Hit
 ) -> None:
     defer = rng.choices(["always", "never"], [4, 1])[0]
     # off: what a server has said to be committed may be gone after this
     asynchronous = rng.choice(["on", "off"])
-    async with own_world.database() as address:
+    async with world.database() as address:
         admin = address_of(own.server, "postgres")
         await run_sql(admin, f"ALTER DATABASE {address.database} SET synchronous_commit = {asynchronous}")
         with begun(address, *PLAN, "--workers", str(rng.randint(1, 3)), "--defer", defer) as load:
             struck: list[str] = []
             for _ in range(rng.choices([1, 2], [3, 1])[0]):
-                await load.sleep_until(own_world.sometime("load", rng, 0.25) + (load.age if struck else 0))
+                await load.sleep_until(world.sometime("load", rng, 0.25) + (load.age if struck else 0))
                 if not load.running:
                     break
-                struck.append(await own_world.moment(address))
+                struck.append(await world.moment(address))
                 await asyncio.to_thread(own.stop, "immediate")
                 await asyncio.sleep(rng.choice([0, rng.uniform(0, 3)]))
                 await asyncio.to_thread(own.start)
             ended = await load.end()
         if not struck:
-            own_world.learn("load", ended)
+            world.learn("load", ended)
         how = "went on" if ended.status == 0 else "resumed"
-        if ended.status and await own_world.moment(address) == UNRECORDED:
+        if ended.status and await world.moment(address) == UNRECORDED:
             assert set(struck) == {UNRECORDED}, ended
             how = "wrote nothing"
         for found in struck or ["too late"]:
@@ -46,10 +46,10 @@ async def test_stopped_at_any_moment_and_started_again(
         if how == "wrote nothing":
             assert ended.status in {1, 2}, ended
             assert ended.said.splitlines()[-1].startswith("bulkseed: "), ended
-            await own_world.is_as_before(address, sequences=False)
+            await world.is_as_before(address, sequences=False)
             return
         if how == "resumed":
             assert "bulkseed resume 1" in ended.said, ended
             resumed = await bulkseed(address, "resume", "--yes")
             assert resumed.status == 0, resumed
-        await own_world.is_loaded(address)
+        await world.is_loaded(address)

@@ -9,6 +9,7 @@ import pytest
 from conftest import address_of, plan_of, run_sql
 
 from bulkseed.connection import connected
+from bulkseed.load import load
 from bulkseed.shards import cut
 from chaos.commands import PLAN, begun, bulkseed
 from chaos.world import World, recorded, state
@@ -53,7 +54,7 @@ async def test_what_passes_is_tried_again(
         await world.is_loaded(address)
 
 
-@pytest.mark.parametrize("on_error", ["undo", "keep"])
+@pytest.mark.parametrize("on_error", [pytest.param("undo", marks=pytest.mark.long), "keep"])
 async def test_a_deadlock_that_does_not_pass_ends_the_load(world: World, on_error: str) -> None:
     async with world.database() as address:
         await run_sql(address, TROUBLE.format(times=10**9, code="40P01"), AT_COPY.format(table="messages"))
@@ -95,7 +96,7 @@ async def test_too_many_connections_for_a_while(world: World) -> None:
         assert done.status == 0, done
         assert "too many connections" in done.said, done
         assert (await state(world.server, address)).tables == world.after.tables
-        assert (await recorded(address))[1]["state"] == "whole"
+        assert await world.moment(address) == "whole"
         async with connected(address) as connection:
             await connection.execute(f"REASSIGN OWNED BY {login} TO bulkseed; DROP OWNED BY {login}; DROP ROLE {login}")
 
@@ -120,12 +121,12 @@ CREATE TRIGGER loss AFTER UPDATE ON bulkseed.shards FOR EACH ROW EXECUTE FUNCTIO
 """As if a standby that was behind had taken over."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("on_error", ["undo", "keep"])
 async def test_a_run_whose_commits_were_lost_is_not_called_whole(world: World, on_error: str) -> None:
     shard = next(shard for shard in cut(plan_of("10x", seed=7), 1200) if shard.number == 3)
     async with world.database() as address:
-        first = await bulkseed(address, "--seed", "2")
-        assert first.status == 0, first
+        await load(plan_of("1x"), address)
         before = await state(world.server, address)
         await run_sql(address, LOSS.format(start=shard.start, stop=shard.stop))
         done = await bulkseed(address, *PLAN, "--on-error", on_error)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import asyncpg
 from conftest import address_of, make_reference, run_sql
 from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS
@@ -22,6 +23,7 @@ from bulkseed.embedded import Server
 from bulkseed.identifiers import qualified
 from bulkseed.tables import TABLE_NAMES
 from chaos.commands import PLAN, Ended, bulkseed
+from chaos.proxy import proxied
 
 __all__ = ["UNRECORDED", "State", "World", "nobody_left", "recorded", "state"]
 
@@ -84,7 +86,8 @@ SELECT (SELECT count(*) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indre
 class World:
     """A server with a template database, what is in it, and what is in it after :data:`PLAN` was loaded.
 
-    ``paces`` are how long commands take that end well, by their name: learnt as they go, since machines are shared.
+    ``shards`` and ``commits`` are how many it had and made; ``made`` is of :data:`MADE`. ``paces`` are how long
+    commands take that end well, by their name: learnt as they go, since machines are shared.
     """
 
     server: Server
@@ -92,6 +95,7 @@ class World:
     after: State
     paces: dict[str, float]
     shards: int = 0
+    commits: int = 0
     made: int = 0
 
     @classmethod
@@ -105,14 +109,16 @@ class World:
         world = cls(server, before, before, {})
         async with connected(template) as connection:
             world.made = await connection.fetchval(MADE)
-        async with world.database() as address:
-            loaded = await bulkseed(address, *PLAN, "--workers", "2", "--defer", "always", "--quiet")
+        async with world.database() as address, proxied(server) as proxy:
+            through = proxy.address(address.database)
+            loaded = await bulkseed(through, *PLAN, "--workers", "2", "--defer", "always", "--quiet")
             assert loaded.status == 0, loaded
             world.learn("load", loaded)
+            world.commits = proxy.commits
             world.after = await state(server, address)
             async with connected(address) as connection:
                 world.shards = await connection.fetchval("SELECT count(*) FROM bulkseed.shards")
-        assert world.shards > 30
+        assert world.commits > world.shards > 30
         assert world.after.schema == before.schema
         assert world.after.tables["public.users"][0] == before.tables["public.users"][0] + 200
         return world
@@ -138,13 +144,17 @@ class World:
 
     async def moment(self, address: Address) -> str:
         """How far the first run is, as another connection sees it."""
-        async with connected(address) as connection, connection.transaction(isolation="repeatable_read"):
-            if await connection.fetchval("SELECT to_regclass('bulkseed.runs') IS NULL"):
+        async with connected(address) as connection:
+            try:
+                found = await connection.fetchrow(
+                    "SELECT state, (SELECT count(*) FROM bulkseed.shards WHERE run = r.id) AS shards "
+                    "FROM bulkseed.runs AS r WHERE id = 1"
+                )
+            except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
                 return UNRECORDED
-            run = await connection.fetchval("SELECT state FROM bulkseed.runs WHERE id = 1")
-            if run != "loading":
-                return {None: UNRECORDED}.get(run, str(run))
-            shards = await connection.fetchval("SELECT count(*) FROM bulkseed.shards WHERE run = 1")
+            if found is None or found["state"] != "loading":
+                return UNRECORDED if found is None else str(found["state"])
+            shards = found["shards"]
             made = await connection.fetchval(MADE)
         if shards == self.shards:
             return "all shards in, " + ("all rebuilt" if made == self.made else "rebuilding")
@@ -176,7 +186,8 @@ class World:
                 estimate = await connection.fetchval(f"SELECT reltuples FROM pg_class WHERE oid = '{table}'::regclass")
                 rows = found.tables[f"public.{table}"][0]
                 assert abs(estimate - rows) <= 0.05 * rows, f"{table} was not analyzed: {estimate} of {rows} rows"
-        assert (await recorded(address))[run]["state"] == "whole"
+            assert await connection.fetchval("SELECT state FROM bulkseed.runs WHERE id = $1", run) == "whole"
+            assert await connection.fetchval("SELECT every(rebuilt_at IS NOT NULL) FROM bulkseed.deferred") is not False
 
 
 async def recorded(address: Address) -> dict[int, dict[str, object]]:
