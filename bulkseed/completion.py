@@ -158,6 +158,7 @@ async def complete(
 
         async def record(connection: Connection) -> None:
             async with transaction(connection):
+                await check_all_in(connection, book, run.claim)
                 with translated(connection, "recording the run"):
                     await mark_rebuilt(connection, book.deferred, run.number, deferred)
                     await ledger.finish_run(connection, book, run.claim, filling.rows, stopwatch.report())
@@ -173,6 +174,16 @@ async def complete(
         workers=1 + len(staff),
         loaded={table: rows - run.rows[table] for table, rows in filling.rows.items()},
     )
+
+
+async def check_all_in(connection: Connection, book: Ledger, claim: Claim) -> None:
+    """Raises RunError where a shard that was committed is not in any more: a server may come back with less."""
+    found, _ = await recorded(connection, book, claim)
+    if gone := len(shards_to_come(found)):
+        raise RunError(
+            f"run {claim.number} has lost shards that were in ({gone} of them): "
+            "the server came back without what it had committed (from a copy that was behind?)"
+        )
 
 
 def tables_of(shards: Iterable[Shard]) -> set[str]:

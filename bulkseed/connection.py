@@ -76,13 +76,15 @@ WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle
 SET TimeZone = 'UTC';
 SET standard_conforming_strings = on;
 SET quote_all_identifiers = off;
+SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off';
 SELECT set_config('client_connection_check_interval', '2s', false) WHERE version() LIKE '%linux%';
 SELECT set_config('search_path', string_agg(quote_ident(name), ', '), false)
 FROM unnest(current_schemas(false)) AS name
 WHERE name <> 'bulkseed' HAVING 'bulkseed' = ANY (current_schemas(false));
 """
 """Limits that a role sets for an app's short statements would end a long COPY. A backend that waits for a lock is to
-notice that its client was killed (the setting exists where the server can see that). Where the login is called
+notice that its client was killed (the setting exists where the server can see that). What was committed must still be
+so when a server that crashed is back, for a load that goes on then would not load it again. Where the login is called
 bulkseed, ``"$user"`` in its search_path would put the ledger's schema before the app's."""
 
 

@@ -1,0 +1,59 @@
+"""Exactly one run's rows go, of three, with an app's rows before, between and after them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from conftest import plan_of, run_sql
+from test_load import APP_ROWS
+
+from bulkseed.address import Address
+from bulkseed.cleanup import recorded_runs
+from bulkseed.connection import connected
+from bulkseed.deferring import Defer
+from bulkseed.load import load
+from bulkseed.tables import TABLE_NAMES
+from chaos.commands import bulkseed
+from chaos.world import World, state
+
+RUNS: Final[dict[str, Defer]] = {"2.1x": "never", "3x": "always", "2x": "never"}
+Rows = Counter[tuple[str, str]]
+
+
+async def rows_of(address: Address) -> Rows:
+    """All rows of the tables that are loaded, as text, and how many of each."""
+    found = Rows()
+    async with connected(address) as connection:
+        for table in TABLE_NAMES:
+            found.update((table, row[0]) for row in await connection.fetch(f"SELECT t::text FROM {table} AS t"))
+    return found
+
+
+async def app_writes(address: Address, word: str) -> None:
+    """What an app puts in: rows of its own, and changes to those it has put in before."""
+    texts = [text.replace("app", word).replace("APP", word.upper()) for text in APP_ROWS]
+    await run_sql(address, *texts, "UPDATE users SET bio = coalesce(bio, '') || '!' WHERE email LIKE 'app%'")
+
+
+async def test_cleanup_takes_exactly_one_run_of_three(world: World) -> None:
+    async with world.database() as address:
+        its: list[Rows] = []
+        for scale, defer in RUNS.items():
+            before = await rows_of(address)
+            await load(plan_of(scale), address, defer=defer)
+            its.append(await rows_of(address) - before)
+            await app_writes(address, f"x{len(its)}")
+        whole, schema = await rows_of(address), (await state(world.server, address)).schema
+        for number, rows in enumerate(its, start=1):
+            assert rows.total() > 2000
+            async with world.database(address.database) as copy:
+                undone = await bulkseed(copy, "cleanup", str(number), "--yes")
+                assert undone.status == 0, undone
+                assert await rows_of(copy) == whole - rows
+                found = await state(world.server, copy)
+                assert found.schema == schema
+                assert found.invalid == []
+                assert [run.number for run in await recorded_runs(copy)] == [
+                    each for each in (1, 2, 3) if each != number
+                ]

@@ -1,0 +1,104 @@
+"""Commands that meet in one database: one waits, and is told for whom; each ends well."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+
+import pytest
+
+from bulkseed.address import Address
+from bulkseed.connection import connected
+from chaos.commands import PATIENCE, PLAN, Command, Ended, begun, bulkseed
+from chaos.world import UNRECORDED, World, recorded, state
+
+HOLDER = r"\(process \d+ of \w+, since \d{4}-\d\d-\d\d [\d:]+ UTC\)"
+WAITING = re.compile(rf"waiting for another bulkseed in this database {HOLDER}")
+TURN = """
+SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""
+
+
+async def met(address: Address, first: Command, second: tuple[str, ...]) -> list[Ended]:
+    """Begin the second command while the first has its turn, which lasts until the second says that it waits."""
+    async with connected(address) as connection:
+        while not await connection.fetchval(TURN):
+            assert first.running
+            await asyncio.sleep(0.005)
+    first.child.send_signal(signal.SIGSTOP)
+    with begun(address, *second) as other:
+        while other.running and other.age < PATIENCE and not WAITING.search(other.said.read_text()):
+            await asyncio.sleep(0.01)
+        first.child.send_signal(signal.SIGCONT)
+        return [await first.end(), await other.end()]
+
+
+async def interrupted(world: World, address: Address) -> None:
+    """Load, and kill the command while it loads or rebuilds."""
+    with begun(address, *PLAN, "--workers", "2", "--defer", "always") as load:
+        while load.running and await world.moment(address) in {UNRECORDED, "recorded, no shard in"}:
+            await asyncio.sleep(0.01)
+        load.kill_parent()
+    assert await world.moment(address) not in {UNRECORDED, "whole"}
+
+
+async def test_two_resumes_at_once(world: World) -> None:
+    async with world.database() as address:
+        await interrupted(world, address)
+        with begun(address, "resume", "--workers", "2") as one:
+            ended = await met(address, one, ("resume", "--workers", "2"))
+        assert [each.status for each in ended] == [0, 0], ended
+        assert WAITING.search(ended[1].said), ended[1]
+        assert "nothing to resume" in ended[1].said + ended[1].out, ended[1]
+        await world.is_loaded(address)
+
+
+@pytest.mark.parametrize("defer", ["always", pytest.param("never", marks=pytest.mark.long)])
+async def test_a_load_beside_a_load(world: World, defer: str) -> None:
+    async with world.database() as address:
+        with begun(address, *PLAN, "--defer", defer) as one:
+            ended = await met(address, one, ("--scale", "3x", "--defer", defer))
+        assert [each.status for each in ended] == [0, 0], ended
+        assert WAITING.search(ended[1].said), ended[1]
+        assert {run: told["state"] for run, told in (await recorded(address)).items()} == {1: "whole", 2: "whole"}
+        undone = await bulkseed(address, "cleanup", "2", "--yes")
+        assert undone.status == 0, undone
+        found = await state(world.server, address)
+        assert found.tables == world.after.tables
+        assert found.schema == world.before.schema
+
+
+async def test_a_cleanup_beside_a_resume(world: World) -> None:
+    async with world.database() as address:
+        await interrupted(world, address)
+        with begun(address, "resume", "1") as one:
+            ended = await met(address, one, ("cleanup", "1", "--yes"))
+        assert [each.status for each in ended] == [0, 2], ended
+        assert re.search(f"run 1 is being loaded by another bulkseed {HOLDER}: wait for it", ended[1].said), ended[1]
+        await world.is_loaded(address)
+
+
+async def test_a_resume_beside_a_cleanup(world: World) -> None:
+    async with world.database() as address:
+        await interrupted(world, address)
+        with begun(address, "cleanup", "1", "--yes") as one:
+            ended = await met(address, one, ("resume", "1"))
+        # what has been undone while it waited is no run any more
+        assert [each.status for each in ended] == [0, 2], ended
+        assert WAITING.search(ended[1].said), ended[1]
+        await world.is_as_before(address, sequences=False)
+
+
+@pytest.mark.long
+async def test_a_load_into_what_was_interrupted_says_so(world: World) -> None:
+    async with world.database() as address:
+        await interrupted(world, address)
+        refused = await bulkseed(address, *PLAN)
+        assert refused.status == 2, refused
+        assert "bulkseed resume 1" in refused.said
+        assert "bulkseed cleanup 1" in refused.said
+        resumed = await bulkseed(address, "resume", "1")
+        assert resumed.status == 0, resumed
+        await world.is_loaded(address)

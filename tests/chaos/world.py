@@ -1,0 +1,197 @@
+"""What the rounds begin from and must end with: a database with everything in it, and it after a whole load."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+from conftest import address_of, make_reference, run_sql
+from test_deferral import MUSEUM, dump
+from test_load import APP_ROWS
+
+from bulkseed.address import Address
+from bulkseed.connection import connected
+from bulkseed.embedded import Server
+from bulkseed.identifiers import qualified
+from bulkseed.tables import TABLE_NAMES
+from chaos.commands import PLAN, Ended, bulkseed
+from chaos.proxy import proxied
+
+__all__ = ["UNRECORDED", "State", "World", "nobody_left", "recorded", "state"]
+
+DIGEST: Final = "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text"
+UNRECORDED: Final = "before it was recorded"
+NUMBERS = itertools.count()
+
+BOOKMARKS = """INSERT INTO app.bookmarks (user_id, channel_id, message_id)
+    SELECT user_id, channel_id, id FROM messages WHERE content = 'app'"""
+
+
+@dataclass(frozen=True)
+class State:
+    """All that there is in a database but for the ledger: rows and digests by table, sequences, the schema."""
+
+    tables: dict[str, tuple[int, str]]
+    sequences: dict[str, int | None]
+    invalid: list[str]
+    schema: str
+
+
+async def state(server: Server, address: Address) -> State:
+    """Read it."""
+    ours = "NOT LIKE ALL (ARRAY['pg\\_%', 'information\\_schema', 'bulkseed'])"
+    tables = {}
+    async with connected(address) as connection:
+        for row in await connection.fetch(f"SELECT schemaname, tablename FROM pg_tables WHERE schemaname {ours}"):
+            found = await connection.fetchrow(f"{DIGEST} FROM {qualified(*row)} AS t")
+            tables[f"{row[0]}.{row[1]}"] = (found[0], found[1])
+        sequences = await connection.fetch(
+            f"SELECT schemaname || '.' || sequencename, last_value FROM pg_sequences WHERE schemaname {ours}"
+        )
+        invalid = await connection.fetch(
+            "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT (indisvalid AND indisready AND indislive)"
+        )
+    return State(tables, {row[0]: row[1] for row in sequences}, [row[0] for row in invalid], dump(server, address))
+
+
+async def nobody_left(address: Address, seconds: float = 10.0) -> None:
+    """Fails where a backend of a command's goes on."""
+    until = time.monotonic() + seconds
+    async with connected(address) as connection:
+        while left := await connection.fetch(
+            "SELECT pid, state, left(query, 60) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name = 'bulkseed' AND pid <> pg_backend_pid()"
+        ):
+            assert time.monotonic() < until, f"backends that are left: {left}"
+            await asyncio.sleep(0.02)
+
+
+MADE = """
+SELECT (SELECT count(*) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid
+        WHERE i.indisvalid AND c.relnamespace::regnamespace::text IN ('public', 'app'))
+     + (SELECT count(*) FROM pg_constraint WHERE connamespace::regnamespace::text IN ('public', 'app') AND convalidated)
+"""
+"""How many indexes and keys there are, and no more to be done for them."""
+
+
+@dataclass
+class World:
+    """A server with a template database, what is in it, and what is in it after :data:`PLAN` was loaded.
+
+    ``shards`` and ``commits`` are how many it had and made; ``made`` is of :data:`MADE`. ``paces`` are how long
+    commands take that end well, by their name: learnt as they go, since machines are shared.
+    """
+
+    server: Server
+    before: State
+    after: State
+    paces: dict[str, float]
+    shards: int = 0
+    commits: int = 0
+    made: int = 0
+
+    @classmethod
+    async def make(cls, server: Server) -> World:
+        """Make the template, and load a copy of it."""
+        await run_sql(address_of(server, "postgres"), "CREATE DATABASE template_museum TEMPLATE template0")
+        template = address_of(server, "template_museum")
+        await make_reference(template)
+        await run_sql(template, *APP_ROWS, MUSEUM, BOOKMARKS)
+        before = await state(server, template)
+        world = cls(server, before, before, {})
+        async with connected(template) as connection:
+            world.made = await connection.fetchval(MADE)
+        async with world.database() as address, proxied(server) as proxy:
+            through = proxy.address(address.database)
+            loaded = await bulkseed(through, *PLAN, "--workers", "2", "--defer", "always", "--quiet")
+            assert loaded.status == 0, loaded
+            world.learn("load", loaded)
+            world.commits = proxy.commits
+            world.after = await state(server, address)
+            async with connected(address) as connection:
+                world.shards = await connection.fetchval("SELECT count(*) FROM bulkseed.shards")
+        assert world.commits > world.shards > 30
+        assert world.after.schema == before.schema
+        assert world.after.tables["public.users"][0] == before.tables["public.users"][0] + 200
+        return world
+
+    @asynccontextmanager
+    async def database(self, template: str = "template_museum") -> AsyncIterator[Address]:
+        """A copy of a template."""
+        name = f"chaos_{next(NUMBERS)}"
+        admin = address_of(self.server, "postgres")
+        await run_sql(admin, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        yield address_of(self.server, name)
+        # not where the test failed: what is there can be looked at while the server runs
+        await run_sql(admin, f"DROP DATABASE {name} WITH (FORCE)")
+
+    def learn(self, name: str, ended: Ended) -> None:
+        """How long a command took."""
+        if ended.status == 0:
+            self.paces[name] = (self.paces.get(name, ended.seconds) + ended.seconds) / 2
+
+    def sometime(self, name: str, rng: random.Random, after: float = 0.0) -> float:
+        """A random moment of a command's time, in seconds from its beginning, past that share of it."""
+        return rng.uniform(after, 1) * self.paces.get(name, self.paces["load"])
+
+    async def moment(self, address: Address) -> str:
+        """How far the first run is, as another connection sees it."""
+        async with connected(address) as connection:
+            try:
+                found = await connection.fetchrow(
+                    "SELECT state, (SELECT count(*) FROM bulkseed.shards WHERE run = r.id) AS shards "
+                    "FROM bulkseed.runs AS r WHERE id = 1"
+                )
+            except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+                return UNRECORDED
+            if found is None or found["state"] != "loading":
+                return UNRECORDED if found is None else str(found["state"])
+            shards = found["shards"]
+            made = await connection.fetchval(MADE)
+        if shards == self.shards:
+            return "all shards in, " + ("all rebuilt" if made == self.made else "rebuilding")
+        return "loading" if shards else "recorded, no shard in"
+
+    async def has_reserved(self, address: Address) -> bool:
+        """Whether a load has taken ids, which no rollback brings back."""
+        return (await state(self.server, address)).sequences != self.before.sequences
+
+    async def is_as_before(self, address: Address, *, sequences: bool = True) -> None:
+        """Fails where anything differs from the template; sequences may have moved on, by option."""
+        found = await state(self.server, address)
+        assert found.tables == self.before.tables
+        assert found.invalid == []
+        assert found.schema == self.before.schema
+        if sequences:
+            assert found.sequences == self.before.sequences
+
+    async def is_loaded(self, address: Address, run: int = 1) -> None:
+        """Fails where anything differs from an undisturbed load: rows, ids, indexes, keys, statistics, the ledger."""
+        await nobody_left(address)
+        found = await state(self.server, address)
+        assert found.tables == self.after.tables
+        assert found.invalid == []
+        assert found.schema == self.before.schema
+        assert found.sequences == self.after.sequences
+        async with connected(address) as connection:
+            for table in TABLE_NAMES:
+                estimate = await connection.fetchval(f"SELECT reltuples FROM pg_class WHERE oid = '{table}'::regclass")
+                rows = found.tables[f"public.{table}"][0]
+                assert abs(estimate - rows) <= 0.05 * rows, f"{table} was not analyzed: {estimate} of {rows} rows"
+            assert await connection.fetchval("SELECT state FROM bulkseed.runs WHERE id = $1", run) == "whole"
+            assert await connection.fetchval("SELECT every(rebuilt_at IS NOT NULL) FROM bulkseed.deferred") is not False
+
+
+async def recorded(address: Address) -> dict[int, dict[str, object]]:
+    """The runs that `bulkseed runs` tells of, by number."""
+    told: Ended = await bulkseed(address, "runs", "--json")
+    assert told.status == 0, told
+    return {run["run"]: run for run in json.loads(told.out)["runs"]}
