@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +17,13 @@ from bulkseed.address import Address
 from bulkseed.connection import Connection, connected, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import Deferred, mark_rebuilt, rebuild, unfinished
-from bulkseed.errors import ConnectError, ConnectionLost, InputError, RunError
+from bulkseed.errors import ConnectError, ConnectionLost, DiskFull, InputError, RunError
 from bulkseed.ledger import SCHEMA, Ledger, Run
 from bulkseed.machine import available_cores
 from bulkseed.patience import Patience
 from bulkseed.removal import check_rights, remove_rows
+from bulkseed.room import make_room, removed_in_parts, vacuum
+from bulkseed.tables import TABLE_NAMES
 from bulkseed.transaction import transaction
 from bulkseed.watch import Silent, Watcher
 
@@ -106,13 +109,9 @@ async def taken_out(
         await put_back(connection, address, book, dropped, watcher)
         dropped = {}
     missing = absent if dropped else []
+    removing = Removing(connection, book, runs, dropped, missing, cascade, watcher)
     try:
-        async with transaction(connection):
-            removed, others = await remove_rows(connection, runs, missing, cascade=cascade, watcher=watcher)
-            with translated(connection, "forgetting the run"):
-                for run in runs:
-                    away = ledger.empty_run if run.number in dropped else ledger.forget_run
-                    await away(connection, book, run.number)
+        removed, others = await removing.on_any_disk()
     except RunError as refusal:
         if not dropped or isinstance(refusal, ConnectionLost):
             raise
@@ -132,6 +131,48 @@ async def taken_out(
     return CleanupReport(tuple(run.number for run in runs), removed, others, len(absent))
 
 
+@dataclass(frozen=True, slots=True)
+class Removing:
+    """The rows of runs on their way out, and the runs out of the ledger, or, for those of ``dropped``, empty in it."""
+
+    connection: Connection
+    book: Ledger
+    runs: Sequence[Run]
+    dropped: Mapping[int, Sequence[Deferred]]
+    missing: Sequence[Deferred]
+    cascade: bool
+    watcher: Watcher
+
+    async def on_any_disk(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """All at once; where the disk is full, again with what room can be made, run by run and part by part."""
+        try:
+            return await self.at_once()
+        except DiskFull:
+            await make_room(self.connection, self.runs, self.dropped, self.watcher)
+        if self.cascade or any(run.whole for run in self.runs):
+            return await self.at_once()
+        removed = Counter(dict.fromkeys(reversed(TABLE_NAMES), 0))
+        for run in self.runs:
+            removed.update(await removed_in_parts(self.connection, self.book, run, self.missing, self.watcher))
+        async with transaction(self.connection):
+            await self.forget()
+        return removed, {}
+
+    async def at_once(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        async with transaction(self.connection):
+            found = await remove_rows(
+                self.connection, self.runs, self.missing, cascade=self.cascade, watcher=self.watcher
+            )
+            await self.forget()
+        return found
+
+    async def forget(self) -> None:
+        with translated(self.connection, "forgetting the run"):
+            for run in self.runs:
+                away = ledger.empty_run if run.number in self.dropped else ledger.forget_run
+                await away(self.connection, self.book, run.number)
+
+
 async def put_back(
     connection: Connection,
     address: Address,
@@ -145,14 +186,24 @@ async def put_back(
         watcher.phase("rebuild")
         on_step = partial(told, watcher, steps)
         try:
-            lanes = min(MOST_LANES, available_cores())
-            await rebuild(partial(connected, address), its, lanes=lanes, on_step=on_step)
-        except ConnectError:
-            # no more connections to be had than this one
-            await rebuild(lambda: nullcontext(connection), its, on_step=on_step)
+            await made_again(connection, address, its, on_step)
+        except DiskFull:
+            await vacuum(connection, sorted({each.table for each in its}))
+            await made_again(connection, address, its, on_step)
         async with transaction(connection):
             with translated(connection, "recording what is rebuilt"):
                 await mark_rebuilt(connection, book.deferred, number, its)
+
+
+async def made_again(
+    connection: Connection, address: Address, its: Sequence[Deferred], on_step: Callable[[str, float], None]
+) -> None:
+    try:
+        lanes = min(MOST_LANES, available_cores())
+        await rebuild(partial(connected, address), its, lanes=lanes, on_step=on_step)
+    except ConnectError:
+        # no more connections to be had than this one
+        await rebuild(lambda: nullcontext(connection), its, on_step=on_step)
 
 
 def told(watcher: Watcher, steps: Iterator[int], _: str, __: float) -> None:

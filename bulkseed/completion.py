@@ -36,8 +36,8 @@ from bulkseed.workers import Worker
 
 __all__ = ["LoadReport", "Undertaking", "complete", "made_by", "recorded", "shards_to_come"]
 
-LOCK_SECONDS: Final = 10.0
-"""How long a deferred load waits for the app's transactions to let go of a table."""
+LOCK_SECONDS: Final = 0.8
+"""How long a deferred load waits for the app's transactions to let go of its tables, at each of a few tries."""
 
 IN_SHARDS: Final = {"users": {"users"}, "channels": {*TABLE_NAMES} - {"users"}}
 """The tables that get rows from each kind of shard."""

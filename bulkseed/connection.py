@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Final, Protocol
 
 import anyio
@@ -14,12 +15,14 @@ from bulkseed.errors import (
     BulkseedError,
     ConnectError,
     ConnectionLost,
+    DiskFull,
     RunError,
     ServerUnavailable,
     TargetError,
     TransientError,
     first_cause,
 )
+from bulkseed.pooler import ANOTHER_SESSION, check_session, is_of_pooling, refusal
 
 __all__ = ["LOST", "Connection", "Place", "close", "connect", "connected", "kept_alive", "told", "translated"]
 
@@ -70,22 +73,25 @@ OLDEST_MAJOR: Final = 14
 KEEP_ALIVE_SECONDS: Final = 30.0
 
 SESSION: Final = """
-SELECT set_config(name, '0', false) FROM pg_settings
-WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout',
-               'idle_in_transaction_session_timeout');
-SET TimeZone = 'UTC';
-SET standard_conforming_strings = on;
-SET quote_all_identifiers = off;
-SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off';
-SELECT set_config('client_connection_check_interval', '2s', false) WHERE version() LIKE '%linux%';
-SELECT set_config('search_path', string_agg(quote_ident(name), ', '), false)
-FROM unnest(current_schemas(false)) AS name
-WHERE name <> 'bulkseed' HAVING 'bulkseed' = ANY (current_schemas(false));
+SELECT set_config(name, value, false) FROM (
+    SELECT name, '0' FROM pg_settings
+    WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout',
+                   'idle_in_transaction_session_timeout')
+    UNION ALL VALUES ('TimeZone', 'UTC'), ('standard_conforming_strings', 'on'), ('quote_all_identifiers', 'off')
+    UNION ALL SELECT 'synchronous_commit', 'local' WHERE current_setting('synchronous_commit') = 'off'
+    UNION ALL SELECT 'client_connection_check_interval', '2s' WHERE version() LIKE '%linux%'
+    UNION ALL SELECT * FROM (VALUES ('tcp_keepalives_idle', '20s'), ('tcp_keepalives_interval', '10s'),
+                                    ('tcp_keepalives_count', '4'), ('tcp_user_timeout', '60s')) AS tcp
+    WHERE inet_client_addr() IS NOT NULL
+    UNION ALL SELECT 'search_path', string_agg(quote_ident(schema), ', ') FROM unnest(current_schemas(false)) AS schema
+    WHERE schema <> 'bulkseed' HAVING 'bulkseed' = ANY (current_schemas(false))
+) AS session (name, value)
 """
-"""Limits that a role sets for an app's short statements would end a long COPY. A backend that waits for a lock is to
-notice that its client was killed (the setting exists where the server can see that). What was committed must still be
-so when a server that crashed is back, for a load that goes on then would not load it again. Where the login is called
-bulkseed, ``"$user"`` in its search_path would put the ledger's schema before the app's."""
+"""Limits that a role sets for an app's short statements would end a long COPY. What was committed must still be so when
+a server that crashed is back, for a load that goes on then would not load it again. A backend that waits for a lock is
+to notice that its client was killed (the setting exists where the server can see that), and any that its client's
+machine is gone, in a minute: it has locks. Where the login is called bulkseed, ``"$user"`` in its search_path would put
+the ledger's schema before the app's."""
 
 
 @asynccontextmanager
@@ -102,10 +108,20 @@ async def connect(place: Place) -> Connection:
     """A connection that is the caller's to close. Raises ConnectError where it cannot be had."""
     connection = await reached(place)
     try:
-        await connection.execute(SESSION)
+        with anyio.fail_after(CONNECT_SECONDS):
+            await begin_session(connection, place)
     except BaseException as error:
         lost = connection.is_closed()
         connection.terminate()
+        if isinstance(error, BulkseedError):
+            raise
+        if isinstance(error, TimeoutError):
+            raise ServerUnavailable(
+                f"{place.server} let us in and then said nothing for {CONNECT_SECONDS:.0f} s: try again when it is "
+                "less busy, or, where it is a pooler with no connection left, with a larger pool or fewer --workers"
+            ) from None
+        if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError) and (told_why := refusal(error, place)):
+            raise told_why from error
         if lost and isinstance(error, Exception):
             raise ServerUnavailable(f"the server at {place.server} took a connection and ended it: {AGAIN}") from error
         raise
@@ -116,6 +132,13 @@ async def connect(place: Place) -> Connection:
     return connection
 
 
+async def begin_session(connection: Connection, place: Place) -> None:
+    # in one statement, which does nothing to a backend that may be an app's too
+    if await connection.execute(f"{SESSION} WHERE pg_backend_pid() = {connection.get_server_pid()}") == "SELECT 0":
+        await check_session(connection, place, partial(reached, place))
+        await connection.execute(SESSION)
+
+
 async def reached(place: Place) -> Connection:
     # no statement cache: a cached statement encodes by a table's old types, and PgBouncer cannot keep it
     arguments = {**place.arguments, "timeout": CONNECT_SECONDS, "statement_cache_size": 0}
@@ -123,19 +146,8 @@ async def reached(place: Place) -> Connection:
     try:
         found: Connection = await asyncpg.connect(**arguments)
         return found
-    except asyncpg.InvalidCatalogNameError:
-        raise ConnectError(
-            f"there is no database {place.database!r} at {place.server}: "
-            "create it with createdb, or correct the name in the database URL"
-        ) from None
-    except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-        said = "; ".join(filter(None, [str(error), place.unread]))
-        raise ConnectError(f"the server at {place.server} does not let us in ({said}): {mend_of(said)}") from None
-    except asyncpg.UndefinedObjectError as error:
-        raise ConnectError(f"the server at {place.server} does not know a part of the URL: {error}") from None
     except asyncpg.PostgresError as error:
-        kind = ServerUnavailable if state_of(error) in PASSING else ConnectError
-        raise kind(f"the server at {place.server} refuses a connection ({error}): {AGAIN}") from None
+        raise refused(error, place) from None
     except ssl.SSLError as error:
         reason = getattr(error, "verify_message", "") or error.reason or str(error)
         raise ConnectError(
@@ -164,6 +176,19 @@ def mend_of(refusal: str) -> str:
     if "pg_hba.conf" in refusal:
         return "correct the user, the database or sslmode, or have the server let it in"
     return "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass"
+
+
+def refused(error: asyncpg.PostgresError, place: Place) -> ConnectError:
+    """Why the server, or a pooler before it, does not let us in, and what to do about that."""
+    if isinstance(error, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError):
+        said = "; ".join(filter(None, [told(error), place.unread]))
+        return ConnectError(f"the server at {place.server} does not let us in ({said}): {mend_of(said)}")
+    if isinstance(error, asyncpg.UndefinedObjectError):
+        return ConnectError(f"the server at {place.server} does not know a part of the URL: {told(error)}")
+    if found := refusal(error, place):
+        return found
+    kind = ServerUnavailable if state_of(error) in PASSING else ConnectError
+    return kind(f"the server at {place.server} refuses a connection ({told(error)}): {AGAIN}")
 
 
 async def close(connection: Connection) -> None:
@@ -242,8 +267,10 @@ def translated(connection: Connection, doing: str) -> Iterator[None]:
         # what arrives after a lost connection differs by loop and moment: the connection's state decides
         if connection.is_closed():
             raise ConnectionLost(f"{doing}: {LOST}") from error
+        if is_of_pooling(error):
+            raise TargetError(f"{doing}: this {ANOTHER_SESSION}") from error
         if isinstance(error, asyncpg.DiskFullError):
-            raise RunError(
+            raise DiskFull(
                 f"{doing}: the server's disk is full ({told(error)}): free some space, or load fewer rows"
             ) from error
         if isinstance(error, asyncpg.InsufficientPrivilegeError):

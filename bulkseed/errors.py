@@ -12,6 +12,7 @@ __all__ = [
     "BulkseedError",
     "ConnectError",
     "ConnectionLost",
+    "DiskFull",
     "EmbeddedError",
     "InputError",
     "RunError",
@@ -55,6 +56,10 @@ class EmbeddedError(InputError):
 
 class RunError(BulkseedError):
     """A command failed after it had begun; what it had written was undone, unless the message says otherwise."""
+
+
+class DiskFull(RunError):
+    """The server's disk is full."""
 
 
 class TransientError(RunError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
+
+import pyarrow as pa
 
 from bulkseed.connection import Connection, translated
 from bulkseed.copy import CopyInto
@@ -34,6 +36,11 @@ moment of creation, to the microsecond, is what an app leaves as it is.
 """
 
 
+COLUMN_TYPE: Final = """
+SELECT format_type(CASE WHEN typtype = 'd' THEN typbasetype ELSE t.oid END, NULL)
+FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid WHERE attrelid = $1::text::regclass AND attname = $2
+"""
+
 SETTINGS: Final = "SET LOCAL enable_nestloop = off; SET LOCAL work_mem = '128MB'"
 """All joins are by equality, over many rows: a nested loop is never right, and is chosen where statistics are wrong,
 as while indexes are dropped. With the usual 4 MB, a subquery over a million marks is not hashed."""
@@ -59,24 +66,31 @@ class Doomed:
 
 
 async def remove_rows(
-    connection: Connection, runs: Sequence[Run], absent: Iterable[Deferred], *, cascade: bool, watcher: Watcher
+    connection: Connection,
+    runs: Sequence[Run],
+    absent: Iterable[Deferred],
+    *,
+    cascade: bool,
+    watcher: Watcher,
+    diskless: bool = False,
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Delete the rows of ``runs``, in the caller's transaction; returns how many by table, and of other tables.
 
     ``absent`` are the foreign keys that are dropped at the moment. Raises RunError where other rows point at them,
-    unless ``cascade`` lets those go too, and InputError for rows that another generator made.
+    unless ``cascade`` lets those go too, and InputError for rows that another generator made. ``diskless``: the list
+    of what is to go is in the session's memory, not on the server's disk (without ``cascade``).
     """
     watcher.phase("find")
     with translated(connection, "finding the rows to remove"):
         await connection.execute(SETTINGS)
         for run in runs:
             tables = [qualified(run.schema, name) for name in await present(connection, run.schema)]
-            if tables and not run.whole:
+            if tables and not run.whole and not diskless:
                 # a load that was cut off left no statistics; who may not ANALYZE is only warned
                 await connection.execute(f"ANALYZE {', '.join(tables)}")
     watcher.expect({name: sum(run.rows[name] for run in runs) for name in TABLE_NAMES})
     with translated(connection, "finding the rows to remove"):
-        doomed = await seeded_rows(connection, runs, cascade, watcher)
+        doomed = await (listed_rows if diskless else seeded_rows)(connection, runs, cascade, watcher)
         known = [
             each
             for each in await references(connection, sorted({run.schema for run in runs}), absent)
@@ -137,6 +151,7 @@ async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool
         for run in runs:
             if run.schema == schema:
                 await find_marks(connection, run, marks, cascade, watcher)
+        # the planner knows nothing of a table just made
         for into in marks.values():
             await connection.execute(f"ANALYZE {into.table}")
     return doomed
@@ -146,16 +161,10 @@ async def find_marks(
     connection: Connection, run: Run, marks: Mapping[str, CopyInto], cascade: bool, watcher: Watcher
 ) -> None:
     """Put the marks of the run's rows into the temporary tables that hold them."""
-    made = run.made_by["generator"]
-    if made == str(GENERATOR_VERSION):
-        context = Context(run.plan, run.placement, corpus_of(run.plan.locale))
-        # a shard that is not in has no rows to look for
-        for shard in cut(run.plan, run.rows_per_shard or ROWS_PER_SHARD):
-            if run.shards is not None and shard.number not in run.shards:
-                continue
-            for name, batches in shard_tables(context, shard):
-                if name in marks:
-                    await copy_batches(connection, marks[name], batches, partial(watcher.rows, name))
+    if is_of_this_generator(run):
+        for name, batches in tables_of(run):
+            if name in marks:
+                await copy_batches(connection, marks[name], batches, partial(watcher.rows, name))
     elif cascade:
         for name, into in marks.items():
             column, parent = PARENTS.get(name, ("id", name))
@@ -165,11 +174,58 @@ async def find_marks(
                 f"WHERE {column} BETWEEN {first} AND {last}"
             )
     else:
-        raise InputError(
-            f"run {run.number} was made by bulkseed {run.made_by['bulkseed']}, whose generator ({made}) is not "
-            f"this one's ({GENERATOR_VERSION}): use that version to remove it, or give --cascade to remove "
-            "whatever has its ids, and what an app added between seeded rows"
-        )
+        raise of_another_generator(run)
+
+
+async def listed_rows(connection: Connection, runs: Sequence[Run], cascade: bool, watcher: Watcher) -> Doomed:
+    """The same as seeded_rows(), of what a session can keep in a setting; of runs of this generator alone."""
+    assert not cascade
+    doomed = Doomed({})
+    for run in runs:
+        if not is_of_this_generator(run):
+            raise of_another_generator(run)
+        there = await present(connection, run.schema)
+        lists: dict[str, list[list[str]]] = {name: [[] for _ in MARKS[name]] for name in there}
+        for name, batches in tables_of(run):
+            for batch in batches if name in there else ():
+                for values, column in zip(lists[name], MARKS[name], strict=True):
+                    values.append(",".join(batch.column(column).cast(pa.string()).to_pylist()))
+                watcher.rows(name, batch.num_rows)
+        for name in there:
+            arrays = []
+            for column, values in zip(MARKS[name], lists[name], strict=True):
+                setting = f"bulkseed.listed_{run.number}_{name}_{column}"
+                kind = await connection.fetchval(COLUMN_TYPE, qualified(run.schema, name), column)
+                await connection.execute(
+                    "SELECT set_config($1, $2, true)", setting, f"{{{','.join(filter(None, values))}}}"
+                )
+                arrays.append(f"current_setting('{setting}')::{kind}[]")
+            equal = " AND ".join(f"k.{column} = {{row}}.{column}" for column in MARKS[name])
+            listed = f"EXISTS (SELECT FROM unnest({', '.join(arrays)}) AS k ({', '.join(MARKS[name])}) WHERE {equal})"
+            table = qualified(run.schema, name)
+            doomed.seeded[table] = " OR ".join(filter(None, [doomed.seeded.get(table), listed]))
+    return doomed
+
+
+def is_of_this_generator(run: Run) -> bool:
+    return run.made_by["generator"] == str(GENERATOR_VERSION)
+
+
+def of_another_generator(run: Run) -> InputError:
+    return InputError(
+        f"run {run.number} was made by bulkseed {run.made_by['bulkseed']}, whose generator "
+        f"({run.made_by['generator']}) is not this one's ({GENERATOR_VERSION}): use that version to remove it, or give "
+        "--cascade to remove whatever has its ids, and what an app added between seeded rows"
+    )
+
+
+def tables_of(run: Run) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
+    """The rows of a run, made again, table by table of each shard."""
+    context = Context(run.plan, run.placement, corpus_of(run.plan.locale))
+    # a shard that is not in has no rows to look for
+    for shard in cut(run.plan, run.rows_per_shard or ROWS_PER_SHARD):
+        if run.shards is None or shard.number in run.shards:
+            yield from shard_tables(context, shard)
 
 
 def points_at_doomed(reference: Reference, doomed: Doomed) -> str:

@@ -13,7 +13,7 @@ from bulkseed.address import Address
 from bulkseed.cleanup import taken_out
 from bulkseed.connection import Connection, translated
 from bulkseed.control import Control
-from bulkseed.errors import BulkseedError, RunError, Stopped
+from bulkseed.errors import BulkseedError, RunError, Stopped, TargetError
 from bulkseed.ledger import Claim, Ledger
 from bulkseed.watch import Watcher
 
@@ -45,7 +45,8 @@ async def answered_for(
         else:
             watcher.phase("undo")
             said, failed = await undone(control, address, book, claim, watcher)
-        if isinstance(error, RunError):
+        # wrong input still, where a table was held, say, and nothing dropped
+        if isinstance(error, RunError) or (isinstance(error, TargetError) and on_error == "undo" and not failed):
             raise type(error)(f"{error}; {said}") from error
         if isinstance(error, BulkseedError):
             # not as wrong input any more: something was touched

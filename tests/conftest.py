@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from installed import running_with
 
 from bulkseed.address import Address
 from bulkseed.connection import Connection, connected
@@ -37,6 +38,15 @@ def plan_of(scale: str = "1x", **changes: Any) -> Plan:
     return Plan(**(scaled_counts(scale) | {"as_of": AS_OF} | changes))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """An option to run the suite against another PostgreSQL than the wheel's."""
+    parser.addoption(
+        "--postgres",
+        metavar="FOLDER",
+        help="the server programs (initdb, postgres, …) to test against, such as /usr/lib/postgresql/15/bin",
+    )
+
+
 def enterable(home: Path) -> Path:
     """The folder, made such that others can enter it: root's servers run as another user."""
     for folder in (home, *home.parents):
@@ -47,9 +57,11 @@ def enterable(home: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Server]:
     """The embedded server of the session, in a folder of its own."""
-    with running(enterable(tmp_path_factory.mktemp("home"))) as started:
+    named = pytestconfig.getoption("--postgres")
+    binaries = Path(named).absolute() if named else None
+    with running_with(enterable(tmp_path_factory.mktemp("home")), binaries) as started:
         yield started
 
 
@@ -79,8 +91,7 @@ async def make_reference(address: Address) -> None:
         await connection.commit()
 
 
-@pytest.fixture(scope="session")
-def templates(server: Server) -> dict[str, str]:
+def make_templates(server: Server) -> dict[str, str]:
     """Template databases by what is in them: ``empty``, ``reference`` (tables), ``seeded`` (and 3x loaded)."""
 
     async def make() -> None:
@@ -93,6 +104,12 @@ def templates(server: Server) -> dict[str, str]:
 
     asyncio.run(make())
     return {"empty": "template1", "reference": "template_reference", "seeded": "template_seeded"}
+
+
+@pytest.fixture(scope="session")
+def templates(server: Server) -> dict[str, str]:
+    """The template databases of the session's server."""
+    return make_templates(server)
 
 
 @pytest.fixture

@@ -415,6 +415,11 @@ async def test_dates_in_predicates_mean_the_same_in_any_style(database: Address,
 async def test_what_cannot_come_back_stays(
     server: Server, database: Address, connection: Connection, sql: str, kept: dict[str, str]
 ) -> None:
+    if connection.get_server_version().major < 18:
+        if "NOT ENFORCED" in sql or "WITHOUT OVERLAPS" in sql:
+            pytest.skip("what it makes came with PostgreSQL 18")
+        # before 18 a column is NOT NULL, and does not say by whom
+        kept = {name: reason for name, reason in kept.items() if "by inheritance" not in reason}
     await connection.execute(sql.replace("CREATE EXTENSION plpgsql_x; ", "").replace("plpgsql_x", "plpgsql"))
     before = dump(server, database)
     captured = await read(connection, *TABLE_NAMES, "stay", "visit", "parted", "loose")
@@ -549,7 +554,7 @@ async def test_lock_held_by_an_app_is_named(database: Address, connection: Conne
             match=rf"process {app.get_server_pid()} of bulkseed \(the app\), since .*"
             "nothing was dropped",
         ):
-            await drop(connection, deferred, lock_timeout=0.2)
+            await drop(connection, deferred, lock_timeout=0.1, tries=2)
         assert await shape(connection) == shown
         await app.execute("ROLLBACK")
         await drop(connection, deferred)

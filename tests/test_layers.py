@@ -19,9 +19,9 @@ LAYERS: Final = {
     0: "errors plan estimate shards tables identifiers watch stopwatch",
     1: "streams draws permutation layout corpus faker_corpus names prose",
     2: "generators",
-    3: "machine loops connection orm target reservation references encoders copy lanes ledger transaction schema "
-    "embedded deferral patience control libpq passfile address rowcount",
-    4: "placing pipeline job shard_load workers deferring stopping filling removal completion undoing load resume "
+    3: "machine loops pooler connection orm target reservation references encoders copy lanes ledger transaction "
+    "schema embedded deferral patience control libpq passfile address rowcount",
+    4: "placing pipeline job shard_load workers deferring stopping filling removal room completion undoing load resume "
     "history cleanup initialise verify chance checks "
     "readings rule_sql workspace_rules conversation_rules guard disk",
     5: "cli consent options progress report runner serving __main__ __init__",

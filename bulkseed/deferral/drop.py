@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
+import anyio
 import asyncpg
 
 from bulkseed.connection import Connection, told
 from bulkseed.deferral.catalogue import constraint_state, full_names, index_state
 from bulkseed.deferral.definition import KEYS, Deferred
-from bulkseed.deferral.steps import Limits, NoLock, step, tried
+from bulkseed.deferral.steps import LOCK_SECONDS, Limits, NoLock, step, tried
 from bulkseed.errors import TargetError
 from bulkseed.identifiers import quoted
 
 __all__ = ["drop"]
 
-DOING = "dropping indexes and keys for the load"
+DOING: Final = "dropping indexes and keys for the load"
+TRIES: Final = 5
+"""With the pauses, some ten seconds."""
 
 
-async def drop(connection: Connection, deferred: Sequence[Deferred], *, lock_timeout: float = 10.0) -> None:
+async def drop(
+    connection: Connection,
+    deferred: Sequence[Deferred],
+    *,
+    lock_timeout: float = LOCK_SECONDS,
+    tries: int = TRIES,
+) -> None:
     """Drop the foreign keys, then the keys, then the indexes; what is already gone is passed over.
 
     Their definitions must be in the ledger, committed (:func:`bulkseed.deferral.save`). Waits ``lock_timeout``
-    seconds for each lock. Raises TargetError, with nothing dropped, where a lock cannot be had (it names who has
+    seconds for all locks together, ``tries`` times at most: an app stands still no longer, and goes on between the
+    tries. Raises TargetError, with nothing dropped, where a lock cannot be had (it names who has
     it), where a definition is no longer the one captured, or where something has come to depend on one; and
     RunError or ConnectionLost for what else the server refuses.
     https://www.postgresql.org/docs/current/explicit-locking.html
@@ -30,11 +41,11 @@ async def drop(connection: Connection, deferred: Sequence[Deferred], *, lock_tim
     if not deferred:
         return
     tables = sorted({each.table for each in deferred} | {each.parent for each in deferred if each.parent})
-    limits = Limits(lock_timeout, tries=1)
+    limits = Limits(lock_timeout, tries)
 
     async def once() -> None:
         async with step(connection, limits):
-            await drop_all(connection, deferred)
+            await drop_all(connection, deferred, Budget(lock_timeout))
 
     try:
         await tried(connection, DOING, tables, limits, once)
@@ -42,16 +53,31 @@ async def drop(connection: Connection, deferred: Sequence[Deferred], *, lock_tim
         raise TargetError(f"{error}; nothing was dropped") from error
 
 
-async def drop_all(connection: Connection, deferred: Sequence[Deferred]) -> None:
+class Budget:
+    """Seconds to wait for locks, all together: who has some while it waits for another keeps others waiting too."""
+
+    def __init__(self, seconds: float) -> None:
+        self.until = anyio.current_time() + seconds
+
+    def within(self, statement: str) -> str:
+        """The statement, with what is left of it (0 ms would mean no limit)."""
+        left = max(1, round((self.until - anyio.current_time()) * 1000))
+        return f"SET LOCAL lock_timeout = '{left}ms'; {statement}"
+
+
+async def drop_all(connection: Connection, deferred: Sequence[Deferred], budget: Budget) -> None:
     # first what locks wait for, all of it, so that what is looked at below cannot change before it is dropped
-    await connection.execute(f"LOCK TABLE ONLY {', ONLY '.join(sorted({each.table for each in deferred}))}")
+    for table in sorted({each.table for each in deferred}):
+        await connection.execute(budget.within(f"LOCK TABLE ONLY {table}"))
     async with full_names(connection):
         there = [each for each in deferred if await is_there(connection, each)]
     constraints = [each for each in there if each.kind == "foreign key"]
     constraints += [each for each in there if each.kind in KEYS]
     try:
         for each in constraints:
-            await connection.execute(f"ALTER TABLE {each.table} DROP CONSTRAINT IF EXISTS {quoted(each.name)}")
+            # it locks the table that a foreign key points at too, which may not be ours
+            drop_it = f"ALTER TABLE {each.table} DROP CONSTRAINT IF EXISTS {quoted(each.name)}"
+            await connection.execute(budget.within(drop_it))
         for each in there:
             # a key too: a rebuild cut off leaves its index without the constraint
             if each.kind != "foreign key":

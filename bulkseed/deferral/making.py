@@ -14,7 +14,7 @@ from bulkseed.connection import Connection, told, translated
 from bulkseed.deferral.catalogue import constraint_state, full_names, index_state, is_valid
 from bulkseed.deferral.definition import KEYS, Deferred
 from bulkseed.deferral.steps import Limits, NoLock, step, tried
-from bulkseed.errors import ConnectionLost, RunError
+from bulkseed.errors import ConnectionLost, DiskFull, RunError
 
 __all__ = ["Making"]
 
@@ -35,6 +35,8 @@ class Making:
     failures: list[str] = field(default_factory=list)
     broken: set[Deferred] = field(default_factory=set)
     stuck: set[str] = field(default_factory=set)
+    full: bool = False
+    """Whether the disk is; that is told once."""
 
     def summary(self, wanted: int) -> str:
         """What has failed, in one sentence."""
@@ -165,6 +167,11 @@ class Making:
             if what:  # an ANALYZE can be left to autovacuum
                 self.failures.append(str(error))
                 self.broken.update(what)
+        except DiskFull as error:
+            if what:
+                self.failures += [] if self.full else [str(error)]
+                self.broken.update(what)
+                self.full = True
         except RunError as error:
             # what else can be made is made: one duplicate must not leave every table without its indexes
             if what:  # and a load is whole without VACUUM and ANALYZE, which autovacuum sees to

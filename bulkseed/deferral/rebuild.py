@@ -13,9 +13,9 @@ import anyio
 from bulkseed.connection import Connection
 from bulkseed.deferral.definition import Deferred, is_twin
 from bulkseed.deferral.making import Making
-from bulkseed.deferral.steps import Limits
+from bulkseed.deferral.steps import LOCK_SECONDS, Limits
 from bulkseed.deferral.work import Lock, Task, Work
-from bulkseed.errors import RunError, first_cause
+from bulkseed.errors import DiskFull, RunError, first_cause
 
 __all__ = ["rebuild"]
 
@@ -24,6 +24,9 @@ MEMORY: Final = 256 * 1024
 
 BUILD: Final = 5
 """How many times as long as the VALIDATE of a foreign key an index build over the same rows takes, about."""
+
+TRIES: Final = 20
+"""How often a lock is tried for: with the pauses, a minute."""
 
 
 async def rebuild(
@@ -35,8 +38,8 @@ async def rebuild(
     on_step: Callable[[str, float], None] = lambda name, seconds: None,
     cores: int | None = None,
     memory: int = MEMORY,
-    lock_timeout: float = 10.0,
-    tries: int = 5,
+    lock_timeout: float = LOCK_SECONDS,
+    tries: int = TRIES,
 ) -> None:
     """Make everything in ``deferred`` again that is not there, over ``lanes`` connections from ``connect``.
 
@@ -49,8 +52,8 @@ async def rebuild(
 
     Every step looks before it does, and is a transaction (but VACUUM, which can be done again): after a crash anywhere,
     or an error, the same call with the same definitions does what is left. Raises RunError where rows break a
-    constraint or a lock cannot be had (all that can be made is made first; it names what is not), ConnectionLost or
-    ConnectError at once.
+    constraint or a lock cannot be had, DiskFull where the disk is (all that can be made is made first; it names what
+    is not), ConnectionLost or ConnectError at once.
     https://www.postgresql.org/docs/current/populate.html, https://www.postgresql.org/docs/current/sql-altertable.html
     """
     if not deferred:
@@ -62,7 +65,8 @@ async def rebuild(
             tries,
             memory,
             None if cores is None else max(0, cores // len(connections) - 1),
-            tuple(each.get_server_pid() for each in connections),
+            # behind a pooler not what the login was told
+            tuple([await each.fetchval("SELECT pg_backend_pid()") for each in connections]),
         )
         making = Making(limits, on_step)
         try:
@@ -70,7 +74,7 @@ async def rebuild(
         except BaseExceptionGroup as group:
             raise first_cause(group) from group
     if making.failures:
-        raise RunError(making.summary(len(deferred)))
+        raise (DiskFull if making.full else RunError)(making.summary(len(deferred)))
 
 
 class Schedule:

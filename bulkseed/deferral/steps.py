@@ -14,9 +14,11 @@ from bulkseed.connection import Connection, translated
 from bulkseed.errors import RunError
 from bulkseed.transaction import begun
 
-__all__ = ["Limits", "NoLock", "holders", "step", "tried"]
+__all__ = ["LOCK_SECONDS", "Limits", "NoLock", "holders", "step", "tried"]
 
-FIRST_PAUSE: Final = 0.1
+LOCK_SECONDS: Final = 0.8
+"""Who asks for a strong lock stands in the queue before all that come after: so long an app may stand still. It is less
+than the server's deadlock_timeout of a second: where an app and we wait for each other, it is we who give way."""
 LONGEST_PAUSE: Final = 2.0
 
 SETTINGS: Final = """
@@ -59,7 +61,7 @@ class Limits:
     ``workers`` is None for the server's own setting.
     """
 
-    lock_timeout: float = 10.0
+    lock_timeout: float = LOCK_SECONDS
     tries: int = 5
     memory: int = 0
     workers: int | None = None
@@ -82,9 +84,10 @@ async def tried(
 ) -> None:
     """Await ``once()``, again after a lock that could not be had or a deadlock, ``limits.tries`` times at most.
 
+    In between are pauses as long as the wait, and longer, in which whoever queued behind us has its turn.
     Raises NoLock, which names who has locks on ``tables`` (qualified), and else what ``translated`` makes of errors.
     """
-    pause = FIRST_PAUSE
+    pause = min(limits.lock_timeout, LONGEST_PAUSE)
     with translated(connection, doing):
         for left in reversed(range(limits.tries)):
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bulkseed.connection import Connection
@@ -20,6 +20,7 @@ __all__ = [
     "empty_run",
     "finish_run",
     "forget_run",
+    "forget_shards",
     "mark_undoing",
     "record_shard",
     "run_of_token",
@@ -161,6 +162,13 @@ async def empty_run(connection: Connection, ledger: Ledger, number: int) -> None
     """Record that no row of a run is in any more, while its indexes and keys have yet to be rebuilt."""
     await connection.execute(f"DELETE FROM {ledger.shards} WHERE run = $1", number)
     await connection.execute(f"UPDATE {ledger.runs} SET state = 'undoing', rows = NULL WHERE id = $1", number)
+
+
+async def forget_shards(connection: Connection, ledger: Ledger, number: int, shards: Sequence[int]) -> None:
+    """Record that the rows of these shards of a run are out again, in the transaction that removes them."""
+    await connection.execute(
+        f"DELETE FROM {ledger.shards} WHERE run = $1 AND number = ANY ($2::int[])", number, list(shards)
+    )
 
 
 async def forget_run(connection: Connection, ledger: Ledger, number: int) -> None:

@@ -1,0 +1,203 @@
+"""An app that goes on reading and writing beside a load: it sees no error, loses no row, and never waits long."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from time import perf_counter
+
+import asyncpg
+import pytest
+from test_cli import FIXED, bulkseed
+from test_deferral import dump
+
+from bulkseed.address import Address
+from bulkseed.connection import connected
+from bulkseed.embedded import Server
+
+OURS = {
+    "users": "t.auth0_id LIKE 'app|%'",
+    "channels": "t.name LIKE 'app %'",
+    "user_channels": "t.user_id IN (SELECT id FROM users WHERE auth0_id LIKE 'app|%')",
+    "messages": "t.content LIKE 'app %'",
+    "message_reactions": "t.user_id IN (SELECT id FROM users WHERE auth0_id LIKE 'app|%')",
+}
+"""Which rows an app has made."""
+
+
+class App:
+    """A session of an app, with short limits of its own: what it has committed, and the longest it was kept waiting."""
+
+    def __init__(self, connection: asyncpg.Connection, number: int) -> None:
+        self.connection = connection
+        self.number = number
+        self.random = random.Random(number)
+        self.counter = itertools.count()
+        self.users: dict[int, str] = {}
+        self.messages: dict[int, str] = {}
+        self.longest = 0.0
+        self.turns = 0
+
+    async def ask(self, sql: str, *values: object) -> int | None:
+        begun = perf_counter()
+        found: int | None = await self.connection.fetchval(sql, *values)
+        self.longest = max(self.longest, perf_counter() - begun)
+        return found
+
+    async def write(self) -> None:
+        """A user with a channel, messages and a reaction; changes; and what is old is deleted, as apps do."""
+        name = f"app {self.number}-{next(self.counter)}"
+        async with self.connection.transaction():
+            user = await self.ask(
+                "INSERT INTO users (auth0_id, email, is_active, created_at, name) "
+                "VALUES ('app|' || $2::text, $2 || '@corp.test', true, now(), $1) RETURNING id",
+                name,
+                name.replace("app ", ""),
+            )
+            channel = await self.ask(
+                "INSERT INTO channels (name, owner_id, created_at, is_private, is_dm) "
+                "VALUES ($1, $2, now(), false, false) RETURNING id",
+                name,
+                user,
+            )
+            for _ in range(2):  # the second time it is there
+                await self.ask("INSERT INTO user_channels VALUES ($1, $2) ON CONFLICT DO NOTHING", user, channel)
+            message = await self.ask(
+                "INSERT INTO messages (content, created_at, updated_at, user_id, channel_id) "
+                "VALUES ($1, now(), now(), $2, $3) RETURNING id",
+                name,
+                user,
+                channel,
+            )
+            await self.ask(
+                "INSERT INTO message_reactions SELECT $1, id, $2, now() FROM reactions LIMIT 1", message, user
+            )
+        assert user is not None
+        assert message is not None
+        self.users[user], self.messages[message] = name, name
+        changed = self.random.choice(list(self.messages))
+        await self.ask("UPDATE messages SET content = content || '!' WHERE id = $1", changed)
+        self.messages[changed] += "!"
+        if len(self.messages) > 20:
+            gone = self.random.choice(list(self.messages))
+            async with self.connection.transaction():
+                await self.ask("DELETE FROM message_reactions WHERE message_id = $1", gone)
+                await self.ask("DELETE FROM messages WHERE id = $1", gone)
+            del self.messages[gone]
+
+    async def read(self) -> None:
+        """A look at each table, at what is seeded too."""
+        for table in OURS:
+            await self.ask(f"SELECT count(*) FROM (SELECT FROM {table} LIMIT 50) AS t")
+
+    async def write_nothing(self) -> None:
+        """An UPDATE that waits for no row."""
+        await self.ask("UPDATE messages SET content = content WHERE id = -1")
+
+
+@asynccontextmanager
+async def working(address: Address, limit: str, turn: Callable[[App], Awaitable[None]]) -> AsyncIterator[list[App]]:
+    """Apps that take turn after turn while the block runs; raises what goes wrong with any of them."""
+    connections = [
+        await asyncpg.connect(address.dsn, server_settings={"statement_timeout": limit, "lock_timeout": limit})
+        for _ in range(3)
+    ]
+    apps = [App(connection, number) for number, connection in enumerate(connections)]
+    done = asyncio.Event()
+
+    async def work(app: App) -> None:
+        while not done.is_set():
+            await turn(app)
+            app.turns += 1
+            await asyncio.sleep(0.005)
+
+    async with asyncio.TaskGroup() as tasks:
+        for app in apps:
+            tasks.create_task(work(app))
+        try:
+            yield apps
+        finally:
+            done.set()
+    for connection in connections:
+        await connection.close()
+
+
+async def rows(address: Address, where: dict[str, str]) -> dict[str, list[str]]:
+    async with connected(address) as connection:
+        return {
+            table: [
+                row[0] for row in await connection.fetch(f"SELECT t::text FROM {table} AS t WHERE {which} ORDER BY 1")
+            ]
+            for table, which in where.items()
+        }
+
+
+async def test_it_writes_throughout_a_load_in_place(database: Address) -> None:
+    url = {"DATABASE_URL": database.dsn}
+
+    async def turn(app: App) -> None:
+        await app.write()
+        await app.read()
+
+    async with working(database, "1s", turn) as apps:
+        load = ["--scale", "25x", *FIXED, "--workers", "2", "--defer", "never", "--quiet"]
+        done = await asyncio.to_thread(bulkseed, *load, **url)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert min(app.turns for app in apps) > 20
+    made = await rows(database, OURS)
+    async with connected(database) as connection:
+        for table, kept in (("users", "users"), ("messages", "messages")):
+            column = {"users": "name", "messages": "content"}[table]
+            found = {
+                row["id"]: row[column]
+                for row in await connection.fetch(f"SELECT id, {column} FROM {table} AS t WHERE {OURS[table]}")
+            }
+            assert found == {key: text for app in apps for key, text in getattr(app, kept).items()}
+    done = await asyncio.to_thread(bulkseed, "verify", **url)
+    assert done.returncode == 0, done.stdout
+    async with working(database, "1s", App.read):
+        done = await asyncio.to_thread(bulkseed, "cleanup", "--yes", "--quiet", **url)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert await rows(database, dict.fromkeys(OURS, "true")) == made
+
+
+async def test_a_deferred_load_gives_up_and_keeps_nobody_waiting(seeded: Address, server: Server) -> None:
+    before = await rows(seeded, dict.fromkeys(OURS, "true")), dump(server, seeded)
+    async with connected(seeded) as reader, working(seeded, "3s", App.read) as apps:
+        await reader.execute("BEGIN; SELECT FROM messages")  # as pg_dump does, for hours
+        done = await asyncio.to_thread(bulkseed, "--defer", "always", "--quiet", DATABASE_URL=seeded.dsn)
+        assert done.returncode == 2
+        assert done.stderr.startswith("bulkseed: dropping indexes and keys for the load: no lock on ")
+        assert f"process {reader.get_server_pid()} of bulkseed" in done.stderr
+        assert "nothing was dropped" in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert max(app.longest for app in apps) > 0.3, "nobody was kept waiting: the load did not ask for its locks"
+    assert (await rows(seeded, dict.fromkeys(OURS, "true")), dump(server, seeded)) == before
+    async with connected(seeded) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM bulkseed.runs") == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "turn"), [("ACCESS SHARE", App.read), ("ROW EXCLUSIVE", App.write_nothing)], ids=["reading", "writing"]
+)
+async def test_a_rebuild_waits_for_a_long_transaction_and_keeps_nobody_waiting(
+    database: Address, server: Server, mode: str, turn: Callable[[App], Awaitable[None]]
+) -> None:
+    before = dump(server, database)
+    load = ["--scale", "10x", "--defer", "always", "--workers", "2", "--quiet"]
+    async with connected(database) as holder, connected(database) as watching, working(database, "3s", turn) as apps:
+        running = asyncio.create_task(asyncio.to_thread(bulkseed, *load, DATABASE_URL=database.dsn))
+        while await watching.fetchval("SELECT to_regclass('messages_pkey') IS NOT NULL"):
+            assert not running.done(), running.result()
+            await asyncio.sleep(0.002)
+        await holder.execute(f"BEGIN; LOCK TABLE messages IN {mode} MODE")
+        await asyncio.sleep(4)
+        assert not running.done()
+        await holder.execute("COMMIT")
+        done = await running
+        assert (done.returncode, done.stderr) == (0, "")
+    assert max(app.longest for app in apps) > 0.3
+    assert dump(server, database) == before

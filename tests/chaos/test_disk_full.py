@@ -1,0 +1,152 @@
+"""A disk that gets full: what is said, what is undone, and what is left to be done once there is room."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import address_of, digest, enterable, run_sql
+from test_cli import FIXED, bulkseed
+from test_deferral import dump
+from test_load import APP_ROWS
+
+from bulkseed.address import Address
+from bulkseed.connection import connected
+from bulkseed.embedded import Server, running
+
+NAMES = itertools.count()
+MB = 1024 * 1024
+
+
+@dataclass
+class Disk:
+    """A disk in memory, of any size."""
+
+    folder: Path
+
+    def resize(self, size: int) -> None:
+        """Make it larger or smaller, in bytes."""
+        subprocess.run(["mount", "-o", f"remount,size={size}", self.folder], check=True, capture_output=True)
+
+    @property
+    def used(self) -> int:
+        """The bytes on it."""
+        found = os.statvfs(self.folder)
+        return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
+@contextmanager
+def mounted(folder: Path, size: int) -> Iterator[Disk]:
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("only Linux's root can mount a small disk")
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if made.returncode != 0:
+        pytest.skip(f"no small disk can be mounted here: {made.stderr.strip()}")
+    try:
+        yield Disk(folder)
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+Small = tuple[Address, Disk]
+
+
+@pytest.fixture
+async def small(
+    server: Server, templates: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Small]:
+    """A database with rows of an app's, on a disk of its own."""
+    folder = enterable(tmp_path_factory.mktemp("small"))
+    name = f"small_{next(NAMES)}"
+    admin = address_of(server, "postgres")
+    with mounted(folder, 1024 * MB) as disk:
+        place = folder / "space"
+        place.mkdir(0o700)
+        owner = server.data.stat()
+        os.chown(place, owner.st_uid, owner.st_gid)
+        await run_sql(
+            admin,
+            f"CREATE TABLESPACE {name} LOCATION '{place}'",
+            f"CREATE DATABASE {name} TEMPLATE {templates['seeded']} TABLESPACE {name} STRATEGY file_copy",
+        )
+        address = address_of(server, name)
+        await run_sql(address, *APP_ROWS)
+        yield address, disk
+        await run_sql(admin, f"DROP DATABASE {name} WITH (FORCE)", f"DROP TABLESPACE {name}")
+
+
+async def load_and_fill(address: Address, disk: Disk, room: int, defer: str, moment: str) -> str:
+    """What a load says on a disk that shrinks to ``room`` more bytes at the moment when ``moment`` is true."""
+    options = ["--scale", "25x", *FIXED, "--workers", "2", "--defer", defer, "--retry-for", "1", "--quiet"]
+    async with connected(address) as watching:
+        loading = asyncio.create_task(asyncio.to_thread(bulkseed, *options, DATABASE_URL=address.dsn))
+        # not before: what is too small from the start is refused
+        while not await watching.fetchval(moment):
+            assert not loading.done(), loading.result()
+            await asyncio.sleep(0.002)
+        disk.resize(disk.used + room)
+    done = await loading
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+LOADING = "SELECT EXISTS (SELECT FROM pg_stat_progress_copy WHERE relid <> 0)"
+BUILDING = "SELECT 'messages'::regclass IN (SELECT relid FROM pg_stat_progress_create_index)"
+
+
+@pytest.mark.parametrize(
+    ("defer", "room", "moment"),
+    [("never", 20, LOADING), ("always", 20, LOADING), ("always", 4, BUILDING), ("always", 1, BUILDING)],
+    ids=["in place", "deferred", "rebuilding", "rebuilding without room"],
+)
+async def test_a_load_that_fills_the_disk_is_undone(
+    small: Small, server: Server, defer: str, room: int, moment: str
+) -> None:
+    address, disk = small
+    before = await digest(address), dump(server, address)
+    said = await load_and_fill(address, disk, room * MB, defer, moment)
+    doing = "loading public" if moment == LOADING else "making again: index "
+    assert re.search(f"bulkseed: {doing}.*: the server's disk is full .*: free some space, or", said), said
+    assert said.endswith("what had begun was undone\n"), said
+    assert (await digest(address), dump(server, address)) == before
+
+
+async def test_a_server_that_ends_for_want_of_disk_leaves_what_can_be_mended(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Without room for its write-ahead log it stops at once, and does not start again before there is some."""
+    home = tmp_path_factory.mktemp("full")
+    with mounted(home, 1024 * MB) as disk:
+        enterable(home)
+        with running(home) as server:
+            url = {"DATABASE_URL": server.url}
+            address = Address.parse(server.url)
+            assert bulkseed("init", **url).returncode == 0
+            await run_sql(address, *APP_ROWS)
+            before = await digest(address), dump(server, address)
+            said = await load_and_fill(address, disk, 10 * MB, "always", LOADING)
+            assert re.search("run 1 could not be undone .*: `bulkseed cleanup 1` does that\n$", said), said
+            assert "No space left on device" in server.last_words()
+            done = bulkseed("cleanup", "--yes", **url)
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+            assert "no PostgreSQL answers" in done.stderr
+        disk.resize(1024 * MB)
+        with running(home) as server:
+            url = {"DATABASE_URL": server.url}
+            for mend in (["resume"], ["verify"], ["cleanup", "--yes"]):
+                done = bulkseed(*mend, "--quiet", **url)
+                assert (done.returncode, done.stderr) == (0, "")
+            address = Address.parse(server.url)
+            assert (await digest(address), dump(server, address)) == before

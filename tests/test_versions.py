@@ -1,0 +1,64 @@
+"""The heart of it on the oldest PostgreSQL that this machine has installed, such as Debian's 15.
+
+The whole suite runs there by ``python -m pytest --postgres=FOLDER``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from conftest import enterable, make_templates
+from installed import installed, running_with
+from test_cleanup import (  # noqa: F401 - they run again here, on the server of this module
+    test_cascade_takes_them_along_and_what_points_at_them,
+    test_foreign_keys_in_a_circle_are_no_obstacle,
+    test_takes_out_what_a_load_put_in_and_leaves_no_trace,
+)
+from test_connection import test_a_session_has_no_limits_of_an_app  # noqa: F401
+from test_deferral import (  # noqa: F401
+    museum,
+    tablespace,
+    test_dump_is_the_same_after,
+    test_foreign_keys_fire_in_the_same_order,
+    test_locks_are_those_of_the_server,
+)
+from test_lanes import test_a_workspace_is_the_same_by_either_lane  # noqa: F401
+from test_load import (  # noqa: F401
+    test_loads_beside_an_apps_rows_and_beside_each_other,
+    test_timestamptz_columns_get_the_same_instants,
+)
+from test_target import login, test_a_login_with_just_these_rights_can_load  # noqa: F401
+from test_verify import test_judges_each_run_by_its_own_plan_beside_an_apps_rows  # noqa: F401
+from test_ways_to_load import (  # noqa: F401
+    test_a_deferred_load_leaves_the_schema_as_it_was,
+    test_an_error_in_the_middle_is_undone,
+    test_what_was_interrupted_is_in_the_way_until_it_is_undone,
+)
+
+from bulkseed.connection import Connection
+from bulkseed.embedded import Server
+
+FOUND = installed()
+
+pytestmark = pytest.mark.skipif(
+    not FOUND, reason="no PostgreSQL 14 or newer is installed beside the wheel's (Debian: apt install postgresql)"
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """In place of the session's: the oldest server of the machine's own."""
+    with running_with(enterable(tmp_path_factory.mktemp("home")), FOUND[min(FOUND)]) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def templates(server: Server) -> dict[str, str]:
+    return make_templates(server)
+
+
+async def test_it_is_that_version(connection: Connection) -> None:
+    assert connection.get_server_version().major == min(FOUND)
+    assert re.match(rf"PostgreSQL {min(FOUND)}\b", await connection.fetchval("SELECT version()"))
