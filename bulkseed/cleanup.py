@@ -18,7 +18,7 @@ from bulkseed.connection import Connection, connected, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import Deferred, mark_rebuilt, rebuild, unfinished
 from bulkseed.errors import ConnectError, ConnectionLost, DiskFull, InputError, RunError
-from bulkseed.ledger import SCHEMA, Ledger, Run
+from bulkseed.ledger import SCHEMA, Claim, Ledger, Run
 from bulkseed.machine import available_cores
 from bulkseed.patience import Patience
 from bulkseed.removal import check_rights, remove_rows
@@ -64,14 +64,15 @@ async def recorded_runs(address: Address, number: int | None = None, *, ledger_s
 
 async def cleanup(
     address: Address,
-    numbers: Sequence[int],
+    chosen: Sequence[int | Claim],
     *,
     cascade: bool = False,
     watcher: Watcher | None = None,
     ledger_schema: str = SCHEMA,
 ) -> CleanupReport:
-    """Remove the rows of the runs ``numbers``, in one transaction; rebuild what a load of theirs had dropped.
+    """Remove the rows of the ``chosen`` runs, in one transaction; rebuild what a load of theirs had dropped.
 
+    A number is what the run is called; a claim (:attr:`bulkseed.ledger.Run.claim`) stands for it as it was found.
     Raises RunError, with nothing removed, where other rows point at them, unless ``cascade`` lets those go too (what
     was dropped is rebuilt all the same); InputError where there is no such run, or the login may not remove rows;
     RunError where an index or a key cannot be rebuilt: the run then stays in the ledger until a cleanup can do that.
@@ -80,7 +81,7 @@ async def cleanup(
     watcher = watcher or Silent()
     async with controlled(address, Patience(), watcher) as control:
         return await taken_out(
-            control.connection, address, Ledger(ledger_schema), numbers, cascade=cascade, watcher=watcher
+            control.connection, address, Ledger(ledger_schema), chosen, cascade=cascade, watcher=watcher
         )
 
 
@@ -88,18 +89,15 @@ async def taken_out(
     connection: Connection,
     address: Address,
     book: Ledger,
-    numbers: Sequence[int],
+    chosen: Sequence[int | Claim],
     *,
     cascade: bool,
     watcher: Watcher,
 ) -> CleanupReport:
     """Do what :func:`cleanup` says, on a connection that holds the load lock."""
     with translated(connection, "reading the ledger"):
-        for run in await ledger.chosen_runs(connection, book, numbers):
-            if not run.whole:
-                await ledger.mark_undoing(connection, book, run.number)
-        # read again: a shard may have come in until then
-        runs = await ledger.chosen_runs(connection, book, numbers)
+        runs = await ledger.chosen_runs(connection, book, chosen)
+        numbers = {run.number for run in runs}
         waiting = await unfinished(connection, book.deferred)
         dropped = {number: its for number, its in waiting.items() if number in numbers}
         await check_rights(connection, runs)
@@ -121,7 +119,8 @@ async def taken_out(
         await put_back(connection, address, book, dropped, watcher)
     except anyio.get_cancelled_exc_class():
         watcher.note(
-            f"the rows are out, but not all indexes and keys are rebuilt: `bulkseed cleanup {min(dropped)}` goes on"
+            "the rows are out, but not all indexes and keys are rebuilt: "
+            f"{book.command(f'cleanup {min(dropped)}')} goes on"
         )
         raise
     async with transaction(connection):
@@ -152,7 +151,9 @@ class Removing:
         if self.cascade or any(run.whole for run in self.runs):
             return await self.at_once()
         removed = Counter(dict.fromkeys(reversed(TABLE_NAMES), 0))
-        for run in self.runs:
+        async with transaction(self.connection):
+            runs = await self.marked()
+        for run in runs:
             removed.update(await removed_in_parts(self.connection, self.book, run, self.missing, self.watcher))
         async with transaction(self.connection):
             await self.forget()
@@ -160,11 +161,18 @@ class Removing:
 
     async def at_once(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
         async with transaction(self.connection):
-            found = await remove_rows(
-                self.connection, self.runs, self.missing, cascade=self.cascade, watcher=self.watcher
-            )
+            runs = await self.marked()
+            found = await remove_rows(self.connection, runs, self.missing, cascade=self.cascade, watcher=self.watcher)
             await self.forget()
         return found
+
+    async def marked(self) -> list[Run]:
+        """The runs as they are when none of them goes on any more, until the transaction ends and after it."""
+        with translated(self.connection, "reading the ledger"):
+            claims = [run.claim for run in self.runs]
+            await ledger.mark_undoing(self.connection, self.book, [run.claim for run in self.runs if not run.whole])
+            # read again: a shard may have come in until then
+            return await ledger.chosen_runs(self.connection, self.book, claims)
 
     async def forget(self) -> None:
         with translated(self.connection, "forgetting the run"):

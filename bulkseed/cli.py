@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -21,7 +22,7 @@ from bulkseed.estimate import expected_bytes, expected_rows
 from bulkseed.history import History, history
 from bulkseed.initialise import initialise
 from bulkseed.lanes import Format
-from bulkseed.ledger import Run
+from bulkseed.ledger import SCHEMA, Run
 from bulkseed.load import load
 from bulkseed.options import (
     CONSENT_OPTIONS,
@@ -126,15 +127,15 @@ def load_command(
                 ),
                 stop=stop,
             )
-        told(done, database, database_url, as_json, quiet)
+        told(done, database, next_commands(database, database_url, ledger_schema), as_json, quiet)
 
 
-def told(done: LoadReport, database: Database, option: str | None, as_json: bool, quiet: bool) -> None:
+def told(done: LoadReport, database: Database, following: dict[str, str], as_json: bool, quiet: bool) -> None:
     url = str(database.address)
     if as_json:
         report.print_json(report.load_json(done, url))
     elif not quiet:
-        report.print_load(done, url, next_commands(database, option))
+        report.print_load(done, url, following)
 
 
 @cli.command("resume")
@@ -174,7 +175,7 @@ def resume_command(
             done: LoadReport | None = run(
                 lambda: resume(
                     address,
-                    found.number,
+                    found.claim,
                     watcher=watcher,
                     workers=workers or default_workers(),
                     format=copy_format,
@@ -187,7 +188,7 @@ def resume_command(
             )
         if done is None:  # another has finished it meanwhile
             return nothing_told(run_number, as_json, quiet)
-        return told(done, database, database_url, as_json, quiet)
+        return told(done, database, next_commands(database, database_url, ledger_schema), as_json, quiet)
 
 
 def lacking_bytes(found: Run) -> dict[str, float]:
@@ -219,10 +220,11 @@ def runs_command(database_url: str | None, ledger_schema: str, as_json: bool) ->
         report.print_runs(found)
 
 
-def next_commands(database: Database, option: str | None) -> dict[str, str]:
+def next_commands(database: Database, option: str | None, ledger_schema: str) -> dict[str, str]:
     # without the password, which PGPASSWORD or ~/.pgpass may give
-    shown_url = Address(database.address.url.set(password=None))
-    named = f" --database-url '{shown_url}'" if option else ""
+    shown_url = Address(database.address.url._replace(password=None))
+    named = f" --database-url {shlex.quote(str(shown_url))}" if option else ""
+    named += "" if ledger_schema == SCHEMA else f" --ledger-schema {shlex.quote(ledger_schema)}"
     commands = {f"bulkseed verify{named}": "prove every rule with SQL"}
     if database.server is not None:
         commands["bulkseed psql"] = "look at the rows"
@@ -309,11 +311,10 @@ def cleanup_command(
         schemas = sorted({each.schema for each in found})
         obtain(database, Consent(yes, allow, quiet), question, f"{rows:,} to be removed", always=True, schemas=schemas)
         with shown(quiet=quiet) as watcher:
-            numbers = [each.number for each in found]
+            # as they were when the question was asked
+            chosen = [each.claim for each in found]
             done: CleanupReport = run(
-                lambda: cleanup(
-                    database.address, numbers, cascade=cascade, watcher=watcher, ledger_schema=ledger_schema
-                )
+                lambda: cleanup(database.address, chosen, cascade=cascade, watcher=watcher, ledger_schema=ledger_schema)
             )
         if as_json:
             report.print_json(report.cleanup_json(done, str(database.address)))

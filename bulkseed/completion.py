@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
 import numpy as np
+from anyio import to_thread
 
 from bulkseed import ledger
 from bulkseed.address import Address
 from bulkseed.connection import Connection, translated
 from bulkseed.control import Control
 from bulkseed.copy import CopyInto
+from bulkseed.corpus import Corpus
 from bulkseed.deferral import Deferred, drop, mark_rebuilt, unfinished
 from bulkseed.deferring import what_is_locked
 from bulkseed.errors import RunError
@@ -34,7 +37,7 @@ from bulkseed.undoing import OnError, answered_for
 from bulkseed.watch import Watcher
 from bulkseed.workers import Worker
 
-__all__ = ["LoadReport", "Undertaking", "complete", "made_by", "recorded", "shards_to_come"]
+__all__ = ["LoadReport", "Undertaking", "complete", "made_by", "shards_to_come"]
 
 LOCK_SECONDS: Final = 0.8
 """How long a deferred load waits for the app's transactions to let go of its tables, at each of a few tries."""
@@ -106,44 +109,42 @@ async def recorded(connection: Connection, book: Ledger, claim: Claim) -> tuple[
 
 async def complete(
     undertaking: Undertaking,
-    run: Run,
-    deferred: Sequence[Deferred],
-    context: Context,
+    claim: Claim,
+    corpus: Corpus,
     staff: Sequence[Worker],
     builders: int,
+    context: Context | None = None,
 ) -> LoadReport:
-    """Bring a run that is recorded, and ours, to its end. ``deferred``: what was or is to be dropped for it,
-    and is rebuilt over ``builders`` connections.
+    """Bring a run that is recorded, and ours, to its end; what was dropped for it is rebuilt over ``builders``
+    connections. ``context`` is what its plan and placement make, where the caller has that already.
 
     Raises RunError (ConnectionLost) for what does not pass, when the run is undone, or kept if ``on_error`` is so; and
     Stopped, when it is kept.
     """
     control, book, target = undertaking.control, undertaking.book, undertaking.target
-    stopwatch, watcher = undertaking.stopwatch, control.watcher
-    shards = shards_to_come(run)
-    job = Job(
-        Endpoint.of(undertaking.address),
-        book,
-        run.claim,
-        run.plan,
-        run.placement,
-        context.corpus,
-        undertaking.lanes,
-        control.patience,
-    )
-    filling = Filling(job, shards, run.rows, staff, builders, stopwatch, watcher, undertaking.stop)
-    async with answered_for(
-        control, undertaking.address, book, run.claim, undertaking.on_error, deferred=bool(deferred)
-    ):
+    stopwatch, watcher, stop = undertaking.stopwatch, control.watcher, undertaking.stop
+    address, on_error = undertaking.address, undertaking.on_error
+    async with answered_for(control, address, book, claim, on_error, stop) as outcome:
+        run, deferred = await control.do("reading the ledger", lambda connection: recorded(connection, book, claim))
+        outcome.deferred = bool(deferred)
+        if context is None or context.placement != run.placement:
+            context = await to_thread.run_sync(Context, run.plan, run.placement, corpus)
+        shards = shards_to_come(run)
+        endpoint = Endpoint.of(address)
+        job = Job(endpoint, book, claim, run.plan, run.placement, corpus, undertaking.lanes, control.patience)
+        filling = Filling(job, shards, run.rows, staff, builders, stopwatch, watcher, stop)
         in_the_way = dropped_for(shards, deferred, target)
+
+        async def clear(connection: Connection) -> None:
+            # a run that another has finished or undone meanwhile has its indexes and keys, to the last
+            ours = partial(ledger.share_run, connection, book, claim)
+            await drop(connection, in_the_way, lock_timeout=LOCK_SECONDS, before=ours)
+
         if in_the_way:
             watcher.phase("drop")
             watcher.note(what_is_locked(in_the_way))
             with stopwatch.phase("drop"):
-                await control.do(
-                    "dropping indexes and keys",
-                    lambda connection: drop(connection, in_the_way, lock_timeout=LOCK_SECONDS),
-                )
+                await control.do("dropping indexes and keys", clear)
         if shards:
             filled = tables_of(shards)
             watcher.expect(

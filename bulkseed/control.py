@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import anyio
 
 from bulkseed import ledger
 from bulkseed.connection import Connection, Place, close, connect, kept_alive
-from bulkseed.errors import ConnectionLost, first_cause
+from bulkseed.errors import TransientError, first_cause
 from bulkseed.patience import Patience, connected_patiently, patiently
 from bulkseed.watch import Watcher
 
 __all__ = ["Control", "controlled"]
 
 Result = TypeVar("Result")
+
+PAUSE_SECONDS: Final = 0.2
+"""Before a lost connection is made again: a server that ends each at once is not to be asked without a pause."""
 
 
 class Control:
@@ -46,9 +49,13 @@ class Control:
     async def live(self) -> Connection:
         if self.connection.is_closed():
             found = await connected_patiently(self.place, self.patience, self.watcher)
-            await close(self.connection)
+            try:
+                await ledger.take_turn(found, self.watcher)
+            except BaseException:
+                # without its turn it must not be taken for one that has it
+                await close(found)
+                raise
             self.connection = found
-            await ledger.take_turn(found, self.watcher)
         return self.connection
 
     @asynccontextmanager
@@ -70,8 +77,9 @@ class Control:
             try:
                 async with kept_alive(await self.live()):
                     await anyio.sleep_forever()
-            except ConnectionLost as error:
+            except TransientError as error:
                 self.watcher.note(f"{error}; the load goes on, and connects again")
+                await anyio.sleep(PAUSE_SECONDS)
 
 
 @asynccontextmanager

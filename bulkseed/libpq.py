@@ -41,7 +41,7 @@ OF_CLIENTS: Final = frozenset(
         *("prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"),
         *("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
         *("tcp_user_timeout", "channel_binding", "gssencmode", "gssdelegation", "sslcompression", "sslsni"),
-        *("fallback_application_name", "load_balance_hosts", "requirepeer", "require_auth", "sslcertmode"),
+        *("fallback_application_name", "load_balance_hosts", "sslcertmode"),
         *("sslkeylogfile", "min_protocol_version", "max_protocol_version", "client_encoding", "application_name"),
     }
 )
@@ -51,6 +51,8 @@ REFUSED: Final = {
     "replication": "bulkseed loads rows by SQL: leave it out",
     "sslcrldir": "name one file with sslcrl instead",
     "requiressl": "write sslmode=require instead",
+    "requirepeer": "the driver cannot check that: leave it out",
+    "require_auth": "the driver cannot check that: leave it out",
 }
 PLACES: Final = frozenset({"host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"})
 KEYWORDS: Final = frozenset({*VARIABLES, *OF_DRIVER, *OF_CLIENTS, *REFUSED, *PLACES, "options"})
@@ -102,6 +104,9 @@ def completed(written: Mapping[str, str], environment: Mapping[str, str]) -> dic
     if found.get("target_session_attrs", "any") not in SESSIONS:
         wanted = found["target_session_attrs"]
         raise InputError(f"there is no target_session_attrs {wanted!r}: write one of {', '.join(SESSIONS)}")
+    for parameter in ("channel_binding", "gssencmode", "sslcertmode"):
+        if found.get(parameter) == "require":
+            raise InputError(f"the driver cannot see to {parameter}=require: leave it out, or write prefer")
     for parameter, mend in REFUSED.items():
         if parameter in found:
             raise InputError(f"the connection parameter {parameter} is not for bulkseed: {mend}")

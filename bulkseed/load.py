@@ -8,12 +8,12 @@ from anyio import to_thread
 
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.completion import LoadReport, Undertaking, complete, made_by, recorded
+from bulkseed.completion import LoadReport, Undertaking, complete, made_by
 from bulkseed.connection import Connection, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import save, unfinished
 from bulkseed.deferring import Defer, to_defer
-from bulkseed.errors import TargetError
+from bulkseed.errors import ConnectError, ConnectionLost, RunError, TargetError
 from bulkseed.estimate import expected_rows
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context
@@ -82,6 +82,7 @@ async def load(
         with translated(control.connection, "checking the target"):
             lanes = await choose_lanes(control.connection, target, format)
         placed: Context | None = None
+        reserved: dict[str, int] = {}
 
         async def begin(connection: Connection) -> Claim:
             nonlocal placed
@@ -98,7 +99,7 @@ async def load(
                     deferred = await to_defer(connection, target, plan, defer, watcher)
                 watcher.phase("reserve")
                 with stopwatch.phase("reserve"), translated(connection, "reserving ids"):
-                    placed = await place(connection, target, plan, corpus)
+                    placed = await place(connection, target, plan, corpus, reserved)
                     place_of, expected = placed.placement, counts(placed)
                     claim = await ledger.begin_run(
                         connection, book, token, target.schema, plan, place_of, made_by(), expected, rows_per_shard
@@ -106,12 +107,15 @@ async def load(
                     await save(connection, book.deferred, claim.number, deferred)
             return claim
 
-        claim = await control.do("reserving ids", begin)
-        run, deferred = await control.do("reading the ledger", lambda connection: recorded(connection, book, claim))
-        if placed is None or placed.placement != run.placement:
-            placed = Context(plan, run.placement, corpus)
+        try:
+            claim = await control.do("reserving ids", begin)
+        except (ConnectError, ConnectionLost) as error:
+            if placed is None:
+                raise
+            runs = book.command("runs")
+            raise RunError(f"{error}; a run may be recorded by now, without any row: {runs} tells") from error
         undertaking = Undertaking(control, address, book, target, lanes, stopwatch, stop or Stop(), on_error)
-        return await complete(undertaking, run, deferred, placed, staff, builders=count)
+        return await complete(undertaking, claim, corpus, staff, builders=count, context=placed)
 
 
 async def check_unfinished(connection: Connection, book: Ledger) -> None:
@@ -120,10 +124,10 @@ async def check_unfinished(connection: Connection, book: Ledger) -> None:
     broken = states.keys() | (await unfinished(connection, book.deferred)).keys()
     if broken:
         number = min(broken)
-        resume = f"finish it with `bulkseed resume {number}`, or " if states.get(number) == "loading" else ""
+        finish = f"finish it with {book.command(f'resume {number}')}, or " if states.get(number) == "loading" else ""
         raise TargetError(
             f"run {number} was interrupted, and what it loaded and dropped has not been put right: "
-            f"{resume}undo it with `bulkseed cleanup {number}`"
+            f"{finish}undo it with {book.command(f'cleanup {number}')}"
         )
 
 

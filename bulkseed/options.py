@@ -41,6 +41,7 @@ MOST_WORKERS: Final = 256
 DEFAULT_WORKERS: Final = 8
 """Each worker takes a core, some 90 MB of memory, and a connection with a process of the server's."""
 LEAST_ROWS: Final = 1000
+MOST_ROWS: Final = 2**31 - 1
 
 
 def options(*added: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -164,7 +165,7 @@ LOAD_OPTIONS: Final = options(
     ),
     click.option(
         "--rows-per-shard",
-        type=click.IntRange(LEAST_ROWS),
+        type=click.IntRange(LEAST_ROWS, MOST_ROWS),
         default=ROWS_PER_SHARD,
         metavar="N",
         show_default=True,

@@ -27,9 +27,12 @@ MOST_PAIRS: Final = 2**32
 """Pairs of a member and a reaction are drawn with 32 bits (draws.below)."""
 
 
-async def place(connection: Connection, target: Target, plan: Plan, corpus: Corpus) -> Context:
+async def place(
+    connection: Connection, target: Target, plan: Plan, corpus: Corpus, reserved: dict[str, int] | None = None
+) -> Context:
     """Reserve ids for ``plan`` and find values for its unique columns; the caller holds the load lock.
 
+    ``reserved`` keeps the first id of each table whose sequence was moved: a second try, with the same, takes those.
     Raises TargetError where the catalogue is missing (rule R0), before any sequence is moved, or ids do not fit.
     """
     reactions = await system_reactions(connection, target)
@@ -40,17 +43,31 @@ async def place(connection: Connection, target: Target, plan: Plan, corpus: Corp
         )
     # look at all three before the first sequence is moved; of messages at what is expected
     expected = {name: round(rows) for name, rows in expected_rows(plan).items()}
+    reserved = {} if reserved is None else reserved
+    movable = set()
     for table in ("users", "channels", "messages"):
-        await room_for_ids(connection, target, table, "id", expected[table])
+        if table not in reserved:
+            room = await room_for_ids(connection, target, table, "id", expected[table])
+            movable |= {table} if room.sequence is not None else set()
+
+    async def first_id(table: str, count: int) -> int:
+        if table in reserved:
+            return reserved[table]
+        found = await reserve_ids(connection, target, table, "id", count)
+        if table in movable:
+            # no rollback moves the sequence back, so these ids stay ours
+            reserved[table] = found
+        return found
+
     placement = Placement(
-        first_user=await reserve_ids(connection, target, "users", "id", plan.users),
-        first_channel=await reserve_ids(connection, target, "channels", "id", plan.channels),
+        first_user=await first_id("users", plan.users),
+        first_channel=await first_id("channels", plan.channels),
         first_message=1,
         reactions=reactions,
     )
     # how many messages there are follows from the plan and the first user's id
     messages = await to_thread.run_sync(lambda: Context(plan, placement, corpus).layout.messages)
-    first_message = await reserve_ids(connection, target, "messages", "id", messages)
+    first_message = await first_id("messages", messages)
     for variant in range(MOST_VARIANTS):
         context = Context(plan, replace(placement, first_message=first_message, variant=variant), corpus)
         if not await meets_values(connection, target, context):

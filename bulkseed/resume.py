@@ -10,12 +10,11 @@ from anyio import to_thread
 
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.completion import LoadReport, Undertaking, complete, made_by, recorded, shards_to_come
+from bulkseed.completion import LoadReport, Undertaking, complete, made_by, shards_to_come
 from bulkseed.connection import Connection, connected, translated
 from bulkseed.control import controlled
 from bulkseed.errors import InputError, TargetError
 from bulkseed.faker_corpus import corpus_of
-from bulkseed.generators import Context
 from bulkseed.lanes import Format, choose_lanes
 from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.orm import orm_connected
@@ -48,7 +47,7 @@ async def interrupted_run(address: Address, number: int | None, *, ledger_schema
 
 async def resume(
     address: Address,
-    number: int | None = None,
+    wanted: int | Claim | None = None,
     *,
     watcher: Watcher | None = None,
     workers: int = 1,
@@ -58,8 +57,9 @@ async def resume(
     ledger_schema: str = ledger.SCHEMA,
     stop: Stop | None = None,
 ) -> LoadReport | None:
-    """Finish the run ``number``, or the one that was interrupted; None where there is nothing left to do.
+    """Finish the run ``wanted``, or the one that was interrupted; None where there is nothing left to do.
 
+    A number is what the run is called; a claim (:attr:`bulkseed.ledger.Run.claim`) stands for it as it was found.
     In the end rows, indexes and keys are those of a load that nothing interrupted. Where another command is loading
     it now, waits for that one. Raises what :func:`bulkseed.load.load` raises, and InputError, with nothing changed,
     where there is no such run, it is being undone, or this bulkseed would make other rows.
@@ -72,14 +72,14 @@ async def resume(
         watcher.phase("check")
         with stopwatch.phase("check"):
             with translated(control.connection, "reading the ledger"):
-                begun = await chosen(control.connection, book, number)
+                begun = await chosen(control.connection, book, wanted)
             if begun is None:
                 return None
-            check_versions(begun)
+            check_versions(begun, book)
             corpus = await to_thread.run_sync(corpus_of, begun.plan.locale)
             async with orm_connected(address) as orm:
                 target = await read_target(orm, longest_text(corpus.lorem))
-            await check_target(control.connection, target, begun)
+            await check_target(control.connection, target, begun, book)
             with translated(control.connection, "checking the target"):
                 lanes = await choose_lanes(control.connection, target, format)
 
@@ -88,41 +88,41 @@ async def resume(
                 with translated(connection, "taking the run over"):
                     await ledger.check_ledger(connection, book)
                     await ledger.make_ledger(connection, book)
-                    return await ledger.take_over(connection, book, begun.number, token)
+                    # an older ledger has given it a token just now
+                    old = begun.claim if begun.token else (await chosen(connection, book, begun.number) or begun).claim
+                    return await ledger.take_over(connection, book, old, token)
 
-        claim = await control.do("taking the run over", take)
-        run, deferred = await control.do("reading the ledger", lambda connection: recorded(connection, book, claim))
-        context = await to_thread.run_sync(Context, run.plan, run.placement, corpus)
-        count = max(1, min(workers, sum(shard.kind == "channels" for shard in shards_to_come(run))))
-        undertaking = Undertaking(control, address, book, target, lanes, stopwatch, stop or Stop(), on_error)
+        count = max(1, min(workers, sum(shard.kind == "channels" for shard in shards_to_come(begun))))
         async with hired(count - 1) as staff:
-            return await complete(undertaking, run, deferred, context, staff, builders=workers)
+            claim = await control.do("taking the run over", take)
+            undertaking = Undertaking(control, address, book, target, lanes, stopwatch, stop or Stop(), on_error)
+            return await complete(undertaking, claim, corpus, staff, builders=workers)
 
 
-async def chosen(connection: Connection, book: Ledger, number: int | None) -> Run | None:
-    found = await ledger.chosen_runs(connection, book, None if number is None else [number])
+async def chosen(connection: Connection, book: Ledger, wanted: int | Claim | None) -> Run | None:
+    found = await ledger.chosen_runs(connection, book, None if wanted is None else [wanted])
     broken = [run for run in found if not run.whole]
     loading = [run for run in broken if run.state == "loading"]
     if broken and not loading:
         raise InputError(
             f"run {broken[0].number} is being undone, so it cannot be resumed: "
-            f"finish that with `bulkseed cleanup {broken[0].number}`"
+            f"finish that with {book.command(f'cleanup {broken[0].number}')}"
         )
     return loading[0] if loading else None
 
 
-def check_versions(run: Run) -> None:
+def check_versions(run: Run, book: Ledger) -> None:
     """Raises InputError where the rest of the run's rows would not be those that it began with."""
     ours = made_by()
     for name in OF_BYTES:
         if run.made_by[name] != ours[name]:
             raise InputError(
                 f"run {run.number} was begun with {name} {run.made_by[name]}, and this is {ours[name]}, which makes "
-                f"other rows: resume it with that version, or undo it with `bulkseed cleanup {run.number}`"
+                f"other rows: resume it with that version, or undo it with {book.command(f'cleanup {run.number}')}"
             )
 
 
-async def check_target(connection: Connection, target: Target, run: Run) -> None:
+async def check_target(connection: Connection, target: Target, run: Run, book: Ledger) -> None:
     """Raises TargetError where the run's tables, rights or catalogue are not what they were when it began."""
     if target.schema != run.schema:
         raise TargetError(
@@ -136,7 +136,7 @@ async def check_target(connection: Connection, target: Target, run: Run) -> None
     if missing:
         raise TargetError(
             f"the catalogue lacks the reactions {missing}, which run {run.number} began with: put them back, "
-            f"or undo the run with `bulkseed cleanup {run.number}`"
+            f"or undo the run with {book.command(f'cleanup {run.number}')}"
         )
 
 

@@ -104,8 +104,12 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
         raise error from group
     except asyncio.CancelledError:
         if len(caught) > 1:
-            raise Interrupted(caught[0], "interrupted twice") from None
+            raise Interrupted(caught[0], interrupted(stop)) from None
         raise
     if caught and scope.cancelled_caught:
-        raise Interrupted(caught[0])
+        raise Interrupted(caught[0], interrupted(stop))
     return result
+
+
+def interrupted(stop: Stop) -> str:
+    return f"interrupted: {stop.said}" if stop.said else "interrupted"

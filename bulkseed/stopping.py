@@ -16,6 +16,8 @@ class Stop:
     def __init__(self) -> None:
         self.asked = anyio.Event()
         self.soft = False
+        self.said = ""
+        """What is left of a run that was cancelled, and how one goes on."""
 
     @contextmanager
     def softly(self) -> Iterator[None]:

@@ -73,9 +73,16 @@ async def read_target(connection: AsyncConnection, content_characters: int) -> T
     return await connection.run_sync(reflected, content_characters)
 
 
+SCHEMA: Final = """
+SELECT coalesce((SELECT nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                 WHERE c.oid = to_regclass('users')), current_schema())
+"""
+"""Where the search_path finds ``users``: a login's own schema, which comes first in it, may hold the ledger alone."""
+
+
 def reflected(connection: sa.Connection, content_characters: int) -> Target:
     inspector = sa.inspect(connection)
-    schema = connection.execute(sa.text("SELECT current_schema()")).scalar_one()
+    schema = connection.execute(sa.text(SCHEMA)).scalar_one()
     if schema is None:
         raise TargetError("the connection has no schema to look for tables in: correct search_path for this login")
     wanted = (*TABLES, CATALOGUE)

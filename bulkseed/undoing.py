@@ -13,39 +13,64 @@ from bulkseed.address import Address
 from bulkseed.cleanup import taken_out
 from bulkseed.connection import Connection, translated
 from bulkseed.control import Control
-from bulkseed.errors import BulkseedError, RunError, Stopped, TargetError
+from bulkseed.errors import BulkseedError, RunError, ServerUnavailable, Stopped, TargetError
 from bulkseed.ledger import Claim, Ledger
-from bulkseed.watch import Watcher
+from bulkseed.stopping import Stop
 
-__all__ = ["OnError", "answered_for"]
+__all__ = ["OnError", "Outcome", "answered_for"]
 
 OnError = Literal["undo", "keep"]
 
 
+class Outcome:
+    """What is known of a run while it goes on; ``deferred``: whether indexes and keys may be dropped at the moment."""
+
+    def __init__(self, number: int, book: Ledger) -> None:
+        self.number = number
+        self.book = book
+        self.deferred = False
+
+    @property
+    def kept(self) -> str:
+        """How one goes on with the run where it is kept, in words."""
+        resume, cleanup = (self.book.command(f"{name} {self.number}") for name in ("resume", "cleanup"))
+        lacking = ", and indexes and keys are dropped until then" if self.deferred else ""
+        return f"run {self.number} is kept: {resume} goes on, {cleanup} undoes it{lacking}"
+
+    @property
+    def half_undone(self) -> str:
+        """The same where it is being undone."""
+        return f"run {self.number} is being undone: {self.book.command(f'cleanup {self.number}')} goes on with that"
+
+
 @asynccontextmanager
 async def answered_for(
-    control: Control, address: Address, book: Ledger, claim: Claim, on_error: OnError, *, deferred: bool
-) -> AsyncIterator[None]:
+    control: Control, address: Address, book: Ledger, claim: Claim, on_error: OnError, stop: Stop
+) -> AsyncIterator[Outcome]:
     """Takes a run out again where the block raises an error, or keeps it, and says so.
 
-    ``deferred``: whether indexes and keys may be dropped at the moment.
-    Where the block is cancelled, or raises Stopped, the run is kept. Errors of ours become RunError (or what they are
-    below that), and say what came of it; where the undoing fails after anything else, RunError is raised. The undoing
-    is shielded from anyio's cancellation; one of the event loop's own kind (``Task.cancel``) ends it.
+    Where the block is cancelled, raises Stopped, or the server is away for good, the run is kept; ``stop`` is told
+    what is to be said of that. Errors of ours become RunError (or what they are below that), and say what came of it;
+    where the undoing fails after anything else, RunError is raised. The undoing is shielded from anyio's cancellation;
+    one of the event loop's own kind (``Task.cancel``) ends it.
     """
     watcher = control.watcher
-    kept = what_is_kept(claim.number, book, deferred=deferred)
+    outcome = Outcome(claim.number, book)
     try:
-        yield
+        yield outcome
     except Stopped as stopped:
-        raise Stopped(f"{stopped}; {kept}") from stopped
+        raise Stopped(f"{stopped}; {outcome.kept}") from stopped
     except Exception as error:
-        if on_error == "keep":
-            said, failed = kept, False
+        failed = False
+        away = isinstance(error, ServerUnavailable) and control.connection.is_closed()
+        if on_error == "keep" or away:
+            # of a server that cannot be reached nothing can be undone, and nothing need be: it may well come back
+            said = outcome.kept
         else:
             watcher.phase("undo")
-            said, failed = await undone(control, address, book, claim, watcher)
-        # wrong input still, where a table was held, say, and nothing dropped
+            stop.said = outcome.half_undone
+            said, failed = await undone(control, address, book, claim)
+        # wrong input still, where a table was held, say, nothing was dropped, and no row came in
         if isinstance(error, RunError) or (isinstance(error, TargetError) and on_error == "undo" and not failed):
             raise type(error)(f"{error}; {said}") from error
         if isinstance(error, BulkseedError):
@@ -56,41 +81,33 @@ async def answered_for(
         watcher.note(said)
         raise
     except BaseException:
-        watcher.note(kept)
+        stop.said = outcome.kept
         raise
 
 
-def what_is_kept(number: int, book: Ledger, *, deferred: bool) -> str:
-    """How one goes on with a run that is kept, in words."""
-    where = "" if book == Ledger() else f" --ledger-schema {book.schema}"
-    lacking = ", and indexes and keys are dropped until then" if deferred else ""
-    return (
-        f"run {number} is kept: `bulkseed resume {number}{where}` goes on, "
-        f"`bulkseed cleanup {number}{where}` undoes it{lacking}"
-    )
-
-
-async def undone(control: Control, address: Address, book: Ledger, claim: Claim, watcher: Watcher) -> tuple[str, bool]:
+async def undone(control: Control, address: Address, book: Ledger, claim: Claim) -> tuple[str, bool]:
     """Take out a run that failed; says what came of it, and whether that failed."""
+    begun = False
 
     async def once(connection: Connection) -> str:
+        nonlocal begun
         with translated(connection, "reading the ledger"):
             found = {run.number: run for run in await ledger.runs(connection, book)}.get(claim.number)
-        if found is None:
-            return "what had begun was undone"
-        if found.claim != claim:
+        if found is None and not begun:
+            return "and is gone: another command has undone it"
+        if found is not None and found.claim != claim:
             return "so it is left to that command"
-        if found.whole:
+        if found is not None and found.whole:
             return f"but run {claim.number} is whole: only the answer to its last commit was lost"
-        await taken_out(connection, address, book, [claim.number], cascade=False, watcher=watcher)
+        begun = True
+        if found is not None:
+            await taken_out(connection, address, book, [claim], cascade=False, watcher=control.watcher)
         return "what had begun was undone"
 
     with anyio.CancelScope(shield=True):
         try:
             return await control.do("undoing what had begun", once), False
         except Exception as another:
-            return (
-                f"run {claim.number} could not be undone ({another}): `bulkseed cleanup {claim.number}` does that",
-                True,
-            )
+            again = book.command(f"cleanup {claim.number}")
+            return f"run {claim.number} could not be undone ({another}): {again} does that", True
     raise AssertionError("a shielded scope is not cancelled from outside")

@@ -66,7 +66,8 @@ async def verify(
                 if cut_off:
                     raise InputError(
                         f"run {cut_off[0]} is being loaded, or was interrupted: wait for it, finish it with "
-                        f"`bulkseed resume {cut_off[0]}`, or undo it with `bulkseed cleanup {cut_off[0]}`"
+                        f"{book.command(f'resume {cut_off[0]}')}, or undo it with "
+                        f"{book.command(f'cleanup {cut_off[0]}')}"
                     )
                 return [await verified(connection, each, watcher) for each in runs]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import uuid
 from typing import Any
 
 import anyio
@@ -13,18 +15,22 @@ from conftest import MakeDatabase, digest, plan_of, run_sql
 from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS, EMPTY, FAIL, Interfering, counts, has_ledger
 
+from bulkseed import ledger
 from bulkseed.address import Address
 from bulkseed.cleanup import cleanup, recorded_runs
 from bulkseed.connection import connected
+from bulkseed.deferral import drop
 from bulkseed.deferring import Defer
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, Stopped, TargetError
 from bulkseed.history import History, history
+from bulkseed.ledger import Ledger
 from bulkseed.load import load
 from bulkseed.patience import Patience
 from bulkseed.resume import resume
 from bulkseed.stopping import Stop
 from bulkseed.tables import TABLE_NAMES
+from bulkseed.transaction import begun
 from bulkseed.verify import verify
 from bulkseed.workers import parent
 
@@ -346,3 +352,81 @@ async def test_a_schema_that_was_there_stays_when_the_ledger_goes(database: Addr
             await load(plan_of(), login, ledger_schema="public")
     finally:
         await run_sql(database, "DROP OWNED BY guest; DROP ROLE guest")
+
+
+@pytest.mark.parametrize("how", ["resume", "cleanup"])
+async def test_who_has_lost_a_run_drops_nothing(
+    database: Address, server: Server, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    before = dump(server, database)
+    ended = asyncio.Event()
+
+    async def late(*arguments: Any, **named: Any) -> None:
+        if not ended.is_set():
+            ended.set()
+            await run_sql(database, killing(database, "true"))
+            await (resume(database) if how == "resume" else cleanup(database, [1]))
+        await drop(*arguments, **named)
+
+    monkeypatch.setattr("bulkseed.completion.drop", late)
+    said = "left to that command" if how == "resume" else "is gone: another command has undone it"
+    with pytest.raises(RunError, match=said):
+        await load(plan_of("3x"), database, defer="always", **SMALL)
+    assert dump(server, database) == before
+    assert await state(database) == ([(1, "whole")] if how == "resume" else [])
+
+
+async def test_a_refused_cleanup_leaves_the_run_to_be_resumed(database: Address) -> None:
+    await cut_off(database, "messages")
+    await run_sql(
+        database,
+        "INSERT INTO channels (name, owner_id, created_at, is_private, is_dm) "
+        "SELECT 'app', max(id), now(), false, false FROM users",
+    )
+    with pytest.raises(RunError, match="--cascade"):
+        await cleanup(database, [1])
+    assert await state(database) == [(1, "interrupted")]
+    assert await resume(database) is not None
+
+
+async def test_a_choice_holds_for_the_run_that_was_seen(database: Address) -> None:
+    await cut_off(database, "messages")
+    (seen,) = await history(database)
+    assert await resume(database) is not None
+    for command in (cleanup(database, [seen.run.claim]), resume(database, seen.run.claim)):
+        with pytest.raises(InputError, match="run 1 has changed since it was chosen"):
+            await command
+    assert await state(database) == [(1, "whole")]
+
+
+async def test_a_taking_over_does_not_starve(database: Address) -> None:
+    """Two workers always share the run's row; who takes it over has its turn all the same."""
+    await cut_off(database, "messages")
+    (run,) = [each.run for each in await history(database)]
+    taken = anyio.Event()
+
+    async def shard(pause: float) -> None:
+        async with connected(database) as connection:
+            await anyio.sleep(pause)
+            while not taken.is_set():
+                async with begun(connection):
+                    with contextlib.suppress(RunError):
+                        await ledger.share_run(connection, Ledger(), run.claim)
+                    await anyio.sleep(0.2)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(shard, 0.0)
+        tasks.start_soon(shard, 0.1)
+        await anyio.sleep(0.3)
+        with anyio.fail_after(5):
+            async with connected(database) as connection, begun(connection):
+                await ledger.take_over(connection, Ledger(), run.claim, str(uuid.uuid4()))
+        taken.set()
+
+
+async def test_a_login_whose_own_schema_has_the_ledger_finds_the_tables(database: Address) -> None:
+    name = database.url.database
+    await run_sql(database, "CREATE SCHEMA seeder", f"ALTER DATABASE {name} SET search_path = seeder, public")
+    for number in (1, 2):
+        assert (await load(plan_of(), database, ledger_schema="seeder")).run == number
+    assert [each.holds for each in await verify(database, ledger_schema="seeder")] == [True, True]

@@ -411,7 +411,7 @@ async def test_the_rows_that_are_there_are_estimated(database: Address) -> None:
 async def test_a_ledger_of_the_first_version_is_understood_and_brought_up_to_date(seeded: Address) -> None:
     await run_sql(
         seeded,
-        "ALTER TABLE bulkseed.runs DROP token, DROP login, DROP client, DROP resumed",
+        "ALTER TABLE bulkseed.runs DROP token, DROP origin, DROP login, DROP client, DROP resumed",
         "UPDATE bulkseed.version SET number = 2",
     )
     assert all(report.holds for report in await verify(seeded))

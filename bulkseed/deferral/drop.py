@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import anyio
@@ -28,6 +28,7 @@ async def drop(
     *,
     lock_timeout: float = LOCK_SECONDS,
     tries: int = TRIES,
+    before: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Drop the foreign keys, then the keys, then the indexes; what is already gone is passed over.
 
@@ -35,7 +36,8 @@ async def drop(
     seconds for all locks together, ``tries`` times at most: an app stands still no longer, and goes on between the
     tries. Raises TargetError, with nothing dropped, where a lock cannot be had (it names who has
     it), where a definition is no longer the one captured, or where something has come to depend on one; and
-    RunError or ConnectionLost for what else the server refuses.
+    RunError or ConnectionLost for what else the server refuses. ``before`` is awaited in the same transaction, first:
+    what it raises keeps all in place.
     https://www.postgresql.org/docs/current/explicit-locking.html
     """
     if not deferred:
@@ -45,6 +47,8 @@ async def drop(
 
     async def once() -> None:
         async with step(connection, limits):
+            if before is not None:
+                await before()
             await drop_all(connection, deferred, Budget(lock_timeout))
 
     try:

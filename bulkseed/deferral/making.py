@@ -14,7 +14,7 @@ from bulkseed.connection import Connection, told, translated
 from bulkseed.deferral.catalogue import constraint_state, full_names, index_state, is_valid
 from bulkseed.deferral.definition import KEYS, Deferred
 from bulkseed.deferral.steps import Limits, NoLock, step, tried
-from bulkseed.errors import ConnectionLost, DiskFull, RunError
+from bulkseed.errors import DiskFull, RunError, TransientError
 
 __all__ = ["Making"]
 
@@ -160,8 +160,8 @@ class Making:
         begun = perf_counter()
         try:
             await tried(connection, f"making again: {name} of {tables[0]}" if what else name, tables, self.limits, once)
-        except ConnectionLost:
-            raise
+        except TransientError:
+            raise  # with all that is left, it is tried again
         except NoLock as error:
             self.stuck.add(tables[0])
             if what:  # an ANALYZE can be left to autovacuum

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from bulkseed.connection import Connection
 from bulkseed.deferral import forget_rebuilt
-from bulkseed.errors import RunError
+from bulkseed.errors import InputError, RunError
 from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
 from bulkseed.plan import Placement, Plan
 from bulkseed.tables import TABLE_NAMES
 
 __all__ = [
     "Claim",
+    "another",
     "begin_run",
     "claim_shard",
     "empty_run",
@@ -55,9 +56,9 @@ async def begin_run(
     await make_ledger(connection, ledger)
     number: int = await connection.fetchval(
         f"INSERT INTO {ledger.runs} "
-        "(token, target_schema, plan, placement, made_by, expected, rows_per_shard, state, login, client) "
-        "VALUES ($1::text::uuid, $2, $3, $4, $5, $6, $7, 'loading', session_user, host(inet_client_addr())) "
-        "RETURNING id",
+        "(token, origin, target_schema, plan, placement, made_by, expected, rows_per_shard, state, login, client) "
+        "VALUES ($1::text::uuid, $1::text::uuid, $2, $3, $4, $5, $6, $7, 'loading', session_user, "
+        "host(inet_client_addr())) RETURNING id",
         token,
         schema,
         plan.to_json(),
@@ -70,26 +71,43 @@ async def begin_run(
 
 
 async def run_of_token(connection: Connection, ledger: Ledger, token: str) -> Claim | None:
-    """The run that was begun with ``token``, where the answer to that commit was lost; None where it was not begun."""
+    """The run that was begun with ``token``, where the answer to that commit was lost; None where it was not begun.
+
+    Raises RunError where it is not ours any more.
+    """
     if not await exists(connection, ledger):
         return None
     # an older ledger has no such column yet
-    number = await connection.fetchval(f"SELECT id FROM {ledger.runs} AS r WHERE to_jsonb(r) ->> 'token' = $1", token)
-    return None if number is None else Claim(number, token)
-
-
-async def take_over(connection: Connection, ledger: Ledger, number: int, token: str) -> Claim:
-    """Make a run this command's, for it to go on with; waits for shards that a command before is loading yet.
-
-    The same again with the same token changes nothing.
-    """
-    await connection.execute(
-        f"UPDATE {ledger.runs} SET token = $2::text::uuid, resumed = resumed + 1, login = session_user, "
-        "client = host(inet_client_addr()) WHERE id = $1 AND token <> $2::text::uuid",
-        number,
+    found = await connection.fetchrow(
+        f"SELECT id, to_jsonb(r) ->> 'token' AS token FROM {ledger.runs} AS r WHERE to_jsonb(r) ->> 'origin' = $1",
         token,
     )
-    return Claim(number, token)
+    if found is not None and found["token"] != token:
+        raise RunError(lost(found["id"]))
+    return None if found is None else Claim(found["id"], token)
+
+
+def lost(number: int) -> str:
+    return f"run {number} is not this command's any more: another goes on with it, or has undone it"
+
+
+async def take_over(connection: Connection, ledger: Ledger, claim: Claim, token: str) -> Claim:
+    """Make a run this command's, for it to go on with; waits for shards that a command before is loading yet.
+
+    The same again with the same token changes nothing. Raises RunError where ``claim`` is not what the run is any more.
+    """
+    await connection.execute(f"LOCK TABLE {ledger.runs} IN EXCLUSIVE MODE")
+    tag = await connection.execute(
+        f"UPDATE {ledger.runs} SET token = $3::text::uuid, resumed = resumed + (token <> $3::text::uuid)::int, "
+        "login = session_user, client = host(inet_client_addr()) "
+        "WHERE id = $1 AND token IN ($2::text::uuid, $3::text::uuid) AND state = 'loading'",
+        claim.number,
+        claim.token,
+        token,
+    )
+    if tag != "UPDATE 1":
+        raise RunError(lost(claim.number))
+    return Claim(claim.number, token)
 
 
 async def share_run(connection: Connection, ledger: Ledger, claim: Claim) -> None:
@@ -104,7 +122,7 @@ async def share_run(connection: Connection, ledger: Ledger, claim: Claim) -> Non
         claim.token,
     )
     if found is None:
-        raise RunError(f"run {claim.number} is not this command's any more: another goes on with it, or undoes it")
+        raise RunError(lost(claim.number))
 
 
 async def claim_shard(connection: Connection, ledger: Ledger, number: int, shard: int) -> dict[str, int] | None:
@@ -150,12 +168,32 @@ async def finish_run(
         claim.token,
     )
     if tag != "UPDATE 1":
-        raise RunError(f"run {claim.number} is not this command's any more: another goes on with it, or undid it")
+        raise RunError(lost(claim.number))
 
 
-async def mark_undoing(connection: Connection, ledger: Ledger, number: int) -> None:
-    """Record that a run is not to go on; waits for shards of it that are being loaded."""
-    await connection.execute(f"UPDATE {ledger.runs} SET state = 'undoing' WHERE id = $1", number)
+async def mark_undoing(connection: Connection, ledger: Ledger, claims: Sequence[Claim]) -> None:
+    """Record that runs, none of them whole, are not to go on; waits for shards of theirs that are being loaded.
+
+    Raises InputError where one of them is not what ``claims`` says any more.
+    """
+    if claims:
+        # who loads a shard asks for a weaker lock: in that queue each has its turn, which for a row's lock is not so
+        await connection.execute(f"LOCK TABLE {ledger.runs} IN EXCLUSIVE MODE")
+    for claim in claims:
+        # a ledger of an older version has no tokens
+        tag = await connection.execute(
+            f"UPDATE {ledger.runs} AS r SET state = 'undoing' "
+            "WHERE id = $1 AND coalesce(to_jsonb(r) ->> 'token', '') = $2 AND state <> 'whole'",
+            claim.number,
+            claim.token,
+        )
+        if tag != "UPDATE 1":
+            raise InputError(another(claim.number, ledger))
+
+
+def another(number: int, ledger: Ledger) -> str:
+    """What is said where a run is not the one that was meant."""
+    return f"run {number} has changed since it was chosen: look at {ledger.command('runs')}, and choose again"
 
 
 async def empty_run(connection: Connection, ledger: Ledger, number: int) -> None:

@@ -37,4 +37,8 @@ async def holder(connection: Connection) -> str | None:
         """,
         LOCK,
     )
-    return None if row is None else f"process {row['pid']} of {row['usename']}, since {row['since']} UTC"
+    if row is None:
+        return None
+    # who may not read all statistics is not told when another login's session began
+    since = f", since {row['since']} UTC" if row["since"] else ""
+    return f"process {row['pid']} of {row['usename']}{since}"

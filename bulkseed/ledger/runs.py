@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from bulkseed.connection import Connection
 from bulkseed.errors import InputError, TargetError
-from bulkseed.ledger.claims import Claim
+from bulkseed.ledger.claims import Claim, another
 from bulkseed.ledger.tables import Ledger, exists, version
 from bulkseed.plan import Placement, Plan
 from bulkseed.tables import TABLE_NAMES
@@ -135,16 +135,25 @@ def run_of(row: Any, ledger: Ledger) -> Run:
         ) from error
 
 
-async def chosen_runs(connection: Connection, ledger: Ledger, numbers: Collection[int] | None) -> list[Run]:
-    """All runs, or those with ``numbers``. Raises InputError where there is none, or not one of those."""
+async def chosen_runs(connection: Connection, ledger: Ledger, wanted: Collection[int | Claim] | None) -> list[Run]:
+    """All runs, or those that are wanted. Raises InputError where there is none, or not one of those.
+
+    A claim stands for the very run, and the command that loads it: where another has its number, or another command
+    has gone on with it, that is an error too.
+    """
     found = await runs(connection, ledger)
     if not found:
         where = "" if ledger == Ledger() else f" in schema {ledger.schema!r}"
         raise InputError(f"this database has no run of bulkseed{where}: load one first, or name another database")
-    if numbers is None:
+    if wanted is None:
         return found
     there = {run.number: run for run in found}
-    for number in numbers:
+    chosen = []
+    for each in wanted:
+        number = each.number if isinstance(each, Claim) else each
         if number not in there:
             raise InputError(f"this database has no run {number}: it has {', '.join(map(str, there))}")
-    return [there[number] for number in numbers]
+        if isinstance(each, Claim) and there[number].claim != each:
+            raise InputError(another(number, ledger))
+        chosen.append(there[number])
+    return chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +32,11 @@ class Ledger:
     def table(self, name: str) -> str:
         """One of the ledger's tables, qualified and quoted."""
         return qualified(self.schema, name)
+
+    def command(self, words: str) -> str:
+        """A command of bulkseed's for the user to type, such as ``resume 3``, with where the ledger is."""
+        where = "" if self.schema == SCHEMA else f" --ledger-schema {shlex.quote(self.schema)}"
+        return f"`bulkseed {words}{where}`"
 
     @property
     def runs(self) -> str:
@@ -86,11 +92,13 @@ UPDATE {{version}} SET number = 2;
 CLAIMS: Final = """
 ALTER TABLE {runs}
     ADD token uuid NOT NULL DEFAULT gen_random_uuid(),
+    ADD origin uuid,
     ADD login text,
     ADD client text,
     ADD resumed integer NOT NULL DEFAULT 0;
 ALTER TABLE {runs} ALTER token DROP DEFAULT;
 COMMENT ON COLUMN {runs}.token IS 'of the command that loads it: a command that holds another has lost the run';
+COMMENT ON COLUMN {runs}.origin IS 'the token that it began with';
 UPDATE {version} SET number = 3;
 """
 
