@@ -108,9 +108,7 @@ async def test_killed_at_any_moment_and_resumed(world: World, rng: random.Random
             resume = ("resume", "--yes", "--workers", str(rng.randint(1, 3)))
             again = await struck(world, address, resume, whom, rng)
             hit(f"resume, {whom}: {again.moment}")
-            if await world.moment(address) == UNRECORDED:
-                assert whom == "SIGTERM"
-                return
+            assert await world.moment(address) != UNRECORDED
         last = await bulkseed(address, "resume", "--yes", "--workers", "2")
         world.learn("resume", last)
         assert last.status == 0, last
