@@ -16,12 +16,12 @@ from bulkseed import ledger
 from bulkseed.address import Address
 from bulkseed.connection import Connection, connected, translated
 from bulkseed.control import controlled
-from bulkseed.deferral import Deferred, mark_rebuilt, rebuild, unfinished
+from bulkseed.deferral import Deferred, drop, mark_rebuilt, rebuild, unfinished
 from bulkseed.errors import ConnectError, ConnectionLost, DiskFull, InputError, RunError
 from bulkseed.ledger import SCHEMA, Claim, Ledger, Run
 from bulkseed.machine import available_cores
 from bulkseed.patience import Patience
-from bulkseed.removal import check_rights, remove_rows
+from bulkseed.removal import check_owner, check_rights, remove_rows
 from bulkseed.room import make_room, removed_in_parts, vacuum
 from bulkseed.tables import TABLE_NAMES
 from bulkseed.transaction import transaction
@@ -101,12 +101,16 @@ async def taken_out(
         waiting = await unfinished(connection, book.deferred)
         dropped = {number: its for number, its in waiting.items() if number in numbers}
         await check_rights(connection, runs)
-    absent = [each for its in dropped.values() for each in its]
+        absent = [each for its in dropped.values() for each in its]
+        await check_owner(connection, absent)
     if cascade:
         # a foreign key that lets its rows go must be there to do that
         await put_back(connection, address, book, dropped, watcher)
         dropped = {}
     missing = absent if dropped else []
+    if missing:
+        # one that is back, while an index of its table is not, would read all of that table for each row that goes
+        await drop(connection, [each for each in missing if each.kind == "foreign key"])
     removing = Removing(connection, book, runs, dropped, missing, cascade, watcher)
     try:
         removed, others = await removing.on_any_disk()
@@ -170,7 +174,8 @@ class Removing:
         """The runs as they are when none of them goes on any more, until the transaction ends and after it."""
         with translated(self.connection, "reading the ledger"):
             claims = [run.claim for run in self.runs]
-            await ledger.mark_undoing(self.connection, self.book, [run.claim for run in self.runs if not run.whole])
+            going = [run.claim for run in self.runs if not run.whole]
+            await ledger.mark_undoing(self.connection, self.book, going, self.watcher)
             # read again: a shard may have come in until then
             return await ledger.chosen_runs(self.connection, self.book, claims)
 

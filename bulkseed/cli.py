@@ -32,6 +32,7 @@ from bulkseed.options import (
     LOAD_OPTIONS,
     PLAN_OPTIONS,
     QUIET_OPTION,
+    SHARD_OPTION,
     default_workers,
     failure_options,
     plan_of,
@@ -251,14 +252,15 @@ def init_command(database_url: str | None, as_json: bool, yes: bool, allow: str 
 
 @cli.command("plan")
 @PLAN_OPTIONS
+@SHARD_OPTION
 @JSON_OPTION
-def plan_command(as_json: bool, **of_plan: Any) -> None:
+def plan_command(rows_per_shard: int, as_json: bool, **of_plan: Any) -> None:
     """Show the rows, bytes and shards to expect of each table; write nothing."""
     plan = plan_of(**of_plan)
     if as_json:
-        report.print_json(report.plan_json(plan))
+        report.print_json(report.plan_json(plan, rows_per_shard))
     else:
-        report.print_plan(plan)
+        report.print_plan(plan, rows_per_shard)
 
 
 @cli.command("verify")

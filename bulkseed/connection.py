@@ -237,7 +237,7 @@ async def keep_alive(connection: Connection) -> None:
     raise ConnectionLost(f"waiting for the load: {LOST}")
 
 
-AGAIN: Final = "try again when it accepts them"
+AGAIN: Final = "try again when it accepts them, or with fewer --workers where it has too few"
 
 PASSING: Final = {"08", "40", "53300", "57P01", "57P02", "57P03", "57P05"}
 """Classes and codes of what passes: lost connections, deadlocks and serialization failures, too many connections, a

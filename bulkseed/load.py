@@ -24,7 +24,7 @@ from bulkseed.patience import Patience
 from bulkseed.placing import place
 from bulkseed.plan import Plan
 from bulkseed.prose import longest_text
-from bulkseed.reservation import check_rights
+from bulkseed.reservation import check_rights, unlogged
 from bulkseed.shards import ROWS_PER_SHARD, shard_counts
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
@@ -95,7 +95,10 @@ async def load(
                 with stopwatch.phase("check"), translated(connection, "checking the target"):
                     await check_rights(connection, target)
                     await ledger.check_ledger(connection, book)
-                    await check_unfinished(connection, book)
+                    for each in (book, *await ledger.other_ledgers(connection, book)):
+                        await check_unfinished(connection, each)
+                    if warning := await unlogged(connection, target):
+                        watcher.note(warning)
                     deferred = await to_defer(connection, target, plan, defer, watcher)
                 watcher.phase("reserve")
                 with stopwatch.phase("reserve"), translated(connection, "reserving ids"):

@@ -28,6 +28,7 @@ __all__ = [
     "LOAD_OPTIONS",
     "PLAN_OPTIONS",
     "QUIET_OPTION",
+    "SHARD_OPTION",
     "default_workers",
     "failure_options",
     "options",
@@ -154,6 +155,14 @@ def failure_options(on_error: OnError) -> Callable[[Command], Command]:
     )
 
 
+SHARD_OPTION: Final = click.option(
+    "--rows-per-shard",
+    type=click.IntRange(LEAST_ROWS, MOST_ROWS),
+    default=ROWS_PER_SHARD,
+    metavar="N",
+    show_default=True,
+    help="About how many rows are in for good, or lost, at once.",
+)
 LOAD_OPTIONS: Final = options(
     work_options(),
     click.option(
@@ -163,14 +172,7 @@ LOAD_OPTIONS: Final = options(
         show_default=True,
         help="Drop indexes and keys for the load, and rebuild them after it.",
     ),
-    click.option(
-        "--rows-per-shard",
-        type=click.IntRange(LEAST_ROWS, MOST_ROWS),
-        default=ROWS_PER_SHARD,
-        metavar="N",
-        show_default=True,
-        help="About how many rows are in for good, or lost, at once.",
-    ),
+    SHARD_OPTION,
     failure_options("undo"),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from rich.console import Console
@@ -82,7 +82,7 @@ class Bars:
 
 SAID: Final = {
     "rebuild": "rebuilding indexes and keys",
-    "undo": "undoing what had begun",
+    "undo": "undoing what had begun (Ctrl-C twice stops that, for `bulkseed cleanup` to go on with)",
 }
 """What a plain line says of a phase that may take long while no rows go in or out."""
 
@@ -127,6 +127,41 @@ class Lines:
         self.console.print(f"bulkseed: {message}", highlight=False, markup=False, soft_wrap=True)
 
 
+class Unfailing:
+    """Shows by another watcher as long as that works: a terminal that is gone must not decide what becomes of a run."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+
+    def phase(self, name: str) -> None:
+        """Show it."""
+        with self.unfailing():
+            self.watcher.phase(name)
+
+    def expect(self, rows: Mapping[str, int]) -> None:
+        """Show it."""
+        with self.unfailing():
+            self.watcher.expect(rows)
+
+    def rows(self, table: str, count: int) -> None:
+        """Show it."""
+        with self.unfailing():
+            self.watcher.rows(table, count)
+
+    def note(self, message: str) -> None:
+        """Show it."""
+        with self.unfailing():
+            self.watcher.note(message)
+
+    @contextmanager
+    def unfailing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):
+            # the terminal, the pipe's reader or the room on the disk is gone
+            self.watcher = Silent()
+
+
 @contextmanager
 def shown(*, quiet: bool, bars: bool = True) -> Iterator[Watcher]:
     """A watcher that shows progress on stderr in the way that fits it, or nothing; or without ``bars``, lines only."""
@@ -135,7 +170,12 @@ def shown(*, quiet: bool, bars: bool = True) -> Iterator[Watcher]:
         yield Silent()
     elif console.is_terminal and bars:
         shows = Bars(console)
-        with shows.progress:
-            yield shows
+        with suppress(OSError, ValueError):
+            shows.progress.start()
+        try:
+            yield Unfailing(shows)
+        finally:
+            with suppress(OSError, ValueError):
+                shows.progress.stop()
     else:
-        yield Lines(console)
+        yield Unfailing(Lines(console))

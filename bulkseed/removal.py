@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from bulkseed.connection import Connection, translated
 from bulkseed.copy import CopyInto
-from bulkseed.deferral import Deferred
+from bulkseed.deferral import Deferred, not_owned
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
@@ -20,13 +20,14 @@ from bulkseed.lanes import copy_into
 from bulkseed.ledger import Run
 from bulkseed.pipeline import copy_batches
 from bulkseed.references import Reference, references
+from bulkseed.reservation import check_writable
 from bulkseed.rule_sql import PARENTS
 from bulkseed.shards import ROWS_PER_SHARD, cut
 from bulkseed.streams import GENERATOR_VERSION
 from bulkseed.tables import TABLE_NAMES, TABLES
 from bulkseed.watch import Watcher
 
-__all__ = ["check_rights", "remove_rows"]
+__all__ = ["check_owner", "check_rights", "remove_rows"]
 
 MARKS: Final = {table.name: ("id", "created_at") if table.serial else table.key for table in TABLES}
 """The columns by which a row is known again as one that a run put in.
@@ -110,8 +111,19 @@ async def remove_rows(
         return await remove(connection, runs, doomed)
 
 
+async def check_owner(connection: Connection, deferred: Sequence[Deferred]) -> None:
+    """Raises TargetError where this login may not make again what was dropped of others' tables."""
+    others = await not_owned(connection, deferred)
+    if others:
+        raise TargetError(
+            f"indexes and keys of {', '.join(others)} are to be made again, which only the owner of a table may: "
+            f"do this as {', '.join(sorted(set(others.values())))}"
+        )
+
+
 async def check_rights(connection: Connection, runs: Sequence[Run]) -> None:
     """Raises TargetError where this login may not remove rows, naming the GRANT that is missing."""
+    await check_writable(connection)
     lacking = [
         table
         for schema in sorted({run.schema for run in runs})

@@ -119,9 +119,9 @@ def print_next(commands: Mapping[str, str]) -> None:
         print(f"  {command:<{width}}  {what}")
 
 
-def plan_tables(plan: Plan) -> dict[str, dict[str, int]]:
+def plan_tables(plan: Plan, rows_per_shard: int) -> dict[str, dict[str, int]]:
     rows, size = expected_rows(plan), expected_bytes(plan)
-    shards = shard_counts(plan)
+    shards = shard_counts(plan, rows_per_shard)
     return {
         table: {
             "rows": round(rows[table]),
@@ -132,23 +132,23 @@ def plan_tables(plan: Plan) -> dict[str, dict[str, int]]:
     }
 
 
-def plan_json(plan: Plan) -> dict[str, Any]:
+def plan_json(plan: Plan, rows_per_shard: int) -> dict[str, Any]:
     """The plan, and what is expected of it by table and in all."""
-    tables = plan_tables(plan)
+    tables = plan_tables(plan, rows_per_shard)
     return {
         "plan": json.loads(plan.to_json()),
         "tables": tables,
         "total": {
             "rows": sum(table["rows"] for table in tables.values()),
             "bytes": sum(table["bytes"] for table in tables.values()),
-            "shards": sum(shard_counts(plan).values()),
+            "shards": sum(shard_counts(plan, rows_per_shard).values()),
         },
     }
 
 
-def print_plan(plan: Plan) -> None:
+def print_plan(plan: Plan, rows_per_shard: int) -> None:
     """The same as a table."""
-    values = plan_json(plan)
+    values = plan_json(plan, rows_per_shard)
     lines = [
         (name, f"{each['rows']:,}", size(each["bytes"]), f"{each['shards']:,}")
         for name, each in (*values["tables"].items(), ("total", values["total"]))

@@ -11,7 +11,7 @@ from bulkseed.errors import TargetError
 from bulkseed.tables import CATALOGUE, TABLES
 from bulkseed.target import Target
 
-__all__ = ["check_rights", "is_taken", "reserve_ids", "room_for_ids", "system_reactions"]
+__all__ = ["check_rights", "check_writable", "is_taken", "reserve_ids", "room_for_ids", "system_reactions", "unlogged"]
 
 GAP: Final = 1000
 """Ids left out where rows are already there: an app may take some between reading and moving its sequence."""
@@ -34,12 +34,17 @@ LIMIT 1
 """The sequence of a column: the one that its default takes from, else its own (identity)."""
 
 
-async def check_rights(connection: Connection, target: Target) -> None:
-    """Raises TargetError where this login may not do what a load does, naming the GRANT that is missing."""
+async def check_writable(connection: Connection) -> None:
+    """Raises TargetError where nothing can be written."""
     if await connection.fetchval("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"):
         raise TargetError(
             "the server only allows reading (a standby, or default_transaction_read_only): use the primary"
         )
+
+
+async def check_rights(connection: Connection, target: Target) -> None:
+    """Raises TargetError where this login may not do what a load does, naming the GRANT that is missing."""
+    await check_writable(connection)
     user = await connection.fetchval("SELECT quote_ident(current_user)")
     grants: list[str] = []
     for name in [*(table.name for table in TABLES), CATALOGUE.name]:
@@ -67,6 +72,19 @@ async def check_rights(connection: Connection, target: Target) -> None:
             grants.append(f"GRANT USAGE, UPDATE ON SEQUENCE {sequence['name']} TO {user}")
     if grants:
         raise TargetError(f"the login {user} lacks rights: {'; '.join(grants)}")
+
+
+async def unlogged(connection: Connection, target: Target) -> str:
+    """What is to be said where a crash of the server would empty a table that is loaded; empty where none is so."""
+    tables = [target.name(table.name) for table in TABLES]
+    found = await connection.fetchval(
+        "SELECT string_agg(oid::regclass::text, ', ' ORDER BY oid) FROM pg_class "
+        "WHERE oid = ANY ($1::text[]::regclass[]) AND relpersistence = 'u'",
+        tables,
+    )
+    if found is None:
+        return ""
+    return f"{found}: UNLOGGED, so a crash of the server empties them, and the ledger does not know: then load anew"
 
 
 def serials() -> list[tuple[str, str]]:

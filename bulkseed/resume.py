@@ -13,6 +13,7 @@ from bulkseed.address import Address
 from bulkseed.completion import LoadReport, Undertaking, complete, made_by, shards_to_come
 from bulkseed.connection import Connection, connected, translated
 from bulkseed.control import controlled
+from bulkseed.deferral import unfinished
 from bulkseed.errors import InputError, TargetError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.lanes import Format, choose_lanes
@@ -20,6 +21,7 @@ from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.orm import orm_connected
 from bulkseed.patience import Patience
 from bulkseed.prose import longest_text
+from bulkseed.removal import check_owner
 from bulkseed.reservation import check_rights, system_reactions
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
@@ -90,7 +92,7 @@ async def resume(
                     await ledger.make_ledger(connection, book)
                     # an older ledger has given it a token just now
                     old = begun.claim if begun.token else (await chosen(connection, book, begun.number) or begun).claim
-                    return await ledger.take_over(connection, book, old, token)
+                    return await ledger.take_over(connection, book, old, token, watcher)
 
         count = max(1, min(workers, sum(shard.kind == "channels" for shard in shards_to_come(begun))))
         async with hired(count - 1) as staff:
@@ -133,6 +135,7 @@ async def check_target(connection: Connection, target: Target, run: Run, book: L
         async with transaction(connection):
             await check_rights(connection, target)
             missing = missing_reactions(run.placement.reactions, await system_reactions(connection, target))
+            await check_owner(connection, (await unfinished(connection, book.deferred)).get(run.number, ()))
     if missing:
         raise TargetError(
             f"the catalogue lacks the reactions {missing}, which run {run.number} began with: put them back, "

@@ -22,6 +22,7 @@ from bulkseed.load import load
 from bulkseed.orm import orm_connected
 from bulkseed.plan import Plan, scaled_counts
 from bulkseed.schema import create_missing
+from bulkseed.workers import parent
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 NAMES = itertools.count()
@@ -134,6 +135,20 @@ async def make_database(server: Server, templates: dict[str, str]) -> AsyncItera
 def any_loop(request: pytest.FixtureRequest) -> dict[str, bool]:
     """Options for anyio.run: each event loop that users run."""
     return {"use_uvloop": request.param}
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The worker processes that are started during a test."""
+    found: list[Any] = []
+    start = parent.started
+
+    async def noted() -> Any:
+        found.append(await start())
+        return found[-1]
+
+    monkeypatch.setattr(parent, "started", noted)
+    return found
 
 
 @pytest.fixture

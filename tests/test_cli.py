@@ -162,6 +162,8 @@ def test_plan_says_what_to_expect() -> None:
     assert list(told["tables"]) == TABLES
     assert told["tables"]["messages"] == {"rows": 2_400_000, "bytes": 504_000_000, "shards": 26}
     assert told["total"]["rows"] == 5_024_300
+    finer = json.loads(bulkseed("plan", "--scale", "100x", "--json", "--rows-per-shard", "100000").stdout)
+    assert finer["tables"]["messages"]["shards"] == 53
     shown = bulkseed("plan", "--scale", "100x", "--as-of", "2026-06-01").stdout
     assert "2,400,000" in shown
     assert "2,000 users, 1,000 channels, 2,000 messages a channel; seed 1, as of 2026-06-01T00:00:00+00:00" in shown
@@ -336,6 +338,33 @@ async def test_closed_standard_streams_do_not_matter(database: Address, closed: 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("gone", ["full", "terminal"])
+async def test_a_load_goes_on_where_nothing_can_be_shown(database: Address, gone: str) -> None:
+    command = [sys.executable, "-m", "bulkseed", "--scale", "10x", "--rows-per-shard", "5000", "--defer", "always"]
+    if gone == "full":
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                command, stdout=subprocess.DEVNULL, stderr=full, env=environment(DATABASE_URL=database.dsn), check=False
+            )
+        assert done.returncode == 0
+    else:
+        ours, theirs = pty.openpty()
+        child = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(DATABASE_URL=database.dsn), cwd=ROOT
+        )
+        os.close(theirs)
+        while b"messages" not in os.read(ours, 10_000):
+            pass
+        os.close(ours)  # what closing a window does
+        child.send_signal(signal.SIGHUP)
+        # 1: it was whole before, and its report could not be printed
+        assert await asyncio.to_thread(child.wait, 60) in {0, 1, 128 + signal.SIGHUP}
+    told = json.loads(bulkseed("runs", "--json", DATABASE_URL=database.dsn).stdout)
+    assert [run["state"] for run in told["runs"]] in (["whole"], ["interrupted"])
+    assert bulkseed("resume", "--quiet", DATABASE_URL=database.dsn).returncode == 0
+    assert bulkseed("verify", "--quiet", DATABASE_URL=database.dsn).returncode == 0
+
+
 def test_a_full_disk_under_stdout_is_said() -> None:
     for arguments in (["plan"], ["plan", "--json"], ["--help"], ["--version"]):
         with Path("/dev/full").open("w") as full:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import uuid
+from functools import partial
 from typing import Any
 
 import anyio
@@ -32,7 +34,7 @@ from bulkseed.stopping import Stop
 from bulkseed.tables import TABLE_NAMES
 from bulkseed.transaction import begun
 from bulkseed.verify import verify
-from bulkseed.workers import parent
+from bulkseed.watch import Silent
 
 SMALL: dict[str, Any] = {"rows_per_shard": 2000}
 AT_ONCE = Patience(seconds=0)
@@ -193,22 +195,14 @@ async def test_what_passes_is_tried_again(database: Address, code: str, table: s
 
 
 async def test_a_worker_that_dies_is_replaced(
-    make_database: MakeDatabase, server: Server, monkeypatch: pytest.MonkeyPatch
+    make_database: MakeDatabase, server: Server, processes: list[Any]
 ) -> None:
     expected = await whole(make_database, server)
     database = await make_database()
     await run_sql(database, *APP_ROWS, MUSEUM)
-    found: list[Any] = []
-    start = parent.started
-
-    async def noted() -> Any:
-        found.append(await start())
-        return found[-1]
-
-    monkeypatch.setattr(parent, "started", noted)
-    watcher = Interfering("messages", lambda: os.kill(found[0].pid, signal.SIGKILL))
+    watcher = Interfering("messages", lambda: os.kill(processes[0].pid, signal.SIGKILL))
     await load(plan_of("5x"), database, watcher=watcher, workers=2, **SMALL)
-    assert len(found) == 2
+    assert len(processes) == 2
     assert any("worker 2 (process" in said and "another takes its place" in said for said in watcher.said)
     assert (await digest(database), dump(server, database)) == expected
 
@@ -420,7 +414,7 @@ async def test_a_taking_over_does_not_starve(database: Address) -> None:
         await anyio.sleep(0.3)
         with anyio.fail_after(5):
             async with connected(database) as connection, begun(connection):
-                await ledger.take_over(connection, Ledger(), run.claim, str(uuid.uuid4()))
+                await ledger.take_over(connection, Ledger(), run.claim, str(uuid.uuid4()), Silent())
         taken.set()
 
 
@@ -430,3 +424,80 @@ async def test_a_login_whose_own_schema_has_the_ledger_finds_the_tables(database
     for number in (1, 2):
         assert (await load(plan_of(), database, ledger_schema="seeder")).run == number
     assert [each.holds for each in await verify(database, ledger_schema="seeder")] == [True, True]
+
+
+async def test_who_waits_for_a_shard_of_another_is_told_for_whom(database: Address) -> None:
+    """As of a worker that was stopped, or whose machine has gone, in the middle of a shard."""
+    await cut_off(database, "messages")
+    (run,) = [each.run for each in await history(database)]
+    watcher = Interfering("none", lambda: None)
+    async with connected(database) as orphan, anyio.create_task_group() as tasks, begun(orphan):
+        await ledger.share_run(orphan, Ledger(), run.claim)
+        tasks.start_soon(partial(resume, database, watcher=watcher))
+        with anyio.fail_after(20):
+            while not watcher.said:
+                await anyio.sleep(0.05)
+    assert re.match(r"waiting for shards .* by process \d+ of bulkseed .*pg_terminate_backend", watcher.said[0])
+    assert await state(database) == [(1, "whole")]
+
+
+async def test_only_the_owner_resumes_or_undoes_what_was_dropped(database: Address, server: Server) -> None:
+    before = dump(server, database)
+    await cut_off(database, "messages", defer="always")
+    await run_sql(
+        database,
+        "CREATE ROLE helper LOGIN; GRANT ALL ON SCHEMA bulkseed, public TO helper",
+        "GRANT ALL ON ALL TABLES IN SCHEMA bulkseed, public TO helper",
+        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO helper",
+    )
+    try:
+        login = Address(database.url.set(username="helper"))
+        for command in (resume(login), cleanup(login, [1])):
+            with pytest.raises(TargetError, match=r"only the owner of a table may: do this as bulkseed"):
+                await command
+        assert await state(database) == [(1, "interrupted")]
+    finally:
+        await run_sql(database, "DROP OWNED BY helper; DROP ROLE helper")
+    await cleanup(database, [1])
+    assert dump(server, database) == before
+
+
+async def test_a_run_that_was_cut_off_is_in_the_way_whatever_its_ledger(database: Address) -> None:
+    await cut_off(database, "messages", defer="always", ledger_schema="elsewhere")
+    with pytest.raises(TargetError, match=r"run 1 was interrupted.*`bulkseed resume 1 --ledger-schema elsewhere`"):
+        await load(plan_of(), database)
+    assert await resume(database, ledger_schema="elsewhere") is not None
+    await load(plan_of(), database)
+
+
+async def test_a_cleanup_where_nothing_can_be_written_says_so(database: Address) -> None:
+    await cut_off(database, "messages")
+    await run_sql(database, f"ALTER DATABASE {database.url.database} SET default_transaction_read_only = on")
+    with pytest.raises(TargetError, match="only allows reading"):
+        await cleanup(database, [1])
+
+
+async def test_undoing_is_quick_where_a_key_could_not_be_rebuilt(database: Address, server: Server) -> None:
+    """Else each message that goes would be looked for in all reactions, which have no index."""
+    await run_sql(database, TWIN)
+    before = dump(server, database)
+    with anyio.fail_after(60), pytest.raises(RunError, match=r"message_reactions_pkey.*what had begun was undone"):
+        await load(plan_of("15x"), database, rows_per_shard=20_000, defer="always")
+    assert dump(server, database) == before
+
+
+TWIN = """
+CREATE FUNCTION twin() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO message_reactions SELECT * FROM message_reactions LIMIT 1;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER twin AFTER INSERT ON message_reactions WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION twin();
+"""
+"""An app that reacts once more, in the moment when nothing forbids that."""
+
+
+async def test_unlogged_tables_are_named(database: Address) -> None:
+    await run_sql(database, "ALTER TABLE message_reactions SET UNLOGGED")
+    watcher = Interfering("none", lambda: None)
+    await load(plan_of(), database, watcher=watcher)
+    assert any(said.startswith("message_reactions: UNLOGGED") for said in watcher.said)

@@ -119,20 +119,6 @@ async def test_a_key_that_cannot_be_rebuilt_for_seeded_rows_is_rebuilt_without_t
     assert dump(server, database) == before
 
 
-@pytest.fixture
-def processes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The worker processes that are started during a test."""
-    found: list[Any] = []
-    start = parent.started
-
-    async def noted() -> Any:
-        found.append(await start())
-        return found[-1]
-
-    monkeypatch.setattr(parent, "started", noted)
-    return found
-
-
 @pytest.mark.parametrize("table", ["users", "messages"])
 def test_a_worker_that_dies_is_an_error_that_names_it(
     seeded: Address, processes: list[Any], any_loop: dict[str, Any], table: str, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,8 @@ from bulkseed.deferral.definition import Captured, Deferred, Kept
 from bulkseed.deferral.drop import drop
 from bulkseed.deferral.rebuild import rebuild
 from bulkseed.deferral.record import DDL, forget_rebuilt, mark_rebuilt, save, unfinished
+from bulkseed.deferral.rights import not_owned
+from bulkseed.deferral.steps import holders
 
 __all__ = [
     "DDL",
@@ -18,7 +20,9 @@ __all__ = [
     "capture",
     "drop",
     "forget_rebuilt",
+    "holders",
     "mark_rebuilt",
+    "not_owned",
     "rebuild",
     "save",
     "unfinished",

@@ -16,7 +16,7 @@ from bulkseed.ledger.claims import (
 )
 from bulkseed.ledger.locks import LOCK, holder, take_turn
 from bulkseed.ledger.runs import Run, chosen_runs, runs
-from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, exists, make_ledger
+from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, exists, make_ledger, other_ledgers
 
 __all__ = [
     "LOCK",
@@ -36,6 +36,7 @@ __all__ = [
     "holder",
     "make_ledger",
     "mark_undoing",
+    "other_ledgers",
     "record_shard",
     "run_of_token",
     "runs",

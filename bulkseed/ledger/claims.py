@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
 
 from bulkseed.connection import Connection
-from bulkseed.deferral import forget_rebuilt
+from bulkseed.deferral import forget_rebuilt, holders
 from bulkseed.errors import InputError, RunError
 from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
 from bulkseed.plan import Placement, Plan
 from bulkseed.tables import TABLE_NAMES
+from bulkseed.watch import Watcher
 
 __all__ = [
     "Claim",
@@ -28,6 +32,9 @@ __all__ = [
     "share_run",
     "take_over",
 ]
+
+
+PATIENCE_SECONDS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +98,33 @@ def lost(number: int) -> str:
     return f"run {number} is not this command's any more: another goes on with it, or has undone it"
 
 
-async def take_over(connection: Connection, ledger: Ledger, claim: Claim, token: str) -> Claim:
+async def lock_runs(connection: Connection, ledger: Ledger, watcher: Watcher) -> None:
+    """Keep shards from being begun until the transaction ends, and wait for those that have begun; says for whom.
+
+    Who loads a shard asks for a weaker lock on the table: in that queue each has its turn, which for a row's lock is
+    not so.
+    """
+    lock = f"LOCK TABLE {ledger.runs} IN EXCLUSIVE MODE"
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = '{PATIENCE_SECONDS}s'; {lock}")
+    except asyncpg.LockNotAvailableError:
+        who = await holders(connection, [ledger.runs])
+        watcher.note(
+            f"waiting for shards that are still being loaded, by {who}; where its client is gone for good, "
+            "pg_terminate_backend(that process) ends it"
+        )
+        await connection.execute(f"SET LOCAL lock_timeout = 0; {lock}")
+    else:
+        await connection.execute("SET LOCAL lock_timeout = 0")
+
+
+async def take_over(connection: Connection, ledger: Ledger, claim: Claim, token: str, watcher: Watcher) -> Claim:
     """Make a run this command's, for it to go on with; waits for shards that a command before is loading yet.
 
     The same again with the same token changes nothing. Raises RunError where ``claim`` is not what the run is any more.
     """
-    await connection.execute(f"LOCK TABLE {ledger.runs} IN EXCLUSIVE MODE")
+    await lock_runs(connection, ledger, watcher)
     tag = await connection.execute(
         f"UPDATE {ledger.runs} SET token = $3::text::uuid, resumed = resumed + (token <> $3::text::uuid)::int, "
         "login = session_user, client = host(inet_client_addr()) "
@@ -171,14 +199,13 @@ async def finish_run(
         raise RunError(lost(claim.number))
 
 
-async def mark_undoing(connection: Connection, ledger: Ledger, claims: Sequence[Claim]) -> None:
+async def mark_undoing(connection: Connection, ledger: Ledger, claims: Sequence[Claim], watcher: Watcher) -> None:
     """Record that runs, none of them whole, are not to go on; waits for shards of theirs that are being loaded.
 
     Raises InputError where one of them is not what ``claims`` says any more.
     """
     if claims:
-        # who loads a shard asks for a weaker lock: in that queue each has its turn, which for a row's lock is not so
-        await connection.execute(f"LOCK TABLE {ledger.runs} IN EXCLUSIVE MODE")
+        await lock_runs(connection, ledger, watcher)
     for claim in claims:
         # a ledger of an older version has no tokens
         tag = await connection.execute(

@@ -14,7 +14,7 @@ from bulkseed.connection import Connection
 from bulkseed.errors import TargetError
 from bulkseed.identifiers import qualified, quoted
 
-__all__ = ["SCHEMA", "Ledger", "check_ledger", "drop_ledger", "exists", "make_ledger", "version"]
+__all__ = ["SCHEMA", "Ledger", "check_ledger", "drop_ledger", "exists", "make_ledger", "other_ledgers", "version"]
 
 SCHEMA: Final = "bulkseed"
 """The ledger's schema, unless the user names another."""
@@ -130,6 +130,24 @@ async def exists(connection: Connection, ledger: Ledger) -> bool:
             "recorded there: name another schema with --ledger-schema"
         )
     return bool(found["ours"])
+
+
+async def other_ledgers(connection: Connection, ledger: Ledger) -> list[Ledger]:
+    """The ledgers in other schemas of the database that this login may read."""
+    rows = await connection.fetch(
+        """
+        SELECT n.nspname FROM pg_namespace AS n
+        JOIN pg_class AS r ON r.relnamespace = n.oid AND r.relname = 'runs'
+        JOIN pg_class AS v ON v.relnamespace = n.oid AND v.relname = 'version'
+        JOIN pg_class AS d ON d.relnamespace = n.oid AND d.relname = 'deferred'
+        JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attname = 'placement'
+        WHERE n.nspname <> $1 AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(r.oid, 'SELECT')
+          AND has_table_privilege(v.oid, 'SELECT') AND has_table_privilege(d.oid, 'SELECT')
+        ORDER BY 1
+        """,
+        ledger.schema,
+    )
+    return [Ledger(row["nspname"]) for row in rows]
 
 
 async def version(connection: Connection, ledger: Ledger) -> int:
