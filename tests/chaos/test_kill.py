@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import pytest
-from test_deferral import dump
 
 from bulkseed.address import Address
 from chaos.commands import PLAN, Command, begun, bulkseed, gone
@@ -125,17 +124,11 @@ async def loads_anew(world: World, address: Address, load: tuple[str, ...]) -> N
     refused = await bulkseed(address, "resume", "--yes")
     assert refused.status == 2, refused
     assert refused.said.count("\n") == 1, refused
-    reserved = await world.has_reserved(address)
-    await world.is_as_before(address, sequences=not reserved)
+    await world.is_as_before(address, sequences=not await world.has_reserved(address))
     again = await bulkseed(address, *load)
     world.learn("load", again)
     assert again.status == 0, again
-    if not reserved:
-        await world.is_loaded(address)
-        return
-    proved = await bulkseed(address, "verify", "--quiet")
-    assert proved.status == 0, proved
-    assert dump(world.server, address) == world.before.schema
+    await world.is_loaded_somewhere(address)
 
 
 @pytest.mark.rounds("cleanup")
