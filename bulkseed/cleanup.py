@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -17,7 +17,7 @@ from bulkseed.address import Address
 from bulkseed.connection import Connection, connected, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import Deferred, drop, mark_rebuilt, rebuild, unfinished
-from bulkseed.errors import ConnectError, ConnectionLost, DiskFull, InputError, RunError
+from bulkseed.errors import ConnectError, ConnectionLost, DiskFull, InputError, RunError, TargetError
 from bulkseed.ledger import SCHEMA, Claim, Ledger, Run
 from bulkseed.machine import available_cores
 from bulkseed.patience import Patience
@@ -108,9 +108,10 @@ async def taken_out(
         await put_back(connection, address, book, dropped, watcher)
         dropped = {}
     missing = absent if dropped else []
-    if missing:
+    if await lacks_an_index(connection, missing):
         # one that is back, while an index of its table is not, would read all of that table for each row that goes
-        await drop(connection, [each for each in missing if each.kind == "foreign key"])
+        with suppress(TargetError):  # where a table is held, it takes longer
+            await drop(connection, [each for each in missing if each.kind == "foreign key"])
     removing = Removing(connection, book, runs, dropped, missing, cascade, watcher)
     try:
         removed, others = await removing.on_any_disk()
@@ -132,6 +133,16 @@ async def taken_out(
             for number in dropped:
                 await ledger.forget_run(connection, book, number)
     return CleanupReport(tuple(run.number for run in runs), removed, others, len(absent))
+
+
+async def lacks_an_index(connection: Connection, deferred: Sequence[Deferred]) -> bool:
+    indexes = [each.index for each in deferred if each.kind != "foreign key"]
+    with translated(connection, "looking for indexes"):
+        return bool(
+            await connection.fetchval(
+                "SELECT bool_or(to_regclass(name) IS NULL) FROM unnest($1::text[]) AS name", indexes
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)

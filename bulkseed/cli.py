@@ -176,7 +176,7 @@ def resume_command(
             done: LoadReport | None = run(
                 lambda: resume(
                     address,
-                    found.claim,
+                    found.number,
                     watcher=watcher,
                     workers=workers or default_workers(),
                     format=copy_format,

@@ -262,8 +262,10 @@ MOMENTS = {
 """What another connection sees at the moment, and how many seconds later the signal comes."""
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [*((signal.SIGKILL, moment) for moment in MOMENTS), (signal.SIGINT, "copying"), (signal.SIGINT, "rebuilding")],
+)
 async def test_killed_or_interrupted_the_database_is_as_it_was(
     seeded: Address, server: Server, number: signal.Signals, moment: str
 ) -> None:

@@ -16,7 +16,7 @@ from conftest import enterable
 from chaos.own_server import OwnServer, own_server
 from chaos.world import World
 
-SHORT: Final = {"kill": 5, "restart": 2, "cut": 2, "commit": 1, "cleanup": 1}
+SHORT: Final = {"kill": 3, "restart": 1, "cut": 1, "commit": 1, "cleanup": 1}
 """Rounds of each kind in an everyday run."""
 LONG: Final = {"kill": 1.0, "restart": 0.25, "cut": 0.25, "commit": 0.25, "cleanup": 0.1}
 """Rounds of each kind for one of ``--chaos-rounds``."""

@@ -143,7 +143,7 @@ async def test_it_writes_throughout_a_load_in_place(database: Address) -> None:
         await app.read()
 
     async with working(database, "1s", turn) as apps:
-        load = ["--scale", "25x", *FIXED, "--workers", "2", "--defer", "never", "--quiet"]
+        load = ["--scale", "15x", *FIXED, "--workers", "2", "--defer", "never", "--quiet"]
         done = await asyncio.to_thread(bulkseed, *load, **url)
         assert (done.returncode, done.stderr) == (0, "")
     assert min(app.turns for app in apps) > 20
@@ -181,7 +181,12 @@ async def test_a_deferred_load_gives_up_and_keeps_nobody_waiting(seeded: Address
 
 
 @pytest.mark.parametrize(
-    ("mode", "turn"), [("ACCESS SHARE", App.read), ("ROW EXCLUSIVE", App.write_nothing)], ids=["reading", "writing"]
+    ("mode", "turn"),
+    [
+        pytest.param("ACCESS SHARE", App.read, marks=pytest.mark.long),
+        ("ROW EXCLUSIVE", App.write_nothing),
+    ],
+    ids=["reading", "writing"],
 )
 async def test_a_rebuild_waits_for_a_long_transaction_and_keeps_nobody_waiting(
     database: Address, server: Server, mode: str, turn: Callable[[App], Awaitable[None]]

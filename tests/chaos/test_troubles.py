@@ -54,7 +54,8 @@ async def test_what_passes_is_tried_again(
         await world.is_loaded(address)
 
 
-@pytest.mark.parametrize("on_error", [pytest.param("undo", marks=pytest.mark.long), "keep"])
+@pytest.mark.parametrize("on_error", ["undo", "keep"])
+@pytest.mark.long
 async def test_a_deadlock_that_does_not_pass_ends_the_load(world: World, on_error: str) -> None:
     async with world.database() as address:
         await run_sql(address, TROUBLE.format(times=10**9, code="40P01"), AT_COPY.format(table="messages"))
