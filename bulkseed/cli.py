@@ -22,7 +22,7 @@ from bulkseed.estimate import expected_bytes, expected_rows
 from bulkseed.history import History, history
 from bulkseed.initialise import initialise
 from bulkseed.lanes import Format
-from bulkseed.ledger import SCHEMA, Run
+from bulkseed.ledger import Ledger, Run
 from bulkseed.load import load
 from bulkseed.options import (
     CONSENT_OPTIONS,
@@ -225,7 +225,7 @@ def next_commands(database: Database, option: str | None, ledger_schema: str) ->
     # without the password, which PGPASSWORD or ~/.pgpass may give
     shown_url = Address(database.address.url._replace(password=None))
     named = f" --database-url {shlex.quote(str(shown_url))}" if option else ""
-    named += "" if ledger_schema == SCHEMA else f" --ledger-schema {shlex.quote(ledger_schema)}"
+    named += Ledger(ledger_schema).option
     commands = {f"bulkseed verify{named}": "prove every rule with SQL"}
     if database.server is not None:
         commands["bulkseed psql"] = "look at the rows"

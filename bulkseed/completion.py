@@ -17,30 +17,29 @@ from bulkseed.connection import Connection, translated
 from bulkseed.control import Control
 from bulkseed.copy import CopyInto
 from bulkseed.corpus import Corpus
-from bulkseed.deferral import Deferred, drop, mark_rebuilt, unfinished
+from bulkseed.deferral import LOCK_SECONDS, Deferred, drop, mark_rebuilt, unfinished
 from bulkseed.deferring import what_is_locked
 from bulkseed.errors import RunError
-from bulkseed.faker_corpus import FAKER_VERSION
+from bulkseed.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.filling import Filling
 from bulkseed.generators import Context
 from bulkseed.job import Endpoint, Job
 from bulkseed.ledger import Claim, Ledger, Run
+from bulkseed.orm import orm_connected
 from bulkseed.plan import Placement, Plan
+from bulkseed.prose import longest_text
 from bulkseed.shards import Shard, cut
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.streams import GENERATOR_VERSION
 from bulkseed.tables import TABLE_NAMES
-from bulkseed.target import Target
+from bulkseed.target import Target, read_target
 from bulkseed.transaction import transaction
 from bulkseed.undoing import OnError, answered_for
 from bulkseed.watch import Watcher
 from bulkseed.workers import Worker
 
-__all__ = ["LoadReport", "Undertaking", "complete", "made_by", "shards_to_come"]
-
-LOCK_SECONDS: Final = 0.8
-"""How long a deferred load waits for the app's transactions to let go of its tables, at each of a few tries."""
+__all__ = ["LoadReport", "Undertaking", "complete", "made_by", "shards_to_come", "target_of"]
 
 IN_SHARDS: Final = {"users": {"users"}, "channels": {*TABLE_NAMES} - {"users"}}
 """The tables that get rows from each kind of shard."""
@@ -77,6 +76,16 @@ class Undertaking:
     stopwatch: Stopwatch
     stop: Stop
     on_error: OnError
+
+
+async def target_of(address: Address, locale: str) -> tuple[Corpus, Target]:
+    """The corpus of a locale, and the tables at ``address``, checked to have room for its longest text.
+
+    Raises ConnectError, TargetError.
+    """
+    corpus = await to_thread.run_sync(corpus_of, locale)
+    async with orm_connected(address) as orm:
+        return corpus, await read_target(orm, longest_text(corpus.lorem))
 
 
 def made_by() -> dict[str, str]:

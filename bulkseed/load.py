@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import uuid
 
-from anyio import to_thread
-
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.completion import LoadReport, Undertaking, complete, made_by
+from bulkseed.completion import LoadReport, Undertaking, complete, made_by, target_of
 from bulkseed.connection import Connection, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import save, unfinished
 from bulkseed.deferring import Defer, to_defer
 from bulkseed.errors import ConnectError, ConnectionLost, RunError, TargetError
 from bulkseed.estimate import expected_rows
-from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context
 from bulkseed.lanes import Format, choose_lanes
 from bulkseed.ledger import Claim, Ledger
-from bulkseed.orm import orm_connected
 from bulkseed.patience import Patience
 from bulkseed.placing import place
 from bulkseed.plan import Plan
-from bulkseed.prose import longest_text
 from bulkseed.reservation import check_rights, unlogged
 from bulkseed.shards import ROWS_PER_SHARD, shard_counts
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
-from bulkseed.target import read_target
 from bulkseed.transaction import transaction
 from bulkseed.undoing import OnError
 from bulkseed.watch import Silent, Watcher
@@ -76,9 +70,7 @@ async def load(
     async with hired(count - 1) as staff, controlled(address, patience, watcher) as control:
         watcher.phase("check")
         with stopwatch.phase("check"):
-            corpus = await to_thread.run_sync(corpus_of, plan.locale)
-            async with orm_connected(address) as orm:
-                target = await read_target(orm, longest_text(corpus.lorem))
+            corpus, target = await target_of(address, plan.locale)
         with translated(control.connection, "checking the target"):
             lanes = await choose_lanes(control.connection, target, format)
         placed: Context | None = None

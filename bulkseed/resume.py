@@ -6,26 +6,21 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
-from anyio import to_thread
-
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.completion import LoadReport, Undertaking, complete, made_by, shards_to_come
+from bulkseed.completion import LoadReport, Undertaking, complete, made_by, shards_to_come, target_of
 from bulkseed.connection import Connection, connected, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import unfinished
 from bulkseed.errors import InputError, TargetError
-from bulkseed.faker_corpus import corpus_of
 from bulkseed.lanes import Format, choose_lanes
 from bulkseed.ledger import Claim, Ledger, Run
-from bulkseed.orm import orm_connected
 from bulkseed.patience import Patience
-from bulkseed.prose import longest_text
 from bulkseed.removal import check_owner
 from bulkseed.reservation import check_rights, system_reactions
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
-from bulkseed.target import Target, read_target
+from bulkseed.target import Target
 from bulkseed.transaction import transaction
 from bulkseed.undoing import OnError
 from bulkseed.watch import Silent, Watcher
@@ -78,9 +73,7 @@ async def resume(
             if begun is None:
                 return None
             check_versions(begun, book)
-            corpus = await to_thread.run_sync(corpus_of, begun.plan.locale)
-            async with orm_connected(address) as orm:
-                target = await read_target(orm, longest_text(corpus.lorem))
+            corpus, target = await target_of(address, begun.plan.locale)
             await check_target(control.connection, target, begun, book)
             with translated(control.connection, "checking the target"):
                 lanes = await choose_lanes(control.connection, target, format)

@@ -10,10 +10,11 @@ from bulkseed.deferral.drop import drop
 from bulkseed.deferral.rebuild import rebuild
 from bulkseed.deferral.record import DDL, forget_rebuilt, mark_rebuilt, save, unfinished
 from bulkseed.deferral.rights import not_owned
-from bulkseed.deferral.steps import holders
+from bulkseed.deferral.steps import LOCK_SECONDS, holders
 
 __all__ = [
     "DDL",
+    "LOCK_SECONDS",
     "Captured",
     "Deferred",
     "Kept",

@@ -35,8 +35,12 @@ class Ledger:
 
     def command(self, words: str) -> str:
         """A command of bulkseed's for the user to type, such as ``resume 3``, with where the ledger is."""
-        where = "" if self.schema == SCHEMA else f" --ledger-schema {shlex.quote(self.schema)}"
-        return f"`bulkseed {words}{where}`"
+        return f"`bulkseed {words}{self.option}`"
+
+    @property
+    def option(self) -> str:
+        """What a command is to be given to find the ledger, with a space before it; empty where it is as usual."""
+        return "" if self.schema == SCHEMA else f" --ledger-schema {shlex.quote(self.schema)}"
 
     @property
     def runs(self) -> str:
