@@ -35,16 +35,18 @@ class Control:
         self.watcher = watcher
         self.connection = connection
 
-    async def do(self, doing: str, once: Callable[[Connection], Awaitable[Result]]) -> Result:
+    async def do(
+        self, doing: str, once: Callable[[Connection], Awaitable[Result]], patience: Patience | None = None
+    ) -> Result:
         """The result of ``once`` with the connection, tried again after what passes; it must bear being repeated.
 
-        Raises what it raises, and ConnectError.
+        ``patience``: the command's own where None. Raises what it raises, and ConnectError.
         """
 
         async def again() -> Result:
             return await once(await self.live())
 
-        return await patiently(self.patience, self.watcher, doing, again)
+        return await patiently(patience or self.patience, self.watcher, doing, again)
 
     async def live(self) -> Connection:
         if self.connection.is_closed():

@@ -15,6 +15,7 @@ from bulkseed.connection import Connection, translated
 from bulkseed.control import Control
 from bulkseed.errors import BulkseedError, RunError, ServerUnavailable, Stopped, TargetError
 from bulkseed.ledger import Claim, Ledger
+from bulkseed.patience import Patience
 from bulkseed.stopping import Stop
 
 __all__ = ["OnError", "Outcome", "answered_for"]
@@ -106,7 +107,8 @@ async def undone(control: Control, address: Address, book: Ledger, claim: Claim)
 
     with anyio.CancelScope(shield=True):
         try:
-            return await control.do("undoing what had begun", once), False
+            # tried again also where nothing else is: what ended the load may have ended this connection, yet unnoticed
+            return await control.do("undoing what had begun", once, patience=Patience()), False
         except Exception as another:
             again = book.command(f"cleanup {claim.number}")
             return f"run {claim.number} could not be undone ({another}): {again} does that", True
