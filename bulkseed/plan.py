@@ -10,6 +10,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final, Self
 
 from bulkseed.errors import InputError
+from bulkseed.scenario import Scenario
 
 __all__ = ["EPOCH", "Placement", "Plan", "Probabilities", "microseconds", "parse_as_of", "scaled_counts"]
 
@@ -96,7 +97,7 @@ class Probabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run makes: counts, probabilities, seed, as_of and locale.
+    """What a run makes: counts, probabilities, seed, as_of, locale and scenario.
 
     ``as_of`` is an aware UTC datetime; ``max_members`` caps the members of a regular channel (rule M2).
     Raises InputError where the values contradict each other or rules.md.
@@ -110,6 +111,7 @@ class Plan:
     max_members: int | None = None
     locale: str = "en_US"
     probabilities: Probabilities = field(default_factory=Probabilities)
+    scenario: Scenario = field(default_factory=Scenario)
 
     def __post_init__(self) -> None:
         for name, least in (("users", 2), ("channels", 1), ("messages_per_channel", 1)):
@@ -155,6 +157,8 @@ class Plan:
         values: dict[str, Any] = json.loads(text)
         values["as_of"] = datetime.fromisoformat(values["as_of"])
         values["probabilities"] = Probabilities(**values["probabilities"])
+        # a plan of before there were scenarios has none
+        values["scenario"] = Scenario.from_values(values.get("scenario", {}))
         return cls(**values)
 
 

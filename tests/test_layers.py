@@ -16,7 +16,7 @@ import bulkseed
 ROOT: Final = Path(bulkseed.__file__).parent
 
 LAYERS: Final = {
-    0: "errors plan estimate shards tables identifiers watch stopwatch",
+    0: "errors shape scenario plan estimate shards tables identifiers watch stopwatch",
     1: "streams draws permutation layout corpus faker_corpus names prose",
     2: "generators",
     3: "machine loops pooler connection orm target reservation references encoders copy lanes ledger transaction "
@@ -37,6 +37,8 @@ PURE_LAYERS: Final = {0, 1, 2}
 ALLOWED: Final = {
     "errors": "typing",
     "plan": "dataclasses datetime decimal json re typing",
+    "shape": "dataclasses typing",
+    "scenario": "collections dataclasses typing",
     "estimate": "typing",
     "shards": "collections dataclasses typing",
     "tables": "dataclasses typing",
