@@ -103,11 +103,8 @@ async def work(out: BinaryIO) -> int:
     return 0
 
 
-def main() -> int:
-    """Run until the parent says that it is enough; returns the exit status."""
-    # whatever a library prints must not get between the frames
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+def main(out: BinaryIO) -> int:
+    """Run until the parent, told by ``out``, says that it is enough; returns the exit status."""
     # a batch of tuples is young objects by the ten thousand, none of them garbage: 0.06 µs a row
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
@@ -120,6 +117,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    status = main()
+    # whatever a library prints must not get between the frames
+    parent = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    status = main(parent)
     sys.stdout.flush()
     os._exit(status)  # the listening thread is in a read that would hold up the interpreter's end
