@@ -23,7 +23,6 @@ from bulkseed.machine import available_cores
 from bulkseed.patience import Patience
 from bulkseed.removal import check_owner, check_rights, remove_rows
 from bulkseed.room import make_room, removed_in_parts, vacuum
-from bulkseed.tables import TABLE_NAMES
 from bulkseed.transaction import transaction
 from bulkseed.watch import Silent, Watcher
 
@@ -165,7 +164,7 @@ class Removing:
             await make_room(self.connection, self.runs, self.dropped, self.watcher)
         if self.cascade or any(run.whole for run in self.runs):
             return await self.at_once()
-        removed = Counter(dict.fromkeys(reversed(TABLE_NAMES), 0))
+        removed = Counter(dict.fromkeys((name for run in self.runs for name in reversed(run.plan.model.names)), 0))
         async with transaction(self.connection):
             runs = await self.marked()
         for run in runs:

@@ -24,6 +24,7 @@ from bulkseed.initialise import initialise
 from bulkseed.lanes import Format
 from bulkseed.ledger import Ledger, Run
 from bulkseed.load import load
+from bulkseed.model import Model
 from bulkseed.options import (
     CONSENT_OPTIONS,
     DATABASE_OPTION,
@@ -42,6 +43,7 @@ from bulkseed.patience import Patience
 from bulkseed.progress import shown
 from bulkseed.resume import interrupted_run, resume
 from bulkseed.runner import Database, Interrupted, opened, run
+from bulkseed.scenario import Scenario
 from bulkseed.serving import DEFAULT_PORT, is_free, kept_password, set_password
 from bulkseed.stopping import Stop
 from bulkseed.undoing import OnError
@@ -106,10 +108,11 @@ def load_command(
         raise InputError(f"{rest[0]!r} is not an option of a load: name a command first, as in `bulkseed verify …`")
     plan = plan_of(**of_plan)
     with opened(database_url) as database:
-        check_disk(database, expected_bytes(plan))
+        tables = plan.model.sql_names
+        check_disk(database, {tables[name]: size for name, size in expected_bytes(plan).items()})
         rows = f"about {sum(expected_rows(plan).values()):,.0f}"
         question = f"Load {rows} rows into {database.address}?"
-        obtain(database, Consent(yes, allow, quiet), question, f"{rows} to come")
+        obtain(database, Consent(yes, allow, quiet), question, f"{rows} to come", list(tables.values()))
         stop = Stop()
         with shown(quiet=quiet) as watcher:
             done: LoadReport = run(
@@ -170,7 +173,7 @@ def resume_command(
         check_disk(database, lacking_bytes(found))
         rows = f"{max(0, sum(found.expected.values()) - sum(found.rows.values())):,}"
         question = f"Load the {rows} rows that run {found.number} lacks into {address}?"
-        obtain(database, Consent(yes, allow, quiet), question, f"{rows} to come", schemas=[found.schema])
+        obtain(database, Consent(yes, allow, quiet), question, f"{rows} to come", found.names.tables())
         stop = Stop()
         with shown(quiet=quiet) as watcher:
             done: LoadReport | None = run(
@@ -195,7 +198,7 @@ def resume_command(
 def lacking_bytes(found: Run) -> dict[str, float]:
     """The expected bytes of the rows that are not in."""
     return {
-        table: size * max(0.0, 1 - found.rows[table] / max(1, found.expected[table]))
+        found.names.name(table): size * max(0.0, 1 - found.rows[table] / max(1, found.expected[table]))
         for table, size in expected_bytes(found.plan).items()
     }
 
@@ -242,7 +245,7 @@ def init_command(database_url: str | None, as_json: bool, yes: bool, allow: str 
     """Make the reference tables and the reaction catalogue where they are missing."""
     with opened(database_url) as database:
         question = f"Make what is missing of the reference tables in {database.address}?"
-        obtain(database, Consent(yes, allow), question, "none to come but the catalogue's")
+        obtain(database, Consent(yes, allow), question, "none to come but the catalogue's", Model(Scenario()).names)
         made: list[str] = run(initialise, database.address)
         if as_json:
             report.print_json({"made": made, "database_url": str(database.address)})
@@ -310,8 +313,8 @@ def cleanup_command(
         runs = "run " + ", ".join(str(each.number) for each in found)
         others = " and all rows that point at them" if cascade else ""
         question = f"Remove the {rows:,} rows of {runs}{others} from {database.address}?"
-        schemas = sorted({each.schema for each in found})
-        obtain(database, Consent(yes, allow, quiet), question, f"{rows:,} to be removed", always=True, schemas=schemas)
+        tables = list(dict.fromkeys(table for each in found for table in each.names.tables()))
+        obtain(database, Consent(yes, allow, quiet), question, f"{rows:,} to be removed", tables, always=True)
         with shown(quiet=quiet) as watcher:
             # as they were when the question was asked
             chosen = [each.claim for each in found]

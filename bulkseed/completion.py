@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Final
 
 import numpy as np
 from anyio import to_thread
@@ -25,6 +24,7 @@ from bulkseed.filling import Filling
 from bulkseed.generators import Context
 from bulkseed.job import Endpoint, Job
 from bulkseed.ledger import Claim, Ledger, Run
+from bulkseed.model import Model
 from bulkseed.orm import orm_connected
 from bulkseed.plan import Placement, Plan
 from bulkseed.prose import longest_text
@@ -32,7 +32,6 @@ from bulkseed.shards import Shard, cut
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.streams import GENERATOR_VERSION
-from bulkseed.tables import TABLE_NAMES
 from bulkseed.target import Target, read_target
 from bulkseed.transaction import transaction
 from bulkseed.undoing import OnError, answered_for
@@ -40,9 +39,6 @@ from bulkseed.watch import Watcher
 from bulkseed.workers import Worker
 
 __all__ = ["LoadReport", "Undertaking", "complete", "made_by", "shards_to_come", "target_of"]
-
-IN_SHARDS: Final = {"users": {"users"}, "channels": {*TABLE_NAMES} - {"users"}}
-"""The tables that get rows from each kind of shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +74,14 @@ class Undertaking:
     on_error: OnError
 
 
-async def target_of(address: Address, locale: str) -> tuple[Corpus, Target]:
-    """The corpus of a locale, and the tables at ``address``, checked to have room for its longest text.
+async def target_of(address: Address, plan: Plan) -> tuple[Corpus, Target]:
+    """The corpus of a plan's locale, and its tables at ``address``, checked to have room for its longest text.
 
     Raises ConnectError, TargetError.
     """
-    corpus = await to_thread.run_sync(corpus_of, locale)
+    corpus = await to_thread.run_sync(corpus_of, plan.locale)
     async with orm_connected(address) as orm:
-        return corpus, await read_target(orm, longest_text(corpus.lorem))
+        return corpus, await read_target(orm, plan.model, longest_text(corpus.lorem))
 
 
 def made_by() -> dict[str, str]:
@@ -142,7 +138,8 @@ async def complete(
         endpoint = Endpoint.of(address)
         job = Job(endpoint, book, claim, run.plan, run.placement, corpus, undertaking.lanes, control.patience)
         filling = Filling(job, shards, run.rows, staff, builders, stopwatch, watcher, stop)
-        in_the_way = dropped_for(shards, deferred, target)
+        filled = tables_of(shards, run.plan.model)
+        in_the_way = dropped_for(filled, deferred, target)
 
         async def clear(connection: Connection) -> None:
             # a run that another has finished or undone meanwhile has its indexes and keys, to the last
@@ -155,10 +152,7 @@ async def complete(
             with stopwatch.phase("drop"):
                 await control.do("dropping indexes and keys", clear)
         if shards:
-            filled = tables_of(shards)
-            watcher.expect(
-                {name: max(0, run.expected[name] - run.rows[name]) for name in TABLE_NAMES if name in filled}
-            )
+            watcher.expect({name: max(0, run.expected[name] - run.rows[name]) for name in filled})
         if deferred:
             await filling.fill_and_rebuild(control, context, target, deferred)
         else:
@@ -196,14 +190,15 @@ async def check_all_in(connection: Connection, book: Ledger, claim: Claim) -> No
         )
 
 
-def tables_of(shards: Iterable[Shard]) -> set[str]:
-    return {table for kind in {shard.kind for shard in shards} for table in IN_SHARDS[kind]}
+def tables_of(shards: Iterable[Shard], model: Model) -> list[str]:
+    stages = {shard.stage for shard in shards}
+    return [table for table in model.names if model.stage(table) in stages]
 
 
-def dropped_for(shards: Iterable[Shard], deferred: Sequence[Deferred], target: Target) -> list[Deferred]:
-    """What of ``deferred`` is to be out of the way while ``shards`` are loaded: of tables that get rows."""
-    filled = {target.name(table) for table in tables_of(shards)}
-    return [each for each in deferred if each.table in filled or each.parent in filled]
+def dropped_for(filled: Sequence[str], deferred: Sequence[Deferred], target: Target) -> list[Deferred]:
+    """What of ``deferred`` is to be out of the way while the tables ``filled`` get rows."""
+    names = {target.name(table) for table in filled}
+    return [each for each in deferred if each.table in names or each.parent in names]
 
 
 async def analyze(control: Control, target: Target, stopwatch: Stopwatch, watcher: Watcher) -> None:
@@ -212,7 +207,7 @@ async def analyze(control: Control, target: Target, stopwatch: Stopwatch, watche
 
     async def once(connection: Connection) -> None:
         with translated(connection, "ANALYZE"):
-            await connection.execute(f"ANALYZE {', '.join(map(target.name, TABLE_NAMES))}")
+            await connection.execute(f"ANALYZE {', '.join(target.tables())}")
 
     with stopwatch.phase("analyze"):
         await control.do("ANALYZE", once)

@@ -24,7 +24,18 @@ from bulkseed.errors import (
 )
 from bulkseed.pooler import ANOTHER_SESSION, check_session, is_of_pooling, refusal
 
-__all__ = ["LOST", "Connection", "Place", "close", "connect", "connected", "kept_alive", "told", "translated"]
+__all__ = [
+    "LOST",
+    "Connection",
+    "Place",
+    "close",
+    "connect",
+    "connected",
+    "kept_alive",
+    "passes",
+    "told",
+    "translated",
+]
 
 
 class Place(Protocol):
@@ -187,7 +198,7 @@ def refused(error: asyncpg.PostgresError, place: Place) -> ConnectError:
         return ConnectError(f"the server at {place.server} does not know a part of the URL: {told(error)}")
     if found := refusal(error, place):
         return found
-    kind = ServerUnavailable if state_of(error) in PASSING else ConnectError
+    kind = ServerUnavailable if passes(error) else ConnectError
     return kind(f"the server at {place.server} refuses a connection ({told(error)}): {AGAIN}")
 
 
@@ -244,10 +255,10 @@ PASSING: Final = {"08", "40", "53300", "57P01", "57P02", "57P03", "57P05"}
 server that stops or starts. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
-def state_of(error: asyncpg.PostgresError) -> str:
-    """The error's SQLSTATE, or only its class where all of that is alike."""
+def passes(error: asyncpg.PostgresError) -> bool:
+    """Whether the same may well succeed a moment later."""
     state = str(error.sqlstate or "")
-    return state[:2] if state[:2] in PASSING else state
+    return state in PASSING or state[:2] in PASSING
 
 
 LOST: Final = "the server ended the connection, or went away (its log says why)"
@@ -278,7 +289,7 @@ def translated(connection: Connection, doing: str) -> Iterator[None]:
                 f"{doing}: this login may not ({told(error)}): grant it the right, or use another"
             ) from error
         if isinstance(error, asyncpg.PostgresError):
-            kind = TransientError if state_of(error) in PASSING else RunError
+            kind = TransientError if passes(error) else RunError
             raise kind(f"{doing}: the server refuses: {told(error)}") from error
         raise
 

@@ -26,12 +26,12 @@ class Consent:
 
 
 def obtain(
-    database: Database, given: Consent, question: str, rows: str, *, always: bool = False, schemas: Sequence[str] = ()
+    database: Database, given: Consent, question: str, rows: str, tables: Sequence[str], *, always: bool = False
 ) -> None:
     """Have the user agree to ``question``, of a server on another machine, or ``always``.
 
-    ``rows`` says what becomes of how many, as in "about 500 to come"; the tables are in ``schemas``, else in the
-    connection's. Raises InputError where they do not agree, nobody is there to ask, or the target looks like
+    ``rows`` says what becomes of how many, as in "about 500 to come"; ``tables`` are those that it is about, as in SQL.
+    Raises InputError where they do not agree, nobody is there to ask, or the target looks like
     production and was not allowed by name.
     """
     if database.server is not None:
@@ -43,7 +43,7 @@ def obtain(
     asking = always or not database.address.is_local
     if asking and not given.yes:
         check_somebody_is_there(question)
-    found = run(survey, database.address, schemas)
+    found = run(survey, database.address, tables)
     check_allowed(found, given.allow)
     if not database.address.is_local and not (given.quiet and given.yes):
         print("\n".join(told(found, rows)), file=sys.stderr)

@@ -13,6 +13,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from bulkseed.connection import LOST, Connection, translated
 from bulkseed.encoders import Chunk, Record
 from bulkseed.errors import ConnectionLost, RunError
+from bulkseed.fitting import Fit
 
 __all__ = ["BATCHES_AHEAD", "CopyInto", "Lane", "copy_binary", "copy_records"]
 
@@ -32,7 +33,8 @@ class CopyInto:
     """Where a COPY goes, and how: plain data, that another process may be given.
 
     A table (of the connection's search_path without a schema), its columns in the order of the COPY, and their base
-    types by name (``pg_type.typname``, below any domain), without those that the binary lane does not know.
+    types by name (``pg_type.typname``, below any domain), without those that the binary lane does not know; and how
+    the columns of a batch become those.
     """
 
     table: str
@@ -40,6 +42,7 @@ class CopyInto:
     schema: str | None = None
     lane: Lane = "records"
     types: Mapping[str, str] = field(default_factory=dict)
+    fits: tuple[Fit, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}" if self.schema else self.table

@@ -11,7 +11,6 @@ from bulkseed.deferral import Deferred, Kept, capture
 from bulkseed.estimate import expected_rows
 from bulkseed.plan import Plan
 from bulkseed.rowcount import estimated_rows
-from bulkseed.tables import TABLE_NAMES
 from bulkseed.target import Target
 from bulkseed.watch import Watcher
 
@@ -53,8 +52,8 @@ async def to_defer(
     if defer == "never":
         return ()
     if defer == "auto":
-        tables = [target.name(table) for table in TABLE_NAMES]
-        old_rows = await estimated_rows(connection, [target.schema])
+        tables = target.tables()
+        old_rows = await estimated_rows(connection, tables)
         if not is_worth_it(sum(expected_rows(plan).values()), old_rows):
             return ()
         acting = [row[0] for row in await connection.fetch(ACTING, tables)]
@@ -64,7 +63,7 @@ async def to_defer(
                 "give --defer always if they do not"
             )
             return ()
-    found = await capture(connection, target.schema, TABLE_NAMES)
+    found = await capture(connection, target.schema, [target.model.name(table) for table in target.model.names])
     for said in told(found.kept):
         watcher.note(said)
     return found.deferred

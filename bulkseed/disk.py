@@ -28,7 +28,7 @@ TABLESPACES: Final = """
 SELECT name, pg_tablespace_location(coalesce(nullif(reltablespace, 0), dattablespace)) AS folder
 FROM unnest($1::text[]) AS name
 CROSS JOIN (SELECT dattablespace FROM pg_database WHERE datname = current_database()) AS d
-LEFT JOIN pg_class ON relname = name AND relnamespace = to_regnamespace(quote_ident(current_schema()))
+LEFT JOIN pg_class ON oid = to_regclass(name)
 """
 """The folder of each table's tablespace; empty for those that are in the data folder."""
 

@@ -19,6 +19,8 @@ BYTES_PER_ROW: Final = {
     "message_reactions": 112,
 }
 """Heap and indexes of the reference schema, en_US."""
+BYTES_PER_OTHER_ROW: Final = 150
+"""A guess: a short row with two indexes."""
 
 
 def expected_rows(plan: Plan) -> dict[str, float]:
@@ -27,15 +29,20 @@ def expected_rows(plan: Plan) -> dict[str, float]:
     regular_members = (2 + plan.largest_channel) / 2
     members = chance.channel_dm * 2 + (1 - chance.channel_dm) * regular_members
     messages = plan.top_level_messages * (1 + chance.message_reply)
-    return {
+    rows = {
         "users": float(plan.users),
         "channels": float(plan.channels),
         "user_channels": plan.channels * members,
         "messages": messages,
         "message_reactions": messages * chance.message_reactions * REACTIONS_PER_REACTED_MESSAGE,
     }
+    for table in plan.model.all_tables():
+        if table.name not in rows:
+            extra = next(each for each in plan.scenario.extras if each.name == table.name)
+            rows[extra.name] = rows[extra.follows] * extra.rows_per_parent
+    return {name: rows[name] for name in plan.model.names}
 
 
 def expected_bytes(plan: Plan) -> dict[str, float]:
     """The expected bytes on disk of each table's rows with their indexes (the reference schema, en_US)."""
-    return {table: rows * BYTES_PER_ROW[table] for table, rows in expected_rows(plan).items()}
+    return {table: rows * BYTES_PER_ROW.get(table, BYTES_PER_OTHER_ROW) for table, rows in expected_rows(plan).items()}

@@ -14,12 +14,12 @@ from bulkseed.deferral import Deferred, rebuild
 from bulkseed.errors import Stopped, first_cause
 from bulkseed.generators import Context
 from bulkseed.job import Job
+from bulkseed.model import Stage
 from bulkseed.patience import patient_connection, patiently
 from bulkseed.shard_load import ShardLoader
 from bulkseed.shards import Shard
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
-from bulkseed.tables import TABLE_NAMES
 from bulkseed.target import Target
 from bulkseed.watch import Watcher
 from bulkseed.workers import Done, Turns, Worker, load_shards
@@ -48,27 +48,25 @@ class Filling:
         self.job = job
         self.shards = shards
         self.rows = dict(rows)
-        self.left = Counter(shard.kind for shard in shards)
+        self.left = Counter(shard.stage for shard in shards)
         self.staff = staff
         self.builders = builders
         self.stopwatch = stopwatch
         self.watcher = watcher
         self.stop = stop
-        self.users_full = anyio.Event()
+        self.full: dict[Stage, anyio.Event] = {"users": anyio.Event(), "channels": anyio.Event()}
 
     async def fill(self, control: Control, context: Context) -> None:
         """Load the shards. Raises Stopped where that was asked for, and RunError; what is in stays in."""
         turns = Turns(self.shards)
-        if not self.left["users"]:
-            self.users_full.set()
+        self.tell_full()
 
         def on_done(shard: Shard, said: Done) -> None:
             for table, count in said.rows.items():
                 self.rows[table] += count
             self.stopwatch.add(said.seconds)
-            self.left[shard.kind] -= 1
-            if not self.left["users"]:
-                self.users_full.set()
+            self.left[shard.stage] -= 1
+            self.tell_full()
 
         async def own() -> None:
             async with ShardLoader(self.job, context, self.watcher) as loader:
@@ -87,6 +85,12 @@ class Filling:
         if self.stop.asked.is_set():
             raise Stopped("the shards in hand are in")
 
+    def tell_full(self) -> None:
+        # those of channels too only where late ones follow: the end of all shards is told by who rebuilds
+        for stage, event in self.full.items():
+            if not self.left[stage] and self.left.total():
+                event.set()
+
     async def obey(self, turns: Turns) -> None:
         await self.stop.asked.wait()
         turns.close()
@@ -99,8 +103,8 @@ class Filling:
 
         Raises what fill() raises, and RunError where something cannot be rebuilt.
         """
-        full = {target.name(table): anyio.Event() for table in TABLE_NAMES}
-        full[target.name("users")] = self.users_full
+        model = target.model
+        full = {target.name(table): self.full.get(model.stage(table), anyio.Event()) for table in model.names}
         rebuilt = anyio.Event()
         try:
             async with anyio.create_task_group() as tasks:

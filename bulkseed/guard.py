@@ -43,15 +43,15 @@ class Survey:
         return f"{self.host}/{self.database}"
 
 
-async def survey(address: Address, schemas: Sequence[str] = ()) -> Survey:
-    """Look at the target; its tables are in ``schemas``, else in the connection's. Nothing is written.
+async def survey(address: Address, tables: Sequence[str]) -> Survey:
+    """Look at the target, and at what ``tables`` hold (names as in SQL). Nothing is written.
 
     Raises ConnectError.
     """
     async with connected(address) as connection:
         with translated(connection, "looking at the target"):
-            row = await connection.fetchrow("SELECT current_database(), current_user, current_schema()")
-            rows = await estimated_rows(connection, schemas or [row[2] or ""])
+            row = await connection.fetchrow("SELECT current_database(), current_user")
+            rows = await estimated_rows(connection, tables)
     hosts = address.hosts
     return Survey(address.server, ",".join(hosts), (*hosts, *address.addresses), row[0], row[1], rows)
 

@@ -6,15 +6,16 @@ catalog, read when the load begins, and not the name of a type in a model or a m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from bulkseed.connection import Connection
 from bulkseed.copy import CopyInto, Lane
 from bulkseed.encoders import BINARY_TYPES
 from bulkseed.errors import TargetError
+from bulkseed.fitting import Fit
 from bulkseed.identifiers import qualified, quoted
-from bulkseed.tables import TABLES
+from bulkseed.tables import Table
 from bulkseed.target import Target
 
 __all__ = ["Format", "choose_lanes", "copy_into"]
@@ -42,24 +43,40 @@ async def choose_lanes(connection: Connection, target: Target, format: Format) -
     It holds as long as the tables' columns keep their types: each run of a plan chooses anew.
     """
     return {
-        table.name: await copy_into(connection, table.name, table.column_names, target.schema, format)
-        for table in TABLES
+        table.name: await copy_into(
+            connection, target.model.name(table.name), columns_of(target, table), target.schema, format
+        )
+        for table in target.model.tables
     }
 
 
+def columns_of(target: Target, table: Table) -> dict[str, str]:
+    """The columns that a load fills: what a batch calls each, and what the app does."""
+    known = {column.name: target.model.column(table.name, column.name) for column in table.columns}
+    return known | {name: name for name in target.model.scenario.fields.get(table.name, ())}
+
+
 async def copy_into(
-    connection: Connection, table: str, columns: Sequence[str], schema: str | None = None, format: Format = "auto"
+    connection: Connection,
+    table: str,
+    columns: Mapping[str, str] | Sequence[str],
+    schema: str | None = None,
+    format: Format = "auto",
 ) -> CopyInto:
-    """Where and how to COPY into ``columns`` of ``table`` (of the search_path without a schema).
+    """Where and how to COPY into ``table`` (of the search_path without a schema).
+
+    ``columns`` are those of the batches, with what the table calls each where that differs.
 
     Raises TargetError, naming the column, where ``format`` is ``binary`` and a column's type does not allow that.
     """
     rows = await connection.fetch(TYPES_SQL, qualified(schema, table) if schema else quoted(table))
     found = {row["name"]: row for row in rows}
+    named = columns if isinstance(columns, Mapping) else {name: name for name in columns}
+    names = tuple(named.values())
     types = {
-        name: found[name]["base"] for name in columns if found[name]["known"] and found[name]["base"] in BINARY_TYPES
+        name: found[name]["base"] for name in names if found[name]["known"] and found[name]["base"] in BINARY_TYPES
     }
-    others = [name for name in columns if name not in types]
+    others = [name for name in names if name not in types]
     if others and format == "binary":
         declared = found[others[0]]["declared"]
         raise TargetError(
@@ -67,4 +84,5 @@ async def copy_into(
             "load with --format auto, or make it an integer, text, boolean or timestamp"
         )
     lane: Lane = "records" if others or format == "records" else "binary"
-    return CopyInto(table, tuple(columns), schema, lane, types)
+    fits = tuple(Fit(source, column) for source, column in named.items())
+    return CopyInto(table, names, schema, lane, types, fits)

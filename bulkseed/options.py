@@ -12,11 +12,13 @@ import click
 from bulkseed.deferring import Defer
 from bulkseed.errors import InputError
 from bulkseed.faker_corpus import corpus_of
+from bulkseed.faker_values import Fakes
 from bulkseed.lanes import Format
 from bulkseed.ledger import SCHEMA
 from bulkseed.machine import available_cores
 from bulkseed.patience import Patience
-from bulkseed.plan import Plan, parse_as_of, scaled_counts
+from bulkseed.plan import Plan, microseconds, parse_as_of, scaled_counts
+from bulkseed.scenario_file import read_scenario, shipped
 from bulkseed.shards import ROWS_PER_SHARD
 from bulkseed.undoing import OnError
 
@@ -65,6 +67,21 @@ PLAN_OPTIONS: Final = options(
     click.option("--seed", type=int, default=1, metavar="N", show_default=True, help="The same seed, the same rows."),
     click.option("--as-of", metavar="WHEN", help="The latest moment in the data, ISO 8601.  [default: now]"),
     click.option("--locale", default="en_US", metavar="L", show_default=True, help="Of names and texts, as Faker's."),
+    click.option(
+        "--scenario",
+        default="default",
+        metavar="FILE",
+        show_default=True,
+        help=f"The shape of the data, and the app's own tables: {', '.join(shipped())}, or a TOML file.",
+    ),
+    click.option("--schema", metavar="SCHEMA", help="Where the tables are.  [default: as search_path has it]"),
+    click.option(
+        "--plugin",
+        "plugins",
+        multiple=True,
+        metavar="MODULE:NAME",
+        help="A further table, made by code of yours; may be given more than once.",
+    ),
 )
 DATABASE_OPTION: Final = click.option(
     "--database-url",
@@ -191,10 +208,16 @@ def plan_of(
     seed: int,
     as_of: str | None,
     locale: str,
+    scenario: str,
+    schema: str | None,
+    plugins: tuple[str, ...],
 ) -> Plan:
     """The plan that :data:`PLAN_OPTIONS` describe. Raises InputError."""
     now = datetime.now(UTC)
-    scaled = scaled_counts(scale)
+    moment = now if as_of is None else parse_as_of(as_of, now)
+    locale = corpus_of(locale).locale
+    found = read_scenario(scenario, Fakes(locale, seed, microseconds(moment)), schema=schema, plugins=plugins)
+    scaled = scaled_counts(scale, found.counts)
 
     def count(name: str, alone: int | None) -> int:
         return scaled[name] if alone is None else alone
@@ -203,8 +226,10 @@ def plan_of(
         users=count("users", users),
         channels=count("channels", channels),
         messages_per_channel=count("messages_per_channel", messages_per_channel),
-        as_of=now if as_of is None else parse_as_of(as_of, now),
+        as_of=moment,
         seed=seed,
         max_members=max_members,
-        locale=corpus_of(locale).locale,
+        locale=locale,
+        probabilities=found.probabilities,
+        scenario=found.scenario,
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from bulkseed.connection import Place, connect
+from bulkseed.connection import Connection, Place, connect, passes, translated
 from bulkseed.errors import TargetError
 
 __all__ = ["orm_connected"]
@@ -19,14 +20,26 @@ __all__ = ["orm_connected"]
 async def orm_connected(place: Place) -> AsyncIterator[AsyncConnection]:
     """A connection to ``place``, closed at the end.
 
-    Raises ConnectError where it cannot be had, and TargetError for what the server refuses while it is used.
+    Raises ConnectError where it cannot be had, ConnectionLost where it is lost, TransientError for what else passes,
+    and TargetError for what the server refuses while it is used.
     """
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect(place), poolclass=NullPool)
+    made: list[Connection] = []
+
+    async def connection_made() -> Connection:
+        made.append(await connect(place))
+        return made[-1]
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connection_made, poolclass=NullPool)
     try:
         async with engine.connect() as connection:
             yield connection
-    except DBAPIError as error:
-        said = " ".join(str(error.orig).split("\n")[0].split()).split(">: ")[-1]
+    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        # what SQLAlchemy asks of a new connection it does not translate
+        cause = getattr(getattr(error, "orig", None), "__cause__", None) or error
+        with translated(made[-1], "reading the tables"):
+            if made[-1].is_closed() or (isinstance(cause, asyncpg.PostgresError) and passes(cause)):
+                raise cause from None
+        said = " ".join(str(getattr(error, "orig", error)).split("\n")[0].split()).split(">: ")[-1]
         raise TargetError(
             f"the tables at {place.server} cannot be read or made ({said}): "
             "grant this login what it lacks, or use another"

@@ -15,6 +15,7 @@ from bulkseed.connection import Connection
 from bulkseed.copy import BATCHES_AHEAD, CopyInto, copy_binary, copy_records
 from bulkseed.encoders import binary, records
 from bulkseed.errors import first_cause
+from bulkseed.fitting import fitted_batch
 from bulkseed.generators import Context, shard_tables
 from bulkseed.shards import Shard
 from bulkseed.stopwatch import Stopwatch
@@ -50,6 +51,7 @@ async def copy_batches(
 
     Raises what copy_records and the encoders raise.
     """
+    batches = (fitted_batch(batch, into.fits, str(into)) for batch in batches)
     if into.lane == "binary":
         types = {name: into.types[name] for name in into.columns}
         return await streamed(connection, into, binary(batches, types, str(into)), copy_binary, on_rows)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
+import pyarrow as pa
 from anyio import to_thread
 
 from bulkseed.connection import Connection
@@ -16,23 +17,31 @@ from bulkseed.generators import Context
 from bulkseed.generators.channels import join_codes
 from bulkseed.generators.context import BATCH_ROWS
 from bulkseed.generators.users import unique_values
+from bulkseed.keys import uuids_of
 from bulkseed.plan import Placement, Plan
 from bulkseed.reservation import is_taken, reserve_ids, room_for_ids, system_reactions
 from bulkseed.target import Target
 
 __all__ = ["place"]
 
+WITH_IDS: Final = ("users", "channels", "messages")
 MOST_VARIANTS: Final = 20
 MOST_PAIRS: Final = 2**32
 """Pairs of a member and a reaction are drawn with 32 bits (draws.below)."""
 
 
 async def place(
-    connection: Connection, target: Target, plan: Plan, corpus: Corpus, reserved: dict[str, int] | None = None
+    connection: Connection,
+    target: Target,
+    plan: Plan,
+    corpus: Corpus,
+    reserved: dict[str, int] | None = None,
+    taken: Mapping[str, int] | None = None,
 ) -> Context:
     """Reserve ids for ``plan`` and find values for its unique columns; the caller holds the load lock.
 
     ``reserved`` keeps the first id of each table whose sequence was moved: a second try, with the same, takes those.
+    ``taken`` are the highest ids of runs before, by table, for tables whose ids are UUIDs: they have no sequence.
     Raises TargetError where the catalogue is missing (rule R0), before any sequence is moved, or ids do not fit.
     """
     reactions = await system_reactions(connection, target)
@@ -45,12 +54,16 @@ async def place(
     expected = {name: round(rows) for name, rows in expected_rows(plan).items()}
     reserved = {} if reserved is None else reserved
     movable = set()
-    for table in ("users", "channels", "messages"):
+    uuids = tuple(table for table in WITH_IDS if table in target.columns and target.has_uuids(table))
+    numbered = [table for table in WITH_IDS if table in target.columns and table not in uuids]
+    for table in numbered:
         if table not in reserved:
             room = await room_for_ids(connection, target, table, "id", expected[table])
             movable |= {table} if room.sequence is not None else set()
 
     async def first_id(table: str, count: int) -> int:
+        if table not in numbered:
+            return (taken or {}).get(table, 0) + 1
         if table in reserved:
             return reserved[table]
         found = await reserve_ids(connection, target, table, "id", count)
@@ -64,7 +77,10 @@ async def place(
         first_channel=await first_id("channels", plan.channels),
         first_message=1,
         reactions=reactions,
+        uuids=uuids,
     )
+    if "users" in uuids:
+        placement = await apart(connection, target, plan, placement)
     # how many messages there are follows from the plan and the first user's id
     messages = await to_thread.run_sync(lambda: Context(plan, placement, corpus).layout.messages)
     first_message = await first_id("messages", messages)
@@ -78,12 +94,25 @@ async def place(
     )
 
 
+async def apart(connection: Connection, target: Target, plan: Plan, placement: Placement) -> Placement:
+    """The same with a first user whose UUID is not there yet: of a run with this seed that no ledger knows any more."""
+    name, key = target.name("users"), target.column("users", "id")
+    for _ in range(MOST_VARIANTS):
+        first = uuids_of(plan, placement, 0)["users"].octets(pa.array([placement.first_user]))[0].as_py()
+        there = f"SELECT EXISTS (SELECT FROM {name} WHERE {key} = encode($1::bytea, 'hex')::uuid)"
+        if not await connection.fetchval(there, first):
+            return placement
+        placement = replace(placement, first_user=placement.first_user + plan.users)
+    raise TargetError(f"{name} has the users of {MOST_VARIANTS} runs with the seed {plan.seed}: give another --seed")
+
+
 async def meets_values(connection: Connection, target: Target, context: Context) -> bool:
     for table, values in (("users", user_values(context)), ("channels", channel_values(context))):
-        if not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {target.name(table)})"):
+        columns = target.columns.get(table, {})
+        if not columns or not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {target.name(table)})"):
             continue
         for column, found in values:
-            if await is_taken(connection, target, table, column, found):
+            if column in columns and await is_taken(connection, target, table, column, found):
                 return True
     return False
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final, Self
 
 from bulkseed.errors import InputError
+from bulkseed.model import Model
 from bulkseed.scenario import Scenario
 
 __all__ = ["EPOCH", "Placement", "Plan", "Probabilities", "microseconds", "parse_as_of", "scaled_counts"]
 
-USERS_AT_1X: Final = 20
-CHANNELS_AT_1X: Final = 10
-MESSAGES_AT_1X: Final = 20
+COUNTS_AT_1X: Final = {"users": 20, "channels": 10, "messages_per_channel": 20}
 
 MOST_USERS: Final = 2_000_000_000
 """Draws below a bound use 32 bits (draws.below)."""
@@ -33,8 +33,8 @@ def microseconds(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
-def scaled_counts(scale: str) -> dict[str, int]:
-    """The three counts of rules.md for ``scale``: ``100x``, ``100`` or ``2.5x``, rounded half up.
+def scaled_counts(scale: str, at_1x: Mapping[str, int] | None = None) -> dict[str, int]:
+    """The three counts for ``scale``: ``100x``, ``100`` or ``2.5x``, rounded half up; ``at_1x`` where not rules.md's.
 
     Raises InputError for anything that is not a positive decimal number.
     """
@@ -48,11 +48,8 @@ def scaled_counts(scale: str) -> dict[str, int]:
     def scaled(at_1x: int, least: int) -> int:
         return max(least, int((at_1x * factor).quantize(Decimal(1), rounding=ROUND_HALF_UP)))
 
-    return {
-        "users": scaled(USERS_AT_1X, 2),
-        "channels": scaled(CHANNELS_AT_1X, 1),
-        "messages_per_channel": scaled(MESSAGES_AT_1X, 1),
-    }
+    counts = COUNTS_AT_1X | dict(at_1x or {})
+    return {name: scaled(count, 2 if name == "users" else 1) for name, count in counts.items()}
 
 
 def parse_as_of(text: str, now: datetime) -> datetime:
@@ -138,6 +135,11 @@ class Plan:
         return datetime(self.as_of.astimezone(UTC).year, 1, 1, tzinfo=UTC)
 
     @property
+    def model(self) -> Model:
+        """The tables that its scenario fills."""
+        return Model(self.scenario)
+
+    @property
     def largest_channel(self) -> int:
         """The most members that a regular channel can have (rule M2)."""
         return self.users if self.max_members is None else min(self.users, self.max_members)
@@ -169,14 +171,15 @@ class Placement:
     ``first_*`` are the first free ids; the rows of a table have ids without gaps from there.
     ``reactions`` are the ids of the catalogue's system reactions, in ascending order (rule R2).
     ``variant`` is 0, or counts up until no e-mail, auth0_id or join code meets one that the target
-    already has (rules U2 and C5).
+    already has (rules U2 and C5). ``uuids`` are the tables whose ids are UUIDs there, which stand for ours.
     """
 
     first_user: int
     first_channel: int
     first_message: int
-    reactions: tuple[int, ...]
+    reactions: tuple[int | str, ...]
     variant: int = 0
+    uuids: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The placement as one JSON object; :meth:`from_json` reads it back."""
@@ -187,4 +190,5 @@ class Placement:
         """The placement that :meth:`to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
         values["reactions"] = tuple(values["reactions"])
+        values["uuids"] = tuple(values.get("uuids", ()))
         return cls(**values)

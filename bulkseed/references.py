@@ -9,7 +9,7 @@ from typing import Final
 from bulkseed.connection import Connection
 from bulkseed.deferral import Deferred
 from bulkseed.identifiers import qualified, quoted
-from bulkseed.tables import BY_RULES
+from bulkseed.model import Names
 
 __all__ = ["Reference", "references"]
 
@@ -61,9 +61,9 @@ class Reference:
 
 
 async def references(
-    connection: Connection, schemas: Iterable[str], absent: Iterable[Deferred] = ()
+    connection: Connection, loaded: Iterable[Names], absent: Iterable[Deferred] = ()
 ) -> list[Reference]:
-    """All foreign keys of the database, and those by rules.md among the tables in each of ``schemas``, each once.
+    """All foreign keys of the database, and those of rules.md among the tables of each of ``loaded``, each once.
 
     The foreign keys among ``absent``, which a load has dropped for as long as it runs, are as those that are there
     (:func:`bulkseed.deferral.unfinished` has them). Raises what asyncpg raises.
@@ -90,9 +90,17 @@ async def references(
         ):
             found.append(dropped)
     declared = {(each.child, each.columns, each.parent) for each in found}
-    for schema in schemas:
-        for child, column, parent in BY_RULES:
-            implied = Reference(qualified(schema, child), (column,), qualified(schema, parent), ("id",), declared=False)
+    for names in loaded:
+        for child, column, parent in names.model.references():
+            key = names.model.by_name[parent].key[0]
+            implied = Reference(
+                names.name(child),
+                (names.model.column(child, column),),
+                names.name(parent),
+                (names.model.column(parent, key),),
+                declared=False,
+            )
             if (implied.child, implied.columns, implied.parent) not in declared:
+                declared.add((implied.child, implied.columns, implied.parent))
                 found.append(implied)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,27 +16,19 @@ from bulkseed.deferral import Deferred, not_owned
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
-from bulkseed.identifiers import qualified
+from bulkseed.identifiers import quoted
 from bulkseed.lanes import copy_into
 from bulkseed.ledger import Run
 from bulkseed.pipeline import copy_batches
 from bulkseed.references import Reference, references
 from bulkseed.reservation import check_writable
-from bulkseed.rule_sql import PARENTS
+from bulkseed.rule_sql import Scope
 from bulkseed.shards import ROWS_PER_SHARD, cut
 from bulkseed.streams import GENERATOR_VERSION
-from bulkseed.tables import TABLE_NAMES, TABLES
+from bulkseed.tables import Table
 from bulkseed.watch import Watcher
 
 __all__ = ["check_owner", "check_rights", "remove_rows"]
-
-MARKS: Final = {table.name: ("id", "created_at") if table.serial else table.key for table in TABLES}
-"""The columns by which a row is known again as one that a run put in.
-
-An id alone is not enough: ids begin again after TRUNCATE … RESTART IDENTITY, or in tables that were made anew. The
-moment of creation, to the microsecond, is what an app leaves as it is.
-"""
-
 
 COLUMN_TYPE: Final = """
 SELECT format_type(CASE WHEN typtype = 'd' THEN typbasetype ELSE t.oid END, NULL)
@@ -53,6 +46,10 @@ class Doomed:
 
     seeded: dict[str, str]
     extra: dict[str, str] = field(default_factory=dict)
+
+    def add(self, table: str, condition: str) -> None:
+        """Rows of ``table`` go too under this condition."""
+        self.seeded[table] = " OR ".join(filter(None, [self.seeded.get(table), condition]))
 
     def ours(self, table: str, alias: str) -> str:
         """The SQL condition under which the row ``alias`` of ``table`` is a seeded one that goes."""
@@ -85,16 +82,19 @@ async def remove_rows(
     with translated(connection, "finding the rows to remove"):
         await connection.execute(SETTINGS)
         for run in runs:
-            tables = [qualified(run.schema, name) for name in await present(connection, run.schema)]
+            tables = [run.names.name(name) for name in await present(connection, run)]
             if tables and not run.whole and not diskless:
                 # a load that was cut off left no statistics; who may not ANALYZE is only warned
                 await connection.execute(f"ANALYZE {', '.join(tables)}")
-    watcher.expect({name: sum(run.rows[name] for run in runs) for name in TABLE_NAMES})
+    expected: Counter[str] = Counter()
+    for run in runs:
+        expected.update(run.rows)
+    watcher.expect(expected)
     with translated(connection, "finding the rows to remove"):
         doomed = await (listed_rows if diskless else seeded_rows)(connection, runs, cascade, watcher)
         known = [
             each
-            for each in await references(connection, sorted({run.schema for run in runs}), absent)
+            for each in await references(connection, [run.names for run in runs], absent)
             if each.declared or {each.child, each.parent} <= doomed.seeded.keys()
         ]
         pointing = await others_pointing(connection, known, doomed)
@@ -126,8 +126,7 @@ async def check_rights(connection: Connection, runs: Sequence[Run]) -> None:
     await check_writable(connection)
     lacking = [
         table
-        for schema in sorted({run.schema for run in runs})
-        for table in (qualified(schema, name) for name in await present(connection, schema))
+        for table in dict.fromkeys([run.names.name(name) for run in runs for name in await present(connection, run)])
         if not await connection.fetchval(
             "SELECT has_table_privilege($1, 'SELECT') AND has_table_privilege($1, 'DELETE')", table
         )
@@ -136,33 +135,52 @@ async def check_rights(connection: Connection, runs: Sequence[Run]) -> None:
         raise TargetError(f"this login may not remove rows: GRANT SELECT, DELETE ON {', '.join(lacking)} to it")
 
 
-async def present(connection: Connection, schema: str) -> list[str]:
+async def present(connection: Connection, run: Run) -> list[str]:
     """Which of our tables are still there: what was dropped holds nothing to remove."""
     rows = await connection.fetch(
         "SELECT relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
         "WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')",
-        schema,
+        run.schema,
     )
     there = {row["relname"] for row in rows}
-    return [name for name in TABLE_NAMES if name in there]
+    model = run.plan.model
+    return [name for name in model.names if model.name(name) in there]
+
+
+def marks_of(table: Table) -> tuple[str, ...]:
+    """The columns by which a row is known again as one that a run put in.
+
+    An id alone is not enough: ids begin again after TRUNCATE … RESTART IDENTITY, or in tables that were made anew. The
+    moment of creation, to the microsecond, is what an app leaves as it is; where that is not kept, what was unique.
+    """
+    if table.serial is None:
+        return table.key
+    further = ("created_at", *(column for columns in table.unique for column in columns), "updated_at", "user_id")
+    return (table.serial, *[name for name in further if name in table.column_names][:1])
 
 
 async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool, watcher: Watcher) -> Doomed:
     doomed = Doomed({})
-    for place, schema in enumerate(sorted({run.schema for run in runs})):
+    left = list(runs)
+    place = 0
+    while left:
+        # runs of one scenario have their marks in common
+        names = left[0].names
+        alike, left = [run for run in left if run.names == names], [run for run in left if run.names != names]
         marks: dict[str, CopyInto] = {}
-        for name in await present(connection, schema):
-            kept, columns = f"bulkseed_{place}_{name}", MARKS[name]
+        for name in await present(connection, alike[0]):
+            kept = f"bulkseed_{place}"
+            columns = {each: names.model.column(name, each) for each in marks_of(names.model.by_name[name])}
+            place += 1
+            listed = ", ".join(map(quoted, columns.values()))
             await connection.execute(
-                f"CREATE TEMP TABLE {kept} ON COMMIT DROP AS "
-                f"SELECT {', '.join(columns)} FROM {qualified(schema, name)} WITH NO DATA"
+                f"CREATE TEMP TABLE {kept} ON COMMIT DROP AS SELECT {listed} FROM {names.name(name)} WITH NO DATA"
             )
             marks[name] = await copy_into(connection, kept, columns)
-            equal = " AND ".join(f"k.{column} = {{row}}.{column}" for column in columns)
-            doomed.seeded[qualified(schema, name)] = f"EXISTS (SELECT FROM {kept} AS k WHERE {equal})"
-        for run in runs:
-            if run.schema == schema:
-                await find_marks(connection, run, marks, cascade, watcher)
+            equal = " AND ".join(f"k.{quoted(each)} = {{row}}.{quoted(each)}" for each in columns.values())
+            doomed.add(names.name(name), f"EXISTS (SELECT FROM {kept} AS k WHERE {equal})")
+        for run in alike:
+            await find_marks(connection, run, marks, cascade, watcher)
         # the planner knows nothing of a table just made
         for into in marks.values():
             await connection.execute(f"ANALYZE {into.table}")
@@ -178,12 +196,12 @@ async def find_marks(
             if name in marks:
                 await copy_batches(connection, marks[name], batches, partial(watcher.rows, name))
     elif cascade:
+        scope = Scope(run)
         for name, into in marks.items():
-            column, parent = PARENTS.get(name, ("id", name))
-            first, last = run.ids(parent)
+            listed = ", ".join(map(quoted, into.columns))
             await connection.execute(
-                f"INSERT INTO {into.table} SELECT {', '.join(into.columns)} FROM {qualified(run.schema, name)} "
-                f"WHERE {column} BETWEEN {first} AND {last}"
+                f"INSERT INTO {into.table} SELECT {listed} FROM {run.names.name(name)} AS t "
+                f"WHERE {scope.ours_there(name, 't')}"
             )
     else:
         raise of_another_generator(run)
@@ -196,26 +214,30 @@ async def listed_rows(connection: Connection, runs: Sequence[Run], cascade: bool
     for run in runs:
         if not is_of_this_generator(run):
             raise of_another_generator(run)
-        there = await present(connection, run.schema)
-        lists: dict[str, list[list[str]]] = {name: [[] for _ in MARKS[name]] for name in there}
+        there = await present(connection, run)
+        marks = {name: marks_of(run.plan.model.by_name[name]) for name in there}
+        lists: dict[str, list[list[str]]] = {name: [[] for _ in marks[name]] for name in there}
         for name, batches in tables_of(run):
             for batch in batches if name in there else ():
-                for values, column in zip(lists[name], MARKS[name], strict=True):
+                for values, column in zip(lists[name], marks[name], strict=True):
                     values.append(",".join(batch.column(column).cast(pa.string()).to_pylist()))
                 watcher.rows(name, batch.num_rows)
-        for name in there:
+        for place, name in enumerate(there):
             arrays = []
-            for column, values in zip(MARKS[name], lists[name], strict=True):
-                setting = f"bulkseed.listed_{run.number}_{name}_{column}"
-                kind = await connection.fetchval(COLUMN_TYPE, qualified(run.schema, name), column)
+            for number, (column, values) in enumerate(zip(marks[name], lists[name], strict=True)):
+                setting = f"bulkseed.listed_{run.number}_{place}_{number}"
+                actual = run.plan.model.column(name, column)
+                kind = await connection.fetchval(COLUMN_TYPE, run.names.name(name), actual)
                 await connection.execute(
                     "SELECT set_config($1, $2, true)", setting, f"{{{','.join(filter(None, values))}}}"
                 )
                 arrays.append(f"current_setting('{setting}')::{kind}[]")
-            equal = " AND ".join(f"k.{column} = {{row}}.{column}" for column in MARKS[name])
-            listed = f"EXISTS (SELECT FROM unnest({', '.join(arrays)}) AS k ({', '.join(MARKS[name])}) WHERE {equal})"
-            table = qualified(run.schema, name)
-            doomed.seeded[table] = " OR ".join(filter(None, [doomed.seeded.get(table), listed]))
+            columns = [run.names.column(name, column) for column in marks[name]]
+            equal = " AND ".join(f"k.{column} = {{row}}.{column}" for column in columns)
+            doomed.add(
+                run.names.name(name),
+                f"EXISTS (SELECT FROM unnest({', '.join(arrays)}) AS k ({', '.join(columns)}) WHERE {equal})",
+            )
     return doomed
 
 
@@ -283,9 +305,9 @@ async def find_extra(connection: Connection, known: Sequence[Reference], doomed:
 
 async def remove(connection: Connection, runs: Sequence[Run], doomed: Doomed) -> tuple[dict[str, int], dict[str, int]]:
     """Delete all of it as one statement: foreign keys are checked at its end, so tables may point in a circle."""
-    names = {qualified(run.schema, name): name for run in runs for name in reversed(TABLE_NAMES)}
+    names = {run.names.name(name): name for run in runs for name in reversed(run.plan.model.names)}
     tables = list(dict.fromkeys([*(table for table in names if table in doomed.seeded), *doomed.extra]))
-    removed = dict.fromkeys(reversed(TABLE_NAMES), 0)
+    removed = dict.fromkeys(names.values(), 0)
     others: dict[str, int] = {}
     if not tables:
         return removed, others

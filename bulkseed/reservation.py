@@ -8,7 +8,6 @@ from typing import Final
 
 from bulkseed.connection import Connection
 from bulkseed.errors import TargetError
-from bulkseed.tables import CATALOGUE, TABLES
 from bulkseed.target import Target
 
 __all__ = ["check_rights", "check_writable", "is_taken", "reserve_ids", "room_for_ids", "system_reactions", "unlogged"]
@@ -47,10 +46,10 @@ async def check_rights(connection: Connection, target: Target) -> None:
     await check_writable(connection)
     user = await connection.fetchval("SELECT quote_ident(current_user)")
     grants: list[str] = []
-    for name in [*(table.name for table in TABLES), CATALOGUE.name]:
+    for name in target.columns:
         table = target.name(name)
         # DELETE, since a load that fails takes out again what it has put in
-        wanted = ("SELECT",) if name == CATALOGUE.name else ("SELECT", "INSERT", "DELETE")
+        wanted = ("SELECT", "INSERT", "DELETE") if name in target.model.names else ("SELECT",)
         lacking = [
             right
             for right in wanted
@@ -63,7 +62,7 @@ async def check_rights(connection: Connection, target: Target) -> None:
                 f"row security is active on {table} for {user}, and COPY refuses that: "
                 f"ALTER ROLE {user} BYPASSRLS, or load as the table's owner"
             )
-    for table_name, column in serials():
+    for table_name, column in serials(target):
         sequence = await connection.fetchrow(SEQUENCE_SQL, target.name(table_name), column)
         if sequence is not None and not await connection.fetchval(
             "SELECT has_sequence_privilege($1::text, 'USAGE') AND has_sequence_privilege($1::text, 'UPDATE')",
@@ -76,29 +75,38 @@ async def check_rights(connection: Connection, target: Target) -> None:
 
 async def unlogged(connection: Connection, target: Target) -> str:
     """What is to be said where a crash of the server would empty a table that is loaded; empty where none is so."""
-    tables = [target.name(table.name) for table in TABLES]
     found = await connection.fetchval(
         "SELECT string_agg(oid::regclass::text, ', ' ORDER BY oid) FROM pg_class "
         "WHERE oid = ANY ($1::text[]::regclass[]) AND relpersistence = 'u'",
-        tables,
+        target.tables(),
     )
     if found is None:
         return ""
     return f"{found}: UNLOGGED, so a crash of the server empties them, and the ledger does not know: then load anew"
 
 
-def serials() -> list[tuple[str, str]]:
-    return [(table.name, table.serial) for table in TABLES if table.serial is not None]
+def serials(target: Target) -> list[tuple[str, str]]:
+    return [
+        (table.name, target.model.column(table.name, table.serial))
+        for table in target.model.tables
+        if table.serial is not None and not target.has_uuids(table.name)
+    ]
 
 
-async def system_reactions(connection: Connection, target: Target) -> tuple[int, ...]:
-    """The ids of the catalogue's system reactions, ascending. Raises TargetError where there is none (rule R0)."""
-    rows = await connection.fetch(f"SELECT id FROM {target.name(CATALOGUE.name)} WHERE is_system ORDER BY id")
+async def system_reactions(connection: Connection, target: Target) -> tuple[int | str, ...]:
+    """The ids of the catalogue's system reactions, ascending; none where no table takes any.
+
+    Raises TargetError where it has no such row (rule R0).
+    """
+    if (catalogue := target.model.catalogue) is None:
+        return ()
+    name, key = target.name(catalogue.name), target.column(catalogue.name, "id")
+    marked = f"WHERE {target.column(catalogue.name, 'is_system')}" if "is_system" in catalogue.column_names else ""
+    rows = await connection.fetch(f"SELECT {key} AS id FROM {name} {marked} ORDER BY {key}")
     if not rows:
-        raise TargetError(
-            f"the catalogue {target.name(CATALOGUE.name)} has no row with is_system true: make it with `bulkseed init`"
-        )
-    return tuple(row["id"] for row in rows)
+        lacking = "row with is_system true" if marked else "row"
+        raise TargetError(f"the catalogue {name} has no {lacking}: make it with `bulkseed init`")
+    return tuple(row["id"] if isinstance(row["id"], int) else str(row["id"]) for row in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +125,9 @@ async def room_for_ids(connection: Connection, target: Target, table: str, colum
     Raises TargetError where they do not.
     """
     name = target.name(table)
-    highest = await connection.fetchval(f'SELECT max("{column}") FROM {name}') or 0
+    highest = await connection.fetchval(f"SELECT max({target.column(table, column)}) FROM {name}") or 0
     limit = target.highest_id(table, column)
-    sequence = await connection.fetchrow(SEQUENCE_SQL, name, column)
+    sequence = await connection.fetchrow(SEQUENCE_SQL, name, target.model.column(table, column))
     step = 1
     last = highest
     if sequence is not None:
@@ -165,7 +173,7 @@ async def reserve_ids(connection: Connection, target: Target, table: str, column
 
 async def is_taken(connection: Connection, target: Target, table: str, column: str, values: Sequence[str]) -> bool:
     """Whether any of ``values`` is already in the column (rules U2 and C5)."""
-    there, wanted = f'"{column}"', list(values)
+    there, wanted = target.column(table, column), list(values)
     if target.columns[table][column].type == "citext":
         there, wanted = f"lower({there}::text)", [value.lower() for value in values]
     sql = f"SELECT EXISTS (SELECT FROM {target.name(table)} WHERE {there} = ANY($1::text[]))"

@@ -15,7 +15,7 @@ from bulkseed.deferral import unfinished
 from bulkseed.errors import InputError, TargetError
 from bulkseed.lanes import Format, choose_lanes
 from bulkseed.ledger import Claim, Ledger, Run
-from bulkseed.patience import Patience
+from bulkseed.patience import Patience, patiently
 from bulkseed.removal import check_owner
 from bulkseed.reservation import check_rights, system_reactions
 from bulkseed.stopping import Stop
@@ -73,7 +73,10 @@ async def resume(
             if begun is None:
                 return None
             check_versions(begun, book)
-            corpus, target = await target_of(address, begun.plan.locale)
+            plan = begun.plan
+            corpus, target = await patiently(
+                control.patience, watcher, "reading the tables", lambda: target_of(address, plan)
+            )
             await check_target(control.connection, target, begun, book)
             with translated(control.connection, "checking the target"):
                 lanes = await choose_lanes(control.connection, target, format)
@@ -136,5 +139,5 @@ async def check_target(connection: Connection, target: Target, run: Run, book: L
         )
 
 
-def missing_reactions(wanted: Sequence[int], there: Sequence[int]) -> str:
-    return ", ".join(map(str, sorted(set(wanted) - set(there))))
+def missing_reactions(wanted: Sequence[int | str], there: Sequence[int | str]) -> str:
+    return ", ".join(sorted(map(str, set(wanted) - set(there))))

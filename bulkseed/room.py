@@ -14,10 +14,8 @@ from bulkseed import ledger
 from bulkseed.connection import Connection, translated
 from bulkseed.deferral import Deferred, drop
 from bulkseed.errors import BulkseedError, ConnectionLost
-from bulkseed.identifiers import qualified
 from bulkseed.ledger import Ledger, Run
 from bulkseed.removal import remove_rows
-from bulkseed.tables import TABLE_NAMES
 from bulkseed.transaction import transaction
 from bulkseed.watch import Watcher
 
@@ -43,7 +41,7 @@ async def make_room(
             raise
         except BulkseedError:
             continue  # an app has the table, say
-    await vacuum(connection, (qualified(run.schema, name) for run in runs for name in reversed(TABLE_NAMES)))
+    await vacuum(connection, (name for run in runs for name in reversed(run.names.tables())))
 
 
 async def vacuum(connection: Connection, tables: Iterable[str]) -> None:

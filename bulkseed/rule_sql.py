@@ -2,34 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Final
 
 from bulkseed.checks import ChanceCheck, RuleCheck
 from bulkseed.connection import Connection
-from bulkseed.identifiers import qualified
+from bulkseed.identifiers import quoted
+from bulkseed.keys import uuids_of
 from bulkseed.ledger import Run
+from bulkseed.model import Model
+from bulkseed.uuids import Uuids
 
-__all__ = ["BROKEN", "PARENTS", "Clause", "Draw", "Pass", "Scope"]
+__all__ = ["BROKEN", "Clause", "Draw", "Pass", "Scope"]
 
-PARENTS: Final = {"user_channels": ("channel_id", "channels"), "message_reactions": ("message_id", "messages")}
-"""Tables whose rows belong to a run by the row that they point at."""
+LACKING: Final = "(table that the app lacks)"
+"""Stands for such a table in SQL that is never run."""
 
 BROKEN: Final = "false"
 """What holds of the rows of a pass that only finds those that break a rule."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scope:
-    """Which rows are a run's: those with ids in its ranges, and those that belong to its channels and messages."""
+    """Which rows are a run's: those with ids in its ranges, and those that belong to its channels and messages.
+
+    Rules speak of tables and columns as bulkseed calls them, and of ids as numbers; ``table()`` makes them so.
+    ``lacking`` are columns that cannot be judged, as the app has none, or not all of their values.
+    """
 
     run: Run
+    lacking: frozenset[tuple[str, str]] = frozenset()
+
+    @cached_property
+    def model(self) -> Model:
+        return self.run.plan.model
+
+    @cached_property
+    def uuids(self) -> Mapping[str, Uuids]:
+        """The UUIDs that stand for ids, by table."""
+        return uuids_of(self.run.plan, self.run.placement, self.run.expected.get("messages", 0))
 
     def table(self, name: str) -> str:
-        """The table's name, qualified and quoted."""
-        return qualified(self.run.schema, name)
+        """What follows FROM: the table with bulkseed's own names, and ids as numbers."""
+        if name not in self.model.by_name:
+            return f"{LACKING} {name}"
+        actual = self.run.names.name(name)
+        columns = self.model.by_name[name].column_names
+        if all(self.there(name, each, "t") == f"t.{each}" for each in columns):
+            return actual
+        listed = ", ".join(f"{self.there(name, each, 't')} AS {quoted(each)}" for each in columns)
+        return f"(SELECT {listed} FROM {actual} AS t)"
+
+    def there(self, table: str, column: str, alias: str) -> str:
+        """The SQL expression for a column of the row ``alias`` of the app's own table."""
+        actual = self.run.names.column(table, column)
+        if actual == quoted(column):
+            actual = column
+        holds = dict(self.model.by_name[table].references) | {self.model.by_name[table].serial: table}
+        uuids = self.uuids.get(holds.get(column, ""))
+        return f"{alias}.{actual}" if uuids is None else uuids.decoded(f"{alias}.{actual}")
+
+    def keeps(self, table: str, *columns: str) -> bool:
+        """Whether the app has all of the columns, with all of their values."""
+        return table in self.model.by_name and not any((table, column) in self.lacking for column in columns)
 
     def ids(self, table: str) -> tuple[int, int]:
         """The first and the last id of the run in ``table``."""
@@ -42,8 +81,31 @@ class Scope:
 
     def ours(self, table: str, alias: str) -> str:
         """The SQL condition that the row ``alias`` of ``table`` is one of the run's."""
-        column, parent = PARENTS.get(table, ("id", table))
+        if table not in self.model.by_name:
+            return LACKING
+        column, parent = self.model.belonging(table)
         return self.within(parent, f"{alias}.{column}")
+
+    def ours_there(self, table: str, alias: str) -> str:
+        """The same of a row of the app's own table."""
+        column, parent = self.model.belonging(table)
+        return self.within(parent, self.there(table, column, alias))
+
+    def judged(self, one: Pass) -> Pass | None:
+        """What of the pass can be judged; None where nothing can."""
+        if LACKING in one.rows or self.mentions(one, one.rows):
+            return None
+        clauses = tuple(each for each in one.clauses if not self.mentions(one, each.holds))
+        draws = tuple(each for each in one.draws if not self.mentions(one, each.trials + each.total))
+        return replace(one, clauses=clauses, draws=draws) if clauses or draws else None
+
+    def mentions(self, one: Pass, sql: str) -> bool:
+        """Whether a part of the pass speaks of a column that cannot be judged."""
+        return any(
+            re.search(rf"\b{alias}\.{column}\b", sql)
+            for table, column in self.lacking
+            for alias in re.findall(rf"{re.escape(self.table(table))} AS (\w+)", one.rows)
+        )
 
     @property
     def as_of(self) -> str:

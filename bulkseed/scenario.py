@@ -11,7 +11,7 @@ from typing import Any
 
 from bulkseed.shape import Shape
 
-__all__ = ["Rule", "Scenario"]
+__all__ = ["Extra", "Rule", "Scenario"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +23,34 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extra:
+    """A table beyond the built-in five: all that is known of it without the code that makes its rows.
+
+    It is made beside the rows of the table that it ``follows``, some ``rows_per_parent`` for each. ``references`` are
+    its columns that hold ids of other tables, the first of which says to which run a row belongs; ``key`` are the
+    columns by which a row is known again. ``source`` is where that code is, as ``module:name``; empty for a
+    relationship, which is declared whole. One that is ``late`` points at rows that are made later than those that it
+    follows.
+    """
+
+    name: str
+    follows: str
+    columns: tuple[str, ...]
+    references: tuple[tuple[str, str], ...]
+    key: tuple[str, ...]
+    rows_per_parent: float
+    source: str = ""
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """What a run's data looks like, and how it goes into the app's own tables.
 
     ``tables`` has the app's name of each table that it calls otherwise, None for one that it lacks; ``columns``, by
     table, the same of columns. ``fields`` has, by table and by the app's own column, what fills that: as the scenario
-    file says it. ``relationships`` and ``plugins`` are tables beyond the built-in five.
+    file says it; ``providers`` are Faker's of the user's own. ``extras`` are tables beyond the built-in five, of
+    ``relationships`` and ``plugins``. ``uuid`` is the version in whose form UUID keys are made.
     """
 
     name: str = "default"
@@ -39,7 +61,8 @@ class Scenario:
     columns: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict, hash=False)
     fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     relationships: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
-    plugins: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    extras: tuple[Extra, ...] = ()
     rules: tuple[Rule, ...] = ()
 
     @classmethod
@@ -47,6 +70,14 @@ class Scenario:
         """The scenario whose :func:`dataclasses.asdict` has been to JSON and back."""
         known = dict(values)
         known["shape"] = Shape(**known.get("shape", {}))
-        known["plugins"] = tuple(known.get("plugins", ()))
+        known["providers"] = tuple(known.get("providers", ()))
+        known["extras"] = tuple(extra_of(extra) for extra in known.get("extras", ()))
         known["rules"] = tuple(Rule(**rule) for rule in known.get("rules", ()))
         return cls(**known)
+
+
+def extra_of(values: Mapping[str, Any]) -> Extra:
+    lists = {name: tuple(values[name]) for name in ("columns", "key")}
+    return Extra(
+        **dict(values) | lists | {"references": tuple((column, table) for column, table in values["references"])}
+    )

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from bulkseed.estimate import expected_rows
+from bulkseed.model import Stage
 from bulkseed.plan import Plan
 
 __all__ = ["ROWS_PER_SHARD", "Shard", "cut", "shard_counts"]
+
+KINDS: Final[tuple[Literal["users", "channels"], ...]] = ("users", "channels")
 
 ROWS_PER_SHARD: Final = 200_000
 """Large enough that a COPY's fixed cost does not show, small enough to take a second or two."""
@@ -19,6 +22,7 @@ ROWS_PER_SHARD: Final = 200_000
 class Shard:
     """A block of users, or of channels with all that is in them: ordinals ``start`` to ``stop``, exclusive.
 
+    A ``late`` one has the rows that point at those of any other shard, made beside those of its users or channels.
     Shards are numbered from 0 in the order in which one worker would load them: users first.
     """
 
@@ -26,29 +30,62 @@ class Shard:
     kind: Literal["users", "channels"]
     start: int
     stop: int
+    late: bool = False
+
+    @property
+    def stage(self) -> Stage:
+        """All shards of a stage are in before the first of the next begins."""
+        return "late" if self.late else self.kind
 
 
 def shard_counts(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> dict[str, int]:
-    """How many shards of each kind :func:`cut` gives."""
+    """How many shards of each stage :func:`cut` gives."""
     return {
-        "users": -(-plan.users // rows_per_shard),
+        "users": -(-plan.users // users_in(plan, rows_per_shard)),
         "channels": -(-plan.channels // channels_in(plan, rows_per_shard)),
+        "late": sum(-(-count_of(plan, kind) // size) for kind, size in late_blocks(plan, rows_per_shard).items()),
     }
+
+
+def users_in(plan: Plan, rows_per_shard: int) -> int:
+    rows = expected_rows(plan)
+    in_stage = sum(rows[name] for name in rows if plan.model.stage(name) == "users")
+    return max(1, int(rows_per_shard / max(1.0, in_stage / plan.users)))
+
+
+def late_blocks(plan: Plan, rows_per_shard: int) -> dict[Literal["users", "channels"], int]:
+    """How many users or channels a late shard has, where tables follow those late."""
+    rows = expected_rows(plan)
+    blocks: dict[Literal["users", "channels"], int] = {}
+    for kind in KINDS:
+        late = sum(rows[each.name] for each in plan.scenario.extras if each.late and each.follows == kind)
+        if late:
+            blocks[kind] = max(1, int(rows_per_shard / (late / count_of(plan, kind))))
+    return blocks
+
+
+def count_of(plan: Plan, kind: Literal["users", "channels"]) -> int:
+    return plan.users if kind == "users" else plan.channels
 
 
 def channels_in(plan: Plan, rows_per_shard: int) -> int:
     rows = expected_rows(plan)
-    per_channel = (sum(rows.values()) - rows["users"]) / plan.channels
-    return max(1, int(rows_per_shard / per_channel))
+    in_stage = sum(rows[name] for name in rows if plan.model.stage(name) == "channels")
+    return max(1, int(rows_per_shard / max(1.0, in_stage / plan.channels)))
 
 
 def cut(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> Iterator[Shard]:
     """The shards of ``plan``, each of about ``rows_per_shard`` expected rows; one channel is never divided."""
     channels = channels_in(plan, rows_per_shard)
     number = 0
-    for start in range(0, plan.users, rows_per_shard):
-        yield Shard(number, "users", start, min(start + rows_per_shard, plan.users))
+    users = users_in(plan, rows_per_shard)
+    for start in range(0, plan.users, users):
+        yield Shard(number, "users", start, min(start + users, plan.users))
         number += 1
     for start in range(0, plan.channels, channels):
         yield Shard(number, "channels", start, min(start + channels, plan.channels))
         number += 1
+    for kind, size in late_blocks(plan, rows_per_shard).items():
+        for start in range(0, count_of(plan, kind), size):
+            yield Shard(number, kind, start, min(start + size, count_of(plan, kind)), late=True)
+            number += 1

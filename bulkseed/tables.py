@@ -1,33 +1,44 @@
-"""The tables that bulkseed fills, with the columns that rules.md names, in dependency order."""
+"""The five tables of rules.md with their columns, in dependency order, as bulkseed calls them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["BY_RULES", "CATALOGUE", "TABLES", "TABLE_NAMES", "Column", "Kind", "Table"]
+__all__ = ["CATALOGUE", "TABLES", "TABLE_NAMES", "Column", "Kind", "Table"]
 
-Kind = Literal["integer", "text", "boolean", "timestamp"]
+Kind = Literal["integer", "text", "boolean", "timestamp", "any"]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that bulkseed fills: its kind of value, and the most characters that it needs (None: any)."""
+    """A column that bulkseed fills: its kind of value, and the most characters that it needs (None: any).
+
+    ``kind`` is ``any`` where only the code that makes the rows knows.
+    """
 
     name: str
-    kind: Kind
+    kind: Kind = "any"
     longest: int | None = None
     nullable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that bulkseed fills. ``serial`` is the column whose ids the table's own sequence hands out."""
+    """A table that bulkseed fills. ``serial`` is the column whose ids the table's own sequence hands out.
+
+    ``follows`` is the table beside whose rows its own are made. ``references`` are its columns that hold ids of other
+    tables, with those: also in a schema that declares no foreign key. A table without ``serial`` has rows of the run to
+    which the first of them leads. ``unique`` are sets of columns in which no two rows agree, beside the key.
+    """
 
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     serial: str | None = None
+    follows: str | None = None
+    references: tuple[tuple[str, str], ...] = ()
+    unique: tuple[tuple[str, ...], ...] = ()
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -58,6 +69,7 @@ TABLES: Final = (
         ),
         key=("id",),
         serial="id",
+        unique=(("auth0_id",), ("email",)),
     ),
     Table(
         "channels",
@@ -73,11 +85,15 @@ TABLES: Final = (
         ),
         key=("id",),
         serial="id",
+        references=(("owner_id", "users"),),
+        unique=(("join_code",),),
     ),
     Table(
         "user_channels",
         (integer("user_id"), integer("channel_id")),
         key=("user_id", "channel_id"),
+        follows="channels",
+        references=(("channel_id", "channels"), ("user_id", "users")),
     ),
     Table(
         "messages",
@@ -92,11 +108,15 @@ TABLES: Final = (
         ),
         key=("id",),
         serial="id",
+        follows="channels",
+        references=(("user_id", "users"), ("channel_id", "channels"), ("parent_id", "messages")),
     ),
     Table(
         "message_reactions",
         (integer("message_id"), integer("reaction_id"), integer("user_id"), timestamp("created_at")),
         key=("message_id", "reaction_id", "user_id"),
+        follows="messages",
+        references=(("message_id", "messages"), ("reaction_id", "reactions"), ("user_id", "users")),
     ),
 )
 """Every table that a load fills; a table comes after those that its rows point at."""
@@ -110,15 +130,3 @@ CATALOGUE: Final = Table(
     serial="id",
 )
 """The catalogue of reactions: read by a load, never written (rule R0)."""
-
-BY_RULES: Final = (
-    ("channels", "owner_id", "users"),
-    ("user_channels", "user_id", "users"),
-    ("user_channels", "channel_id", "channels"),
-    ("messages", "user_id", "users"),
-    ("messages", "channel_id", "channels"),
-    ("messages", "parent_id", "messages"),
-    ("message_reactions", "message_id", "messages"),
-    ("message_reactions", "user_id", "users"),
-)
-"""What points at what among the tables of a load, by id: also in a schema that does not declare it."""

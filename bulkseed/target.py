@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -12,8 +13,8 @@ from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bulkseed.errors import TargetError
-from bulkseed.identifiers import qualified
-from bulkseed.tables import BY_RULES, CATALOGUE, TABLES, Column, Kind, Table
+from bulkseed.model import Model, Names
+from bulkseed.tables import Column, Kind, Table
 
 __all__ = ["Target", "TargetColumn", "read_target"]
 
@@ -47,75 +48,114 @@ class TargetColumn:
     length: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The tables to load, in one schema of the database."""
+@dataclass(frozen=True)
+class Target(Names):
+    """The tables to load, in one schema of the database; their columns by bulkseed's own names.
 
-    schema: str
-    columns: Mapping[str, Mapping[str, TargetColumn]]
+    Fields (:attr:`bulkseed.scenario.Scenario.fields`) are there by the app's names, as they have no other.
+    """
 
-    def name(self, table: str) -> str:
-        """The table's name, qualified and quoted."""
-        return qualified(self.schema, table)
+    columns: Mapping[str, Mapping[str, TargetColumn]] = field(default_factory=dict)
+
+    def has_uuids(self, table: str) -> bool:
+        """Whether the ids of the table are UUIDs."""
+        return any(self.columns[table][key].type == "uuid" for key in self.model.by_name[table].key[:1])
 
     def highest_id(self, table: str, column: str) -> int:
         """The largest id that the column can hold, and every column by which the tables point at it."""
-        holders = [(table, column), *((child, name) for child, name, parent in BY_RULES if parent == table)]
+        holders = [
+            (table, column),
+            *((child, name) for child, name, parent in self.model.references() if parent == table),
+        ]
         return int(min(2 ** self.columns[child][name].bits - 1 for child, name in holders))
 
 
-async def read_target(connection: AsyncConnection, content_characters: int) -> Target:
-    """The tables of the connection's schema, reflected and checked (the catalogue of reactions too).
+async def read_target(connection: AsyncConnection, model: Model, content_characters: int) -> Target:
+    """The tables of ``model``, reflected and checked (the catalogue of reactions too).
 
-    ``content_characters`` is the longest message that the plan's locale can make. Raises TargetError, which
-    names all that does not fit: missing tables and columns, types, lengths, columns that nothing fills.
+    They are in the scenario's schema, or where the connection's search_path has them. ``content_characters`` is the
+    longest message that the plan's locale can make. Raises TargetError, which names all that does not fit: missing
+    tables and columns, types, lengths, columns that nothing fills.
     """
-    return await connection.run_sync(reflected, content_characters)
+    return await connection.run_sync(reflected, model, content_characters)
 
 
 SCHEMA: Final = """
 SELECT coalesce((SELECT nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-                 WHERE c.oid = to_regclass('users')), current_schema())
+                 WHERE c.oid = to_regclass(quote_ident(:users))), current_schema())
 """
-"""Where the search_path finds ``users``: a login's own schema, which comes first in it, may hold the ledger alone."""
+"""Where the search_path finds the users: a login's own schema, which comes first in it, may hold the ledger alone."""
 
 
-def reflected(connection: sa.Connection, content_characters: int) -> Target:
+def schema_of(connection: sa.Connection, inspector: sa.Inspector, model: Model) -> str:
+    if (named := model.scenario.schema) is not None:
+        if named not in (there := inspector.get_schema_names()):
+            near = difflib.get_close_matches(named, there, n=1)
+            mend = f"did you mean {near[0]}?" if near else "give --schema one of those that there are"
+            raise TargetError(f"there is no schema {named!r} in the database: {mend}")
+        return named
+    found = connection.execute(sa.text(SCHEMA), {"users": model.name("users")}).scalar_one()
+    if found is None:
+        raise TargetError(
+            "the connection has no schema to look for tables in: name one with --schema, "
+            "or correct search_path for this login"
+        )
+    return str(found)
+
+
+def reflected(connection: sa.Connection, model: Model, content_characters: int) -> Target:
     inspector = sa.inspect(connection)
-    schema = connection.execute(sa.text(SCHEMA)).scalar_one()
-    if schema is None:
-        raise TargetError("the connection has no schema to look for tables in: correct search_path for this login")
-    wanted = (*TABLES, CATALOGUE)
+    schema = schema_of(connection, inspector, model)
+    wanted = list(model.by_name.values())
     there = set(inspector.get_table_names(schema=schema))
-    missing = [table.name for table in wanted if table.name not in there]
-    views = set(inspector.get_view_names(schema=schema)) | set(inspector.get_materialized_view_names(schema=schema))
-    if views.intersection(missing):
-        names = [name for name in missing if name in views]
-        raise TargetError(
-            f"{plural('relation', names)} no table in schema {schema!r} but a view: name a schema of tables"
-        )
-    if missing:
-        raise TargetError(
-            f"{plural('table', missing)} missing in schema {schema!r}: "
-            "make them with your migrations, or with `bulkseed init`"
-        )
+    problems = absent_tables(inspector, model, schema, [each.name for each in wanted], there)
     lengths = {row[:2]: row[2:] for row in connection.execute(sa.text(LENGTHS), {"schema": schema})}
-    problems: list[str] = []
     columns: dict[str, dict[str, TargetColumn]] = {}
     for table in wanted:
+        name = model.name(table.name)
+        if name not in there:
+            continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", sa.exc.SAWarning)  # of types that only other columns have
-            found = {each["name"]: each for each in inspector.get_columns(table.name, schema=schema)}
-        columns[table.name] = {
-            name: target_column(each, *lengths.get((table.name, name), (None, False))) for name, each in found.items()
+            found = {each["name"]: each for each in inspector.get_columns(name, schema=schema)}
+        all_columns = {
+            each: target_column(values, *lengths.get((name, each), (None, False))) for each, values in found.items()
         }
+        columns[table.name] = {
+            column.name: all_columns[actual]
+            for column in table.columns
+            if (actual := model.column(table.name, column.name)) in all_columns
+        }
+        columns[table.name] |= {each: all_columns[each] for each in fields_of(model, table) if each in all_columns}
         for column in table.columns:
             longest = content_characters if column.name == "content" else column.longest
-            problems += misfits(table, column, found.get(column.name), columns[table.name], longest)
-        problems += unfilled(table, found) if table is not CATALOGUE else []
+            problems += misfits(model, table, column, found, columns[table.name], longest)
+        problems += unknown(model, table, found)
+        problems += unfilled(model, table, found) if table.name in model.names else []
     if problems:
         raise TargetError("; ".join(problems))
-    return Target(schema, columns)
+    return Target(schema, model, columns)
+
+
+def fields_of(model: Model, table: Table) -> list[str]:
+    return list(model.scenario.fields.get(table.name, {}))
+
+
+def absent_tables(
+    inspector: sa.Inspector, model: Model, schema: str, wanted: Sequence[str], there: Collection[str]
+) -> list[str]:
+    missing = [model.name(name) for name in wanted if model.name(name) not in there]
+    if not missing:
+        return []
+    views = set(inspector.get_view_names(schema=schema)) | set(inspector.get_materialized_view_names(schema=schema))
+    if names := [name for name in missing if name in views]:
+        return [f"{plural('relation', names)} no table in schema {schema!r} but a view: name a schema of tables"]
+    near = {
+        name: difflib.get_close_matches(name, there, n=1) for name in missing if name in model.scenario.tables.values()
+    }
+    meant = [f"did you mean {found[0]} for {name}?" for name, found in near.items() if found]
+    mend = " ".join(meant) or "make them with your migrations, or with `bulkseed init`"
+    return [f"{plural('table', missing)} missing in schema {schema!r}: {mend}"]
 
 
 def plural(noun: str, names: list[str]) -> str:
@@ -143,30 +183,55 @@ def classified(sql_type: Any) -> tuple[Kind | None, int]:
 
 
 def misfits(
-    table: Table, column: Column, found: Any, columns: Mapping[str, TargetColumn], longest: int | None
+    model: Model,
+    table: Table,
+    column: Column,
+    found: Mapping[str, Any],
+    columns: Mapping[str, TargetColumn],
+    longest: int | None,
 ) -> list[str]:
-    name = f"{table.name}.{column.name}"
-    if found is None:
-        return [f"the column {name} is missing: add it as a column of type {column.kind}"]
+    actual = model.column(table.name, column.name)
+    name = f"{model.name(table.name)}.{actual}"
+    if actual not in found:
+        near = difflib.get_close_matches(actual, found, n=1)
+        what = f" of type {column.kind}" if column.kind != "any" else ""
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        return [
+            f"the column {name} is missing{meant}: add it as a column{what}, or say in the scenario's "
+            f"[columns.{table.name}] what it is called, or that {column.name} = false"
+        ]
     there = columns[column.name]
-    if there.kind != column.kind:
+    if column.kind not in {"any", there.kind}:
         return [f"the column {name} is of type {there.type}: it must be of a {column.kind} type"]
     if there.type.startswith("char(") and (column.name, there.length) != ("join_code", longest):
         return [f"the column {name} is of type {there.type}, which pads with spaces: it must be varchar or text"]
-    if found.get("computed"):
+    if found[actual].get("computed"):
         return [f"the column {name} is generated: it must take values"]
     if there.length is not None and longest is not None and there.length < longest:
         return [f"the column {name} holds {there.length} characters: it must hold {longest}"]
-    if column.nullable and not found["nullable"]:
+    if column.nullable and not found[actual]["nullable"]:
         return [f"the column {name} is NOT NULL: it must allow null"]
     return []
 
 
-def unfilled(table: Table, found: Mapping[str, Any]) -> list[str]:
+def unknown(model: Model, table: Table, found: Mapping[str, Any]) -> list[str]:
+    """The fields of the scenario for which there is no column."""
+    problems = []
+    for name in fields_of(model, table):
+        if name not in found:
+            near = difflib.get_close_matches(name, found, n=1)
+            mend = f"did you mean {near[0]}?" if near else "add the column with your migrations, or leave the field out"
+            problems.append(f"[fields.{table.name}] fills {name}, which {model.name(table.name)} does not have: {mend}")
+    return problems
+
+
+def unfilled(model: Model, table: Table, found: Mapping[str, Any]) -> list[str]:
+    filled = {model.column(table.name, column.name) for column in table.columns} | {*fields_of(model, table)}
     return [
-        f"nothing fills the NOT NULL column {table.name}.{name}: give it a default"
+        f"nothing fills the NOT NULL column {model.name(table.name)}.{name}: give it a default, "
+        f"or a field in the scenario's [fields.{table.name}]"
         for name, each in found.items()
-        if name not in table.column_names
+        if name not in filled
         and not each["nullable"]
         and each["default"] is None
         and not each.get("identity")

@@ -24,7 +24,9 @@ from bulkseed.deferral.work import Lock, Task, Work
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.ledger import Ledger
+from bulkseed.model import Model, Names
 from bulkseed.references import Reference, references
+from bulkseed.scenario import Scenario
 from bulkseed.tables import TABLE_NAMES
 
 DEFERRED = Ledger().deferred
@@ -741,12 +743,12 @@ async def test_without_the_ledger_is_none_unfinished(connection: Connection) -> 
 async def test_dropped_foreign_keys_still_tell_what_points_at_what(museum: Address) -> None:
     async with connected(museum) as connection:
         deferred = (await read(connection)).deferred
-        declared = await references(connection, ["public"])
+        declared = await references(connection, [Names("public", Model(Scenario()))])
         assert [each for each in declared if not each.declared] == []
-        assert set(await references(connection, ["public"], deferred)) == set(declared)
+        assert set(await references(connection, [Names("public", Model(Scenario()))], deferred)) == set(declared)
         await drop(connection, deferred)
         saved = [Deferred.from_json(each.to_json()) for each in deferred]
-        assert set(await references(connection, ["public"], saved)) == set(declared)
+        assert set(await references(connection, [Names("public", Model(Scenario()))], saved)) == set(declared)
         assert Reference(
             '"app"."bookmarks"',
             ("user_id", "channel_id"),
@@ -754,10 +756,12 @@ async def test_dropped_foreign_keys_still_tell_what_points_at_what(museum: Addre
             ("user_id", "channel_id"),
             lets_go=True,
         ) in await references(connection, [], saved)
-        assert len(await references(connection, ["public"])) < len(declared)
+        assert len(await references(connection, [Names("public", Model(Scenario()))])) < len(declared)
         await connection.execute("DROP TABLE app.bookmarks; ALTER TABLE app.audit DROP COLUMN identity_id")
         gone = {"bookmarks_pair", "bookmarks_message", "audit_identity"}
-        assert len(await references(connection, ["public"], saved)) == len(declared) - len(gone)
+        assert len(await references(connection, [Names("public", Model(Scenario()))], saved)) == len(declared) - len(
+            gone
+        )
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ EMAIL = re.compile(r"(?P<name>[a-z]+(?:\.[a-z]+)*)\.(?P<id>\d+)(?P<variant>-\d+)
 PICTURE = re.compile(r"https://[a-z.]+/[!-~]+")
 JOIN_CODE = re.compile("[A-HJ-NP-Z2-9]{8}")
 
-MODULES_WITH_BATCHES = ("context", "users", "channels", "memberships", "messages")
+MODULES_WITH_BATCHES = ("context", "users", "channels", "memberships", "messages", "part", "rows", "relationship")
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 MOMENTS = [

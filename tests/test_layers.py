@@ -16,12 +16,12 @@ import bulkseed
 ROOT: Final = Path(bulkseed.__file__).parent
 
 LAYERS: Final = {
-    0: "errors shape scenario plan estimate shards tables identifiers watch stopwatch",
-    1: "streams draws permutation layout corpus faker_corpus names prose",
+    0: "errors shape scenario relationships model plan estimate shards tables identifiers watch stopwatch",
+    1: "keys uuids streams draws permutation layout corpus faker_corpus names prose",
     2: "generators",
-    3: "machine loops pooler connection orm target reservation references encoders copy lanes ledger transaction "
+    3: "machine loops pooler connection orm target reservation references encoders fitting copy lanes ledger transaction "
     "schema embedded deferral patience control libpq passfile address rowcount",
-    4: "placing pipeline job shard_load workers deferring stopping filling removal room completion undoing load resume "
+    4: "scenario_file own_rules unjudged placing pipeline job shard_load workers deferring stopping filling removal room completion undoing load resume "
     "history cleanup initialise verify chance checks "
     "readings rule_sql workspace_rules conversation_rules guard disk",
     5: "cli consent options progress report runner serving __main__ __init__",

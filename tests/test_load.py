@@ -9,10 +9,11 @@ import anyio
 import pytest
 from conftest import MakeDatabase, digest, plan_of, run_sql
 
+from bulkseed import orm
 from bulkseed.address import Address
 from bulkseed.cleanup import cleanup
 from bulkseed.completion import LoadReport
-from bulkseed.connection import connected
+from bulkseed.connection import Connection, Place, connect, connected
 from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context
@@ -341,6 +342,31 @@ def test_a_backend_that_dies_is_an_error_and_not_a_hang(table: str, seeded: Addr
         assert await digest(seeded) == before
 
     anyio.run(main, backend_options=any_loop)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_reading_the_tables_is_tried_again(
+    database: Address, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    """A connection that ends while SQLAlchemy reflects, or while it asks a new connection for its types."""
+    lost: list[int] = []
+
+    async def cut(place: Place) -> Connection:
+        connection = await connect(place)
+        if not lost:
+            lost.append(await connection.fetchval("SELECT pg_backend_pid()"))
+            async with connected(database) as other:
+                await other.execute("SELECT pg_terminate_backend($1, 5000)", lost[0])
+            if at_once:
+                connection.terminate()
+        return connection
+
+    monkeypatch.setattr(orm, "connect", cut)
+    watcher = Interfering("none", lambda: None)
+    done = await load(plan_of(), database, watcher=watcher)
+    assert sum(done.rows.values()) > 0
+    assert lost
+    assert any("reading the tables" in said for said in watcher.said), watcher.said
 
 
 def test_a_cancelled_load_rolls_back_and_leaves_no_connection(seeded: Address, any_loop: dict[str, Any]) -> None:

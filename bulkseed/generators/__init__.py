@@ -3,28 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import pyarrow as pa
 
+from bulkseed.errors import RunError
 from bulkseed.generators.channels import channel_batches
-from bulkseed.generators.context import Context, channel_block
+from bulkseed.generators.context import Context
+from bulkseed.generators.filled import filled
 from bulkseed.generators.memberships import membership_batches
-from bulkseed.generators.messages import message_batches, message_spans
+from bulkseed.generators.messages import message_batches
+from bulkseed.generators.part import Maker, Part
+from bulkseed.generators.plugins import loaded
 from bulkseed.generators.reactions import reaction_batches
+from bulkseed.generators.relationship import relationship_batches
+from bulkseed.generators.rows import batches_of
 from bulkseed.generators.users import user_batches
+from bulkseed.scenario import Extra
 from bulkseed.shards import Shard
 
 __all__ = ["Context", "shard_tables"]
 
+BUILT_IN: Final[dict[str, Maker]] = {
+    "users": lambda part: user_batches(part.context, part.shard),
+    "channels": lambda part: channel_batches(part.context, part.block),
+    "user_channels": lambda part: membership_batches(part.context, part.block),
+    "messages": lambda part: message_batches(part.context, part.block, part.spans),
+    "message_reactions": lambda part: reaction_batches(part.context, part.block, part.spans),
+}
+
 
 def shard_tables(context: Context, shard: Shard) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
-    """Each table of ``shard`` in dependency order, with the batches of its rows (at most 64k rows each)."""
-    if shard.kind == "users":
-        yield "users", user_batches(context, shard)
-        return
-    block = channel_block(context, shard)
-    yield "channels", channel_batches(context, block)
-    yield "user_channels", membership_batches(context, block)
-    spans = message_spans(context, block)
-    yield "messages", message_batches(context, block, spans)
-    yield "message_reactions", reaction_batches(context, block, spans)
+    """Each table of ``shard`` in dependency order, with the batches of its rows (at most 64k rows each).
+
+    Raises RunError, as the batches are made, for what a table's own code does not do as it should.
+    """
+    part = Part(context, shard)
+    model = context.plan.model
+    for table in model.tables:
+        if model.stage(table.name) == shard.stage and (not shard.late or model.root(table.name) == shard.kind):
+            yield table.name, filled(context, table.name, made(part, table.name))
+
+
+def made(part: Part, table: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a table in a part of a run, without the fields that a scenario adds."""
+    if table in BUILT_IN:
+        return BUILT_IN[table](part)
+    extra = next(each for each in part.context.plan.scenario.extras if each.name == table)
+    if not extra.source:
+        return relationship_batches(part, table, part.context.plan.scenario.relationships[table])
+    return plugin_batches(part, extra)
+
+
+def plugin_batches(part: Part, extra: Extra) -> Iterator[pa.RecordBatch]:
+    rows = loaded(extra.source)
+    for parents in part.parents(extra.name, extra.follows, lambda follows: made(part, follows)):
+        try:
+            yield from batches_of(rows(parents), extra.name, extra.columns)
+        except RunError:
+            raise
+        except Exception as error:
+            raise RunError(
+                f"the table {extra.name} of {extra.source!r} failed ({type(error).__name__}: {error}): "
+                "correct its code, then load anew"
+            ) from error

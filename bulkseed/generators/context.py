@@ -67,6 +67,29 @@ class Context:
         words = self.streams.words("users", "created_at", 0, self.plan.users)
         return between(words, np.full(len(words), microseconds(self.plan.year_start)), self.as_of)
 
+    @cached_property
+    def channel_created(self) -> Ints:
+        """When each channel was made (rule C4): 8 bytes a channel, for what points at channels of any shard."""
+        channels = self.plan.channels
+        owner = below(self.streams.words("channels", "owner_id", 0, channels), self.plan.users)
+        words = self.streams.words("channels", "created_at", 0, channels)
+        return between(words, self.user_created[owner], self.as_of)
+
+    def first(self, table: str) -> int:
+        """The first id of users, channels or messages."""
+        firsts = {
+            "users": self.placement.first_user,
+            "channels": self.placement.first_channel,
+            "messages": self.placement.first_message,
+        }
+        return firsts[table]
+
+    def count(self, table: str) -> int:
+        """How many users, channels or messages there are."""
+        if table == "messages":
+            return self.layout.messages
+        return self.plan.users if table == "users" else self.plan.channels
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelBlock:

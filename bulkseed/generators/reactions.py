@@ -39,7 +39,7 @@ def reaction_batches(context: Context, block: ChannelBlock, spans: Iterable[Mess
 
 def batch(context: Context, block: ChannelBlock, made: MessageSpan) -> pa.RecordBatch:
     plan, placement = context.plan, context.placement
-    catalogue = np.array(placement.reactions, dtype=np.int64)
+    catalogue = pa.array(placement.reactions)
     count = len(made.channel)
 
     def words(column: str, stride: int = 1) -> Words:
@@ -59,11 +59,11 @@ def batch(context: Context, block: ChannelBlock, made: MessageSpan) -> pa.Record
     return pa.record_batch(
         [
             pa.array(placement.first_message + made.number + message),
-            pa.array(catalogue[pair % len(catalogue)]),
+            catalogue.take(pa.array(pair % len(catalogue))),
             pa.array(placement.first_user + user),
             times(created),
         ],
-        schema=SCHEMA,
+        schema=SCHEMA.set(1, pa.field("reaction_id", catalogue.type)),
     )
 
 

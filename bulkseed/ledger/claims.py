@@ -14,7 +14,6 @@ from bulkseed.deferral import forget_rebuilt, holders
 from bulkseed.errors import InputError, RunError
 from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
 from bulkseed.plan import Placement, Plan
-from bulkseed.tables import TABLE_NAMES
 from bulkseed.watch import Watcher
 
 __all__ = [
@@ -168,7 +167,7 @@ async def claim_shard(connection: Connection, ledger: Ledger, number: int, shard
             f"SELECT rows::text FROM {ledger.shards} WHERE run = $1 AND number = $2", number, shard
         )
     )
-    return {name: int(rows[name]) for name in TABLE_NAMES if name in rows}
+    return {name: int(count) for name, count in rows.items()}
 
 
 async def record_shard(

@@ -12,8 +12,8 @@ from bulkseed.connection import Connection
 from bulkseed.errors import InputError, TargetError
 from bulkseed.ledger.claims import Claim, another
 from bulkseed.ledger.tables import Ledger, exists, version
+from bulkseed.model import Names
 from bulkseed.plan import Placement, Plan
-from bulkseed.tables import TABLE_NAMES
 
 __all__ = ["Run", "State", "chosen_runs", "runs"]
 
@@ -62,6 +62,11 @@ class Run:
         return Claim(self.number, self.token)
 
     @property
+    def names(self) -> Names:
+        """What its tables and columns are called."""
+        return Names(self.schema, self.plan.model)
+
+    @property
     def whole(self) -> bool:
         """Whether all of it is in, with every index and key in place."""
         return self.state == "whole"
@@ -108,16 +113,17 @@ def run_of(row: Any, ledger: Ledger) -> Run:
     values = json.loads(row["run"])
     state = values.get("state", "whole")
     try:
+        plan = Plan.from_json(json.dumps(values["plan"]))
         rows, expected = json.loads(row["rows"]), values.get("expected", values["rows"])
         return Run(
             number=values["id"],
             schema=values["target_schema"],
-            plan=Plan.from_json(json.dumps(values["plan"])),
+            plan=plan,
             placement=Placement.from_json(json.dumps(values["placement"])),
             made_by={name: values["made_by"][name] for name in MADE_BY},
             state=STATES[state],
-            rows={name: int(rows[name] if state == "whole" else rows.get(name, 0)) for name in TABLE_NAMES},
-            expected={name: int(expected[name]) for name in TABLE_NAMES},
+            rows={name: int(rows[name] if state == "whole" else rows.get(name, 0)) for name in plan.model.names},
+            expected={name: int(expected[name]) for name in plan.model.names},
             rows_per_shard=values.get("rows_per_shard"),
             shards=None if values.get("rows_per_shard") is None else frozenset(row["shards"]),
             token=values.get("token", ""),

@@ -12,7 +12,7 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """Shards in their order, each given out once. Those of channels wait until all of users are in.
+    """Shards in their order, each given out once. Those of a stage wait until all of the one before are in.
 
     A foreign key that stays in place wants the users there first.
     """
@@ -20,17 +20,19 @@ class Turns:
     def __init__(self, shards: Iterable[Shard]) -> None:
         self.shards = iter(shards)
         self.waiting: Shard | None = next(self.shards, None)
-        self.users_out = 0
+        self.stage = self.waiting.stage if self.waiting else "users"
+        self.out = 0
         self.changed = anyio.Event()
 
     async def following(self) -> Shard | None:
         """The next shard, when it may be begun; None where none is left."""
-        while self.waiting is not None and self.waiting.kind != "users" and self.users_out:
+        while self.waiting is not None and self.waiting.stage != self.stage and self.out:
             await self.changed.wait()
         shard = self.waiting
         if shard is not None:
             self.waiting = next(self.shards, None)
-            self.users_out += shard.kind == "users"
+            self.stage = shard.stage
+            self.out += 1
         return shard
 
     def close(self) -> None:
@@ -40,7 +42,7 @@ class Turns:
 
     def done(self, shard: Shard) -> None:
         """The shard is in."""
-        self.users_out -= shard.kind == "users"
+        self.out -= 1
         self.wake()
 
     def wake(self) -> None:

@@ -1,0 +1,44 @@
+"""Batches with what a scenario's fields add to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+import pyarrow as pa
+
+from bulkseed.faker_values import Fakes
+from bulkseed.fields import FieldRows, FieldSpec, fill, parse_field
+from bulkseed.generators.context import Context
+from bulkseed.generators.numbering import Numbering
+from bulkseed.plan import Plan, microseconds
+
+__all__ = ["fields_of", "filled"]
+
+
+def filled(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches of a table with a further column for each of its fields, by the app's names."""
+    fields = fields_of(context.plan).get(table, {})
+    if not fields:
+        yield from batches
+        return
+    numbering = Numbering(context, table)
+    first = context.first(table) if table == numbering.parent else 0
+    for batch in batches:
+        numbers = numbering.numbers(batch)
+        arrays, names = list(batch.columns), list(batch.schema.names)
+        for column, spec in fields.items():
+            rows = FieldRows(context.streams, table, column, numbers, batch, context.as_of, first)
+            arrays.append(fill(spec, rows))
+            names.append(column)
+        yield pa.RecordBatch.from_arrays(arrays, names)
+
+
+@lru_cache(maxsize=4)
+def fields_of(plan: Plan) -> Mapping[str, Mapping[str, FieldSpec]]:
+    """What fills the columns that a plan's scenario adds, by table and the app's column."""
+    fakes = Fakes(plan.locale, plan.seed, microseconds(plan.as_of), plan.scenario.providers)
+    return {
+        table: {column: parse_field(f"fields.{table}.{column}", given, fakes) for column, given in columns.items()}
+        for table, columns in plan.scenario.fields.items()
+    }

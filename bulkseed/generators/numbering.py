@@ -1,0 +1,54 @@
+"""Numbers for the rows of any table: what chance hangs on where a table has no ids of its own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from bulkseed.draws import Ints
+from bulkseed.generators.context import Context
+
+__all__ = ["Numbering"]
+
+STRIDE: Final = 2**16
+"""Rows of a further table that one id may have, for each to have a number of its own."""
+
+
+class Numbering:
+    """Numbers for the rows of a table, batch after batch of a shard: ascending, wherever batches end."""
+
+    def __init__(self, context: Context, table: str) -> None:
+        self.table = table
+        self.context = context
+        self.column, self.parent = context.plan.model.belonging(table)
+        self.first = context.first(self.parent)
+        self.last_id, self.rank = -1, 0
+
+    def numbers(self, batch: pa.RecordBatch) -> Ints:
+        """Those of the rows of ``batch``, which comes after those before."""
+        ids: Ints = batch.column(self.column).to_numpy()
+        if self.table == self.parent:
+            return np.subtract(ids, self.first)
+        if not len(ids):
+            return ids
+        begins = np.flatnonzero(np.concatenate([[ids[0] != self.last_id], ids[1:] != ids[:-1]]))
+        starts = np.zeros(len(ids), dtype=np.int64)
+        starts[begins] = begins
+        rank = np.arange(len(ids)) - np.maximum.accumulate(starts)
+        if ids[0] == self.last_id:
+            rank[: begins[0] if len(begins) else len(ids)] += self.rank
+        self.last_id, self.rank = int(ids[-1]), int(rank[-1]) + 1
+        return np.add((ids - self.first) * self.stride, rank)
+
+    @property
+    def stride(self) -> int:
+        """Numbers that one id has: close together where that is known, as far ones take longer to find."""
+        match self.table:
+            case "user_channels":
+                return max(2, self.context.plan.largest_channel)
+            case "message_reactions":
+                return 4
+            case _:
+                return STRIDE

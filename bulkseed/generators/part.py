@@ -1,0 +1,118 @@
+"""A shard's rows as they are made: what its tables share, worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from bulkseed.draws import Ints
+from bulkseed.generators.context import BATCH_ROWS, ChannelBlock, Context, channel_block
+from bulkseed.generators.messages import MessageSpan, message_spans
+from bulkseed.generators.numbering import Numbering
+from bulkseed.generators.parents import Parents
+from bulkseed.shards import Shard
+
+__all__ = ["Maker", "Part"]
+
+Maker = Callable[["Part"], Iterator[pa.RecordBatch]]
+"""What makes a table's rows of a shard: batches of at most 64k rows, in an order that is always the same."""
+
+Made = Callable[[str], Iterator[pa.RecordBatch]]
+"""The rows of a table, by its name."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a run that a shard is."""
+
+    context: Context
+    shard: Shard
+
+    @cached_property
+    def block(self) -> ChannelBlock:
+        """Its channels with their members."""
+        return channel_block(self.context, self.shard)
+
+    @cached_property
+    def spans(self) -> Iterable[MessageSpan]:
+        """Its messages without their texts."""
+        return message_spans(self.context, self.block)
+
+    def parents(
+        self, table: str, follows: str, batches: Callable[[str], Iterator[pa.RecordBatch]]
+    ) -> Iterator[Parents]:
+        """The rows that ``table`` follows, some thousand at a time; ``batches`` makes those of a further table."""
+        match follows:
+            case "users":
+                yield from self.users(table)
+            case "channels":
+                yield from self.channels(table)
+            case "messages":
+                yield from self.messages(table)
+            case _:
+                yield from self.others(table, follows, batches)
+
+    def found(self, table: str, numbers: Ints, ids: Ints, created: Ints, **columns: Ints) -> Parents:
+        return Parents(table, numbers, ids, created, columns, self.context.as_of, self.context.streams)
+
+    def users(self, table: str) -> Iterator[Parents]:
+        for start in range(self.shard.start, self.shard.stop, BATCH_ROWS):
+            numbers = np.arange(start, min(start + BATCH_ROWS, self.shard.stop))
+            yield self.found(
+                table, numbers, self.context.placement.first_user + numbers, self.context.user_created[numbers]
+            )
+
+    def channels(self, table: str) -> Iterator[Parents]:
+        placement = self.context.placement
+        for start in range(0, len(self.block.owner), BATCH_ROWS):
+            these = slice(start, start + BATCH_ROWS)
+            numbers = self.block.start + np.arange(len(self.block.owner))[these]
+            yield self.found(
+                table,
+                numbers,
+                placement.first_channel + numbers,
+                self.block.created[these],
+                owner_id=placement.first_user + self.block.owner[these],
+            )
+
+    def messages(self, table: str) -> Iterator[Parents]:
+        placement = self.context.placement
+        for span in self.spans:
+            numbers = span.number + np.arange(len(span.channel))
+            yield self.found(
+                table,
+                numbers,
+                placement.first_message + numbers,
+                span.created,
+                user_id=placement.first_user + span.author,
+                channel_id=placement.first_channel + self.block.start + span.channel,
+            )
+
+    def others(self, table: str, follows: str, batches: Made) -> Iterator[Parents]:
+        """Rows of a table without ids of its own: what they point at stands for an id."""
+        model = self.context.plan.model
+        references = dict(model.by_name[follows].references)
+        numbering = Numbering(self.context, follows)
+        for batch in batches(follows):
+            columns = {name: batch.column(name).to_numpy() for name in references if name in batch.schema.names}
+            if "created_at" in batch.schema.names:
+                created = batch.column("created_at").cast(pa.int64()).to_numpy()
+            else:
+                created = self.since(references, columns)
+            first = columns[model.belonging(follows)[0]]
+            yield self.found(table, numbering.numbers(batch), first, created, **columns)
+
+    def since(self, references: dict[str, str], columns: dict[str, Ints]) -> Ints:
+        """The latest moment at which what rows point at was made."""
+        moments = [np.zeros(1, dtype=np.int64)]
+        for column, ids in columns.items():
+            if references[column] == "users":
+                moments.append(self.context.user_created[ids - self.context.placement.first_user])
+            elif references[column] == "channels":
+                moments.append(self.context.channel_created[ids - self.context.placement.first_channel])
+        latest: Ints = np.maximum.reduce(np.broadcast_arrays(*moments))
+        return latest

@@ -1,0 +1,26 @@
+"""Which tables have UUIDs for ids, and which UUID stands for which id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bulkseed.plan import Placement, Plan, microseconds
+from bulkseed.streams import Streams
+from bulkseed.uuids import Moments, Uuids
+
+__all__ = ["uuids_of"]
+
+
+def uuids_of(plan: Plan, placement: Placement, messages: int) -> Mapping[str, Uuids]:
+    """The UUIDs of each table whose ids are UUIDs, of a run with so many ``messages``."""
+    ids = {
+        "users": (placement.first_user, plan.users),
+        "channels": (placement.first_channel, plan.channels),
+        "messages": (placement.first_message, messages),
+    }
+    streams = Streams(plan.seed, placement.first_user)
+    start, end = microseconds(plan.year_start), microseconds(plan.as_of)
+    return {
+        table: Uuids(streams, table, Moments(*ids[table], start, end) if plan.scenario.uuid == 7 else None)
+        for table in placement.uuids
+    }

@@ -1,0 +1,307 @@
+"""Scenario files: TOML, as the user writes it or as one of those that ship, read and checked all at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from bulkseed.errors import InputError
+from bulkseed.faker_values import Fakes
+from bulkseed.fields import normalised, parse_field
+from bulkseed.generators.plugins import described
+from bulkseed.plan import Probabilities
+from bulkseed.relationships import related
+from bulkseed.scenario import Extra, Rule, Scenario
+from bulkseed.shape import Shape
+from bulkseed.suggestions import suggestion
+from bulkseed.tables import CATALOGUE, TABLES
+
+__all__ = ["ScenarioFile", "read_scenario", "shipped"]
+
+SECTIONS: Final = (
+    "base",
+    "schema",
+    "uuid",
+    "plugins",
+    "providers",
+    "counts",
+    "probabilities",
+    "shape",
+    "tables",
+    "columns",
+    "fields",
+    "relationships",
+    "rules",
+)
+COUNTS: Final = ("users", "channels", "messages_per_channel")
+NEEDED: Final = {"users": ("id",), "channels": ("id",), "messages": ("id",)}
+"""What an app cannot do without: rows are found again by them."""
+MAY_LACK: Final = ("user_channels", "messages", "message_reactions", "reactions")
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioFile:
+    """What a scenario says: the plan's part of it, and the counts and probabilities that it begins with."""
+
+    scenario: Scenario
+    counts: Mapping[str, int]
+    probabilities: Probabilities
+
+
+def shipped() -> list[str]:
+    """The names of the scenarios that ship."""
+    folder = resources.files("bulkseed") / "scenarios"
+    return sorted(each.name.removesuffix(".toml") for each in folder.iterdir() if each.name.endswith(".toml"))
+
+
+def read_scenario(named: str, fakes: Fakes, *, schema: str | None = None, plugins: Iterable[str] = ()) -> ScenarioFile:
+    """The scenario that ships under a name, or that is in a TOML file; ``schema`` and ``plugins`` go before its own.
+    ``fakes`` are what its fields of Faker's are tried with.
+
+    Raises InputError, which names all that is wrong with it, and the mend of each.
+    """
+    values = with_base(*values_of(named))
+    providers = values.get("providers", [])
+    problems = Problems(
+        named, replace(fakes, providers=tuple(map(str, providers if isinstance(providers, list) else [])))
+    )
+    for name in problems.unknown("the scenario", values, SECTIONS):
+        values.pop(name)
+    problems.types(values)
+    problems.refuse()
+    tables = problems.tables(values.get("tables", {}))
+    extras = [*problems.plugins([*plugins, *values.get("plugins", [])])]
+    relationships = values.get("relationships", {})
+    for name, declared in relationships.items():
+        extras += problems.tried(related, name, declared)
+    known = {table.name: table.column_names for table in (*TABLES, CATALOGUE)} | {
+        extra.name: extra.columns for extra in extras
+    }
+    problems.followed(extras)
+    columns = problems.columns(values.get("columns", {}), known)
+    filled = problems.fields(values.get("fields", {}), known, columns)
+    scenario = Scenario(
+        name=Path(named).stem,
+        shape=problems.made(Shape, "shape", values.get("shape", {})),
+        schema=schema if schema is not None else values.get("schema"),
+        uuid=problems.uuid(values.get("uuid", 4)),
+        tables=tables,
+        columns=columns,
+        fields=filled,
+        relationships={name: normalised(declared, f"relationships.{name}") for name, declared in relationships.items()},
+        providers=problems.fakes.providers,
+        extras=tuple(extras),
+        rules=problems.rules(values.get("rules", [])),
+    )
+    counts = problems.counts(values.get("counts", {}))
+    probabilities = problems.made(Probabilities, "probabilities", values.get("probabilities", {}))
+    problems.refuse()
+    return ScenarioFile(scenario, counts, probabilities)
+
+
+def values_of(named: str) -> tuple[str, dict[str, Any]]:
+    """Where a scenario is from, and what it says. Raises InputError where it cannot be read."""
+    if named in shipped():
+        return named, tomllib.loads((resources.files("bulkseed") / "scenarios" / f"{named}.toml").read_text("utf-8"))
+    path = Path(named)
+    if not path.suffix and not path.exists():
+        mend = suggestion(named, shipped(), f"give --scenario one of {', '.join(shipped())}, or a TOML file")
+        raise InputError(f"there is no scenario {named!r}: {mend}")
+    try:
+        return named, tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"the scenario {named} cannot be read ({error.strerror}): give --scenario a TOML file, or one of "
+            f"{', '.join(shipped())}"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"the scenario {named} is not TOML ({error}): correct it there") from error
+
+
+def with_base(named: str, values: dict[str, Any]) -> dict[str, Any]:
+    """The same on top of what the scenario that ships, which it names as its ``base``, says."""
+    base = values.get("base")
+    if base is None:
+        return values
+    if base not in shipped():
+        mend = suggestion(str(base), shipped(), f"give one of {', '.join(shipped())}")
+        raise InputError(f"the scenario {named} is based on {base!r}, which does not ship: {mend}")
+    return merged(values_of(base)[1], values)
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(under)
+    for name, value in over.items():
+        both = isinstance(value, dict) and isinstance(found.get(name), dict)
+        found[name] = merged(found[name], value) if both else value
+    return found
+
+
+class Problems:
+    """What is wrong with a scenario, all of it; each check gives back what is right."""
+
+    def __init__(self, named: str, fakes: Fakes) -> None:
+        self.named = named
+        self.fakes = fakes
+        self.found: list[str] = []
+
+    def refuse(self) -> None:
+        """Raises InputError where something was found."""
+        if self.found:
+            raise InputError(f"the scenario {self.named} does not work: {'; '.join(self.found)}")
+
+    def unknown(self, where: str, given: Iterable[str], known: Iterable[str]) -> list[str]:
+        """The names that are not known."""
+        known = list(known)
+        strange = [name for name in given if name not in known]
+        for name in strange:
+            mend = suggestion(name, known, f"it may have {', '.join(known)}")
+            self.found.append(f"{where} has {name!r}: {mend}")
+        return strange
+
+    def types(self, values: Mapping[str, Any]) -> None:
+        """Sections are tables, ``rules`` is a list of them, ``plugins`` of strings."""
+        for name in ("counts", "probabilities", "shape", "tables", "columns", "fields", "relationships"):
+            if not isinstance(values.get(name, {}), dict):
+                self.found.append(f"{name} is {values[name]!r}: write it as a table, [{name}]")
+        for name in ("columns", "fields", "relationships"):
+            for inner, value in values.get(name, {}).items() if isinstance(values.get(name, {}), dict) else ():
+                if not isinstance(value, dict):
+                    self.found.append(f"[{name}] has {inner} = {value!r}: write it as a table, [{name}.{inner}]")
+        if not isinstance(values.get("schema", ""), str):
+            self.found.append(f"schema is {values['schema']!r}: give a schema's name")
+        for name in ("plugins", "providers"):
+            given = values.get(name, [])
+            if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+                self.found.append(f'{name} is {given!r}: give a list such as ["myapp.seed:name"]')
+
+    def tables(self, given: Mapping[str, Any]) -> dict[str, str | None]:
+        """What the app calls the tables, None for those that it lacks."""
+        self.unknown("[tables]", given, [*(table.name for table in TABLES), CATALOGUE.name])
+        names: dict[str, str | None] = {}
+        for name, value in given.items():
+            if value is False and name not in MAY_LACK:
+                self.found.append(
+                    f"[tables] leaves out {name}, without which there is no workspace: name the app's table"
+                )
+            elif value is False or isinstance(value, str):
+                names[name] = value or None
+            else:
+                self.found.append(f"[tables] has {name} = {value!r}: give the app's name of the table, or false")
+        if names.get("messages", "") is None or names.get("reactions", "") is None:
+            names["message_reactions"] = None
+        return names
+
+    def columns(
+        self, given: Mapping[str, Mapping[str, Any]], known: Mapping[str, Iterable[str]]
+    ) -> dict[str, dict[str, str | None]]:
+        """What the app calls the columns of each table, None for those that it lacks."""
+        found: dict[str, dict[str, str | None]] = {}
+        for table in set(given) - set(self.unknown("[columns]", given, known)):
+            self.unknown(f"[columns.{table}]", given[table], known[table])
+            found[table] = {}
+            references = {column for each in TABLES if each.name == table for column, _ in each.references}
+            for name, value in given[table].items():
+                if value is False and (name in NEEDED.get(table, ()) or name in references - {"owner_id", "parent_id"}):
+                    self.found.append(
+                        f"[columns.{table}] leaves out {name}, by which rows are known: name the app's column"
+                    )
+                elif value is False or isinstance(value, str):
+                    found[table][name] = value or None
+                else:
+                    self.found.append(f"[columns.{table}] has {name} = {value!r}: give the app's name of it, or false")
+        return found
+
+    def fields(
+        self,
+        given: Mapping[str, Mapping[str, Any]],
+        known: Mapping[str, Iterable[str]],
+        columns: Mapping[str, Mapping[str, str | None]],
+    ) -> dict[str, dict[str, Any]]:
+        """What fills the app's further columns."""
+        found: dict[str, dict[str, Any]] = {}
+        for table in set(given) - set(self.unknown("[fields]", given, known)):
+            named = {columns.get(table, {}).get(name, name) for name in known[table]}
+            for name, value in given[table].items():
+                if name in named:
+                    self.found.append(
+                        f"[fields.{table}] fills {name}, which bulkseed fills itself: "
+                        f"leave that out with [columns.{table}] {name} = false, or this"
+                    )
+                elif self.tried(parse_field, f"fields.{table}.{name}", value, self.fakes):
+                    found.setdefault(table, {})[name] = normalised(value, f"fields.{table}.{name}")
+        return found
+
+    def plugins(self, sources: Iterable[str]) -> Iterable[Extra]:
+        """The tables of the user's own."""
+        for source in dict.fromkeys(sources):
+            yield from self.tried(described, source)
+
+    def followed(self, extras: Iterable[Extra]) -> None:
+        """Each table follows one that is there."""
+        extras = list(extras)
+        known = [table.name for table in TABLES] + [extra.name for extra in extras]
+        for extra in extras:
+            self.unknown(f"the table {extra.name}, as what it follows,", [extra.follows], known)
+            self.unknown(
+                f"the table {extra.name}, as what it points at,", [each for _, each in extra.references], known
+            )
+            if known.count(extra.name) > 1:
+                self.found.append(f"there are two tables {extra.name}: give one of them another name")
+            if extra.late and extra.follows not in {"users", "channels"}:
+                self.found.append(
+                    f"the table {extra.name} is late and follows {extra.follows}: let it follow users or channels"
+                )
+            if extra.references and extra.references[0][1] not in NEEDED:
+                self.found.append(
+                    f"the table {extra.name} points first at {extra.references[0][1]}: "
+                    "let its first column of ids be of users, channels or messages"
+                )
+
+    def uuid(self, given: Any) -> int:
+        """The version of UUID keys."""
+        if given not in (4, 7):
+            self.found.append(f"uuid is {given!r}: give 4 or 7, the version in whose form UUID keys are made")
+        return int(given) if given in (4, 7) else 4
+
+    def counts(self, given: Mapping[str, Any]) -> dict[str, int]:
+        """The counts at 1x."""
+        strange = self.unknown("[counts]", given, COUNTS)
+        for name in set(given) - set(strange):
+            if not isinstance(given[name], int) or isinstance(given[name], bool) or given[name] < 1:
+                self.found.append(f"[counts] has {name} = {given[name]!r}: give a whole number from 1")
+        return {name: value for name, value in given.items() if name in COUNTS and isinstance(value, int)}
+
+    def rules(self, given: Any) -> tuple[Rule, ...]:
+        """The rules of the user's own."""
+        if not isinstance(given, list):
+            self.found.append("rules is no list of tables: write each as [[rules]] with name and sql")
+            return ()
+        found = []
+        for each in given:
+            if not isinstance(each, dict) or not all(isinstance(each.get(name), str) for name in ("name", "sql")):
+                self.found.append(f'[[rules]] has {each!r:.80}: give name = "…" and sql = "SELECT count(*) …"')
+            elif not self.unknown("[[rules]]", each, ("name", "sql")):
+                found.append(Rule(**each))
+        return tuple(found)
+
+    def made(self, kind: type[Any], section: str, given: Mapping[str, Any]) -> Any:
+        """A value of ``kind`` with the parameters that were given."""
+        if self.unknown(f"[{section}]", given, [each.name for each in fields(kind)]):
+            return kind()
+        wrong = {name: value for name, value in given.items() if isinstance(value, bool | list | dict)}
+        for name, value in wrong.items():
+            self.found.append(f"[{section}] has {name} = {value!r}: give a number")
+        return next(iter(self.tried(lambda: kind(**given))), kind()) if not wrong else kind()
+
+    def tried(self, make: Any, *given: Any) -> list[Any]:
+        """What ``make`` gives, as a list of one; empty where it refuses."""
+        try:
+            return [make(*given)]
+        except InputError as error:
+            self.found.append(str(error))
+            return []

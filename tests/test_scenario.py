@@ -1,0 +1,151 @@
+"""Scenarios: an app's own tables and columns, its further columns, tables and rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import AS_OF, MakeDatabase, plan_of, run_sql
+
+from bulkseed.address import Address
+from bulkseed.cleanup import cleanup
+from bulkseed.connection import connected
+from bulkseed.faker_values import Fakes
+from bulkseed.load import load
+from bulkseed.plan import Plan, microseconds, scaled_counts
+from bulkseed.scenario_file import read_scenario
+from bulkseed.verify import verify
+
+APP = """
+CREATE SCHEMA chat;
+CREATE TYPE chat.tier AS ENUM ('free', 'pro');
+CREATE TABLE chat.accounts (
+    account_id integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY, "E-Mail" varchar(120) NOT NULL UNIQUE,
+    joined timestamp NOT NULL, display_name varchar(200) NOT NULL, phone text NOT NULL, visits integer NOT NULL,
+    note text DEFAULT 'none');
+CREATE TABLE chat.rooms (
+    id bigserial PRIMARY KEY, title text NOT NULL, "user" integer NOT NULL REFERENCES chat.accounts,
+    made timestamp NOT NULL, is_private boolean NOT NULL, is_dm boolean NOT NULL, join_code text UNIQUE);
+CREATE TABLE chat.room_members (
+    id bigserial PRIMARY KEY, account integer NOT NULL REFERENCES chat.accounts,
+    room bigint NOT NULL REFERENCES chat.rooms, UNIQUE (room, account));
+CREATE TABLE chat.posts (
+    id bigserial PRIMARY KEY, body text NOT NULL, created_at timestamp NOT NULL,
+    account integer NOT NULL REFERENCES chat.accounts, room bigint NOT NULL REFERENCES chat.rooms,
+    thread bigint REFERENCES chat.posts, words integer NOT NULL);
+INSERT INTO chat.accounts ("E-Mail", joined, display_name, phone, visits) VALUES ('a@b.c', now(), 'an app''s', '1', 0);
+"""
+
+SCENARIO = """
+schema = "chat"
+
+[tables]
+users = "accounts"
+channels = "rooms"
+user_channels = "room_members"
+messages = "posts"
+reactions = false
+
+[columns.users]
+id = "account_id"
+auth0_id = false
+email = "E-Mail"
+is_active = false
+created_at = "joined"
+name = "display_name"
+picture = false
+bio = false
+
+[columns.channels]
+name = "title"
+description = false
+owner_id = "user"
+created_at = "made"
+
+[columns.user_channels]
+user_id = "account"
+channel_id = "room"
+
+[columns.messages]
+content = "body"
+updated_at = false
+user_id = "account"
+channel_id = "room"
+parent_id = "thread"
+
+[fields.users]
+phone = { faker = "phone_number", unique = true }
+visits = { uniform = [1, 5] }
+
+[fields.messages]
+words = { sequence = {} }
+
+[[rules]]
+name = "visits are positive"
+sql = "SELECT count(*) FROM accounts WHERE visits < 0"
+
+[[rules]]
+name = "nobody visits more than twice"
+sql = "SELECT count(*) FROM accounts WHERE visits > 2"
+"""
+
+
+def planned(folder: Path, text: str, scale: str = "3x", **changes: Any) -> Plan:
+    """A plan by a scenario file."""
+    file = folder / "app.toml"
+    file.write_text(text)
+    found = read_scenario(str(file), Fakes("en_US", 1, microseconds(AS_OF)))
+    counts = scaled_counts(scale, found.counts)
+    return plan_of(scale, **counts | {"probabilities": found.probabilities, "scenario": found.scenario} | changes)
+
+
+async def rows(address: Address, sql: str) -> list[tuple[Any, ...]]:
+    """What a query gives."""
+    async with connected(address) as connection:
+        return [tuple(row) for row in await connection.fetch(sql)]
+
+
+@pytest.mark.parametrize("defer", ["always", "never"])
+async def test_an_apps_own_tables(make_database: MakeDatabase, tmp_path: Path, defer: Any) -> None:
+    database = await make_database("empty")
+    await run_sql(database, APP)
+    plan = planned(tmp_path, SCENARIO)
+    done = await load(plan, database, defer=defer, rows_per_shard=300)
+    assert set(done.rows) == {"users", "channels", "user_channels", "messages"}
+    assert done.rows["users"] == 60
+    [(accounts, phones, visits)] = await rows(
+        database, "SELECT count(*), count(DISTINCT phone), max(visits) FROM chat.accounts"
+    )
+    assert (accounts, phones, visits) == (61, 61, 5)
+    [(posts, words, first)] = await rows(database, "SELECT count(*), count(DISTINCT words), min(words) FROM chat.posts")
+    assert (posts, words, first) == (done.rows["messages"], posts, 1)
+    [report] = await verify(database)
+    broken = [rule for rule in report.rules if rule.violations]
+    assert [rule.text for rule in broken] == ["nobody visits more than twice"]
+    assert {rule.rule for rule in report.rules} >= {"N", "U2", "C4", "M1", "M2", "G1", "G3", "G4", "own"}
+    await cleanup(database, [1])
+    assert await rows(database, "SELECT display_name FROM chat.accounts") == [("an app's",)]
+    assert await rows(database, "SELECT (SELECT count(*) FROM chat.posts) + (SELECT count(*) FROM chat.rooms)") == [
+        (0,)
+    ]
+
+
+async def test_names_touch_no_value(make_database: MakeDatabase, tmp_path: Path, database: Address) -> None:
+    """The rows are those of the reference schema, under other names."""
+    app = await make_database("empty")
+    await run_sql(app, APP, "DELETE FROM chat.accounts", "ALTER TABLE chat.accounts ALTER account_id RESTART")
+    await load(planned(tmp_path, SCENARIO), app)
+    await load(plan_of("3x"), database)
+    for theirs, ours in {
+        'SELECT account_id, "E-Mail", joined, display_name FROM chat.accounts ORDER BY 1': (
+            "SELECT id, email, created_at, name FROM users ORDER BY 1"
+        ),
+        "SELECT account, room FROM chat.room_members ORDER BY 2, 1": (
+            "SELECT user_id, channel_id FROM user_channels ORDER BY 2, 1"
+        ),
+        "SELECT id, body, created_at, account, room, thread FROM chat.posts ORDER BY 1": (
+            "SELECT id, content, created_at, user_id, channel_id, parent_id FROM messages ORDER BY 1"
+        ),
+    }.items():
+        assert await rows(app, theirs) == await rows(database, ours)
