@@ -74,11 +74,11 @@ async def test_a_table_of_the_users_own(database: Address, tmp_path: Path, worke
     assert await digest(database) == before
 
 
-
-
 async def fewest_and_most(address: Address, parent: str, table: str, column: str) -> tuple[int, int]:
     """How many rows of ``table`` point at one of the parent's."""
-    counts = f"SELECT count(t.{column}) AS n FROM {parent} AS p LEFT JOIN {table} AS t ON t.{column} = p.id GROUP BY p.id"
+    counts = (
+        f"SELECT count(t.{column}) AS n FROM {parent} AS p LEFT JOIN {table} AS t ON t.{column} = p.id GROUP BY p.id"
+    )
     [(fewest, most)] = await rows(address, f"SELECT min(n), max(n) FROM ({counts}) AS c")
     return fewest, most
 
