@@ -6,12 +6,12 @@ catalog, read when the load begins, and not the name of a type in a model or a m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
 
 from bulkseed.connection import Connection
 from bulkseed.copy import CopyInto, Lane
-from bulkseed.encoders import BINARY_TYPES
+from bulkseed.encoders import BINARY_TYPES, ArrayOf, Type
 from bulkseed.errors import TargetError
 from bulkseed.identifiers import qualified, quoted
 from bulkseed.tables import TABLES
@@ -24,16 +24,25 @@ Format = Literal["auto", "records", "binary"]
 
 TYPES_SQL: Final = """
 WITH RECURSIVE base AS (
-    SELECT attname, atttypid AS type, format_type(atttypid, atttypmod) AS declared
+    SELECT attname, atttypid AS type, 0 AS arrays, NULL::oid AS element,
+           format_type(atttypid, atttypmod) AS declared
     FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped
     UNION ALL
-    SELECT attname, t.typbasetype, declared FROM base JOIN pg_type AS t ON t.oid = type WHERE t.typtype = 'd'
+    SELECT attname, CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE e.oid END, arrays + (e.oid IS NOT NULL)::int,
+           coalesce(e.oid, element), declared
+    FROM base JOIN pg_type AS t ON t.oid = type LEFT JOIN pg_type AS e ON e.oid = t.typelem AND e.typarray = t.oid
+    WHERE t.typtype = 'd' OR e.oid IS NOT NULL
 )
-SELECT attname AS name, declared, t.typname AS base,
-       t.typtype = 'b' AND (t.typnamespace = 'pg_catalog'::regnamespace OR t.typname = 'citext') AS known
-FROM base JOIN pg_type AS t ON t.oid = type WHERE t.typtype <> 'd'
+SELECT attname AS name, declared, element,
+       CASE WHEN arrays > 1 THEN NULL
+            WHEN t.typtype = 'e' THEN 'enum'
+            WHEN t.typtype = 'b' AND (t.typnamespace = 'pg_catalog'::regnamespace OR t.typname = 'citext')
+            THEN t.typname::text END AS base
+FROM base JOIN pg_type AS t ON t.oid = type
+WHERE t.typtype <> 'd' AND NOT EXISTS (SELECT FROM pg_type AS e WHERE e.oid = t.typelem AND e.typarray = t.oid)
 """
-"""A table's columns with the types below any depth of domains. citext's extension may be in any schema."""
+"""A table's columns with the types below any depth of domains: of arrays those of their elements, and what the arrays
+are declared with. An array of domains over arrays has none. citext's extension may be in any schema."""
 
 
 async def choose_lanes(connection: Connection, target: Target, format: Format) -> dict[str, CopyInto]:
@@ -56,15 +65,17 @@ async def copy_into(
     """
     rows = await connection.fetch(TYPES_SQL, qualified(schema, table) if schema else quoted(table))
     found = {row["name"]: row for row in rows}
-    types = {
-        name: found[name]["base"] for name in columns if found[name]["known"] and found[name]["base"] in BINARY_TYPES
-    }
+    types = {name: type_of(found[name]) for name in columns if found[name]["base"] in BINARY_TYPES}
     others = [name for name in columns if name not in types]
     if others and format == "binary":
         declared = found[others[0]]["declared"]
         raise TargetError(
             f"the column {table}.{others[0]} is of type {declared}, which the binary lane does not know: "
-            "load with --format auto, or make it an integer, text, boolean or timestamp"
+            "load with --format auto, or give it a common type"
         )
     lane: Lane = "records" if others or format == "records" else "binary"
     return CopyInto(table, tuple(columns), schema, lane, types)
+
+
+def type_of(row: Mapping[str, Any]) -> Type:
+    return row["base"] if row["element"] is None else ArrayOf(row["base"], row["element"])

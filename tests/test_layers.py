@@ -17,10 +17,10 @@ ROOT: Final = Path(bulkseed.__file__).parent
 
 LAYERS: Final = {
     0: "errors shape scenario plan estimate shards tables identifiers watch stopwatch",
-    1: "streams draws permutation layout corpus faker_corpus names prose",
+    1: "streams draws permutation uuids layout corpus faker_corpus names prose",
     2: "generators",
-    3: "machine loops pooler connection orm target reservation references encoders copy lanes ledger transaction "
-    "schema embedded deferral patience control libpq passfile address rowcount",
+    3: "machine loops pooler connection orm target reservation references wire encoders fitting copy lanes ledger "
+    "transaction schema embedded deferral patience control libpq passfile address rowcount",
     4: "placing pipeline job shard_load workers deferring stopping filling removal room completion undoing load resume "
     "history cleanup initialise verify chance checks "
     "readings rule_sql workspace_rules conversation_rules guard disk",
@@ -48,6 +48,7 @@ ALLOWED: Final = {
     "streams": "dataclasses hashlib numpy typing",
     "draws": "fractions functools itertools math numpy typing",
     "permutation": "numpy typing",
+    "uuids": "dataclasses numpy pyarrow typing",
     "layout": "numpy typing",
     "corpus": "anyascii collections dataclasses fractions functools re",
     "faker_corpus": "collections difflib faker fractions functools re typing warnings",
