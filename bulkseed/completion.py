@@ -23,11 +23,12 @@ from bulkseed.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.filling import Filling
 from bulkseed.generators import Context
 from bulkseed.job import Endpoint, Job
+from bulkseed.keys import uuids_of
+from bulkseed.lanes import with_keys
 from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.model import Model
 from bulkseed.orm import orm_connected
 from bulkseed.plan import Placement, Plan
-from bulkseed.prose import longest_text
 from bulkseed.shards import Shard, cut
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
@@ -75,13 +76,13 @@ class Undertaking:
 
 
 async def target_of(address: Address, plan: Plan) -> tuple[Corpus, Target]:
-    """The corpus of a plan's locale, and its tables at ``address``, checked to have room for its longest text.
+    """The corpus of a plan's locale, and its tables at ``address``, checked to take what is made.
 
     Raises ConnectError, TargetError.
     """
     corpus = await to_thread.run_sync(corpus_of, plan.locale)
     async with orm_connected(address) as orm:
-        return corpus, await read_target(orm, plan.model, longest_text(corpus.lorem))
+        return corpus, await read_target(orm, plan.model)
 
 
 def made_by() -> dict[str, str]:
@@ -136,7 +137,10 @@ async def complete(
             context = await to_thread.run_sync(Context, run.plan, run.placement, corpus)
         shards = shards_to_come(run)
         endpoint = Endpoint.of(address)
-        job = Job(endpoint, book, claim, run.plan, run.placement, corpus, undertaking.lanes, control.patience)
+        keys = uuids_of(run.plan, run.placement, run.expected.get("messages", 0))
+        tables = run.plan.model.by_name
+        lanes = {name: with_keys(into, tables[name], keys) for name, into in undertaking.lanes.items()}
+        job = Job(endpoint, book, claim, run.plan, run.placement, corpus, lanes, control.patience)
         filling = Filling(job, shards, run.rows, staff, builders, stopwatch, watcher, stop)
         filled = tables_of(shards, run.plan.model)
         in_the_way = dropped_for(filled, deferred, target)

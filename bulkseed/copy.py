@@ -11,7 +11,7 @@ import asyncpg
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from bulkseed.connection import LOST, Connection, translated
-from bulkseed.encoders import Chunk, Record
+from bulkseed.encoders import Chunk, Record, Type
 from bulkseed.errors import ConnectionLost, RunError
 from bulkseed.fitting import Fit
 
@@ -32,8 +32,8 @@ Result = TypeVar("Result")
 class CopyInto:
     """Where a COPY goes, and how: plain data, that another process may be given.
 
-    A table (of the connection's search_path without a schema), its columns in the order of the COPY, and their base
-    types by name (``pg_type.typname``, below any domain), without those that the binary lane does not know; and how
+    A table (of the connection's search_path without a schema), its columns in the order of the COPY, and their
+    types by name, below any domain, without those that the binary lane does not know; and how
     the columns of a batch become those.
     """
 
@@ -41,7 +41,7 @@ class CopyInto:
     columns: tuple[str, ...]
     schema: str | None = None
     lane: Lane = "records"
-    types: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, Type] = field(default_factory=dict)
     fits: tuple[Fit, ...] = ()
 
     def __str__(self) -> str:

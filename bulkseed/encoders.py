@@ -4,57 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pgpq import ArrowToPostgresBinaryEncoder
 
+from bulkseed import wire
 from bulkseed.errors import RunError
 from bulkseed.plan import EPOCH, microseconds
+from bulkseed.wire import is_listed, offsets_of
 
-__all__ = ["BINARY_TYPES", "Chunk", "Record", "binary", "records"]
+__all__ = ["BINARY_TYPES", "ArrayOf", "Chunk", "Record", "Type", "binary", "records"]
 
 Record = tuple[Any, ...]
 MICROSECONDS: Final = pa.timestamp("us")
-
+OCTETS: Final = pa.binary(16)
 
 EDGES: Final = tuple(microseconds(each.replace(tzinfo=UTC)) for each in (datetime.min, datetime.max))
 TIMES: Final = (EDGES[0] + 1, EDGES[1] - 1)
 """The times that both encoders load, in microseconds from 1970: those of Python's datetime without the first and the
 last, which asyncpg takes for ``-infinity`` and ``infinity``. PostgreSQL's own range is wider."""
 
+DAYS: Final = ((date.min - EPOCH.date()).days + 1, (date.max - EPOCH.date()).days - 1)
+"""The dates that both encoders load, in days from 1970: as for TIMES."""
+
 
 def records(batch: pa.RecordBatch, zoned: Collection[str] = (), table: str = "batch") -> list[Record]:
     """The rows of ``batch`` as tuples for ``copy_records_to_table``, in the order of its columns.
 
     Timestamps become naive datetimes in UTC, and aware ones for the columns in ``zoned``
-    (asyncpg takes a naive datetime for ``timestamptz`` as local time). Raises RunError, naming ``table``, for a
-    timestamp that is none of TIMES.
+    (asyncpg takes a naive datetime for ``timestamptz`` as local time); binaries of 16 octets become UUIDs, and lists
+    lists of such values. Raises RunError, naming ``table``, for a time that is none of TIMES, and a date of DAYS.
     """
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        if field.type == MICROSECONDS:
-            check_times(column, f"{table}.{field.name}")
     columns = [
-        values(column, zoned=field.name in zoned) for field, column in zip(batch.schema, batch.columns, strict=True)
+        values(column, f"{table}.{field.name}", zoned=field.name in zoned)
+        for field, column in zip(batch.schema, batch.columns, strict=True)
     ]
     return list(zip(*columns, strict=True))
 
 
-def values(column: pa.Array, *, zoned: bool = False) -> list[Any]:
-    if pa.types.is_timestamp(column.type):
+def values(column: pa.Array, name: str, *, zoned: bool) -> list[Any]:
+    kind = column.type
+    if is_listed(kind):
+        elements = values(column.flatten(), name, zoned=zoned)
+        lists = [elements[start:stop] for start, stop in pairwise(offsets_of(column).tolist())]
+        return [each if valid else None for each, valid in zip(lists, column.is_valid().to_pylist(), strict=True)]
+    if pa.types.is_timestamp(kind):
+        if kind == MICROSECONDS:
+            check_times(column, name)
         if zoned:
-            numbers = values(column.cast(pa.int64()))
+            numbers = values(column.cast(pa.int64()), name, zoned=False)
             return [None if each is None else EPOCH + timedelta(microseconds=each) for each in numbers]
         # NumPy makes datetimes some five times quicker than to_pylist
         found: list[Any] = column.to_numpy(zero_copy_only=False).astype("datetime64[us]").tolist()
         return found
-    if column.null_count == 0 and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+    if column.null_count == 0 and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         plain: list[Any] = np.asarray(column).tolist()
         return plain
+    if pa.types.is_date32(kind):
+        check_dates(column, name)
     listed: list[Any] = column.to_pylist()
+    if kind == OCTETS:
+        return [None if each is None else UUID(bytes=each) for each in listed]
     return listed
 
 
@@ -63,6 +79,19 @@ def check_times(column: pa.Array, name: str) -> None:
         raise RunError(
             f"the column {name} cannot take the time {value} µs from 1970: make times within the years 1 to 9999"
         )
+
+
+def check_dates(column: pa.Array, name: str) -> None:
+    if (value := outside(column.view(pa.int32()), *DAYS)) is not None:
+        raise RunError(
+            f"the column {name} cannot take the date {value} days from 1970: make dates within the years 1 to 9999"
+        )
+
+
+def check_single(column: pa.Array, name: str) -> None:
+    beyond = pc.and_not(pc.is_inf(column.cast(pa.float32(), safe=False)), pc.is_inf(column))
+    if len(found := column.filter(beyond)):
+        raise RunError(f"the column {name} is of type float4, and cannot take {found[0]}: give it a wider type")
 
 
 def outside(numbers: pa.Array, least: int, greatest: int) -> int | None:
@@ -78,49 +107,93 @@ class Chunk(NamedTuple):
     rows: int
 
 
+class ArrayOf(NamedTuple):
+    """An array of a type of BINARY_TYPES; the server compares its own number (``pg_type.oid``) for the elements."""
+
+    base: str
+    element_oid: int
+
+    def __str__(self) -> str:
+        return f"{self.base}[]"
+
+
+Type = str | ArrayOf
+"""A type that :func:`binary` encodes: a key of BINARY_TYPES, or an array of one."""
+
+
 @dataclass(frozen=True, slots=True)
 class BinaryType:
-    """How a type of PostgreSQL is encoded: as which type of Arrow, and from which."""
+    """How a type of PostgreSQL is encoded: as which type of Arrow, and from which.
+
+    ``check`` raises RunError for a column with values that the type cannot hold; ``make`` makes its octets where
+    pgpq cannot.
+    """
 
     arrow: pa.DataType
     takes: Callable[[pa.DataType], bool]
+    check: Callable[[pa.Array, str], None] | None = None
+    make: Callable[[pa.Array], pa.Array] | None = None
 
 
-TEXT: Final = BinaryType(pa.string(), lambda given: pa.types.is_string(given) or pa.types.is_large_string(given))
-TIME: Final = BinaryType(MICROSECONDS, lambda given: pa.types.is_timestamp(given) and given.unit == "us")
+def is_text(given: pa.DataType) -> bool:
+    return bool(pa.types.is_string(given) or pa.types.is_large_string(given))
+
+
+def is_microseconds(given: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(given) and given.unit == "us")
+
+
+def is_octets(given: pa.DataType) -> bool:
+    return bool(given == OCTETS)
+
+
+def is_decimal(given: pa.DataType) -> bool:
+    return bool(pa.types.is_decimal128(given) and given.scale >= 0)
+
+
+TEXT: Final = BinaryType(pa.string(), is_text)
+TIME: Final = BinaryType(MICROSECONDS, is_microseconds, check_times)
 
 BINARY_TYPES: Final = {
     "int2": BinaryType(pa.int16(), pa.types.is_integer),
     "int4": BinaryType(pa.int32(), pa.types.is_integer),
     "int8": BinaryType(pa.int64(), pa.types.is_integer),
+    "float4": BinaryType(pa.float32(), pa.types.is_floating, check_single),
+    "float8": BinaryType(pa.float64(), pa.types.is_floating),
+    "numeric": BinaryType(pa.binary(), is_decimal, make=wire.numeric),
     "bool": BinaryType(pa.bool_(), pa.types.is_boolean),
     "text": TEXT,
     "varchar": TEXT,
     "bpchar": TEXT,
     "name": TEXT,
     "citext": TEXT,
+    "enum": TEXT,
+    "json": TEXT,
+    "jsonb": BinaryType(pa.binary(), is_text, make=wire.jsonb),
+    "uuid": BinaryType(OCTETS, is_octets),
+    "date": BinaryType(pa.date32(), pa.types.is_date32, check_dates),
     "timestamp": TIME,
     "timestamptz": TIME,
 }
-"""The types of PostgreSQL, by ``pg_type.typname``, that :func:`binary` encodes."""
+"""The types of PostgreSQL, by ``pg_type.typname``, that :func:`binary` encodes; ``enum`` is any enumeration."""
 
 
-def binary(batches: Iterable[pa.RecordBatch], types: Mapping[str, str], table: str) -> Iterator[Chunk]:
+def binary(batches: Iterable[pa.RecordBatch], types: Mapping[str, Type], table: str) -> Iterator[Chunk]:
     """The rows of ``batches`` in COPY's binary format, from its header to its trailer.
 
-    ``types`` has the base type (a key of BINARY_TYPES) of each column of the COPY, in its order; columns of a batch
-    are taken by name. Integers become as narrow as their column; timestamps are microseconds in UTC. The server does
-    not check types, so they must be the table's. Raises RunError, naming ``table``, for a value that its column
-    cannot hold, and for a column of a batch that is of another kind.
+    ``types`` has the base type (a key of BINARY_TYPES, or an array of one) of each column of the COPY, in its order;
+    columns of a batch are taken by name. Integers become as narrow as their column; timestamps are microseconds in
+    UTC. The server does not check types, so they must be the table's. Raises RunError, naming ``table``, for a value
+    that its column cannot hold, and for a column of a batch that is of another kind.
 
     The format: https://www.postgresql.org/docs/current/sql-copy.html, under "Binary Format".
     """
-    schema = pa.schema([(name, BINARY_TYPES[type_name].arrow) for name, type_name in types.items()])
+    schema = pa.schema([(name, arrow_of(type_)) for name, type_ in types.items()])
     encoder = ArrowToPostgresBinaryEncoder(schema)
     yield Chunk(encoder.write_header(), 0)
     rows = 0
     for batch in batches:
-        columns = [fitted(batch.column(name), type_name, f"{table}.{name}") for name, type_name in types.items()]
+        columns = [fitted(batch.column(name), type_, f"{table}.{name}") for name, type_ in types.items()]
         data = encoder.write_batch(pa.record_batch(columns, schema=schema))
         rows += batch.num_rows
         if data:  # pgpq collects about 1 MiB first
@@ -129,14 +202,30 @@ def binary(batches: Iterable[pa.RecordBatch], types: Mapping[str, str], table: s
     yield Chunk(encoder.finish(), rows)
 
 
-def fitted(column: pa.Array, type_name: str, name: str) -> pa.Array:
-    wanted = BINARY_TYPES[type_name]
+def arrow_of(type_: Type) -> pa.DataType:
+    return pa.binary() if isinstance(type_, ArrayOf) else BINARY_TYPES[type_].arrow
+
+
+def fitted(column: pa.Array, type_: Type, name: str) -> pa.Array:
+    """The column as pgpq is to be given it."""
+    if isinstance(type_, ArrayOf):
+        if not is_listed(column.type):
+            raise unfit(name, type_, column)
+        elements = fitted(column.flatten(), type_.base, name)
+        return wire.array(elements, offsets_of(column), column.is_valid(), type_.element_oid)
+    wanted = BINARY_TYPES[type_]
     if not wanted.takes(column.type):
-        raise RunError(f"the column {name} is of type {type_name}, and cannot take Arrow's {column.type}: convert it")
-    if wanted is TIME:
-        check_times(column, name)
-    elif pa.types.is_integer(wanted.arrow) and column.type != wanted.arrow:
+        raise unfit(name, type_, column)
+    if wanted.check is not None:
+        wanted.check(column, name)
+    if pa.types.is_integer(wanted.arrow) and column.type != wanted.arrow:
         half = 2 ** (wanted.arrow.bit_width - 1)
         if (value := outside(column, -half, half - 1)) is not None:
-            raise RunError(f"the column {name} is of type {type_name}, and cannot take {value}: give it a wider type")
+            raise RunError(f"the column {name} is of type {type_}, and cannot take {value}: give it a wider type")
+    if wanted.make is not None:
+        column = wanted.make(column)
     return column if column.type == wanted.arrow else column.cast(wanted.arrow, safe=False)
+
+
+def unfit(name: str, type_: Type, column: pa.Array) -> RunError:
+    return RunError(f"the column {name} is of type {type_}, and cannot take Arrow's {column.type}: convert it")

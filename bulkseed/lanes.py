@@ -7,34 +7,23 @@ catalog, read when the load begins, and not the name of a type in a model or a m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Literal
 
+from bulkseed.columns import TYPES_SQL, fit_of, type_of
 from bulkseed.connection import Connection
 from bulkseed.copy import CopyInto, Lane
 from bulkseed.encoders import BINARY_TYPES
 from bulkseed.errors import TargetError
-from bulkseed.fitting import Fit
+from bulkseed.fitting import Keys
 from bulkseed.identifiers import qualified, quoted
 from bulkseed.tables import Table
 from bulkseed.target import Target
 
-__all__ = ["Format", "choose_lanes", "copy_into"]
+__all__ = ["Format", "choose_lanes", "copy_into", "with_keys"]
 
 Format = Literal["auto", "records", "binary"]
 """The lane that is asked for: ``auto`` is binary for each table that allows it."""
-
-TYPES_SQL: Final = """
-WITH RECURSIVE base AS (
-    SELECT attname, atttypid AS type, format_type(atttypid, atttypmod) AS declared
-    FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped
-    UNION ALL
-    SELECT attname, t.typbasetype, declared FROM base JOIN pg_type AS t ON t.oid = type WHERE t.typtype = 'd'
-)
-SELECT attname AS name, declared, t.typname AS base,
-       t.typtype = 'b' AND (t.typnamespace = 'pg_catalog'::regnamespace OR t.typname = 'citext') AS known
-FROM base JOIN pg_type AS t ON t.oid = type WHERE t.typtype <> 'd'
-"""
-"""A table's columns with the types below any depth of domains. citext's extension may be in any schema."""
 
 
 async def choose_lanes(connection: Connection, target: Target, format: Format) -> dict[str, CopyInto]:
@@ -48,6 +37,15 @@ async def choose_lanes(connection: Connection, target: Target, format: Format) -
         )
         for table in target.model.tables
     }
+
+
+def with_keys(into: CopyInto, table: Table, keys: Mapping[str, Keys]) -> CopyInto:
+    """The same, where ids of the tables that ``keys`` has go in as UUIDs."""
+    holds = dict(table.references) | ({table.serial: table.name} if table.serial is not None else {})
+    fits = tuple(
+        fit if fit.type != "uuid" else replace(fit, keys=keys.get(holds.get(fit.source, ""))) for fit in into.fits
+    )
+    return replace(into, fits=fits)
 
 
 def columns_of(target: Target, table: Table) -> dict[str, str]:
@@ -73,16 +71,14 @@ async def copy_into(
     found = {row["name"]: row for row in rows}
     named = columns if isinstance(columns, Mapping) else {name: name for name in columns}
     names = tuple(named.values())
-    types = {
-        name: found[name]["base"] for name in names if found[name]["known"] and found[name]["base"] in BINARY_TYPES
-    }
+    types = {name: type_of(found[name]) for name in names if found[name]["base"] in BINARY_TYPES}
     others = [name for name in names if name not in types]
     if others and format == "binary":
         declared = found[others[0]]["declared"]
         raise TargetError(
             f"the column {table}.{others[0]} is of type {declared}, which the binary lane does not know: "
-            "load with --format auto, or make it an integer, text, boolean or timestamp"
+            "load with --format auto, or give it a common type"
         )
     lane: Lane = "records" if others or format == "records" else "binary"
-    fits = tuple(Fit(source, column) for source, column in named.items())
+    fits = tuple(fit_of(source, found[name]) for source, name in named.items())
     return CopyInto(table, names, schema, lane, types, fits)

@@ -55,7 +55,7 @@ async def copy_batches(
     if into.lane == "binary":
         types = {name: into.types[name] for name in into.columns}
         return await streamed(connection, into, binary(batches, types, str(into)), copy_binary, on_rows)
-    zoned = [name for name, base in into.types.items() if base == "timestamptz"]
+    zoned = [name for name, type_ in into.types.items() if str(type_).removesuffix("[]") == "timestamptz"]
     # by name: COPY goes by position, and asyncpg drops what a record has too much
     tuples = (records(batch.select(into.columns), zoned, str(into)) for batch in batches)
     return await streamed(connection, into, tuples, copy_records, on_rows)

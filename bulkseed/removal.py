@@ -15,9 +15,10 @@ from bulkseed.copy import CopyInto
 from bulkseed.deferral import Deferred, not_owned
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.faker_corpus import corpus_of
+from bulkseed.fitting import fitted_batch
 from bulkseed.generators import Context, shard_tables
 from bulkseed.identifiers import quoted
-from bulkseed.lanes import copy_into
+from bulkseed.lanes import copy_into, with_keys
 from bulkseed.ledger import Run
 from bulkseed.pipeline import copy_batches
 from bulkseed.references import Reference, references
@@ -192,9 +193,11 @@ async def find_marks(
 ) -> None:
     """Put the marks of the run's rows into the temporary tables that hold them."""
     if is_of_this_generator(run):
+        keys = Scope(run).uuids
+        keyed = {name: with_keys(into, run.plan.model.by_name[name], keys) for name, into in marks.items()}
         for name, batches in tables_of(run):
-            if name in marks:
-                await copy_batches(connection, marks[name], batches, partial(watcher.rows, name))
+            if name in keyed:
+                await copy_batches(connection, keyed[name], batches, partial(watcher.rows, name))
     elif cascade:
         scope = Scope(run)
         for name, into in marks.items():
@@ -215,30 +218,47 @@ async def listed_rows(connection: Connection, runs: Sequence[Run], cascade: bool
         if not is_of_this_generator(run):
             raise of_another_generator(run)
         there = await present(connection, run)
-        marks = {name: marks_of(run.plan.model.by_name[name]) for name in there}
-        lists: dict[str, list[list[str]]] = {name: [[] for _ in marks[name]] for name in there}
+        model, keys = run.plan.model, Scope(run).uuids
+        marks: dict[str, CopyInto] = {}
+        for name in there:
+            columns = {each: model.column(name, each) for each in marks_of(model.by_name[name])}
+            into = await copy_into(connection, model.name(name), columns, run.schema)
+            marks[name] = with_keys(into, model.by_name[name], keys)
+        lists: dict[str, list[list[str]]] = {name: [[] for _ in marks[name].columns] for name in there}
         for name, batches in tables_of(run):
             for batch in batches if name in there else ():
-                for values, column in zip(lists[name], marks[name], strict=True):
-                    values.append(",".join(batch.column(column).cast(pa.string()).to_pylist()))
+                for values, column in zip(lists[name], fitted_batch(batch, marks[name].fits, name), strict=True):
+                    values.append(",".join(map(element, texts(column))))
                 watcher.rows(name, batch.num_rows)
         for place, name in enumerate(there):
             arrays = []
-            for number, (column, values) in enumerate(zip(marks[name], lists[name], strict=True)):
+            for number, (column, values) in enumerate(zip(marks[name].columns, lists[name], strict=True)):
                 setting = f"bulkseed.listed_{run.number}_{place}_{number}"
-                actual = run.plan.model.column(name, column)
-                kind = await connection.fetchval(COLUMN_TYPE, run.names.name(name), actual)
+                kind = await connection.fetchval(COLUMN_TYPE, run.names.name(name), column)
                 await connection.execute(
                     "SELECT set_config($1, $2, true)", setting, f"{{{','.join(filter(None, values))}}}"
                 )
                 arrays.append(f"current_setting('{setting}')::{kind}[]")
-            columns = [run.names.column(name, column) for column in marks[name]]
-            equal = " AND ".join(f"k.{column} = {{row}}.{column}" for column in columns)
+            names = [quoted(column) for column in marks[name].columns]
+            equal = " AND ".join(f"k.{column} = {{row}}.{column}" for column in names)
             doomed.add(
                 run.names.name(name),
-                f"EXISTS (SELECT FROM unnest({', '.join(arrays)}) AS k ({', '.join(columns)}) WHERE {equal})",
+                f"EXISTS (SELECT FROM unnest({', '.join(arrays)}) AS k ({', '.join(names)}) WHERE {equal})",
             )
     return doomed
+
+
+def texts(column: pa.Array) -> list[str | None]:
+    """Values as the server reads them."""
+    if column.type == pa.binary(16):
+        return [None if octets is None else octets.hex() for octets in column.to_pylist()]
+    found: list[str | None] = column.cast(pa.string()).to_pylist()
+    return found
+
+
+def element(text: str | None) -> str:
+    """A value in an array's text (https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO)."""
+    return "NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def is_of_this_generator(run: Run) -> bool:

@@ -5,47 +5,53 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
 
+import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bulkseed.columns import TYPES_SQL, fit_of
 from bulkseed.errors import TargetError
+from bulkseed.fitting import Fit, why_not
+from bulkseed.identifiers import qualified
 from bulkseed.model import Model, Names
 from bulkseed.tables import Column, Kind, Table
 
 __all__ = ["Target", "TargetColumn", "read_target"]
 
-INTEGER_BITS: Final = {sa.SmallInteger: 15, sa.BigInteger: 63, sa.Integer: 31}
+BITS: Final = {"int2": 15, "int4": 31, "int8": 63, "uuid": 62}
+
+ARROW: Final[dict[Kind, pa.DataType]] = {
+    "integer": pa.int64(),
+    "text": pa.string(),
+    "boolean": pa.bool_(),
+    "timestamp": pa.timestamp("us"),
+}
+"""What the generators make of each kind of column."""
 
 
-LENGTHS: Final = """
-WITH RECURSIVE base AS (
-    SELECT c.relname, a.attname, a.atttypid AS type, a.atttypmod AS modifier
-    FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE n.nspname = :schema AND a.attnum > 0 AND NOT a.attisdropped
-    UNION ALL
-    SELECT relname, attname, t.typbasetype, t.typtypmod FROM base JOIN pg_type AS t ON t.oid = type AND t.typtype = 'd'
-)
-SELECT relname, attname, min(CASE WHEN type = 'name'::regtype THEN 63 ELSE modifier - 4 END) AS length,
-       bool_or(type = 'bpchar'::regtype) AS pads
-FROM base WHERE type = 'name'::regtype OR (type IN ('varchar'::regtype, 'bpchar'::regtype) AND modifier >= 4)
-GROUP BY relname, attname
-"""
-"""The most characters of columns that have a limit, below any depth of domains, which SQLAlchemy does not tell."""
+class Any62(NamedTuple):
+    """Stands for the keys of a run that is not there yet."""
+
+    def octets(self, ids: pa.Array) -> pa.Array:
+        """Of none."""
+        return pa.nulls(len(ids), pa.binary(16))
 
 
 @dataclass(frozen=True, slots=True)
 class TargetColumn:
-    """A column as the database has it. ``bits`` is an integer's size."""
+    """A column as the database has it: its type as declared, and how values become of it."""
 
     name: str
     type: str
-    kind: Kind | None
-    bits: int = 63
-    length: int | None = None
+    fit: Fit
+
+    @property
+    def bits(self) -> int:
+        """Of an id that it can hold."""
+        return BITS.get(self.fit.type, 0)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Target(Names):
 
     def has_uuids(self, table: str) -> bool:
         """Whether the ids of the table are UUIDs."""
-        return any(self.columns[table][key].type == "uuid" for key in self.model.by_name[table].key[:1])
+        return any(self.columns[table][key].fit.type == "uuid" for key in self.model.by_name[table].key[:1])
 
     def highest_id(self, table: str, column: str) -> int:
         """The largest id that the column can hold, and every column by which the tables point at it."""
@@ -70,14 +76,13 @@ class Target(Names):
         return int(min(2 ** self.columns[child][name].bits - 1 for child, name in holders))
 
 
-async def read_target(connection: AsyncConnection, model: Model, content_characters: int) -> Target:
+async def read_target(connection: AsyncConnection, model: Model) -> Target:
     """The tables of ``model``, reflected and checked (the catalogue of reactions too).
 
-    They are in the scenario's schema, or where the connection's search_path has them. ``content_characters`` is the
-    longest message that the plan's locale can make. Raises TargetError, which names all that does not fit: missing
-    tables and columns, types, lengths, columns that nothing fills.
+    They are in the scenario's schema, or where the connection's search_path has them. Raises TargetError, which names
+    all that does not fit: missing tables and columns, types, lengths, columns that nothing fills.
     """
-    return await connection.run_sync(reflected, model, content_characters)
+    return await connection.run_sync(reflected, model)
 
 
 SCHEMA: Final = """
@@ -103,13 +108,12 @@ def schema_of(connection: sa.Connection, inspector: sa.Inspector, model: Model) 
     return str(found)
 
 
-def reflected(connection: sa.Connection, model: Model, content_characters: int) -> Target:
+def reflected(connection: sa.Connection, model: Model) -> Target:
     inspector = sa.inspect(connection)
     schema = schema_of(connection, inspector, model)
     wanted = list(model.by_name.values())
     there = set(inspector.get_table_names(schema=schema))
     problems = absent_tables(inspector, model, schema, [each.name for each in wanted], there)
-    lengths = {row[:2]: row[2:] for row in connection.execute(sa.text(LENGTHS), {"schema": schema})}
     columns: dict[str, dict[str, TargetColumn]] = {}
     for table in wanted:
         name = model.name(table.name)
@@ -118,9 +122,8 @@ def reflected(connection: sa.Connection, model: Model, content_characters: int) 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", sa.exc.SAWarning)  # of types that only other columns have
             found = {each["name"]: each for each in inspector.get_columns(name, schema=schema)}
-        all_columns = {
-            each: target_column(values, *lengths.get((name, each), (None, False))) for each, values in found.items()
-        }
+        rows = connection.exec_driver_sql(TYPES_SQL, (qualified(schema, name),)).mappings()
+        all_columns = {row["name"]: TargetColumn(row["name"], row["declared"], fit_of("", dict(row))) for row in rows}
         columns[table.name] = {
             column.name: all_columns[actual]
             for column in table.columns
@@ -128,10 +131,10 @@ def reflected(connection: sa.Connection, model: Model, content_characters: int) 
         }
         columns[table.name] |= {each: all_columns[each] for each in fields_of(model, table) if each in all_columns}
         for column in table.columns:
-            longest = content_characters if column.name == "content" else column.longest
-            problems += misfits(model, table, column, found, columns[table.name], longest)
+            problems += misfits(model, table, column, found, columns[table.name])
         problems += unknown(model, table, found)
         problems += unfilled(model, table, found) if table.name in model.names else []
+    problems += unlike(model, columns)
     if problems:
         raise TargetError("; ".join(problems))
     return Target(schema, model, columns)
@@ -162,33 +165,12 @@ def plural(noun: str, names: list[str]) -> str:
     return f"the {noun} {names[0]} is" if len(names) == 1 else f"the {noun}s {', '.join(names)} are"
 
 
-def target_column(found: Any, length: int | None, pads: bool) -> TargetColumn:
-    sql_type = found["type"]
-    kind, bits = classified(sql_type)
-    return TargetColumn(found["name"], f"char({length})" if pads else str(sql_type).lower(), kind, bits, length)
-
-
-def classified(sql_type: Any) -> tuple[Kind | None, int]:
-    if isinstance(sql_type, DOMAIN):
-        return classified(sql_type.data_type)
-    if isinstance(sql_type, sa.Integer):
-        return "integer", next(bits for kind, bits in INTEGER_BITS.items() if isinstance(sql_type, kind))
-    if isinstance(sql_type, sa.Boolean):
-        return "boolean", 0
-    if isinstance(sql_type, sa.DateTime):
-        return "timestamp", 0
-    if isinstance(sql_type, sa.String) and not isinstance(sql_type, sa.Enum):
-        return "text", 0
-    return None, 0
-
-
 def misfits(
     model: Model,
     table: Table,
     column: Column,
     found: Mapping[str, Any],
     columns: Mapping[str, TargetColumn],
-    longest: int | None,
 ) -> list[str]:
     actual = model.column(table.name, column.name)
     name = f"{model.name(table.name)}.{actual}"
@@ -201,17 +183,33 @@ def misfits(
             f"[columns.{table.name}] what it is called, or that {column.name} = false"
         ]
     there = columns[column.name]
-    if column.kind not in {"any", there.kind}:
-        return [f"the column {name} is of type {there.type}: it must be of a {column.kind} type"]
-    if there.type.startswith("char(") and (column.name, there.length) != ("join_code", longest):
-        return [f"the column {name} is of type {there.type}, which pads with spaces: it must be varchar or text"]
     if found[actual].get("computed"):
         return [f"the column {name} is generated: it must take values"]
-    if there.length is not None and longest is not None and there.length < longest:
-        return [f"the column {name} holds {there.length} characters: it must hold {longest}"]
+    if column.kind != "any":
+        is_id = column.name == table.serial or column.name in dict(table.references)
+        whole = column.longest if (column.name,) in table.unique else None
+        if reason := why_not(ARROW[column.kind], whole, replace(there.fit, keys=Any62() if is_id else None)):
+            return [f"the column {name} {reason}"]
+        if is_id and there.bits == 0:
+            return [f"the column {name} is of type {there.type}, and holds ids: make it bigint or uuid"]
+        if there.fit.type == "bpchar" and (column.name, there.fit.length) != ("join_code", column.longest):
+            return [f"the column {name} is of type {there.type}, which pads with spaces: it must be varchar or text"]
     if column.nullable and not found[actual]["nullable"]:
         return [f"the column {name} is NOT NULL: it must allow null"]
     return []
+
+
+def unlike(model: Model, columns: Mapping[str, Mapping[str, TargetColumn]]) -> list[str]:
+    """The columns that hold ids of another type than the table's that they are of."""
+    problems = []
+    for child, column, parent in model.references():
+        one, other = columns.get(child, {}).get(column), columns.get(parent, {}).get("id")
+        if one and other and (one.fit.type == "uuid") != (other.fit.type == "uuid"):
+            names = f"{model.name(child)}.{one.name}", f"{model.name(parent)}.{other.name}"
+            problems.append(
+                f"the column {names[0]} is of type {one.type}, and {names[1]} of {other.type}: make them alike"
+            )
+    return problems
 
 
 def unknown(model: Model, table: Table, found: Mapping[str, Any]) -> list[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from bulkseed.connection import Connection
+from bulkseed.corpus import Corpus
 from bulkseed.errors import TargetError
 from bulkseed.ledger import Run
+from bulkseed.prose import longest_text
 from bulkseed.tables import CATALOGUE, TABLES
 
 __all__ = ["unjudged"]
@@ -24,7 +26,7 @@ FROM base GROUP BY attname
 """
 
 
-async def unjudged(connection: Connection, run: Run) -> frozenset[tuple[str, str]]:
+async def unjudged(connection: Connection, run: Run, corpus: Corpus) -> frozenset[tuple[str, str]]:
     """The columns of the built-in tables that the app lacks, or in which it keeps less than was made.
 
     Raises TargetError where a column that a load has filled is gone.
@@ -41,7 +43,8 @@ async def unjudged(connection: Connection, run: Run) -> frozenset[tuple[str, str
         missing += gone if there else [name]
         for column in table.columns:
             row = there.get(wanted[column.name])
-            short = row is not None and row["length"] is not None and row["length"] < (column.longest or 10**9)
+            longest = longest_text(corpus.lorem) if column.longest is None else column.longest
+            short = row is not None and row["length"] is not None and row["length"] < longest
             if row is not None and (row["days"] or (short and column.kind == "text")):
                 lacking.add((table.name, column.name))
     if missing:

@@ -12,6 +12,7 @@ from bulkseed.address import Address
 from bulkseed.checks import ChanceCheck, RuleCheck, VerifyReport
 from bulkseed.connection import Connection, connected, translated
 from bulkseed.conversation_rules import distinct_contents, message_passes, reaction_passes, reply_passes
+from bulkseed.corpus import Corpus
 from bulkseed.errors import InputError
 from bulkseed.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.ledger import Run
@@ -73,7 +74,8 @@ async def verify(
 
 
 async def verified(connection: Connection, run: Run, watcher: Watcher) -> VerifyReport:
-    scope = Scope(run, await unjudged(connection, run))
+    corpus = await to_thread.run_sync(corpus_of, run.plan.locale)
+    scope = Scope(run, await unjudged(connection, run, corpus))
     if run.made_by.get("faker") != FAKER_VERSION:
         watcher.note(
             f"run {run.number} was made with Faker {run.made_by.get('faker')}, this is {FAKER_VERSION}: "
@@ -97,19 +99,18 @@ async def verified(connection: Connection, run: Run, watcher: Watcher) -> Verify
                 more, draws = await judged.judge(connection)
                 rules += more
                 chances += draws
-    more, draws = await of_locale(connection, scope, watcher)
+    more, draws = await of_locale(connection, scope, corpus, watcher)
     rules += [*more, *[await own_rule(connection, run, rule) for rule in run.plan.scenario.rules]]
     return VerifyReport(run.number, in_order(rules), in_order([*chances, *draws]))
 
 
 async def of_locale(
-    connection: Connection, scope: Scope, watcher: Watcher
+    connection: Connection, scope: Scope, corpus: Corpus, watcher: Watcher
 ) -> tuple[list[RuleCheck], list[ChanceCheck]]:
     """The rules that need a locale's names and words."""
     rules: list[RuleCheck] = []
     chances: list[ChanceCheck] = []
     watcher.phase("names")
-    corpus = await to_thread.run_sync(corpus_of, scope.run.plan.locale)
     if scope.keeps("users", "id", "name", "email"):
         rules += await read_names(connection, scope, corpus)
     if scope.keeps("channels", "id", "name", "is_dm"):

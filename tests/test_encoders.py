@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, localcontext
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
@@ -13,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import batches_of
 
-from bulkseed.encoders import BINARY_TYPES, Chunk, binary, records
+from bulkseed import wire
+from bulkseed.encoders import BINARY_TYPES, ArrayOf, Chunk, Record, binary, records
 from bulkseed.errors import RunError
 from bulkseed.plan import EPOCH, Plan, microseconds
 from bulkseed.tables import TABLES
@@ -31,6 +34,10 @@ def value_of(data: bytes, type_name: str) -> Any:
         return struct.unpack(INTEGERS[type_name][1], data)[0]
     if type_name == "bool":
         return {b"\0": False, b"\1": True}[data]
+    if type_name == "[]":
+        dimensions, _, _, size, bound = struct.unpack(">5i", data[:20])
+        assert (dimensions, bound, data[20:]) == (1, 1, b"\xff" * 4 * size)
+        return [None] * size
     if type_name.startswith("timestamp"):
         return (EPOCH_OF_POSTGRES + timedelta(microseconds=struct.unpack(">q", data)[0])).replace(tzinfo=None)
     return data.decode()
@@ -157,17 +164,130 @@ def test_only_arrow_types_of_the_same_kind_are_taken(type_name: str) -> None:
         "text": [pa.string(), pa.large_string()],
         "boolean": [pa.bool_()],
         "timestamp": [pa.timestamp("us"), pa.timestamp("us", "UTC")],
-        "other": [pa.float64(), pa.timestamp("ns"), pa.timestamp("s"), pa.date32(), pa.binary(), pa.decimal128(9)],
+        "float": [pa.float32(), pa.float64()],
+        "numeric": [pa.decimal128(9), pa.decimal128(38, 38)],
+        "uuid": [pa.binary(16)],
+        "date": [pa.date32()],
+        "other": [pa.timestamp("ns"), pa.timestamp("s"), pa.date64(), pa.binary(), pa.binary(15), pa.decimal256(50)],
+        "odd": [pa.decimal128(9, -2), pa.list_(pa.int64()), pa.null(), pa.dictionary(pa.int8(), pa.string())],
     }
-    ours = {"int": "integer", "bool": "boolean", "time": "timestamp"}
+    ours = {"int": "integer", "bool": "boolean", "time": "timestamp", "float": "float"}
+    ours |= {name: name for name in ("numeric", "uuid", "date")}
     mine = next((kind for begin, kind in ours.items() if type_name.startswith(begin)), "text")
     for kind, arrows in kinds.items():
         for arrow in arrows:
             batch = one(None, arrow)
             if kind == mine:
                 assert list(decoded(whole([*binary([batch], {"x": type_name}, "t")]), [type_name])) == [(None,)]
+                array = {"x": ArrayOf(type_name, 1)}
+                lists = one([None], pa.list_(arrow))
+                assert list(decoded(whole([*binary([lists], array, "t")]), ["[]"])) == [([None],)]
+                with pytest.raises(RunError, match=rf"t\.x is of type {type_name}\[\], and cannot take Arrow's .*:"):
+                    list(binary([batch], array, "t"))
             else:
                 with pytest.raises(
                     RunError, match=rf"t\.x is of type {type_name}, and cannot take Arrow's .*: convert"
                 ):
                     list(binary([batch], {"x": type_name}, "t"))
+
+
+def numbers_of(column: pa.Array) -> list[Decimal | None]:
+    """The values of numeric's octets, as PostgreSQL's source describes them."""
+    found: list[Decimal | None] = []
+    for octets in wire.numeric(column).to_pylist():
+        if octets is None:
+            found.append(None)
+            continue
+        groups, weight, sign, scale, *digits = struct.unpack(f">{len(octets) // 2}h", octets)
+        assert groups == len(digits)
+        assert all(0 <= digit < 10_000 for digit in digits)
+        value = sum((Decimal(digit).scaleb(4 * (weight - place)) for place, digit in enumerate(digits)), Decimal(0))
+        found.append((-value if sign == 0x4000 else value).quantize(Decimal(1).scaleb(-scale)))
+    return found
+
+
+@given(st.integers(1, 38).flatmap(lambda p: st.tuples(st.just(p), st.integers(0, p))), st.data(), st.integers(0, 3))
+def test_numbers_of_any_precision_and_scale(form: tuple[int, int], data: st.DataObject, start: int) -> None:
+    precision, scale = form
+    edge = 10**precision - 1
+    unscaled = data.draw(st.lists(st.none() | st.integers(-edge, edge) | st.sampled_from([-edge, edge, 0]), max_size=9))
+    with localcontext(prec=100):
+        numbers = [None if each is None else Decimal(each).scaleb(-scale) for each in unscaled]
+        column = pa.array(numbers, pa.decimal128(precision, scale))
+        assert numbers_of(column) == numbers
+        assert numbers_of(column.slice(start)) == numbers[start:]
+
+
+LISTS = pa.list_(pa.timestamp("us"))
+
+
+def test_records_are_as_python_has_the_values() -> None:
+    batch = pa.record_batch(
+        {
+            "uuid": pa.array([bytes(16), None], pa.binary(16)),
+            "date": pa.array([date(2024, 2, 29), None]),
+            "number": pa.array([Decimal("1.50"), None]),
+            "lists": pa.array([[0, None], None], pa.list_(pa.int64())).cast(LISTS),
+            "zoned": pa.array([[], [0]], pa.list_(pa.int64())).cast(LISTS),
+            "ids": pa.array([None, [bytes(16)]], pa.list_(pa.binary(16))),
+        }
+    )
+    naive = datetime(1970, 1, 1)
+    first: Record = (UUID(int=0), date(2024, 2, 29), Decimal("1.50"), [naive, None], [], None)
+    second: Record = (None, None, None, None, [EPOCH], [UUID(int=0)])
+    assert records(batch, ["zoned"]) == [first, second]
+    assert records(batch.slice(1), ["zoned"]) == [second]
+
+
+def test_lists_of_a_slice_and_below_nulls() -> None:
+    """What is below a null list, or before a slice, is not the column's."""
+    values = pa.array([1, 2, 3, 4, 5], pa.int64())
+    offsets = pa.array([0, 2, 3, 5], pa.int32())
+    column = pa.ListArray.from_arrays(offsets, values, mask=pa.array([False, True, False]))
+    for given_lists in (column, column.cast(pa.large_list(pa.int64()))):
+        for start, expected in ((0, [[1, 2], None, [4, 5]]), (1, [None, [4, 5]]), (2, [[4, 5]]), (3, [])):
+            batch = pa.record_batch([given_lists.slice(start)], names=["x"])
+            assert [row[0] for row in records(batch)] == expected
+            (_, *chunks) = binary([batch], {"x": ArrayOf("int2", 21)}, "t")
+            fields = b"".join(
+                b"\0\1"
+                + (b"\xff" * 4 if each is None else struct.pack(">6i", 20 + 6 * len(each), 1, 0, 21, len(each), 1))
+                + b"".join(struct.pack(">ih", 2, number) for number in each or [])
+                for each in expected
+            )
+            assert whole(chunks) == fields + TRAILER
+
+
+@pytest.mark.parametrize(
+    ("type_name", "arrow", "value", "said"),
+    [
+        ("float4", pa.float64(), 1e39, r"is of type float4, and cannot take 1e\+39: give it a wider type"),
+        ("date", pa.date32(), date.max, "cannot take the date 2932896 days from 1970: make dates within"),
+        ("date", pa.date32(), date.min, "cannot take the date -719162 days from 1970: make dates within"),
+        ("int2", pa.int64(), 40_000, "is of type int2, and cannot take 40000: give it a wider type"),
+        ("timestamp", pa.timestamp("us"), datetime.max, "cannot take the time 253402300799999999 µs from 1970: make"),
+    ],
+)
+def test_values_that_a_type_cannot_hold_also_in_arrays(
+    type_name: str, arrow: pa.DataType, value: Any, said: str
+) -> None:
+    with pytest.raises(RunError, match=rf"^the column t\.x {said}"):
+        list(binary([one(value, arrow)], {"x": type_name}, "t"))
+    with pytest.raises(RunError, match=rf"^the column t\.x {said}"):
+        list(binary([one([None, value], pa.list_(arrow))], {"x": ArrayOf(type_name, 1)}, "t"))
+    if type_name.startswith(("date", "time")):
+        with pytest.raises(RunError, match=rf"^the column t\.x {said}"):
+            records(one([None, value], pa.list_(arrow)), table="t")
+
+
+def test_infinities_and_not_a_number_are_floats_of_either_size() -> None:
+    ends = [float("inf"), float("-inf"), float("nan"), 3.4028234663852886e38, 1e-300]
+    batch = pa.record_batch([pa.array(ends)], names=["x"])
+    for type_name, form in (("float4", ">f"), ("float8", ">d")):
+        data = whole([*binary([batch], {"x": type_name}, "t")])
+        assert (
+            data
+            == HEADER
+            + b"".join(struct.pack(">hi", 1, struct.calcsize(form)) + struct.pack(form, value) for value in ends)
+            + TRAILER
+        )

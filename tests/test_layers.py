@@ -20,8 +20,8 @@ LAYERS: Final = {
     "watch stopwatch",
     1: "streams draws permutation layout corpus faker_corpus faker_clock faker_values names prose uuids keys",
     2: "generators fields",
-    3: "machine loops pooler connection orm target reservation references encoders fitting copy lanes ledger "
-    "transaction schema embedded deferral patience control libpq passfile address rowcount",
+    3: "machine loops pooler connection orm target reservation references wire encoders fitting columns copy lanes "
+    "ledger transaction schema embedded deferral patience control libpq passfile address rowcount",
     4: "scenario_file own_rules unjudged placing pipeline job shard_load workers deferring stopping filling removal "
     "room completion undoing load resume history cleanup initialise verify chance checks "
     "readings rule_sql workspace_rules conversation_rules guard disk",
@@ -53,6 +53,7 @@ ALLOWED: Final = {
     "streams": "dataclasses hashlib numpy typing",
     "draws": "fractions functools itertools math numpy typing",
     "permutation": "numpy typing",
+    "uuids": "dataclasses numpy pyarrow typing",
     "layout": "numpy typing",
     "corpus": "anyascii collections dataclasses fractions functools re",
     "faker_corpus": "collections difflib faker fractions functools re typing warnings",
@@ -61,7 +62,6 @@ ALLOWED: Final = {
     "names": "collections fractions functools numpy pyarrow typing",
     "prose": "collections functools numpy pyarrow typing",
     "keys": "collections",
-    "uuids": "dataclasses numpy pyarrow typing",
     "generators": "collections dataclasses functools numpy pyarrow typing",
     # a user's own code gets Python's values, and chance of its own from a row's word
     "generators.parents": "collections dataclasses datetime functools numpy random",

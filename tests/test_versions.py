@@ -24,12 +24,13 @@ from test_deferral import (  # noqa: F401
     test_foreign_keys_fire_in_the_same_order,
     test_locks_are_those_of_the_server,
 )
-from test_lanes import test_a_workspace_is_the_same_by_either_lane  # noqa: F401
+from test_lanes import test_a_workspace_is_the_same_by_either_lane, test_both_lanes_load_the_same  # noqa: F401
 from test_load import (  # noqa: F401
     test_loads_beside_an_apps_rows_and_beside_each_other,
     test_timestamptz_columns_get_the_same_instants,
 )
 from test_target import login, test_a_login_with_just_these_rights_can_load  # noqa: F401
+from test_uuids import test_sql_reads_them_back_and_no_other  # noqa: F401
 from test_verify import test_judges_each_run_by_its_own_plan_beside_an_apps_rows  # noqa: F401
 from test_ways_to_load import (  # noqa: F401
     test_a_deferred_load_leaves_the_schema_as_it_was,
