@@ -1,8 +1,55 @@
-"""bulkseed: fill a PostgreSQL with millions of believable chat rows before a load test."""
+"""bulkseed fills a PostgreSQL with believable chat data, fast, before a load test.
+
+plan = bulkseed.make_plan("10x", scenario="slack")
+report = await bulkseed.load(plan, "postgresql:///staging")
+"""
 
 from __future__ import annotations
 
-from bulkseed.generators.parents import Parent, Parents
-from bulkseed.generators.plugins import SeedTable, table
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
-__all__ = ["Parent", "Parents", "SeedTable", "table"]
+if TYPE_CHECKING:
+    from bulkseed.api import cleanup, load, resume, verify
+    from bulkseed.errors import BulkseedError, InputError, RunError
+    from bulkseed.generators.parents import Parent, Parents
+    from bulkseed.generators.plugins import SeedTable, table
+    from bulkseed.plan import Plan
+    from bulkseed.planning import make_plan
+    from bulkseed.watch import Silent, Watcher
+
+__all__ = [
+    "BulkseedError",
+    "InputError",
+    "Parent",
+    "Parents",
+    "Plan",
+    "RunError",
+    "SeedTable",
+    "Silent",
+    "Watcher",
+    "cleanup",
+    "load",
+    "make_plan",
+    "resume",
+    "table",
+    "verify",
+]
+
+PLACES: Final = {
+    "api": ("cleanup", "load", "resume", "verify"),
+    "errors": ("BulkseedError", "InputError", "RunError"),
+    "generators.parents": ("Parent", "Parents"),
+    "generators.plugins": ("SeedTable", "table"),
+    "plan": ("Plan",),
+    "planning": ("make_plan",),
+    "watch": ("Silent", "Watcher"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when they are asked for: a worker process must start quickly, and needs few of them."""
+    for place, names in PLACES.items():
+        if name in names:
+            return getattr(import_module(f"bulkseed.{place}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 INTERRUPTED = 130
 
@@ -16,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         open_standard_streams()
+        look_here()
         return commanded(arguments)
     except KeyboardInterrupt:
         # also from the imports below, which take half a second
@@ -66,6 +69,13 @@ def open_standard_streams() -> None:
     # Python has none for those that were closed when it started
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def look_here() -> None:
+    """Let scenarios name modules in the working directory, as `python -m` does: after all that is installed."""
+    with suppress(OSError):  # it may be gone
+        here = str(Path.cwd())
+        sys.path += [] if {"", here}.intersection(sys.path) else [here]
 
 
 def failed(message: str, status: int) -> int:

@@ -12,7 +12,7 @@ import click
 
 from bulkseed import report
 from bulkseed.address import Address
-from bulkseed.cleanup import CleanupReport, cleanup, recorded_runs
+from bulkseed.cleaning import CleanupReport, cleanup, recorded_runs
 from bulkseed.completion import LoadReport
 from bulkseed.consent import Consent, check_disk, obtain
 from bulkseed.deferring import Defer
@@ -23,7 +23,7 @@ from bulkseed.history import History, history
 from bulkseed.initialise import initialise
 from bulkseed.lanes import Format
 from bulkseed.ledger import Ledger, Run
-from bulkseed.load import load
+from bulkseed.loading import load
 from bulkseed.model import Model
 from bulkseed.options import (
     CONSENT_OPTIONS,
@@ -36,18 +36,18 @@ from bulkseed.options import (
     SHARD_OPTION,
     default_workers,
     failure_options,
-    plan_of,
     work_options,
 )
 from bulkseed.patience import Patience
+from bulkseed.planning import make_plan
 from bulkseed.progress import shown
-from bulkseed.resume import interrupted_run, resume
+from bulkseed.resuming import interrupted_run, resume
 from bulkseed.runner import Database, Interrupted, opened, run
 from bulkseed.scenario import Scenario
 from bulkseed.serving import DEFAULT_PORT, is_free, kept_password, set_password
 from bulkseed.stopping import Stop
 from bulkseed.undoing import OnError
-from bulkseed.verify import VerifyReport, verify
+from bulkseed.verifying import VerifyReport, verify
 
 __all__ = ["cli"]
 
@@ -106,7 +106,7 @@ def load_command(
     """Fill the database (what bulkseed alone does)."""
     if rest:
         raise InputError(f"{rest[0]!r} is not an option of a load: name a command first, as in `bulkseed verify …`")
-    plan = plan_of(**of_plan)
+    plan = make_plan(**of_plan)
     with opened(database_url) as database:
         tables = plan.model.sql_names
         check_disk(database, {tables[name]: size for name, size in expected_bytes(plan).items()})
@@ -259,7 +259,7 @@ def init_command(database_url: str | None, as_json: bool, yes: bool, allow: str 
 @JSON_OPTION
 def plan_command(rows_per_shard: int, as_json: bool, **of_plan: Any) -> None:
     """Show the rows, bytes and shards to expect of each table; write nothing."""
-    plan = plan_of(**of_plan)
+    plan = make_plan(**of_plan)
     if as_json:
         report.print_json(report.plan_json(plan, rows_per_shard))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -140,7 +141,7 @@ async def complete(
         keys = uuids_of(run.plan, run.placement, run.expected.get("messages", 0))
         tables = run.plan.model.by_name
         lanes = {name: with_keys(into, tables[name], keys) for name, into in undertaking.lanes.items()}
-        job = Job(endpoint, book, claim, run.plan, run.placement, corpus, lanes, control.patience)
+        job = Job(endpoint, book, claim, run.plan, run.placement, corpus, lanes, control.patience, path_of(run.plan))
         filling = Filling(job, shards, run.rows, staff, builders, stopwatch, watcher, stop)
         filled = tables_of(shards, run.plan.model)
         in_the_way = dropped_for(filled, deferred, target)
@@ -192,6 +193,11 @@ async def check_all_in(connection: Connection, book: Ledger, claim: Claim) -> No
             f"run {claim.number} has lost shards that were in ({gone} of them): "
             "the server came back without what it had committed (from a copy that was behind?)"
         )
+
+
+def path_of(plan: Plan) -> tuple[str, ...]:
+    """Where a worker is to look for the code of a scenario: nowhere where there is none."""
+    return tuple(sys.path) if plan.scenario.extras or plan.scenario.fields else ()
 
 
 def tables_of(shards: Iterable[Shard], model: Model) -> list[str]:

@@ -34,7 +34,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run that is to be loaded: where, which one of the ledger's, what is made, the lane of each table, patience."""
+    """A run that is to be loaded: where, which one of the ledger's, what is made, the lane of each table, patience.
+
+    ``path`` is Python's own, where the scenario has code of the user's.
+    """
 
     endpoint: Endpoint
     ledger: Ledger
@@ -44,6 +47,7 @@ class Job:
     corpus: Corpus
     lanes: Mapping[str, CopyInto]
     patience: Patience
+    path: tuple[str, ...] = ()
 
     def context(self) -> Context:
         """What its generators share."""

@@ -63,14 +63,14 @@ async def copy_into(
 ) -> CopyInto:
     """Where and how to COPY into ``table`` (of the search_path without a schema).
 
-    ``columns`` are those of the batches, with what the table calls each where that differs.
+    ``columns`` are those of the batches with what the table calls each, for values to be made to fit; or the table's
+    own, for batches that have those already.
 
     Raises TargetError, naming the column, where ``format`` is ``binary`` and a column's type does not allow that.
     """
     rows = await connection.fetch(TYPES_SQL, qualified(schema, table) if schema else quoted(table))
     found = {row["name"]: row for row in rows}
-    named = columns if isinstance(columns, Mapping) else {name: name for name in columns}
-    names = tuple(named.values())
+    names = tuple(columns.values()) if isinstance(columns, Mapping) else tuple(columns)
     types = {name: type_of(found[name]) for name in names if found[name]["base"] in BINARY_TYPES}
     others = [name for name in names if name not in types]
     if others and format == "binary":
@@ -80,5 +80,6 @@ async def copy_into(
             "load with --format auto, or give it a common type"
         )
     lane: Lane = "records" if others or format == "records" else "binary"
-    fits = tuple(fit_of(source, found[name]) for source, name in named.items())
+    named = columns.items() if isinstance(columns, Mapping) else ()
+    fits = tuple(fit_of(source, found[name]) for source, name in named)
     return CopyInto(table, names, schema, lane, types, fits)

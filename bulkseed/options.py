@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, get_args
 
 import click
 
 from bulkseed.deferring import Defer
 from bulkseed.errors import InputError
-from bulkseed.faker_corpus import corpus_of
-from bulkseed.faker_values import Fakes
 from bulkseed.lanes import Format
 from bulkseed.ledger import SCHEMA
 from bulkseed.machine import available_cores
 from bulkseed.patience import Patience
-from bulkseed.plan import Plan, microseconds, parse_as_of, scaled_counts
-from bulkseed.scenario_file import read_scenario, shipped
+from bulkseed.scenario_file import shipped
 from bulkseed.shards import ROWS_PER_SHARD
 from bulkseed.undoing import OnError
 
@@ -34,7 +30,6 @@ __all__ = [
     "default_workers",
     "failure_options",
     "options",
-    "plan_of",
     "work_options",
 ]
 
@@ -197,39 +192,3 @@ LOAD_OPTIONS: Final = options(
 def default_workers() -> int:
     """As many as there are cores, within reason."""
     return min(available_cores(), DEFAULT_WORKERS)
-
-
-def plan_of(
-    scale: str,
-    users: int | None,
-    channels: int | None,
-    messages_per_channel: int | None,
-    max_members: int | None,
-    seed: int,
-    as_of: str | None,
-    locale: str,
-    scenario: str,
-    schema: str | None,
-    plugins: tuple[str, ...],
-) -> Plan:
-    """The plan that :data:`PLAN_OPTIONS` describe. Raises InputError."""
-    now = datetime.now(UTC)
-    moment = now if as_of is None else parse_as_of(as_of, now)
-    locale = corpus_of(locale).locale
-    found = read_scenario(scenario, Fakes(locale, seed, microseconds(moment)), schema=schema, plugins=plugins)
-    scaled = scaled_counts(scale, found.counts)
-
-    def count(name: str, alone: int | None) -> int:
-        return scaled[name] if alone is None else alone
-
-    return Plan(
-        users=count("users", users),
-        channels=count("channels", channels),
-        messages_per_channel=count("messages_per_channel", messages_per_channel),
-        as_of=moment,
-        seed=seed,
-        max_members=max_members,
-        locale=locale,
-        probabilities=found.probabilities,
-        scenario=found.scenario,
-    )

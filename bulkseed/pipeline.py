@@ -51,7 +51,8 @@ async def copy_batches(
 
     Raises what copy_records and the encoders raise.
     """
-    batches = (fitted_batch(batch, into.fits, str(into)) for batch in batches)
+    if into.fits:
+        batches = (fitted_batch(batch, into.fits, str(into)) for batch in batches)
     if into.lane == "binary":
         types = {name: into.types[name] for name in into.columns}
         return await streamed(connection, into, binary(batches, types, str(into)), copy_binary, on_rows)

@@ -11,13 +11,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bulkseed.cleanup import CleanupReport
+from bulkseed.cleaning import CleanupReport
 from bulkseed.completion import LoadReport
 from bulkseed.estimate import expected_bytes, expected_rows
 from bulkseed.history import History
 from bulkseed.plan import Plan
 from bulkseed.shards import shard_counts
-from bulkseed.verify import VerifyReport
+from bulkseed.verifying import VerifyReport
 
 __all__ = [
     "cleanup_json",

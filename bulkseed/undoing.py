@@ -10,7 +10,7 @@ import anyio
 
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.cleanup import taken_out
+from bulkseed.cleaning import taken_out
 from bulkseed.connection import Connection, translated
 from bulkseed.control import Control
 from bulkseed.errors import BulkseedError, RunError, ServerUnavailable, Stopped, TargetError

@@ -18,7 +18,7 @@ from bulkseed.address import Address
 from bulkseed.connection import Connection, connected
 from bulkseed.embedded import Listen, Server, running
 from bulkseed.identifiers import qualified
-from bulkseed.load import load
+from bulkseed.loading import load
 from bulkseed.orm import orm_connected
 from bulkseed.plan import Plan, scaled_counts
 from bulkseed.schema import create_missing

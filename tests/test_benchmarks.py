@@ -26,7 +26,7 @@ from benchmarks.turns import turns
 from bulkseed.address import Address
 from bulkseed.deferring import Defer
 from bulkseed.errors import InputError
-from bulkseed.load import load
+from bulkseed.loading import load
 
 ROOT = Path(__file__).parent.parent
 NAMES = [benchmark.name for benchmark in BENCHMARKS]

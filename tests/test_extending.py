@@ -9,9 +9,9 @@ from conftest import AS_OF, digest, run_sql
 from test_scenario import planned, rows
 
 from bulkseed.address import Address
-from bulkseed.cleanup import cleanup
-from bulkseed.load import load
-from bulkseed.verify import verify
+from bulkseed.cleaning import cleanup
+from bulkseed.loading import load
+from bulkseed.verifying import verify
 
 STATUSES = """
 CREATE TABLE user_statuses (

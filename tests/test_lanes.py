@@ -21,14 +21,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bulkseed.address import Address
-from bulkseed.cleanup import cleanup
+from bulkseed.cleaning import cleanup
 from bulkseed.connection import Connection, connected
 from bulkseed.copy import CopyInto, Lane
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context
 from bulkseed.lanes import copy_into
-from bulkseed.load import load
+from bulkseed.loading import load
 from bulkseed.pipeline import copy_batches, copy_shard
 from bulkseed.plan import Placement, microseconds
 from bulkseed.shards import cut

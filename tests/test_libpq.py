@@ -15,7 +15,7 @@ from bulkseed.address import Address
 from bulkseed.connection import connected
 from bulkseed.embedded import Server
 from bulkseed.errors import BulkseedError, InputError
-from bulkseed.load import load
+from bulkseed.loading import load
 
 SECRET: Final = "s3 cr%e:t\\'"
 ASKED: Final = """

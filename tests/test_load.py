@@ -11,13 +11,13 @@ from conftest import MakeDatabase, digest, plan_of, run_sql
 
 from bulkseed import orm
 from bulkseed.address import Address
-from bulkseed.cleanup import cleanup
+from bulkseed.cleaning import cleanup
 from bulkseed.completion import LoadReport
 from bulkseed.connection import Connection, Place, connect, connected
 from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context
-from bulkseed.load import load
+from bulkseed.loading import load
 from bulkseed.patience import Patience
 from bulkseed.plan import Placement
 from bulkseed.watch import Silent

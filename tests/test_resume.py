@@ -19,7 +19,7 @@ from test_load import APP_ROWS, EMPTY, FAIL, Interfering, counts, has_ledger
 
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.cleanup import cleanup, recorded_runs
+from bulkseed.cleaning import cleanup, recorded_runs
 from bulkseed.connection import connected
 from bulkseed.deferral import drop
 from bulkseed.deferring import Defer
@@ -27,12 +27,12 @@ from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, Stopped, TargetError
 from bulkseed.history import History, history
 from bulkseed.ledger import Ledger
-from bulkseed.load import load
+from bulkseed.loading import load
 from bulkseed.patience import Patience
-from bulkseed.resume import resume
+from bulkseed.resuming import resume
 from bulkseed.stopping import Stop
 from bulkseed.transaction import begun
-from bulkseed.verify import verify
+from bulkseed.verifying import verify
 from bulkseed.watch import Silent
 
 SMALL: dict[str, Any] = {"rows_per_shard": 2000}

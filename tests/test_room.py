@@ -9,11 +9,11 @@ from test_load import APP_ROWS
 from test_ways_to_load import Notes
 
 from bulkseed.address import Address
-from bulkseed.cleanup import cleanup
+from bulkseed.cleaning import cleanup
 from bulkseed.connection import connected
 from bulkseed.embedded import Server
 from bulkseed.errors import DiskFull, RunError
-from bulkseed.load import load
+from bulkseed.loading import load
 
 FULL = """
 CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -9,13 +9,13 @@ import pytest
 from conftest import AS_OF, MakeDatabase, plan_of, run_sql
 
 from bulkseed.address import Address
-from bulkseed.cleanup import cleanup
+from bulkseed.cleaning import cleanup
 from bulkseed.connection import connected
 from bulkseed.faker_values import Fakes
-from bulkseed.load import load
+from bulkseed.loading import load
 from bulkseed.plan import Plan, microseconds, scaled_counts
 from bulkseed.scenario_file import read_scenario
-from bulkseed.verify import verify
+from bulkseed.verifying import verify
 
 APP = """
 CREATE SCHEMA chat;

@@ -9,17 +9,16 @@ from bulkseed.address import Address
 from bulkseed.connection import connected
 from bulkseed.errors import TargetError
 from bulkseed.initialise import initialise
-from bulkseed.load import load
+from bulkseed.loading import load
 
 MISFITS = {
     "a missing table": ("DROP TABLE message_reactions", "table message_reactions is missing in schema 'public'.*init"),
     "missing tables": ("DROP TABLE message_reactions, user_channels", "tables user_channels, message_reactions are"),
     "a missing column": ("ALTER TABLE users DROP bio", "column users.bio is missing: add it"),
-    "a text that is too short": ("ALTER TABLE users ALTER bio TYPE varchar(50)", "users.bio holds 50 .* must hold 200"),
-    "contents that are too short": ("ALTER TABLE messages ALTER content TYPE varchar(99)", "content holds 99 char"),
-    "another type": ("ALTER TABLE users ALTER is_active TYPE text", "users.is_active is of type text: .* boolean"),
-    "a date": ("ALTER TABLE messages ALTER created_at TYPE date", "created_at is of type date: .* timestamp"),
-    "a uuid": ("ALTER TABLE message_reactions DROP user_id, ADD user_id uuid", "user_id is of type uuid: .* integer"),
+    "a text that is too short": ("ALTER TABLE users ALTER email TYPE varchar(50)", "email holds 50 .* must hold 80"),
+    "another type": ("ALTER TABLE users ALTER is_active TYPE text", "is_active is of type text, .* make it boolean"),
+    "a number": ("ALTER TABLE users ALTER name TYPE int USING 1", "users.name is of type int4, .* make it text"),
+    "a uuid": ("ALTER TABLE message_reactions DROP user_id, ADD user_id uuid", "user_id is of type uuid, and users.id"),
     "NOT NULL where null must be": ("ALTER TABLE channels ALTER join_code SET NOT NULL", "join_code is NOT NULL"),
     "a column that nothing fills": ("ALTER TABLE users ADD phone text NOT NULL", "nothing fills .* users.phone: give"),
     "a type that pads": ("ALTER TABLE users ALTER name TYPE char(255)", "users.name is of type char.* pads"),

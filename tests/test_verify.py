@@ -17,10 +17,10 @@ from bulkseed.address import Address
 from bulkseed.connection import connected
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.faker_corpus import corpus_of
-from bulkseed.load import load
+from bulkseed.loading import load
 from bulkseed.plan import Plan, Probabilities
 from bulkseed.readings import TextReader
-from bulkseed.verify import RuleCheck, VerifyReport, verify
+from bulkseed.verifying import RuleCheck, VerifyReport, verify
 from bulkseed.watch import Silent
 
 

@@ -16,19 +16,19 @@ from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS, CHECK, EMPTY, FAIL, Interfering, counts, has_ledger
 
 from bulkseed.address import Address
-from bulkseed.cleanup import cleanup
+from bulkseed.cleaning import cleanup
 from bulkseed.connection import Connection, connected
 from bulkseed.deferring import Defer, is_worth_it
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, TargetError
-from bulkseed.load import load, useful_workers
+from bulkseed.loading import load, useful_workers
 from bulkseed.patience import Patience
-from bulkseed.resume import resume
+from bulkseed.resuming import resume
 from bulkseed.rowcount import estimated_rows
 from bulkseed.shards import Shard
 from bulkseed.tables import TABLE_NAMES
 from bulkseed.transaction import begun
-from bulkseed.verify import verify
+from bulkseed.verifying import verify
 from bulkseed.watch import Silent
 from bulkseed.workers import parent
 from bulkseed.workers.turns import Turns

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from bulkseed.faker_values import Fakes
-from bulkseed.fields import FieldRows, FieldSpec, fill, parse_field
 from bulkseed.generators.context import Context
 from bulkseed.generators.numbering import Numbering
 from bulkseed.plan import Plan, microseconds
+
+if TYPE_CHECKING:
+    from bulkseed.fields import FieldSpec
 
 __all__ = ["fields_of", "filled"]
 
 
 def filled(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The batches of a table with a further column for each of its fields, by the app's names."""
-    fields = fields_of(context.plan).get(table, {})
-    if not fields:
+    if not context.plan.scenario.fields.get(table):
         yield from batches
         return
+    # only here: Faker takes a worker, which must start quickly, a quarter of a second
+    from bulkseed.fields import FieldRows, fill
+
+    fields = fields_of(context.plan)[table]
     numbering = Numbering(context, table)
     first = context.first(table) if table == numbering.parent else 0
     for batch in batches:
@@ -37,6 +42,9 @@ def filled(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> I
 @lru_cache(maxsize=4)
 def fields_of(plan: Plan) -> Mapping[str, Mapping[str, FieldSpec]]:
     """What fills the columns that a plan's scenario adds, by table and the app's column."""
+    from bulkseed.faker_values import Fakes
+    from bulkseed.fields import parse_field
+
     fakes = Fakes(plan.locale, plan.seed, microseconds(plan.as_of), plan.scenario.providers)
     return {
         table: {column: parse_field(f"fields.{table}.{column}", given, fakes) for column, given in columns.items()}

@@ -83,6 +83,8 @@ async def work(out: BinaryIO) -> int:
     job: Job | None = await heard.get()
     if job is None:
         return 0
+    # an import of the user's code finds what it finds in the process that planned
+    sys.path += [each for each in job.path if each not in sys.path]
     try:
         context = job.context()
         telling = Telling(out)

@@ -9,10 +9,10 @@ from conftest import plan_of, run_sql
 from test_load import APP_ROWS
 
 from bulkseed.address import Address
-from bulkseed.cleanup import recorded_runs
+from bulkseed.cleaning import recorded_runs
 from bulkseed.connection import connected
 from bulkseed.deferring import Defer
-from bulkseed.load import load
+from bulkseed.loading import load
 from bulkseed.tables import TABLE_NAMES
 from chaos.commands import bulkseed
 from chaos.world import World, state

@@ -9,7 +9,7 @@ import pytest
 from conftest import address_of, plan_of, run_sql
 
 from bulkseed.connection import connected
-from bulkseed.load import load
+from bulkseed.loading import load
 from bulkseed.shards import cut
 from chaos.commands import PLAN, begun, bulkseed
 from chaos.world import World, recorded, state

@@ -58,7 +58,7 @@ async def resume(
 
     A number is what the run is called; a claim (:attr:`bulkseed.ledger.Run.claim`) stands for it as it was found.
     In the end rows, indexes and keys are those of a load that nothing interrupted. Where another command is loading
-    it now, waits for that one. Raises what :func:`bulkseed.load.load` raises, and InputError, with nothing changed,
+    it now, waits for that one. Raises what :func:`bulkseed.loading.load` raises, and InputError, with nothing changed,
     where there is no such run, it is being undone, or this bulkseed would make other rows.
     """
     book = Ledger(ledger_schema)

@@ -59,7 +59,7 @@ async def load(
     Raises InputError (ConnectError, TargetError) before anything is written, and RunError (ConnectionLost) for
     a failure after that. Then what was loaded is taken out again and what was dropped is rebuilt, unless
     ``on_error`` is ``keep``. Where it is cancelled, or killed, or ``stop`` is asked for (Stopped), the run is
-    kept: :func:`bulkseed.resume.resume` goes on with it, :func:`bulkseed.cleanup.cleanup` undoes it.
+    kept: :func:`bulkseed.resuming.resume` goes on with it, :func:`bulkseed.cleaning.cleanup` undoes it.
     """
     book = Ledger(ledger_schema)
     patience = patience or Patience()

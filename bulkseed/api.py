@@ -1,0 +1,117 @@
+"""bulkseed from Python: what the commands do, as coroutines. They ask nobody: what the guard asks is for the caller.
+
+Each takes a database as a URL, as ``--database-url`` does, and a ``watcher`` (:class:`bulkseed.Watcher`, or a subclass
+of :class:`bulkseed.Silent`) that is told of the progress. What goes wrong is a :class:`bulkseed.BulkseedError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bulkseed import cleaning, loading, resuming, verifying
+from bulkseed.address import Address
+from bulkseed.cleaning import CleanupReport
+from bulkseed.completion import LoadReport
+from bulkseed.deferring import Defer
+from bulkseed.lanes import Format
+from bulkseed.ledger import SCHEMA
+from bulkseed.patience import Patience
+from bulkseed.plan import Plan
+from bulkseed.shards import ROWS_PER_SHARD
+from bulkseed.undoing import OnError
+from bulkseed.verifying import VerifyReport
+from bulkseed.watch import Watcher
+
+__all__ = ["cleanup", "load", "resume", "verify"]
+
+
+def placed(url: str | Address) -> Address:
+    return url if isinstance(url, Address) else Address.parse(url)
+
+
+async def load(
+    plan: Plan,
+    url: str | Address,
+    *,
+    watcher: Watcher | None = None,
+    workers: int = 1,
+    defer: Defer = "auto",
+    format: Format = "auto",
+    rows_per_shard: int = ROWS_PER_SHARD,
+    on_error: OnError = "undo",
+    retry_for: float = Patience().seconds,
+    ledger_schema: str = SCHEMA,
+) -> LoadReport:
+    """Load ``plan`` (of :func:`bulkseed.make_plan`) into the database, whose tables must be there.
+
+    The arguments are the options of ``bulkseed load``. Raises InputError before anything is written, RunError after
+    that, when what was loaded is taken out again; cancelled, it keeps the run for resume().
+    """
+    return await loading.load(
+        plan,
+        placed(url),
+        watcher=watcher,
+        workers=workers,
+        defer=defer,
+        format=format,
+        rows_per_shard=rows_per_shard,
+        on_error=on_error,
+        patience=Patience(seconds=retry_for),
+        ledger_schema=ledger_schema,
+    )
+
+
+async def resume(
+    url: str | Address,
+    run: int | None = None,
+    *,
+    watcher: Watcher | None = None,
+    workers: int = 1,
+    format: Format = "auto",
+    on_error: OnError = "keep",
+    retry_for: float = Patience().seconds,
+    ledger_schema: str = SCHEMA,
+) -> LoadReport | None:
+    """Finish the run, or the one that was interrupted; None where there is nothing left to do.
+
+    Raises what load() raises.
+    """
+    return await resuming.resume(
+        placed(url),
+        run,
+        watcher=watcher,
+        workers=workers,
+        format=format,
+        on_error=on_error,
+        patience=Patience(seconds=retry_for),
+        ledger_schema=ledger_schema,
+    )
+
+
+async def verify(
+    url: str | Address, run: int | None = None, *, watcher: Watcher | None = None, ledger_schema: str = SCHEMA
+) -> list[VerifyReport]:
+    """Judge the rows of the run, or of each in the ledger; ``all(report.holds for report in …)`` where all is right.
+
+    Raises InputError where there is no such run, RunError where the server refuses a query.
+    """
+    return await verifying.verify(placed(url), run, watcher=watcher, ledger_schema=ledger_schema)
+
+
+async def cleanup(
+    url: str | Address,
+    runs: Sequence[int] | None = None,
+    *,
+    cascade: bool = False,
+    watcher: Watcher | None = None,
+    ledger_schema: str = SCHEMA,
+) -> CleanupReport:
+    """Remove what the runs, or all that nobody is loading now, put in, and nothing else.
+
+    Raises InputError where there is none, RunError, with nothing removed, where other rows point at theirs.
+    """
+    address = placed(url)
+    if runs is None:
+        chosen = [run.claim for run in await cleaning.recorded_runs(address, ledger_schema=ledger_schema)]
+        return await cleaning.cleanup(address, chosen, cascade=cascade, watcher=watcher, ledger_schema=ledger_schema)
+    return await cleaning.cleanup(address, runs, cascade=cascade, watcher=watcher, ledger_schema=ledger_schema)
