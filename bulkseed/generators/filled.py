@@ -13,7 +13,7 @@ from bulkseed.generators.numbering import Numbering
 from bulkseed.plan import Plan, microseconds
 
 if TYPE_CHECKING:
-    from bulkseed.fields import FieldSpec
+    from bulkseed.fields import FieldSpec  # noqa: PLC0415
 
 __all__ = ["fields_of", "filled"]
 
@@ -24,7 +24,7 @@ def filled(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> I
         yield from batches
         return
     # only here: Faker takes a worker, which must start quickly, a quarter of a second
-    from bulkseed.fields import FieldRows, fill
+    from bulkseed.fields import FieldRows, fill  # noqa: PLC0415
 
     fields = fields_of(context.plan)[table]
     numbering = Numbering(context, table)
@@ -42,8 +42,8 @@ def filled(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> I
 @lru_cache(maxsize=4)
 def fields_of(plan: Plan) -> Mapping[str, Mapping[str, FieldSpec]]:
     """What fills the columns that a plan's scenario adds, by table and the app's column."""
-    from bulkseed.faker_values import Fakes
-    from bulkseed.fields import parse_field
+    from bulkseed.faker_values import Fakes  # noqa: PLC0415
+    from bulkseed.fields import parse_field  # noqa: PLC0415
 
     fakes = Fakes(plan.locale, plan.seed, microseconds(plan.as_of), plan.scenario.providers)
     return {
