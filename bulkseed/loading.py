@@ -24,6 +24,7 @@ from bulkseed.shards import ROWS_PER_SHARD, shard_counts
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.transaction import transaction
+from bulkseed.trial import try_out
 from bulkseed.undoing import OnError
 from bulkseed.watch import Silent, Watcher
 from bulkseed.workers import hired
@@ -73,6 +74,7 @@ async def load(
             corpus, target = await patiently(patience, watcher, "reading the tables", lambda: target_of(address, plan))
         with translated(control.connection, "checking the target"):
             lanes = await choose_lanes(control.connection, target, format)
+            await try_out(control.connection, target, lanes, plan, corpus)
         placed: Context | None = None
         reserved: dict[str, int] = {}
 

@@ -22,8 +22,8 @@ LAYERS: Final = {
     2: "generators fields",
     3: "machine loops pooler connection orm target reservation references wire encoders fitting columns copy lanes "
     "ledger transaction schema embedded deferral patience control libpq passfile address rowcount",
-    4: "scenario_file planning own_rules unjudged placing pipeline job shard_load workers deferring stopping filling "
-    "removal room completion undoing loading resuming history cleaning initialise verifying chance checks "
+    4: "scenario_file planning own_rules unjudged trial placing pipeline job shard_load workers deferring stopping "
+    "filling removal room completion undoing loading resuming history cleaning initialise verifying chance checks "
     "readings rule_sql workspace_rules conversation_rules guard disk",
     5: "api cli consent options progress report runner serving __main__ __init__",
 }
