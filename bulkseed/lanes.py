@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from bulkseed.columns import TYPES_SQL, fit_of, type_of
 from bulkseed.connection import Connection
@@ -31,12 +31,23 @@ async def choose_lanes(connection: Connection, target: Target, format: Format) -
 
     It holds as long as the tables' columns keep their types: each run of a plan chooses anew.
     """
-    return {
-        table.name: await copy_into(
-            connection, target.model.name(table.name), columns_of(target, table), target.schema, format
-        )
-        for table in target.model.tables
-    }
+    lanes = {}
+    for table in target.model.tables:
+        name = target.model.name(table.name)
+        into = await copy_into(connection, name, columns_of(target, table), target.schema, format)
+        given = target.model.scenario.fields.get(table.name, {})
+        own = table.name in {extra.name for extra in target.model.scenario.extras}
+        fits = tuple(replace(fit, json="text") if own or is_json(given.get(fit.source)) else fit for fit in into.fits)
+        lanes[table.name] = replace(into, fits=fits)
+    return lanes
+
+
+def is_json(given: Any) -> bool:
+    """Whether the text that a field gives is JSON already: that of a table, or what the user puts together."""
+    if not isinstance(given, Mapping):
+        return False
+    values = given.get("choice", [given.get("value")])
+    return "template" in given or "call" in given or any(isinstance(each, Mapping) for each in values)
 
 
 def with_keys(into: CopyInto, table: Table, keys: Mapping[str, Keys]) -> CopyInto:

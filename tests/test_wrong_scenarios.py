@@ -26,7 +26,10 @@ FILES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "a column of a table that nobody knows": ("[columns.chanels]\nid = 'x'", ("'chanels'", "did you mean channels")),
     "a field of what bulkseed fills": ("[fields.users]\nemail = 'faker:email'", ("fills email", "email = false")),
     "a field of no kind": ("[fields.users]\nphone = { fakr = 'x' }", ("fields.users.phone", "did you mean faker")),
-    "a method that Faker lacks": ("[fields.users]\nphone = 'faker:phone'", ("'phone'", "did you mean")),
+    "a method that Faker lacks": (
+        "[fields.users]\nphone = 'faker:phone_numer'",
+        ("'phone_numer'", "did you mean phone_number"),
+    ),
     "weights that are too few": (
         "[fields.users]\na = { choice = [1, 2], weights = [1] }",
         ("fields.users.a", "weights"),
@@ -92,7 +95,7 @@ SCHEMAS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     ),
     "text that is no JSON": (
         f"{EXTRA} jsonb",
-        "[fields.users]\nextra = { value = 'no JSON' }",
+        "[fields.users]\nextra = { template = 'no JSON' }",
         ("users", "json"),
     ),
     "a type that nothing goes into": (
