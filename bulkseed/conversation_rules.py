@@ -208,7 +208,7 @@ def counted_reactions(scope: Scope) -> Pass:
                 "R1",
                 "share of messages that have reactions",
                 run.plan.probabilities.message_reactions,
-                f"{run.rows['messages']}::bigint",
+                f"{run.rows.get('messages', 0)}::bigint",
                 "count(*)",
             ),
             *(

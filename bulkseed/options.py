@@ -71,6 +71,11 @@ PLAN_OPTIONS: Final = options(
     ),
     click.option("--schema", metavar="SCHEMA", help="Where the tables are.  [default: as search_path has it]"),
     click.option(
+        "--metadata",
+        metavar="MODULE:NAME",
+        help="The app's SQLAlchemy models: a base or a MetaData, whose defaults fill columns too.",
+    ),
+    click.option(
         "--plugin",
         "plugins",
         multiple=True,

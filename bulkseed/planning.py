@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from bulkseed.app_metadata import with_metadata
 from bulkseed.errors import InputError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.faker_values import Fakes
@@ -27,11 +28,13 @@ def make_plan(
     scenario: str = "default",
     schema: str | None = None,
     plugins: Sequence[str] = (),
+    metadata: str | None = None,
 ) -> Plan:
     """A plan, as the options of the command line describe one: counts of their own win over the ``scale``.
 
     ``as_of`` is a moment in ISO 8601 or an aware datetime, now where it is None; ``scenario`` the name of one that
-    ships, or a TOML file; ``schema`` where the tables are; ``plugins`` further tables, as ``module:name``. Raises
+    ships, or a TOML file; ``schema`` where the tables are; ``plugins`` further tables, as ``module:name``;
+    ``metadata`` the app's models, as ``module:name``, whose own defaults fill what the scenario does not. Raises
     InputError for what cannot be, all of it at once.
     """
     now = datetime.now(UTC)
@@ -42,6 +45,7 @@ def make_plan(
     moment = now if as_of is None else parse_as_of(as_of, now)
     locale = corpus_of(locale).locale
     found = read_scenario(scenario, Fakes(locale, seed, microseconds(moment)), schema=schema, plugins=plugins)
+    whole = found.scenario if metadata is None else with_metadata(found.scenario, metadata)
     scaled = scaled_counts(scale, found.counts)
 
     def count(name: str, alone: int | None) -> int:
@@ -56,5 +60,5 @@ def make_plan(
         max_members=max_members,
         locale=locale,
         probabilities=found.probabilities,
-        scenario=found.scenario,
+        scenario=whole,
     )

@@ -1,0 +1,55 @@
+"""The app's own metadata: its schema, its defaults, and what it does not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import AS_OF, MakeDatabase
+from examples.models import Base
+from test_scenario import rows
+
+from bulkseed.errors import InputError
+from bulkseed.loading import load
+from bulkseed.orm import orm_connected
+from bulkseed.planning import make_plan
+from bulkseed.verifying import verify
+
+SCENARIO = Path(__file__).parent / "examples" / "models.toml"
+
+
+async def test_models_fill_what_they_would_fill(make_database: MakeDatabase) -> None:
+    database = await make_database("empty")
+    async with orm_connected(database) as connection:
+        await connection.exec_driver_sql("CREATE SCHEMA app")
+        await connection.run_sync(Base.metadata.create_all)
+        await connection.commit()
+    plan = make_plan("2x", as_of=AS_OF, scenario=str(SCENARIO), metadata="examples.models:Base")
+    assert plan.scenario.schema == "app"
+    await load(plan, database)
+    [row] = await rows(
+        database,
+        "SELECT count(*), count(DISTINCT key), min(plan::text), max(plan::text), min(settings::text), max(logins) "
+        "FROM app.accounts",
+    )
+    assert row == (40, 40, "free", "free", "{}", 0)
+    [report] = await verify(database)
+    assert report.holds
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("examples.models:Bse", "did you mean Base"),
+        ("examples.models:uuid", "no tables of SQLAlchemy's"),
+        ("nowhere:Base", "cannot be imported"),
+    ],
+)
+def test_what_is_no_metadata(source: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        make_plan(scenario=str(SCENARIO), metadata=source)
+
+
+def test_tables_that_the_models_lack() -> None:
+    with pytest.raises(InputError, match=r"no table users: .*no table messages: "):
+        make_plan(metadata="examples.models:Base")
