@@ -22,7 +22,7 @@ __all__ = ["with_metadata"]
 CALLED: Final[dict[str, Any]] = {"uuid4": {"uuid": 4}, "dict": {"value": {}}, "list": {"value": []}}
 """What the functions are worth that models give as defaults, by name; of others nothing is known that holds twice."""
 
-DIALECT: Final = postgresql.dialect()
+DIALECT: Final[sa.Dialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 def with_metadata(scenario: Scenario, source: str) -> Scenario:
