@@ -51,9 +51,9 @@ class Scope:
         return literal(self.run.plan.as_of)
 
     @property
-    def year_start(self) -> str:
+    def history_start(self) -> str:
         """The start of as_of's year as SQL."""
-        return literal(self.run.plan.year_start)
+        return literal(self.run.plan.history_start)
 
 
 def literal(moment: datetime) -> str:

@@ -33,7 +33,7 @@ def user_passes(scope: Scope) -> Iterator[Pass]:
             Clause(
                 "U4",
                 "created_at is from 1 January to as_of",
-                f"u.created_at BETWEEN {scope.year_start} AND {scope.as_of}",
+                f"u.created_at BETWEEN {scope.history_start} AND {scope.as_of}",
             ),
             Clause("U5", "picture is an https address", f"u.picture ~ '{PICTURE}'"),
             Clause("U5", "bio has 1 to 200 characters", "char_length(u.bio) BETWEEN 1 AND 200"),
