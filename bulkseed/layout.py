@@ -63,11 +63,13 @@ class MessageLayout:
         if self.most == 1:
             return self.replied(start, stop).astype(np.int64)
         first, last, ranks = self.ranks(start, stop)
-        place = np.arange(BLOCK)
-        dealt = 1 + (place + self.first_deal[first:last, None]) % self.most
-        dealt[place >= self.threads[first:last, None]] = 0
-        replies = np.empty_like(dealt)
-        np.put_along_axis(replies, np.argsort(ranks, axis=1), dealt, axis=1)
+        threads = self.threads[first:last, None]
+        turn = np.arange(threads.max(initial=0))
+        dealt = np.where(turn < threads, 1 + (turn + self.first_deal[first:last, None]) % self.most, 0)
+        # sorting is several times as quick as sorting indexes, and each rank has its place in its low bits
+        lowest = np.sort(ranks, axis=1)[:, : len(turn)] & np.uint64(BLOCK - 1)
+        replies = np.zeros(ranks.shape, dtype=np.int64)
+        np.put_along_axis(replies, lowest.view(np.int64), dealt, axis=1)
         return replies.ravel()[start - first * BLOCK : stop - first * BLOCK]
 
     def replied(self, start: int, stop: int) -> Bools:

@@ -11,6 +11,8 @@ from bulkseed.checks import ChanceCheck, RuleCheck
 from bulkseed.connection import Connection
 from bulkseed.identifiers import qualified
 from bulkseed.ledger import Run
+from bulkseed.ranking import Ranking, ranking_of
+from bulkseed.shape import Shape
 
 __all__ = ["BROKEN", "PARENTS", "Clause", "Draw", "Pass", "Scope"]
 
@@ -52,8 +54,28 @@ class Scope:
 
     @property
     def history_start(self) -> str:
-        """The start of as_of's year as SQL."""
+        """The first moment of the run's history as SQL."""
         return literal(self.run.plan.history_start)
+
+    @property
+    def settled(self) -> str:
+        """The last moment of accounts and channels as SQL."""
+        return literal(self.run.plan.settled)
+
+    @property
+    def quiet(self) -> str:
+        """From when on idle users write nothing, as SQL."""
+        return literal(self.run.plan.quiet)
+
+    @property
+    def shape(self) -> Shape:
+        """The shape that the run was asked to have."""
+        return self.run.plan.scenario.shape
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """The ranks of the run's channels, where its shape has them."""
+        return ranking_of(self.run.plan)
 
 
 def literal(moment: datetime) -> str:

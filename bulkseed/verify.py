@@ -18,6 +18,8 @@ from bulkseed.identifiers import qualified
 from bulkseed.ledger import Run
 from bulkseed.readings import read_companies, read_names, read_texts
 from bulkseed.rule_sql import BROKEN, Clause, Pass, Scope
+from bulkseed.shape import Shape
+from bulkseed.shape_rules import judge_ranks, judge_users, shape_passes
 from bulkseed.tables import CATALOGUE, TABLE_NAMES, TABLES
 from bulkseed.watch import Silent, Watcher
 from bulkseed.workspace_rules import channel_passes, membership_passes, user_passes
@@ -43,6 +45,7 @@ PASSES: Final[dict[str, Callable[[Scope], Iterator[Pass]]]] = {
     "messages": message_passes,
     "replies": reply_passes,
     "reactions": reaction_passes,
+    "shape": shape_passes,
 }
 
 
@@ -95,6 +98,13 @@ async def verified(connection: Connection, run: Run, watcher: Watcher) -> Verify
             more, draws = await one.judge(connection)
             rules += more
             chances += draws
+    if scope.shape != Shape():
+        more, draws, scatter = await judge_ranks(connection, scope)
+        rules += more
+        chances += draws
+        more, draws = await judge_users(connection, scope, scatter)
+        rules += more
+        chances += draws
     watcher.phase("names")
     corpus = await to_thread.run_sync(corpus_of, run.plan.locale)
     rules += await read_names(connection, scope, corpus)

@@ -55,21 +55,20 @@ class Week:
         """The weight of the time from a Monday to ``moments`` (microseconds since 1970 UTC)."""
         weeks, within = np.divmod(moments - MONDAY, WEEK)
         part = np.searchsorted(self.starts, within, side="right") - 1
-        found: Floats = weeks.astype(np.float64) * WEEK + (
-            self.weights[part] + (within - self.starts[part]) * self.paces[part]
-        )
+        found: Floats = weeks * float(WEEK) + (self.weights[part] + (within - self.starts[part]) * self.paces[part])
         return found
 
-    def between(self, words: Words, low: Ints, high: Ints | int) -> Ints:
-        """Moments in [low, high], both included, as often as their part of the week has them.
+    def between(self, words: Words, low: Ints, ends: Ints, which: Ints) -> Ints:
+        """Moments from ``low`` to ``ends[which]``, both included, as often as their part of the week has them.
 
-        Those of a week or more are in the whole weeks up to ``high``, so that the shares of the week are exact.
+        Where that is a week or more, they are in the whole weeks up to its end: the shares of the week are exact.
         """
+        high, last = ends[which], self.weight(ends)[which]
         whole = (high - low) // WEEK
-        last, span = self.weight(np.asarray(high, dtype=np.int64)), whole * float(WEEK)
+        span = whole * float(WEEK)
         short = np.flatnonzero(whole == 0)
-        span[short] = np.broadcast_to(last, low.shape)[short] - self.weight(low[short])
-        reached = last - (words >> np.uint64(11)).astype(np.float64) * 2.0**-53 * span
+        span[short] = last[short] - self.weight(low[short])
+        reached = last - (words >> np.uint64(11)).astype(np.float64) * (2.0**-53 * span)
         weeks = np.floor(reached / WEEK)
         within = reached - weeks * WEEK
         part = np.searchsorted(self.weights, within, side="right") - 1

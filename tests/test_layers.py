@@ -16,14 +16,14 @@ import bulkseed
 ROOT: Final = Path(bulkseed.__file__).parent
 
 LAYERS: Final = {
-    0: "errors shape scenario plan estimate shards tables identifiers watch stopwatch",
-    1: "streams draws permutation layout corpus faker_corpus names prose",
+    0: "errors shape scenario plan tables identifiers watch stopwatch",
+    1: "streams draws permutation zipf ranking estimate shards crowd week layout corpus faker_corpus names prose",
     2: "generators",
     3: "machine loops pooler connection orm target reservation references encoders copy lanes ledger transaction "
     "schema embedded deferral patience control libpq passfile address rowcount",
     4: "placing pipeline job shard_load workers deferring stopping filling removal room completion undoing load resume "
     "history cleanup initialise verify chance checks "
-    "readings rule_sql workspace_rules conversation_rules guard disk",
+    "readings rule_sql workspace_rules conversation_rules shape_rules guard disk",
     5: "cli consent options progress report runner serving __main__ __init__",
 }
 """Where each module (or package, with all in it) belongs; those that are yet to come may be named already."""
@@ -39,8 +39,12 @@ ALLOWED: Final = {
     "plan": "dataclasses datetime decimal json re typing",
     "shape": "dataclasses typing",
     "scenario": "collections dataclasses typing",
-    "estimate": "typing",
-    "shards": "collections dataclasses typing",
+    "estimate": "numpy typing",
+    "shards": "collections dataclasses itertools numpy typing",
+    "zipf": "math numpy typing",
+    "ranking": "dataclasses functools numpy typing",
+    "crowd": "dataclasses numpy",
+    "week": "numpy typing",
     "tables": "dataclasses typing",
     "identifiers": "",
     "watch": "collections typing",

@@ -11,16 +11,19 @@ from bulkseed.streams import Words
 __all__ = ["authors"]
 
 
-def authors(context: Context, block: ChannelBlock, number: int, channel: Ints, parent: Ints, replies: Ints) -> Ints:
+def authors(
+    context: Context, block: ChannelBlock, number: int, channel: Ints, parent: Ints, threads: Ints, replies: Ints
+) -> Ints:
     """The authors of messages that follow each other from ``number`` on: user ordinals.
 
     ``channel`` is the channel of each as an index into ``block``, ``parent`` the place of its parent (of a top-level
-    message its own), ``replies`` the places of replies, which are by other members than their parents' authors.
+    message its own); ``threads`` and ``replies`` are the places of top-level messages, and of replies, which are by
+    other members than their parents' authors.
     """
     words = context.streams.words("messages", "user_id", number, len(channel))
     if block.voices is None or block.loudest is None:
         return block.members[even(block, words, channel, parent, replies)]
-    return block.members[by_voice(block.voices, block.loudest, block.offsets, words, channel, parent, replies)]
+    return block.members[by_voice(block.voices, block.loudest, block.offsets, words, channel, parent, threads, replies)]
 
 
 def even(block: ChannelBlock, words: Words, channel: Ints, parent: Ints, replies: Ints) -> Ints:
@@ -33,7 +36,14 @@ def even(block: ChannelBlock, words: Words, channel: Ints, parent: Ints, replies
 
 
 def by_voice(
-    voices: Ints, loudest: Ints, offsets: Ints, words: Words, channel: Ints, parent: Ints, replies: Ints
+    voices: Ints,
+    loudest: Ints,
+    offsets: Ints,
+    words: Words,
+    channel: Ints,
+    parent: Ints,
+    threads: Ints,
+    replies: Ints,
 ) -> Ints:
     """Members in proportion to their weights, which lie one after the other from ``voices[offsets[channel]]``.
 
@@ -46,7 +56,8 @@ def by_voice(
     place = between(words, np.zeros(len(words), dtype=np.int64), total - 1)
     start, whole, most = first[channel], total[replies], loudest[channel[replies]]
     asked = parent[replies]
-    member = np.searchsorted(voices, start + place, side="right") - 1
+    member = np.empty(len(channel), dtype=np.int64)
+    member[threads] = np.searchsorted(voices, start[threads] + place[threads], side="right") - 1
     fair = 2 * most <= whole
     nearest = np.where(fair, most, 0)
     # of the others: the parent's author is left out by going on from where their weight ends

@@ -14,6 +14,7 @@ from bulkseed.generators.authors import authors
 from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
 from bulkseed.layout import BLOCK
 from bulkseed.prose import WORDS_PER_TEXT, sentence_counts
+from bulkseed.streams import Words
 
 __all__ = ["SCHEMA", "MessageSpan", "message_batches", "message_spans"]
 
@@ -22,7 +23,7 @@ REPLY_SOONEST: Final = MINUTE
 REPLY_LATEST: Final = 60 * MINUTE
 
 MOST_KEPT: Final = 150_000
-"""Messages of a shard, before replies, whose spans are kept: 25 bytes each."""
+"""Messages of a shard, before replies, whose spans are kept: 33 bytes each."""
 
 SCHEMA: Final = pa.schema(
     [
@@ -106,7 +107,7 @@ def span(context: Context, block: ChannelBlock, number: int, start: int, stop: i
     is_reply = np.ones(len(parent), dtype=np.bool_)
     is_reply[threads] = False
     replies = np.flatnonzero(is_reply)
-    author = authors(context, block, number, channel, parent, replies)
+    author = authors(context, block, number, channel, parent, threads, replies)
     created = moments(context, block, number, channel, parent, threads, replies, author)
     return MessageSpan(number, channel, is_reply, parent, author, created)
 
@@ -125,22 +126,27 @@ def moments(
     words = context.streams.words("messages", "created_at", number, len(channel))
     # all authors of a thread have joined before its first message
     joined = np.maximum.reduceat(context.user_created[author], threads)
-    low, high = np.maximum(block.created[channel[threads]], joined), latest(context, author, threads)
-    between_them = between if context.week is None else context.week.between
+    low = np.maximum(block.created[channel[threads]], joined)
     created = np.empty(len(channel), dtype=np.int64)
-    created[threads] = between_them(words[threads], low, high)
+    if context.week is None and not context.shape.idle:
+        created[threads] = between(words[threads], low, context.as_of)
+    else:
+        created[threads] = in_time(context, words[threads], low, author, threads)
     asked = created[parent[replies]]
     soonest, last = (np.minimum(asked + after, context.as_of) for after in (REPLY_SOONEST, REPLY_LATEST))
     created[replies] = between(words[replies], soonest, last)
     return created
 
 
-def latest(context: Context, author: Ints, threads: Ints) -> Ints | int:
-    """When each thread begins at the latest: such that an idle user has written all of theirs in time."""
-    if context.crowd is None or not context.shape.idle:
-        return context.as_of
-    idle = np.logical_or.reduceat(context.crowd.idle[author], threads)
-    return np.where(idle, context.quiet - REPLY_LATEST, context.as_of)
+def in_time(context: Context, words: Words, low: Ints, author: Ints, threads: Ints) -> Ints:
+    """When threads begin: in the hours of the week, and such that an idle user has written all of theirs in time."""
+    ends = np.array([context.as_of, context.quiet - REPLY_LATEST])
+    which = np.zeros(len(threads), dtype=np.int64)
+    if context.crowd is not None:
+        which += np.logical_or.reduceat(context.crowd.idle[author], threads)
+    if context.week is None:
+        return between(words, low, ends[which])
+    return context.week.between(words, low, ends, which)
 
 
 def message_batches(context: Context, block: ChannelBlock, spans: Iterable[MessageSpan]) -> Iterator[pa.RecordBatch]:
