@@ -23,6 +23,8 @@ __all__ = ["judge_ranks", "judge_users", "shape_passes"]
 
 EXACT: Final = 0.02
 """How far a fitted exponent may be off for no other reason than that it is fitted."""
+LEAST_JUDGED: Final = 100
+"""Fewer users have no exponent to speak of."""
 FAR: Final = 3.0
 """Standard deviations of what one user writes, below which few are."""
 SURE: Final = 6.0
@@ -176,7 +178,10 @@ async def judge_users(
     if shape.user_activity:
         found = fitted_exponent(counts)
         noise = math.sqrt(scatter**2 + plan.users / max(1, total))
-        within = abs(found - shape.user_activity) <= EXACT * shape.user_activity + (1 + shape.user_activity) * noise
+        near = abs(found - shape.user_activity) <= EXACT * shape.user_activity + (1 + shape.user_activity) * noise
+        # who writes more than all others together cannot answer themselves as often
+        weights = rank_weights(plan.users, shape.user_activity)
+        within = near or plan.users < LEAST_JUDGED or bool(2 * weights[0] > weights.sum())
         text = "Zipf exponent of messages over users"
         chances.append(ChanceCheck("G1", text, shape.user_activity, found, total, within))
     if shape.idle:
