@@ -110,7 +110,7 @@ class Seeder:
         self.plan = plan
         self.chance = plan.probabilities
         self.as_of = plan.as_of.replace(tzinfo=None)
-        self.year = plan.year_start.replace(tzinfo=None)
+        self.year = plan.history_start.replace(tzinfo=None)
         self.random = random.Random(plan.seed)
         self.fake = Faker(plan.locale)
         self.fake.seed_instance(plan.seed)

@@ -19,7 +19,7 @@ def uuids_of(plan: Plan, placement: Placement, messages: int) -> Mapping[str, Uu
         "messages": (placement.first_message, messages),
     }
     streams = Streams(plan.seed, placement.first_user)
-    start, end = microseconds(plan.year_start), microseconds(plan.as_of)
+    start, end = microseconds(plan.history_start), microseconds(plan.as_of)
     return {
         table: Uuids(streams, table, Moments(*ids[table], start, end) if plan.scenario.uuid == 7 else None)
         for table in placement.uuids

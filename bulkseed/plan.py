@@ -130,14 +130,27 @@ class Plan:
             raise InputError("as_of has no time zone: give an aware datetime, such as datetime.now(UTC)")
 
     @property
-    def year_start(self) -> datetime:
-        """1 January, 00:00 UTC, of the year of as_of: no row is older."""
+    def history_start(self) -> datetime:
+        """No row is older: 1 January, 00:00 UTC, of the year of as_of, or as far back as the shape says."""
+        shape = self.scenario.shape
+        if shape.history:
+            return self.as_of - timedelta(days=shape.history_days)
         return datetime(self.as_of.astimezone(UTC).year, 1, 1, tzinfo=UTC)
 
     @property
     def model(self) -> Model:
         """The tables that its scenario fills."""
         return Model(self.scenario)
+
+    @property
+    def settled(self) -> datetime:
+        """No account and no channel is younger: as_of, or earlier where the shape has idle users."""
+        return self.as_of - timedelta(days=self.scenario.shape.settled_days)
+
+    @property
+    def quiet(self) -> datetime:
+        """From when on idle users write nothing."""
+        return self.as_of - timedelta(days=self.scenario.shape.idle_days)
 
     @property
     def largest_channel(self) -> int:

@@ -15,6 +15,8 @@ from bulkseed.identifiers import quoted
 from bulkseed.keys import uuids_of
 from bulkseed.ledger import Run
 from bulkseed.model import Model
+from bulkseed.ranking import Ranking, ranking_of
+from bulkseed.shape import Shape
 from bulkseed.uuids import Uuids
 
 __all__ = ["BROKEN", "Clause", "Draw", "Pass", "Scope"]
@@ -113,9 +115,29 @@ class Scope:
         return literal(self.run.plan.as_of)
 
     @property
-    def year_start(self) -> str:
-        """The start of as_of's year as SQL."""
-        return literal(self.run.plan.year_start)
+    def history_start(self) -> str:
+        """The first moment of the run's history as SQL."""
+        return literal(self.run.plan.history_start)
+
+    @property
+    def settled(self) -> str:
+        """The last moment of accounts and channels as SQL."""
+        return literal(self.run.plan.settled)
+
+    @property
+    def quiet(self) -> str:
+        """From when on idle users write nothing, as SQL."""
+        return literal(self.run.plan.quiet)
+
+    @property
+    def shape(self) -> Shape:
+        """The shape that the run was asked to have."""
+        return self.run.plan.scenario.shape
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """The ranks of the run's channels, where its shape has them."""
+        return ranking_of(self.run.plan)
 
 
 def literal(moment: datetime) -> str:

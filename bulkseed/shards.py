@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Final, Literal
 
-from bulkseed.estimate import expected_rows
+import numpy as np
+
+from bulkseed.estimate import expected_channel_rows, expected_rows
 from bulkseed.model import Stage
 from bulkseed.plan import Plan
 
@@ -42,7 +45,7 @@ def shard_counts(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> dict[str, 
     """How many shards of each stage :func:`cut` gives."""
     return {
         "users": -(-plan.users // users_in(plan, rows_per_shard)),
-        "channels": -(-plan.channels // channels_in(plan, rows_per_shard)),
+        "channels": len(channel_starts(plan, rows_per_shard)),
         "late": sum(-(-count_of(plan, kind) // size) for kind, size in late_blocks(plan, rows_per_shard).items()),
     }
 
@@ -68,22 +71,28 @@ def count_of(plan: Plan, kind: Literal["users", "channels"]) -> int:
     return plan.users if kind == "users" else plan.channels
 
 
-def channels_in(plan: Plan, rows_per_shard: int) -> int:
+def channel_starts(plan: Plan, rows_per_shard: int) -> Sequence[int]:
+    """The first channel of each shard of channels."""
     rows = expected_rows(plan)
-    in_stage = sum(rows[name] for name in rows if plan.model.stage(name) == "channels")
-    return max(1, int(rows_per_shard / max(1.0, in_stage / plan.channels)))
+    in_stage = max(1.0, sum(rows[name] for name in rows if plan.model.stage(name) == "channels"))
+    by_channel = expected_channel_rows(plan)
+    if by_channel is None:
+        return range(0, plan.channels, max(1, int(rows_per_shard / (in_stage / plan.channels))))
+    by_channel *= in_stage / by_channel.sum()
+    # by what comes before each, so that a channel of many shards' rows is the last one of its shard
+    shard = np.floor((np.cumsum(by_channel) - by_channel) / rows_per_shard)
+    return [0, *(1 + np.flatnonzero(np.diff(shard))).tolist()]
 
 
 def cut(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> Iterator[Shard]:
     """The shards of ``plan``, each of about ``rows_per_shard`` expected rows; one channel is never divided."""
-    channels = channels_in(plan, rows_per_shard)
     number = 0
     users = users_in(plan, rows_per_shard)
     for start in range(0, plan.users, users):
         yield Shard(number, "users", start, min(start + users, plan.users))
         number += 1
-    for start in range(0, plan.channels, channels):
-        yield Shard(number, "channels", start, min(start + channels, plan.channels))
+    for start, stop in pairwise(chain(channel_starts(plan, rows_per_shard), [plan.channels])):
+        yield Shard(number, "channels", start, stop)
         number += 1
     for kind, size in late_blocks(plan, rows_per_shard).items():
         for start in range(0, count_of(plan, kind), size):

@@ -19,6 +19,8 @@ from bulkseed.ledger import Run
 from bulkseed.own_rules import own_rule
 from bulkseed.readings import read_companies, read_names, read_texts
 from bulkseed.rule_sql import BROKEN, Clause, Pass, Scope
+from bulkseed.shape import Shape
+from bulkseed.shape_rules import judge_ranks, judge_users, shape_passes
 from bulkseed.unjudged import unjudged
 from bulkseed.watch import Silent, Watcher
 from bulkseed.workspace_rules import channel_passes, membership_passes, user_passes
@@ -44,6 +46,7 @@ PASSES: Final[dict[str, Callable[[Scope], Iterator[Pass]]]] = {
     "messages": message_passes,
     "replies": reply_passes,
     "reactions": reaction_passes,
+    "shape": shape_passes,
 }
 
 
@@ -99,9 +102,21 @@ async def verified(connection: Connection, run: Run, watcher: Watcher) -> Verify
                 more, draws = await judged.judge(connection)
                 rules += more
                 chances += draws
+    more, draws = await of_shape(connection, scope)
+    rules += more
+    chances += draws
     more, draws = await of_locale(connection, scope, corpus, watcher)
     rules += [*more, *[await own_rule(connection, run, rule) for rule in run.plan.scenario.rules]]
     return VerifyReport(run.number, in_order(rules), in_order([*chances, *draws]))
+
+
+async def of_shape(connection: Connection, scope: Scope) -> tuple[list[RuleCheck], list[ChanceCheck]]:
+    """What a shape says of who writes how much, and where."""
+    if scope.shape == Shape() or not scope.keeps("messages", "id", "created_at", "user_id", "channel_id", "parent_id"):
+        return [], []
+    rules, chances, scatter = await judge_ranks(connection, scope)
+    more, draws = await judge_users(connection, scope, scatter)
+    return [*rules, *more], [*chances, *draws]
 
 
 async def of_locale(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from bulkseed.ranking import LARGEST_GROUP_DM, SMALLEST_GROUP_DM
 from bulkseed.rule_sql import BROKEN, Clause, Draw, Pass, Scope
 
 __all__ = ["channel_passes", "membership_passes", "user_passes"]
@@ -32,8 +33,8 @@ def user_passes(scope: Scope) -> Iterator[Pass]:
             Clause("U3", "is_active is set", "u.is_active IS NOT NULL"),
             Clause(
                 "U4",
-                "created_at is from 1 January to as_of",
-                f"u.created_at BETWEEN {scope.year_start} AND {scope.as_of}",
+                f"created_at is from {begin(scope)} to {end(scope)}",
+                f"u.created_at BETWEEN {scope.history_start} AND {scope.settled}",
             ),
             Clause("U5", "picture is an https address", f"u.picture ~ '{PICTURE}'"),
             Clause("U5", "bio has 1 to 200 characters", "char_length(u.bio) BETWEEN 1 AND 200"),
@@ -52,6 +53,17 @@ def user_passes(scope: Scope) -> Iterator[Pass]:
     yield repeated(scope, "users", "email", "U2")
 
 
+def begin(scope: Scope) -> str:
+    """The start of the history in words."""
+    return f"{scope.shape.history:g} years before as_of" if scope.shape.history else "1 January"
+
+
+def end(scope: Scope) -> str:
+    """The youngest age of accounts and channels in words."""
+    days = scope.shape.settled_days
+    return f"{days:,} days before as_of" if days else "as_of"
+
+
 def repeated(scope: Scope, table: str, column: str, rule: str) -> Pass:
     """The rows of the run whose value another row of the whole table has as well."""
     name = scope.table(table)
@@ -66,7 +78,12 @@ def repeated(scope: Scope, table: str, column: str, rule: str) -> Pass:
 
 def channel_passes(scope: Scope) -> Iterator[Pass]:
     """Rules C1 to C5, but for what needs the companies of the locale."""
-    chances = scope.run.plan.probabilities
+    chances, ranking = scope.run.plan.probabilities, scope.ranking
+    dm, private = chances.channel_dm, chances.channel_private
+    if ranking is not None:
+        # what is not drawn, but rounded to whole channels
+        dm = ranking.dms / scope.run.plan.channels
+        private = float(ranking.private.mean()) if ranking.regular else private
     yield Pass(
         rows=f"{scope.table('channels')} AS c "
         f"LEFT JOIN {scope.table('users')} AS o ON o.id = c.owner_id AND {scope.ours('users', 'o')} "
@@ -86,8 +103,8 @@ def channel_passes(scope: Scope) -> Iterator[Pass]:
             Clause("C4", "owner_id is a user of the run", "o.id IS NOT NULL"),
             Clause(
                 "C4",
-                "created_at is from the owner's created_at to as_of",
-                f"c.created_at BETWEEN o.created_at AND {scope.as_of}",
+                f"created_at is from the owner's created_at to {end(scope)}",
+                f"c.created_at BETWEEN o.created_at AND {scope.settled}",
             ),
             Clause(
                 "C5",
@@ -104,14 +121,14 @@ def channel_passes(scope: Scope) -> Iterator[Pass]:
             Draw(
                 "C1",
                 "share of channels that are DMs",
-                chances.channel_dm,
+                dm,
                 "count(*)",
                 "count(*) FILTER (WHERE c.is_dm)",
             ),
             Draw(
                 "C1",
                 "share of regular channels that are private",
-                chances.channel_private,
+                private,
                 "count(*) FILTER (WHERE NOT c.is_dm)",
                 "count(*) FILTER (WHERE NOT c.is_dm AND c.is_private)",
             ),
@@ -123,7 +140,7 @@ def channel_passes(scope: Scope) -> Iterator[Pass]:
 def membership_passes(scope: Scope) -> Iterator[Pass]:
     """Rules M1 to M3. That the owner's row is the first is not judged: a table keeps no order of its rows."""
     channels, members = scope.table("channels"), scope.table("user_channels")
-    largest = scope.run.plan.largest_channel
+    largest = scope.run.plan.users if scope.shape.viral else scope.run.plan.largest_channel
     yield Pass(
         rows=f"{members} AS m "
         f"LEFT JOIN {channels} AS c ON c.id = m.channel_id "
@@ -145,11 +162,7 @@ def membership_passes(scope: Scope) -> Iterator[Pass]:
         key="c.id",
         example="channels.id {}",
         clauses=(
-            Clause(
-                "M1",
-                "a DM has two members, the owner and one other",
-                "NOT c.is_dm OR g.members = 2 AND g.different = 2",
-            ),
+            dm_members(scope),
             Clause(
                 "M2",
                 f"a regular channel has 2 to {largest} members",
@@ -157,18 +170,7 @@ def membership_passes(scope: Scope) -> Iterator[Pass]:
             ),
             Clause("M2", "the members of a regular channel are all different", "c.is_dm OR g.members = g.different"),
         ),
-        draws=(
-            Draw(
-                "M2",
-                "mean number of members of a regular channel",
-                (2 + largest) / 2,
-                "count(*) FILTER (WHERE NOT c.is_dm)",
-                "sum(g.members) FILTER (WHERE NOT c.is_dm)",
-                low=2.0,
-                high=float(largest),
-            ),
-            *(quarter(part, largest) for part in range(QUARTERS)),
-        ),
+        draws=(*group_draws(scope), *size_draws(scope)),
     )
     yield Pass(
         rows=f"{channels} AS c WHERE {scope.ours('channels', 'c')} "
@@ -181,8 +183,67 @@ def membership_passes(scope: Scope) -> Iterator[Pass]:
     )
 
 
-def quarter(part: int, largest: int) -> Draw:
-    """The share of regular channels whose number of members is in one quarter of 2 to ``largest``."""
+def dm_members(scope: Scope) -> Clause:
+    """Rule M1, for DMs of two, or with group DMs."""
+    if not scope.shape.group_dms:
+        return Clause(
+            "M1",
+            "a DM has two members, the owner and one other",
+            "NOT c.is_dm OR g.members = 2 AND g.different = 2",
+        )
+    return Clause(
+        "M1",
+        f"a DM has 2 to {LARGEST_GROUP_DM} members, all different",
+        f"NOT c.is_dm OR g.members BETWEEN 2 AND {LARGEST_GROUP_DM} AND g.different = g.members",
+    )
+
+
+def group_draws(scope: Scope) -> Iterator[Draw]:
+    ranking = scope.ranking
+    if ranking is None or not ranking.groups:
+        return
+    group = f"c.is_dm AND g.members >= {SMALLEST_GROUP_DM}"
+    yield Draw(
+        "M1",
+        "share of DMs that are group DMs",
+        ranking.groups / ranking.dms,
+        "count(*) FILTER (WHERE c.is_dm)",
+        f"count(*) FILTER (WHERE {group})",
+    )
+    largest = min(LARGEST_GROUP_DM, scope.run.plan.users)
+    yield Draw(
+        "M1",
+        "mean number of members of a group DM",
+        (SMALLEST_GROUP_DM + largest) / 2,
+        f"count(*) FILTER (WHERE {group})",
+        f"sum(g.members) FILTER (WHERE {group})",
+        low=float(SMALLEST_GROUP_DM),
+        high=float(largest),
+    )
+
+
+def size_draws(scope: Scope) -> Iterator[Draw]:
+    """The members of regular channels, where they are drawn (else shape_rules.py judges them)."""
+    if scope.shape.channel_sizes:
+        return
+    largest, drawn = scope.run.plan.largest_channel, "NOT c.is_dm"
+    if scope.shape.viral:
+        drawn += f" AND c.id <> {scope.ids('channels')[0]}"
+    yield Draw(
+        "M2",
+        "mean number of members of a regular channel",
+        (2 + largest) / 2,
+        f"count(*) FILTER (WHERE {drawn})",
+        f"sum(g.members) FILTER (WHERE {drawn})",
+        low=2.0,
+        high=float(largest),
+    )
+    for part in range(QUARTERS):
+        yield quarter(part, largest, drawn)
+
+
+def quarter(part: int, largest: int, drawn: str) -> Draw:
+    """The share of the channels that are ``drawn`` whose number of members is in one quarter of 2 to ``largest``."""
     sizes = range(2, largest + 1)
     among = sizes[len(sizes) * part // QUARTERS : len(sizes) * (part + 1) // QUARTERS]
     least, most = (among[0], among[-1]) if among else (2, 1)
@@ -190,6 +251,6 @@ def quarter(part: int, largest: int) -> Draw:
         "M2",
         f"share of regular channels with {least:,} to {most:,} members",
         len(among) / len(sizes),
-        "count(*) FILTER (WHERE NOT c.is_dm)",
-        f"count(*) FILTER (WHERE NOT c.is_dm AND g.members BETWEEN {least} AND {most})",
+        f"count(*) FILTER (WHERE {drawn})",
+        f"count(*) FILTER (WHERE {drawn} AND g.members BETWEEN {least} AND {most})",
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from hypothesis import settings
 from installed import running_with
 
 from bulkseed.address import Address
@@ -26,6 +27,10 @@ from bulkseed.workers import parent
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 NAMES = itertools.count()
+
+# no test is timed: a busy machine breaks nothing
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # as a shell's background job; the commands that tests interrupt would inherit it, and rightly ignore Ctrl-C

@@ -83,7 +83,7 @@ class Rows:
         self.placement = placement
         self.tables = tables
         self.as_of = microseconds(plan.as_of)
-        self.year = microseconds(plan.year_start)
+        self.year = microseconds(plan.history_start)
 
     def numbers(self, table: str, column: str) -> Numbers:
         values = self.tables[table][column].combine_chunks()

@@ -16,15 +16,15 @@ import bulkseed
 ROOT: Final = Path(bulkseed.__file__).parent
 
 LAYERS: Final = {
-    0: "errors suggestions imports identifiers shape scenario relationships tables model plan estimate shards "
-    "watch stopwatch",
-    1: "streams draws permutation layout corpus faker_corpus faker_clock faker_values names prose uuids keys",
+    0: "errors suggestions imports identifiers shape scenario relationships tables model plan watch stopwatch",
+    1: "streams draws permutation zipf ranking estimate shards crowd week layout uuids keys corpus faker_corpus "
+    "faker_clock faker_values names prose",
     2: "generators fields",
     3: "machine loops pooler connection orm target reservation references wire encoders fitting columns copy lanes "
     "ledger transaction schema embedded deferral patience control libpq passfile address rowcount",
     4: "scenario_file app_metadata planning own_rules unjudged trial placing pipeline job shard_load workers deferring "
     "stopping filling removal room completion undoing loading resuming history cleaning initialise verifying chance "
-    "checks readings rule_sql workspace_rules conversation_rules guard disk",
+    "checks readings rule_sql workspace_rules conversation_rules shape_rules guard disk",
     5: "api cli consent options progress report runner serving __main__ __init__",
 }
 """Where each module (or package, with all in it) belongs; those that are yet to come may be named already."""
@@ -42,8 +42,12 @@ ALLOWED: Final = {
     "plan": "collections dataclasses datetime decimal json re typing",
     "shape": "dataclasses typing",
     "scenario": "collections dataclasses typing",
-    "estimate": "typing",
-    "shards": "collections dataclasses typing",
+    "estimate": "numpy typing",
+    "shards": "collections dataclasses itertools numpy typing",
+    "zipf": "math numpy typing",
+    "ranking": "dataclasses functools numpy typing",
+    "crowd": "dataclasses numpy",
+    "week": "numpy typing",
     "tables": "dataclasses typing",
     "identifiers": "",
     "watch": "collections typing",

@@ -241,11 +241,11 @@ def test_largest_channel(users: int, max_members: int | None, largest: int) -> N
 
 
 def test_year_begins_in_utc() -> None:
-    assert plan_of(as_of=datetime(2026, 6, 1, 5, tzinfo=UTC)).year_start == datetime(2026, 1, 1, tzinfo=UTC)
-    assert plan_of(as_of=datetime(2026, 1, 1, tzinfo=UTC)).year_start == datetime(2026, 1, 1, tzinfo=UTC)
+    assert plan_of(as_of=datetime(2026, 6, 1, 5, tzinfo=UTC)).history_start == datetime(2026, 1, 1, tzinfo=UTC)
+    assert plan_of(as_of=datetime(2026, 1, 1, tzinfo=UTC)).history_start == datetime(2026, 1, 1, tzinfo=UTC)
     # in Kiritimati it is 2026 already
     early = datetime(2026, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=14)))
-    assert plan_of(as_of=early).year_start == datetime(2025, 1, 1, tzinfo=UTC)
+    assert plan_of(as_of=early).history_start == datetime(2025, 1, 1, tzinfo=UTC)
 
 
 @given(st.datetimes(timezones=st.just(UTC)))

@@ -17,7 +17,7 @@ FILES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "no TOML": ("users = ", ("is not TOML", "correct it there")),
     "a section that nobody knows": ("[field.users]\nphone = 'x'", ("'field'", "did you mean fields")),
     "sections that are no tables": ("tables = 1\nfields = []", ("write it as a table, [tables]", "[fields]")),
-    "a base that does not ship": ("base = 'slak'", ("'slak'", "did you mean slack?")),
+    "a base that does not ship": ("base = 'slak'", ("'slak'", "did you mean slack")),
     "a table that nobody knows": ("[tables]\nuser = 'accounts'", ("'user'", "did you mean users")),
     "a table without which nothing goes": ("[tables]\nusers = false", ("leaves out users", "name the app's table")),
     "a table's name that is a number": ("[tables]\nusers = 1", ("users = 1", "or false")),
@@ -199,6 +199,6 @@ def test_a_wrong_schema(
 
 
 def test_a_file_that_is_not_there(prepared: Address, capsys: pytest.CaptureFixture[str]) -> None:
-    for named, mend in (("slak", "did you mean slack?"), ("nowhere.toml", "default")):
+    for named, mend in (("slak", "did you mean slack"), ("nowhere.toml", "default")):
         assert main(["plan", "--scenario", named]) == 2
         assert mend in capsys.readouterr().err

@@ -10,13 +10,17 @@ import numpy as np
 import pyarrow as pa
 
 from bulkseed.corpus import Corpus
+from bulkseed.crowd import Crowd, crowd_of
 from bulkseed.draws import Bools, Ints, below, between, chance
 from bulkseed.layout import MessageLayout
 from bulkseed.permutation import KEY_WORDS, permute
 from bulkseed.plan import Placement, Plan, microseconds
 from bulkseed.prose import Prose
+from bulkseed.ranking import LARGEST_GROUP_DM, SMALLEST_GROUP_DM, Ranking, ranking_of
+from bulkseed.shape import Shape
 from bulkseed.shards import Shard
 from bulkseed.streams import Streams
+from bulkseed.week import Week
 
 __all__ = ["BATCH_ROWS", "MOST_BATCH_ROWS", "TIMESTAMP", "ChannelBlock", "Context", "channel_block", "times"]
 
@@ -53,27 +57,75 @@ class Context:
     def prose(self) -> Prose:
         return Prose(self.corpus.lorem, self.streams)
 
+    @property
+    def shape(self) -> Shape:
+        return self.plan.scenario.shape
+
+    @cached_property
+    def ranking(self) -> Ranking | None:
+        return ranking_of(self.plan)
+
+    @cached_property
+    def crowd(self) -> Crowd | None:
+        return crowd_of(self.streams, self.plan.users, self.shape)
+
+    @cached_property
+    def week(self) -> Week | None:
+        """The hours of messages; None where all hours are alike."""
+        return None if self.shape.even_week else Week(self.shape.office_hours, self.shape.weekends)
+
     @cached_property
     def layout(self) -> MessageLayout:
-        return MessageLayout(self.streams, self.plan.top_level_messages, self.plan.probabilities.message_reply)
+        plan = self.plan
+        return MessageLayout(
+            self.streams, plan.top_level_messages, plan.probabilities.message_reply, self.shape.most_replies
+        )
+
+    @cached_property
+    def messages_before(self) -> Ints | None:
+        """The top-level messages of the channels before each, and at last all; None where each has as many."""
+        ranking = self.ranking
+        return None if ranking is None else np.concatenate([[0], np.cumsum(ranking.messages[ranking.rank])])
+
+    def top_level(self, channel: int) -> int:
+        """The top-level messages of the channels before ``channel``."""
+        before = self.messages_before
+        return channel * self.plan.messages_per_channel if before is None else int(before[channel])
 
     @cached_property
     def as_of(self) -> int:
         return microseconds(self.plan.as_of)
 
     @cached_property
+    def settled(self) -> int:
+        """The last moment at which accounts and channels are made."""
+        return microseconds(self.plan.settled)
+
+    @cached_property
+    def quiet(self) -> int:
+        """From when on idle users write nothing."""
+        return microseconds(self.plan.quiet)
+
+    @cached_property
     def user_created(self) -> Ints:
         """When each user's account was made (rule U4): 8 bytes a user, the only thing kept for all of them."""
         words = self.streams.words("users", "created_at", 0, self.plan.users)
-        return between(words, np.full(len(words), microseconds(self.plan.year_start)), self.as_of)
+        return between(words, np.full(len(words), microseconds(self.plan.history_start)), self.settled)
 
     @cached_property
     def channel_created(self) -> Ints:
         """When each channel was made (rule C4): 8 bytes a channel, for what points at channels of any shard."""
-        channels = self.plan.channels
-        owner = below(self.streams.words("channels", "owner_id", 0, channels), self.plan.users)
-        words = self.streams.words("channels", "created_at", 0, channels)
-        return between(words, self.user_created[owner], self.as_of)
+        return self.since(0, self.owners(0, self.plan.channels))
+
+    def owners(self, start: int, count: int) -> Ints:
+        """The owners of ``count`` channels from ``start``: ordinals."""
+        words = self.streams.words("channels", "owner_id", start, count)
+        return below(words, self.plan.users) if self.crowd is None else self.crowd.drawn(words)
+
+    def since(self, start: int, owners: Ints) -> Ints:
+        """When the channels from ``start`` were made, whose ``owners`` these are."""
+        words = self.streams.words("channels", "created_at", start, len(owners))
+        return between(words, self.user_created[owners], self.settled)
 
     def first(self, table: str) -> int:
         """The first id of users, channels or messages."""
@@ -96,6 +148,8 @@ class ChannelBlock:
     """The channels of a shard: one entry a channel, and the members of all of them one after the other.
 
     ``members`` are user ordinals; those of channel i are ``members[offsets[i]:offsets[i + 1]]``, the owner first.
+    Where users differ, ``voices`` has the sum of the weights of all members before each, and at last that of all,
+    and ``loudest`` the largest weight of each channel.
     """
 
     start: int
@@ -105,6 +159,13 @@ class ChannelBlock:
     is_private: Bools
     offsets: Ints
     members: Ints
+    voices: Ints | None = None
+    loudest: Ints | None = None
+
+    @property
+    def stop(self) -> int:
+        """The channel after the last one."""
+        return self.start + len(self.owner)
 
     @property
     def sizes(self) -> Ints:
@@ -114,14 +175,11 @@ class ChannelBlock:
 
 def channel_block(context: Context, shard: Shard) -> ChannelBlock:
     """The channels of ``shard`` with their members (rules C1, C4, M1, M2, M3)."""
-    plan, streams = context.plan, context.streams
+    plan, streams, crowd = context.plan, context.streams, context.crowd
     start, count = shard.start, shard.stop - shard.start
-    is_dm = chance(streams.words("channels", "is_dm", start, count), plan.probabilities.channel_dm)
-    private = chance(streams.words("channels", "is_private", start, count), plan.probabilities.channel_private)
-    owner = below(streams.words("channels", "owner_id", start, count), plan.users)
-    created = between(streams.words("channels", "created_at", start, count), context.user_created[owner], context.as_of)
-    drawn = 2 + below(streams.words("user_channels", "members", start, count), plan.largest_channel - 1)
-    sizes = np.where(is_dm, 2, drawn)
+    is_dm, is_private, sizes = kinds(context, start, count)
+    owner = context.owners(start, count)
+    created = context.since(start, owner)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     channel = np.repeat(np.arange(count), sizes)
     place = np.arange(len(channel)) - offsets[channel]
@@ -131,4 +189,34 @@ def channel_block(context: Context, shard: Shard) -> ChannelBlock:
     picked = permute(place[others] - 1, plan.users - 1, keys, channel[others])
     # the permutation is of the users without the owner
     members[others] = picked + (picked >= owner[channel[others]])
-    return ChannelBlock(start, owner, created, is_dm, is_dm | private, offsets, members)
+    if crowd is None:
+        return ChannelBlock(start, owner, created, is_dm, is_dm | is_private, offsets, members)
+    # who talks with whom goes by how much they write: else the least active would answer the most active all the time
+    pairs = is_dm & (sizes == 2)
+    other_words = streams.words("user_channels", "other", start, count)
+    members[offsets[:-1][pairs] + 1] = crowd.others(other_words[pairs], owner[pairs])
+    weights = np.where(pairs[channel], 1, crowd.weight[members])
+    voices = np.concatenate([[0], np.cumsum(weights)])
+    loudest = np.maximum.reduceat(weights, offsets[:-1])
+    return ChannelBlock(start, owner, created, is_dm, is_dm | is_private, offsets, members, voices, loudest)
+
+
+def kinds(context: Context, start: int, count: int) -> tuple[Bools, Bools, Ints]:
+    """Of ``count`` channels from ``start``: are they DMs, are the regular ones private, how many members they have."""
+    plan, streams, ranking = context.plan, context.streams, context.ranking
+    drawn = 2 + below(streams.words("user_channels", "members", start, count), plan.largest_channel - 1)
+    if ranking is None:
+        is_dm = chance(streams.words("channels", "is_dm", start, count), plan.probabilities.channel_dm)
+        private = chance(streams.words("channels", "is_private", start, count), plan.probabilities.channel_private)
+        return is_dm, private, np.where(is_dm, 2, drawn)
+    rank = ranking.rank[start : start + count]
+    is_dm = rank >= ranking.regular
+    regular, group = ~is_dm, is_dm & (rank < ranking.regular + ranking.groups)
+    private, sizes = np.zeros(count, dtype=np.bool_), np.full(count, 2)
+    private[regular] = ranking.private[rank[regular]]
+    sizes[regular] = ranking.sizes[rank[regular]]
+    sizes = np.where(sizes > 0, sizes, drawn)
+    largest = min(LARGEST_GROUP_DM, plan.users)
+    groups = streams.words("user_channels", "group", start, count)[group]
+    sizes[group] = SMALLEST_GROUP_DM + below(groups, largest - SMALLEST_GROUP_DM + 1)
+    return is_dm, private, sizes

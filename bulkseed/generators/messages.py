@@ -9,9 +9,12 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.draws import Bools, Ints, below, between, chance
-from bulkseed.generators.context import BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
+from bulkseed.draws import Bools, Ints, between, chance
+from bulkseed.generators.authors import authors
+from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
+from bulkseed.layout import BLOCK
 from bulkseed.prose import WORDS_PER_TEXT, sentence_counts
+from bulkseed.streams import Words
 
 __all__ = ["SCHEMA", "MessageSpan", "message_batches", "message_spans"]
 
@@ -20,7 +23,7 @@ REPLY_SOONEST: Final = MINUTE
 REPLY_LATEST: Final = 60 * MINUTE
 
 MOST_KEPT: Final = 150_000
-"""Messages of a shard, before replies, whose spans are kept: 25 bytes each."""
+"""Messages of a shard, before replies, whose spans are kept: 33 bytes each."""
 
 SCHEMA: Final = pa.schema(
     [
@@ -40,13 +43,14 @@ class MessageSpan:
     """Messages that follow each other, without their texts: all that reactions need to know of them.
 
     ``number`` is the first one's place in the run's sequence of messages (layout.py); ``channel`` is an index
-    into the block, ``author`` a user ordinal, ``created`` microseconds since 1970. A reply comes right after
-    its parent, and no span ends between the two.
+    into the block, ``author`` a user ordinal, ``created`` microseconds since 1970. Replies come right after their
+    parent, whose place each has in ``parent`` (a top-level message its own), and no span ends between them.
     """
 
     number: int
     channel: Ints
     is_reply: Bools
+    parent: Ints
     author: Ints
     created: Ints
 
@@ -57,7 +61,7 @@ def message_spans(context: Context, block: ChannelBlock) -> Iterable[MessageSpan
     They are kept where they are few, as messages and reactions both want them; else they are made each time.
     """
     spans = Spans(context, block)
-    few = len(block.owner) * context.plan.messages_per_channel <= MOST_KEPT
+    few = context.top_level(block.stop) - context.top_level(block.start) <= MOST_KEPT
     return list(spans) if few else spans
 
 
@@ -73,47 +77,76 @@ class Spans:
 
 
 def made_spans(context: Context, block: ChannelBlock) -> Iterator[MessageSpan]:
-    per_channel = context.plan.messages_per_channel
-    first, last = block.start * per_channel, (block.start + len(block.owner)) * per_channel
+    first, last = context.top_level(block.start), context.top_level(block.stop)
     number = context.layout.number(first)
+    # with all replies that there can be, a span fits a batch
+    most = min(BATCH_ROWS, MOST_BATCH_ROWS // (1 + context.shape.most_replies) // BLOCK * BLOCK)
     # spans end at multiples of the batch size, so that the blocks of the layout are not drawn twice
     while first < last:
-        stop = min(last, (first // BATCH_ROWS + 1) * BATCH_ROWS)
+        stop = min(last, (first // most + 1) * most)
         made = span(context, block, number, first, stop)
         yield made
         number += len(made.channel)
         first = stop
 
 
+def channels_of(context: Context, block: ChannelBlock, start: int, stop: int) -> Ints:
+    """The channels of top-level messages ``start`` to ``stop``, as indexes into ``block``."""
+    before = context.messages_before
+    if before is None:
+        return np.arange(start, stop) // context.plan.messages_per_channel - block.start
+    ends = np.clip(before[block.start : block.stop + 1], start, stop)
+    return np.repeat(np.arange(len(block.owner)), np.diff(ends))
+
+
 def span(context: Context, block: ChannelBlock, number: int, start: int, stop: int) -> MessageSpan:
     """The messages that top-level messages ``start`` to ``stop`` and their replies make."""
-    streams = context.streams
-    replied = context.layout.replied(start, stop)
-    counts = 1 + replied
-    count = int(counts.sum())
-    channel = np.repeat(np.arange(start, stop) // context.plan.messages_per_channel - block.start, counts)
-    replies = np.cumsum(counts)[replied] - 1
-    is_reply = np.zeros(count, dtype=np.bool_)
-    is_reply[replies] = True
+    sizes = 1 + context.layout.replies_to(start, stop)
+    threads = np.cumsum(sizes) - sizes
+    channel, parent = np.repeat(channels_of(context, block, start, stop), sizes), np.repeat(threads, sizes)
+    is_reply = np.ones(len(parent), dtype=np.bool_)
+    is_reply[threads] = False
+    replies = np.flatnonzero(is_reply)
+    author = authors(context, block, number, channel, parent, threads, replies)
+    created = moments(context, block, number, channel, parent, threads, replies, author)
+    return MessageSpan(number, channel, is_reply, parent, author, created)
 
-    sizes = block.sizes[channel]
-    words = streams.words("messages", "user_id", number, count)
-    place = below(words, sizes)
-    # by another member than the parent's author: one of the places that are left
-    other = below(words[replies], sizes[replies] - 1)
-    place[replies] = other + (other >= place[replies - 1])
-    author = block.members[block.offsets[channel] + place]
 
-    joined = context.user_created[author]
-    low = np.maximum(block.created[channel], joined)
-    low[replies - 1] = np.maximum(low[replies - 1], joined[replies])
-    words = streams.words("messages", "created_at", number, count)
-    created = between(words, low, context.as_of)
-    parent = created[replies - 1]
-    soonest = np.minimum(parent + REPLY_SOONEST, context.as_of)
-    latest = np.minimum(parent + REPLY_LATEST, context.as_of)
-    created[replies] = between(words[replies], soonest, latest)
-    return MessageSpan(number, channel, is_reply, author, created)
+def moments(
+    context: Context,
+    block: ChannelBlock,
+    number: int,
+    channel: Ints,
+    parent: Ints,
+    threads: Ints,
+    replies: Ints,
+    author: Ints,
+) -> Ints:
+    """When messages are written (rules G2 and G4); ``threads`` and ``replies`` have the places of both kinds."""
+    words = context.streams.words("messages", "created_at", number, len(channel))
+    # all authors of a thread have joined before its first message
+    joined = np.maximum.reduceat(context.user_created[author], threads)
+    low = np.maximum(block.created[channel[threads]], joined)
+    created = np.empty(len(channel), dtype=np.int64)
+    if context.week is None and not context.shape.idle:
+        created[threads] = between(words[threads], low, context.as_of)
+    else:
+        created[threads] = in_time(context, words[threads], low, author, threads)
+    asked = created[parent[replies]]
+    soonest, last = (np.minimum(asked + after, context.as_of) for after in (REPLY_SOONEST, REPLY_LATEST))
+    created[replies] = between(words[replies], soonest, last)
+    return created
+
+
+def in_time(context: Context, words: Words, low: Ints, author: Ints, threads: Ints) -> Ints:
+    """When threads begin: in the hours of the week, and such that an idle user has written all of theirs in time."""
+    ends = np.array([context.as_of, context.quiet - REPLY_LATEST])
+    which = np.zeros(len(threads), dtype=np.int64)
+    if context.crowd is not None:
+        which += np.logical_or.reduceat(context.crowd.idle[author], threads)
+    if context.week is None:
+        return between(words, low, ends[which])
+    return context.week.between(words, low, ends, which)
 
 
 def message_batches(context: Context, block: ChannelBlock, spans: Iterable[MessageSpan]) -> Iterator[pa.RecordBatch]:
@@ -130,7 +163,7 @@ def message_batches(context: Context, block: ChannelBlock, spans: Iterable[Messa
                 created,
                 pa.array(placement.first_user + made.author),
                 pa.array(placement.first_channel + block.start + made.channel),
-                pa.array(ids - 1, mask=~made.is_reply),
+                pa.array(ids[made.parent], mask=~made.is_reply),
             ],
             schema=SCHEMA,
         )
