@@ -126,7 +126,7 @@ def plan_tables(plan: Plan, rows_per_shard: int) -> dict[str, dict[str, int]]:
         table: {
             "rows": round(rows[table]),
             "bytes": round(size[table]),
-            "shards": shards["users" if table == "users" else "channels"],
+            "shards": shards[plan.model.stage(table)],
         }
         for table in rows
     }
@@ -157,7 +157,8 @@ def print_plan(plan: Plan, rows_per_shard: int) -> None:
     most = "" if plan.max_members is None else f", at most {plan.max_members:,} members a channel"
     print(
         f"{plan.users:,} users, {plan.channels:,} channels, {plan.messages_per_channel:,} messages a channel{most}; "
-        f"seed {plan.seed}, as of {plan.as_of.isoformat()}, locale {plan.locale}"
+        f"seed {plan.seed}, as of {plan.as_of.isoformat()}, locale {plan.locale}, "
+        f"scenario {plan.scenario.name}"
     )
 
 
