@@ -48,7 +48,7 @@ def run(benchmark: Benchmark, chosen: argparse.Namespace) -> None:
     with served() as databases:
         runs = list(benchmark.measure(databases, chosen))
         on = machine.described(databases.version)
-    variant = settings.get("encoder", "none")
+    variant = settings.get("scenario", settings.get("encoder", "none"))
     stem = benchmark.name if variant == "none" else f"{benchmark.name}-{variant}"
     figures = keep(chosen.output, stem, on, settings, runs)
     notes = [figures["line"], f"raw figures: {stem}.json"]

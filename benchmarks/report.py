@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import StatisticsError
 from typing import Any, Final
 
-from benchmarks import floor, generate, growth, inplace, lanes, naive, restore, settings
+from benchmarks import floor, generate, growth, inplace, lanes, naive, restore, settings, shapes
 from benchmarks.benchmark import Benchmark
 from benchmarks.charts import save
 from benchmarks.results import Findings, kept
@@ -17,7 +17,7 @@ from bulkseed.errors import InputError
 __all__ = ["BENCHMARKS", "write"]
 
 BENCHMARKS: Final = tuple(
-    module.BENCHMARK for module in (restore, floor, lanes, naive, growth, inplace, generate, settings)
+    module.BENCHMARK for module in (restore, floor, lanes, naive, growth, inplace, generate, settings, shapes)
 )
 
 PROFILE: Final = Path(__file__).parent / "profile.md"

@@ -52,7 +52,7 @@ class Shape:
     - ``idle``: share of users, the least active, whose last message is at least ``idle_days`` days before as_of.
       Accounts and channels are then eight days older still.
     - ``office_hours``, ``weekends``: shares of the top-level messages that are written from Monday to Friday,
-      9 to 17 o'clock UTC, and on Saturdays and Sundays UTC; the defaults are an even spread.
+      9 to 17 o'clock UTC, and on Saturdays and Sundays UTC; by default no hour is unlike another.
     - ``most_replies``: a message that gets replies gets from 1 to so many, each number as often.
     - ``group_dms``: share of the DMs that have 3 to 8 members instead of two.
     - ``viral``: share of all top-level messages that are in one channel, the first, which every user is a member of.

@@ -153,6 +153,17 @@ def test_generate_runs(encoder: str, tmp_path: Path) -> None:
     assert run["peak_rss"] > 10 * MEBIBYTE
 
 
+@pytest.mark.parametrize("scenario", ["slack", "tiny"])
+def test_shapes_runs(scenario: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    given = ("--scenario", scenario, "--scale", "2x", "--repeats", "1", "--output", tmp_path)
+    done = benchmark("shapes", *given)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ *channel_dm +0\.\d+ +0\.\d+ +[+-]", done.stdout, re.MULTILINE)
+    assert kept(tmp_path, f"shapes-{scenario}")["settings"]["scenario"] == scenario
+    assert (tmp_path / f"shapes-{scenario}.svg").exists()
+
+
 def test_naive_runs(tmp_path: Path) -> None:
     pytest.importorskip("psutil")
     done = benchmark("naive", "--scales", "1x", "--repeats", "1", "--output", tmp_path)
