@@ -15,7 +15,7 @@ from typing import Any, Final
 from benchmarks.benchmark import Benchmark, scale_option
 from benchmarks.databases import Databases
 from benchmarks.measure import Clock, Spread, clocked, in_fresh_process, peak_rss
-from benchmarks.plans import scenario_plan
+from benchmarks.plans import plan_of
 from benchmarks.results import Figures, Findings, Run, mebibytes, spread
 from benchmarks.turns import turns
 from bulkseed.encoders import binary, records
@@ -47,7 +47,7 @@ counted.
 
 def generate_once(scale: str, encoder: str, scenario: str = "default") -> dict[str, Any]:
     """Make every row of a scenario at a scale, batch by batch, keeping none; returns rows, seconds and memory."""
-    plan = scenario_plan(scenario, scale)
+    plan = plan_of(scale, scenario)
     placement = Placement(first_user=1, first_channel=1, first_message=1, reactions=tuple(range(1, 13)))
     clocks: defaultdict[str, Clock] = defaultdict(Clock)
     rows: Counter[str] = Counter()

@@ -16,7 +16,7 @@ from benchmarks.charts import OURS, decades, panel
 from benchmarks.databases import Databases
 from benchmarks.generate import WHOLE
 from benchmarks.measure import Spread, in_fresh_process
-from benchmarks.plans import SCENARIOS, scenario_plan
+from benchmarks.plans import SCENARIOS, plan_of
 from benchmarks.results import Figures, Findings, Run, matching
 from benchmarks.turns import turns
 from bulkseed.faker_corpus import corpus_of
@@ -123,7 +123,7 @@ def line(counts: Numbers) -> list[list[int]]:
 
 def fit_once(scale: str, scenario: str) -> dict[str, Any]:
     """Make every row of a scenario and fit its parameters; returns them, and what a picture of them shows."""
-    plan = scenario_plan(scenario, scale)
+    plan = plan_of(scale, scenario)
     rows = columns_of(plan)
     return {
         "fitted": fitted(plan, rows),
