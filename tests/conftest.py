@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,9 @@ NAMES = itertools.count()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # as a shell's background job; the commands that tests interrupt would inherit it, and rightly ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# else each of the many commands that tests start would compile bulkseed anew
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 MakeDatabase = Callable[..., Awaitable[Address]]
 
@@ -113,22 +118,26 @@ def templates(server: Server) -> dict[str, str]:
     return make_templates(server)
 
 
+@asynccontextmanager
+async def cloned(server: Server, template: str) -> AsyncIterator[Address]:
+    """A database, cloned from another one; dropped at the end of the block."""
+    name, admin = f"test_{next(NAMES)}", address_of(server, "postgres")
+    await run_sql(admin, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    try:
+        yield address_of(server, name)
+    finally:
+        await run_sql(admin, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 async def make_database(server: Server, templates: dict[str, str]) -> AsyncIterator[MakeDatabase]:
     """Makes databases, cloned from a template, that are dropped after the test."""
-    made: list[str] = []
+    async with AsyncExitStack() as stack:
 
-    async def make(template: str = "reference") -> Address:
-        name = f"test_{next(NAMES)}"
-        await run_sql(
-            address_of(server, "postgres"), f"CREATE DATABASE {name} TEMPLATE {templates[template]} STRATEGY file_copy"
-        )
-        made.append(name)
-        return address_of(server, name)
+        async def make(template: str = "reference") -> Address:
+            return await stack.enter_async_context(cloned(server, templates[template]))
 
-    yield make
-    for name in made:
-        await run_sql(address_of(server, "postgres"), f"DROP DATABASE {name} WITH (FORCE)")
+        yield make
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])

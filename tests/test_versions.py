@@ -26,6 +26,8 @@ from test_deferral import (  # noqa: F401
 )
 from test_lanes import test_a_workspace_is_the_same_by_either_lane  # noqa: F401
 from test_load import (  # noqa: F401
+    CHECK,
+    FAIL,
     test_loads_beside_an_apps_rows_and_beside_each_other,
     test_timestamptz_columns_get_the_same_instants,
 )
@@ -33,11 +35,15 @@ from test_target import login, test_a_login_with_just_these_rights_can_load  # n
 from test_verify import test_judges_each_run_by_its_own_plan_beside_an_apps_rows  # noqa: F401
 from test_ways_to_load import (  # noqa: F401
     test_a_deferred_load_leaves_the_schema_as_it_was,
-    test_an_error_in_the_middle_is_undone,
     test_what_was_interrupted_is_in_the_way_until_it_is_undone,
 )
+from test_ways_to_load import (
+    test_an_error_in_the_middle_is_undone as an_error_in_the_middle_is_undone,
+)
 
+from bulkseed.address import Address
 from bulkseed.connection import Connection
+from bulkseed.deferring import Defer
 from bulkseed.embedded import Server
 
 FOUND = installed()
@@ -57,6 +63,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def templates(server: Server) -> dict[str, str]:
     return make_templates(server)
+
+
+@pytest.mark.parametrize(
+    ("defer", "obstacle", "said"),
+    [("always", FAIL, "message_reactions.*no more"), ("never", CHECK, "messages_id_check")],
+)
+async def test_an_error_in_the_middle_is_undone(
+    database: Address, server: Server, defer: Defer, obstacle: str, said: str
+) -> None:
+    await an_error_in_the_middle_is_undone(database, server, 2, defer, obstacle, said)
 
 
 async def test_it_is_that_version(connection: Connection) -> None:
