@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from homes import home_for
 from installed import running_with
 
 from bulkseed.address import Address
@@ -53,28 +54,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def enterable(home: Path) -> Path:
-    """The folder, made such that others can enter it: root's servers run as another user."""
-    for folder in (home, *home.parents):
-        if folder == Path(folder.anchor) or folder.stat().st_mode & 0o001:
-            break
-        folder.chmod(folder.stat().st_mode | 0o011)
-    return home
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Server]:
     """The embedded server of the session, in a folder of its own."""
     named = pytestconfig.getoption("--postgres")
     binaries = Path(named).absolute() if named else None
-    with running_with(enterable(tmp_path_factory.mktemp("home")), binaries) as started:
+    with home_for("server", tmp_path_factory) as home, running_with(home, binaries) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Another one, which listens at a port of 127.0.0.1 too, where it asks for passwords."""
-    with running(enterable(tmp_path_factory.mktemp("listening")), listen=Listen(0)) as started:
+    with home_for("listening", tmp_path_factory) as home, running(home, listen=Listen(0)) as started:
         yield started
 
 

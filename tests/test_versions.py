@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from conftest import enterable, make_templates
+from conftest import make_templates
+from homes import home_for
 from installed import installed, running_with
 from test_cleanup import (  # noqa: F401 - they run again here, on the server of this module
     test_cascade_takes_them_along_and_what_points_at_them,
@@ -56,7 +57,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """In place of the session's: the oldest server of the machine's own."""
-    with running_with(enterable(tmp_path_factory.mktemp("home")), FOUND[min(FOUND)]) as started:
+    with home_for("oldest", tmp_path_factory) as home, running_with(home, FOUND[min(FOUND)]) as started:
         yield started
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import address_of, digest, enterable, run_sql
+from conftest import address_of, digest, run_sql
+from homes import enterable
 from inside import inside
 from test_cli import FIXED, bulkseed
 from test_deferral import dump
