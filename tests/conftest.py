@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from homes import home_for
 from hypothesis import settings
 from installed import running_with
 
@@ -36,6 +39,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # as a shell's background job; the commands that tests interrupt would inherit it, and rightly ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# else each of the many commands that tests start would compile bulkseed anew
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 MakeDatabase = Callable[..., Awaitable[Address]]
 
 
@@ -53,28 +59,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def enterable(home: Path) -> Path:
-    """The folder, made such that others can enter it: root's servers run as another user."""
-    for folder in (home, *home.parents):
-        if folder == Path(folder.anchor) or folder.stat().st_mode & 0o001:
-            break
-        folder.chmod(folder.stat().st_mode | 0o011)
-    return home
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Server]:
     """The embedded server of the session, in a folder of its own."""
     named = pytestconfig.getoption("--postgres")
     binaries = Path(named).absolute() if named else None
-    with running_with(enterable(tmp_path_factory.mktemp("home")), binaries) as started:
+    with home_for("server", tmp_path_factory) as home, running_with(home, binaries) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Another one, which listens at a port of 127.0.0.1 too, where it asks for passwords."""
-    with running(enterable(tmp_path_factory.mktemp("listening")), listen=Listen(0)) as started:
+    with home_for("listening", tmp_path_factory) as home, running(home, listen=Listen(0)) as started:
         yield started
 
 
@@ -118,22 +115,26 @@ def templates(server: Server) -> dict[str, str]:
     return make_templates(server)
 
 
+@asynccontextmanager
+async def cloned(server: Server, template: str) -> AsyncIterator[Address]:
+    """A database, cloned from another one; dropped at the end of the block."""
+    name, admin = f"test_{next(NAMES)}", address_of(server, "postgres")
+    await run_sql(admin, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    try:
+        yield address_of(server, name)
+    finally:
+        await run_sql(admin, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 async def make_database(server: Server, templates: dict[str, str]) -> AsyncIterator[MakeDatabase]:
     """Makes databases, cloned from a template, that are dropped after the test."""
-    made: list[str] = []
+    async with AsyncExitStack() as stack:
 
-    async def make(template: str = "reference") -> Address:
-        name = f"test_{next(NAMES)}"
-        await run_sql(
-            address_of(server, "postgres"), f"CREATE DATABASE {name} TEMPLATE {templates[template]} STRATEGY file_copy"
-        )
-        made.append(name)
-        return address_of(server, name)
+        async def make(template: str = "reference") -> Address:
+            return await stack.enter_async_context(cloned(server, templates[template]))
 
-    yield make
-    for name in made:
-        await run_sql(address_of(server, "postgres"), f"DROP DATABASE {name} WITH (FORCE)")
+        yield make
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
@@ -66,7 +67,10 @@ SELECT jsonb_build_array(
 """
 
 
-async def state(address: Address) -> tuple[dict[str, str], str]:
+State = tuple[dict[str, str], str]
+
+
+async def state(address: Address) -> State:
     """All rows of all tables, as a digest, and all of the schema: objects, sequences, rights, roles."""
     async with connected(address) as connection:
         tables = await connection.fetch(
@@ -80,6 +84,14 @@ async def state(address: Address) -> tuple[dict[str, str], str]:
             for schema, table in tables
         }
         return rows, await connection.fetchval(CATALOGUE)
+
+
+@dataclass(frozen=True, slots=True)
+class Untouched:
+    """A database and what is in it, which is to stay so."""
+
+    address: Address
+    state: State
 
 
 @pytest.fixture(autouse=True)
@@ -98,8 +110,7 @@ Refused = Callable[..., str]
 def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
     """Runs a command that is to be refused; returns what it says."""
 
-    def run(arguments: list[str], said: str, untouched: Address) -> str:
-        before = asyncio.run(state(untouched))
+    def run(arguments: list[str], said: str, untouched: Untouched) -> str:
         status = main(arguments)
         printed = capsys.readouterr()
         assert status == 2, printed
@@ -108,18 +119,19 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
         assert printed.err[:-1].isprintable()
         for secret in (SECRET, "Traceback", "Error("):
             assert secret not in printed.err
-        assert asyncio.run(state(untouched)) == before
+        assert asyncio.run(state(untouched.address)) == untouched.state
         return printed.err
 
     return run
 
 
 @pytest.fixture(scope="session")
-def shared(server: Server, templates: dict[str, str]) -> Address:
+def shared(server: Server, templates: dict[str, str]) -> Untouched:
     """A database with rows of a run, which no test here changes."""
     admin = address_of(server, "postgres")
     asyncio.run(run_sql(admin, f"CREATE DATABASE untouched TEMPLATE {templates['seeded']} STRATEGY file_copy"))
-    return address_of(server, "untouched")
+    address = address_of(server, "untouched")
+    return Untouched(address, asyncio.run(state(address)))
 
 
 OPTIONS: Final[dict[str, tuple[list[str], str]]] = {
@@ -188,9 +200,9 @@ OPTIONS: Final[dict[str, tuple[list[str], str]]] = {
 
 
 @pytest.mark.parametrize("case", OPTIONS)
-def test_options(case: str, shared: Address, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options(case: str, shared: Untouched, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, said = OPTIONS[case]
-    monkeypatch.setenv("DATABASE_URL", shared.dsn)
+    monkeypatch.setenv("DATABASE_URL", shared.address.dsn)
     refused(arguments, said, shared)
 
 
@@ -229,14 +241,14 @@ URLS: Final[dict[str, tuple[str, str]]] = {
 
 
 @pytest.mark.parametrize("case", URLS)
-def test_urls(case: str, shared: Address, refused: Refused) -> None:
+def test_urls(case: str, shared: Untouched, refused: Refused) -> None:
     url, said = URLS[case]
     refused(["--yes", "--database-url", url], said, shared)
 
 
 @pytest.mark.parametrize("part", ["user", "database", "password", "schema"])
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_names_that_there_are_not(kind: str, part: str, shared: Address, listening: Server, refused: Refused) -> None:
+def test_names_that_there_are_not(kind: str, part: str, shared: Untouched, listening: Server, refused: Refused) -> None:
     """Each is refused by the server, which is told it as it is."""
     name = HOSTILE[kind]
     port, encoded = listening.tcp_port, quote(name, safe="")
@@ -428,7 +440,8 @@ def test_targets(case: str, database: Address, changed: Callable[[str], None], r
     as_trainee = more[:1] == ["trainee"]
     address = Address(database.url.set(username="trainee")) if as_trainee else database
     arguments = more[1:] if as_trainee else more
-    refused([*arguments, "--database-url", address.dsn], said, database)
+    untouched = Untouched(database, asyncio.run(state(database)))
+    refused([*arguments, "--database-url", address.dsn], said, untouched)
 
 
 async def moved(address: Address, schema: str) -> None:
@@ -491,7 +504,7 @@ def test_a_load_among_hostile_names(
         before = asyncio.run(contents(ours, schema)), dumped(server, ours)
         ledger = "l" + name.encode()[:62].decode(errors="ignore")
         for arguments in (
-            ["--scale", "3x", "--workers", "1", "--defer", "always", "--json"],
+            ["--workers", "1", "--defer", "always", "--json"],
             ["verify", "--json"],
             ["cleanup", "--yes", "--json"],
         ):

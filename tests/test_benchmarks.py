@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,13 +140,26 @@ def test_a_command_that_fails_is_told() -> None:
         ran([sys.executable, "-c", "import sys; print('what it said', file=sys.stderr); sys.exit(3)"])
 
 
+@pytest.fixture(scope="module")
+def databases() -> Iterator[Databases]:
+    with served() as found:
+        yield found
+
+
 @pytest.mark.parametrize("encoder", ["none", "records", "binary"])
-def test_generate_runs(encoder: str, tmp_path: Path) -> None:
-    done = benchmark("generate", "--scale", "1x", "--repeats", "1", "--encoder", encoder, "--output", tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_generate_runs(
+    encoder: str,
+    databases: Databases,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("benchmarks.__main__.served", lambda: nullcontext(databases))
+    assert main(["generate", "--scale", "1x", "--repeats", "1", "--encoder", encoder, "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
     for part in ("users", "channels", "user_channels", "messages", "message_reactions", "whole"):
-        assert re.search(rf"^ *{part} +\d", done.stdout, re.MULTILINE), part
-    assert "peak RSS" in done.stdout
+        assert re.search(rf"^ *{part} +\d", printed, re.MULTILINE), part
+    assert "peak RSS" in printed
     name = "generate" if encoder == "none" else f"generate-{encoder}"
     [run] = kept(tmp_path, name)["runs"]
     assert run["parts"]["users"]["rows"] == 20
@@ -178,12 +192,6 @@ def test_naive_runs(tmp_path: Path) -> None:
         assert run["tables"]["users"] == 20
         assert run["tables"]["channels"] == 10
         assert run["seconds"] > 0
-
-
-@pytest.fixture(scope="module")
-def databases() -> Iterator[Databases]:
-    with served() as found:
-        yield found
 
 
 def quick_load(address: Address, scale: str, *, workers: int, defer: Defer = "auto", seed: int = 1) -> Run:

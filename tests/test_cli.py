@@ -1,4 +1,7 @@
-"""The command line as its users meet it: another process, its exit status, stdout and stderr."""
+"""The command line as its users meet it: its exit status, stdout and stderr.
+
+In a process of its own where that matters: signals, terminals, streams, what differs from one start to the next.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from typing import Any
 
 import asyncpg
 import pytest
-from conftest import AS_OF, address_of, digest, run_sql
+from conftest import AS_OF, MakeDatabase, address_of, digest, run_sql
+from inside import inside
 from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS
 
@@ -61,6 +65,12 @@ def started(*arguments: str, **changed: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.fixture
+async def empty(make_database: MakeDatabase) -> Address:
+    """A database without tables."""
+    return await make_database("empty")
+
+
 async def test_a_load_prints_one_json_object(database: Address) -> None:
     done = bulkseed("--scale", "2x", *FIXED, "--seed", "5", "--json", "--database-url", database.dsn)
     assert done.returncode == 0, done.stderr
@@ -75,16 +85,16 @@ async def test_a_load_prints_one_json_object(database: Address) -> None:
     assert "rows to come" in done.stderr
 
 
-async def test_a_load_prints_a_table_and_what_comes_next(database: Address) -> None:
-    done = bulkseed(BULKSEED_DATABASE_URL=database.dsn, DATABASE_URL="postgresql://nowhere.invalid/d")
+def test_a_load_prints_a_table_and_what_comes_next(database: Address) -> None:
+    done = inside(BULKSEED_DATABASE_URL=database.dsn, DATABASE_URL="postgresql://nowhere.invalid/d")
     assert done.returncode == 0, done.stderr
     for text in (*TABLES, "rows/s", "run 1: seed 1", "bulkseed verify", "bulkseed cleanup"):
         assert text in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
 
 
-async def test_quiet_says_nothing(database: Address) -> None:
-    done = bulkseed("--quiet", "--database-url", database.dsn)
+def test_quiet_says_nothing(database: Address) -> None:
+    done = inside("--quiet", "--database-url", database.dsn)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -98,29 +108,28 @@ async def test_the_same_command_twice_gives_the_same_rows(make_database: Any) ->
     assert await digest(first) == await digest(second)
 
 
-async def test_the_other_commands(make_database: Any) -> None:
-    database = await make_database("empty")
-    url = {"DATABASE_URL": database.dsn}
-    assert "made table reactions, table users" in bulkseed("init", **url).stdout
-    assert json.loads(bulkseed("init", "--json", **url).stdout) == {"made": [], "database_url": str(database)}
-    assert bulkseed("load", "--quiet", **url).returncode == 0
-    done = bulkseed("verify", **url)
+def test_the_other_commands(empty: Address) -> None:
+    url = {"DATABASE_URL": empty.dsn}
+    assert "made table reactions, table users" in inside("init", **url).stdout
+    assert json.loads(inside("init", "--json", **url).stdout) == {"made": [], "database_url": str(empty)}
+    assert inside("load", "--quiet", **url).returncode == 0
+    done = inside("verify", **url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "run 1: every rule holds" in done.stdout
-    told = json.loads(bulkseed("verify", "1", "--json", **url).stdout)
+    told = json.loads(inside("verify", "1", "--json", **url).stdout)
     assert told["holds"] is True
-    await run_sql(database, "UPDATE users SET bio = '' WHERE id = 3")
-    done = bulkseed("verify", **url)
+    asyncio.run(run_sql(empty, "UPDATE users SET bio = '' WHERE id = 3"))
+    done = inside("verify", **url)
     assert done.returncode == 1
     assert "run 1: broken: U5" in done.stdout
-    assert bulkseed("verify", "--quiet", **url).stdout == ""
-    refused = bulkseed("cleanup", **url)
+    assert inside("verify", "--quiet", **url).stdout == ""
+    refused = inside("cleanup", **url)
     assert refused.returncode == 2
     assert "give --yes" in refused.stderr
-    told = json.loads(bulkseed("cleanup", "--yes", "--json", **url).stdout)
+    told = json.loads(inside("cleanup", "--yes", "--json", **url).stdout)
     assert told["runs"] == [1]
     assert told["removed"]["users"] == 20
-    assert {table: rows for table, (rows, _) in (await digest(database)).items() if rows} == {"reactions": 12}
+    assert {table: rows for table, (rows, _) in asyncio.run(digest(empty)).items() if rows} == {"reactions": 12}
 
 
 async def test_cleanup_asks_at_a_terminal(seeded: Address) -> None:
@@ -145,37 +154,39 @@ async def test_cleanup_asks_at_a_terminal(seeded: Address) -> None:
     assert (await digest(seeded, "users"))["users"][0] == 0
 
 
-async def test_cleanup_refuses_with_status_1_where_an_apps_rows_point(seeded: Address) -> None:
-    await run_sql(
-        seeded,
-        "INSERT INTO channels (name, owner_id, created_at, is_private, is_dm) VALUES ('a', 1, now(), false, false)",
-    )
-    done = bulkseed("cleanup", "--yes", DATABASE_URL=seeded.dsn)
+def test_cleanup_refuses_with_status_1_where_an_apps_rows_point(seeded: Address) -> None:
+    app = "INSERT INTO channels (name, owner_id, created_at, is_private, is_dm) VALUES ('a', 1, now(), false, false)"
+    asyncio.run(run_sql(seeded, app))
+    done = inside("cleanup", "--yes", DATABASE_URL=seeded.dsn)
     assert done.returncode == 1
     assert 'bulkseed: rows that bulkseed did not make point at seeded rows: 1 of "public"."channels"' in done.stderr
-    assert bulkseed("cleanup", "--yes", "--cascade", "--quiet", DATABASE_URL=seeded.dsn).returncode == 0
+    assert inside("cleanup", "--yes", "--cascade", "--quiet", DATABASE_URL=seeded.dsn).returncode == 0
 
 
 def test_plan_says_what_to_expect() -> None:
-    done = bulkseed("plan", "--scale", "100x", "--json")
+    done = inside("plan", "--scale", "100x", "--json")
     told = json.loads(done.stdout)
     assert list(told["tables"]) == TABLES
     assert told["tables"]["messages"] == {"rows": 2_400_000, "bytes": 504_000_000, "shards": 26}
     assert told["total"]["rows"] == 5_024_300
-    finer = json.loads(bulkseed("plan", "--scale", "100x", "--json", "--rows-per-shard", "100000").stdout)
+    finer = json.loads(inside("plan", "--scale", "100x", "--json", "--rows-per-shard", "100000").stdout)
     assert finer["tables"]["messages"]["shards"] == 53
-    shown = bulkseed("plan", "--scale", "100x", "--as-of", "2026-06-01").stdout
+    shown = inside("plan", "--scale", "100x", "--as-of", "2026-06-01").stdout
     assert "2,400,000" in shown
     assert "2,000 users, 1,000 channels, 2,000 messages a channel; seed 1, as of 2026-06-01T00:00:00+00:00" in shown
 
 
-async def test_plan_estimates_the_bytes_that_a_load_takes(database: Address) -> None:
-    told = json.loads(bulkseed("plan", "--scale", "20x", "--json").stdout)
-    assert bulkseed("--scale", "20x", "--quiet", DATABASE_URL=database.dsn).returncode == 0
-    async with connected(database) as connection:
-        for table in ("user_channels", "messages", "message_reactions"):
-            taken = await connection.fetchval("SELECT pg_total_relation_size($1::text::regclass)", table)
-            assert taken == pytest.approx(told["tables"][table]["bytes"], rel=0.25)
+def test_plan_estimates_the_bytes_that_a_load_takes(database: Address) -> None:
+    told = json.loads(inside("plan", "--scale", "20x", "--json").stdout)
+    assert inside("--scale", "20x", "--workers", "1", "--quiet", DATABASE_URL=database.dsn).returncode == 0
+
+    async def taken(*tables: str) -> list[int]:
+        async with connected(database) as connection:
+            return [await connection.fetchval("SELECT pg_total_relation_size($1::text::regclass)", t) for t in tables]
+
+    tables = ("user_channels", "messages", "message_reactions")
+    for table, size in zip(tables, asyncio.run(taken(*tables)), strict=True):
+        assert size == pytest.approx(told["tables"][table]["bytes"], rel=0.25)
 
 
 WRONG: dict[str, tuple[list[str], str]] = {
@@ -221,31 +232,36 @@ def test_wrong_input_is_one_sentence_and_status_2(
     assert SECRET not in printed.err
 
 
-async def test_wrong_targets_are_one_sentence_and_status_2(make_database: Any, server: Server) -> None:
-    empty, without = await make_database("empty"), await make_database()
-    await run_sql(without, "DELETE FROM reactions")
+def test_wrong_targets_are_one_sentence_and_status_2(empty: Address, database: Address, server: Server) -> None:
+    asyncio.run(run_sql(database, "DELETE FROM reactions"))
     for address, said in (
         (empty, "the tables users, .* are missing in schema 'public': .*`bulkseed init`"),
-        (without, "has no row with is_system true: make it with `bulkseed init`"),
+        (database, "has no row with is_system true: make it with `bulkseed init`"),
         (address_of(server, "nowhere"), "there is no database 'nowhere'"),
     ):
-        done = bulkseed(DATABASE_URL=address.dsn)
+        done = inside(DATABASE_URL=address.dsn)
         assert done.returncode == 2
         assert re.fullmatch(f"bulkseed: .*{said}.*\n", done.stderr)
     for command in ("verify", "cleanup"):
-        done = bulkseed(command, DATABASE_URL=without.dsn)
+        done = inside(command, DATABASE_URL=database.dsn)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "no run of bulkseed" in done.stderr
 
 
-async def test_a_password_is_shown_nowhere(server: Server, database: Address) -> None:
-    await run_sql(database, f"ALTER ROLE bulkseed PASSWORD '{SECRET}'")
+def test_a_password_is_shown_nowhere(server: Server, database: Address) -> None:
+    asyncio.run(run_sql(database, f"ALTER ROLE bulkseed PASSWORD '{SECRET}'"))
     url = database.url.set(password=SECRET).render_as_string(hide_password=False)
     for arguments in ([], ["verify"], ["cleanup", "--yes"], ["init"], ["--json"], ["verify", "9"]):
-        done = bulkseed(*arguments, "--database-url", url)
+        done = inside(*arguments, "--database-url", url)
         assert SECRET not in done.stdout + done.stderr
-    async with connected(database) as connection:
-        assert SECRET not in str(await connection.fetch("SELECT plan, placement, made_by FROM bulkseed.runs"))
+
+    async def runs() -> list[Any]:
+        async with connected(database) as connection:
+            return list(await connection.fetch("SELECT plan, placement, made_by FROM bulkseed.runs"))
+
+    recorded = asyncio.run(runs())
+    assert recorded
+    assert SECRET not in str(recorded)
 
 
 MOMENTS = {
@@ -266,66 +282,86 @@ MOMENTS = {
     ("number", "moment"),
     [*((signal.SIGKILL, moment) for moment in MOMENTS), (signal.SIGINT, "copying"), (signal.SIGINT, "rebuilding")],
 )
-async def test_killed_or_interrupted_the_database_is_as_it_was(
+def test_killed_or_interrupted_the_database_is_as_it_was(
     seeded: Address, server: Server, number: signal.Signals, moment: str
 ) -> None:
-    await run_sql(seeded, *APP_ROWS, MUSEUM)
-    before = await digest(seeded), dump(server, seeded)
-    seen, later = MOMENTS[moment]
-    mine = "datname = current_database() AND application_name = 'bulkseed' AND pid <> pg_backend_pid()"
+    asyncio.run(run_sql(seeded, *APP_ROWS, MUSEUM))
+    before = asyncio.run(digest(seeded)), dump(server, seeded)
     workers = "1" if moment == "further on" else "2"
-    child = started("--scale", "30x", "--json", "--workers", workers, "--defer", "always", DATABASE_URL=seeded.dsn)
-    async with connected(seeded) as connection:
+    child = started("--scale", "20x", "--json", "--workers", workers, "--defer", "always", DATABASE_URL=seeded.dsn)
+    asyncio.run(come(seeded, child, *MOMENTS[moment]))
+    child.send_signal(number)
+    out, said = child.communicate(timeout=60)
+    assert child.returncode == (130 if number == signal.SIGINT else -number)
+    assert out == ""
+    if number == signal.SIGINT:
+        assert re.fullmatch(r"(bulkseed: .*\n)*bulkseed: interrupted.*\n", said)
+        assert moment == "connected" or "run 2 is kept: `bulkseed resume 2` goes on" in said
+        assert "Traceback" not in said
+    if asyncio.run(is_recorded(seeded)):
+        refused = inside("--quiet", DATABASE_URL=seeded.dsn)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert "run 2 was interrupted" in refused.stderr
+        undone = inside("cleanup", "2", "--yes", DATABASE_URL=seeded.dsn)
+        assert undone.returncode == 0, undone.stderr
+    assert (asyncio.run(digest(seeded)), dump(server, seeded)) == before
+    assert inside("--quiet", DATABASE_URL=seeded.dsn).returncode == 0
+
+
+async def come(address: Address, child: subprocess.Popen[str], seen: str, later: float) -> None:
+    """Wait for the moment when that is seen, and so many seconds longer."""
+    mine = "datname = current_database() AND application_name = 'bulkseed' AND pid <> pg_backend_pid()"
+    async with connected(address) as connection:
         while not await connection.fetchval(seen.format(mine=mine)):
             assert child.poll() is None, "it ended before the moment came"
             await asyncio.sleep(0.002)
-        await asyncio.sleep(later)
-        child.send_signal(number)
-        out, said = child.communicate(timeout=30)
-        assert child.returncode == (130 if number == signal.SIGINT else -number)
-        assert out == ""
-        if number == signal.SIGINT:
-            assert re.fullmatch(r"(bulkseed: .*\n)*bulkseed: interrupted.*\n", said)
-            assert moment == "connected" or "run 2 is kept: `bulkseed resume 2` goes on" in said
-            assert "Traceback" not in said
-        if await connection.fetchval("SELECT EXISTS (SELECT FROM bulkseed.runs WHERE id = 2)"):
-            refused = bulkseed("--quiet", DATABASE_URL=seeded.dsn)
-            assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-            assert "run 2 was interrupted" in refused.stderr
-            undone = bulkseed("cleanup", "2", "--yes", DATABASE_URL=seeded.dsn)
-            assert undone.returncode == 0, undone.stderr
-    assert (await digest(seeded), dump(server, seeded)) == before
-    assert bulkseed("--quiet", DATABASE_URL=seeded.dsn).returncode == 0
+    await asyncio.sleep(later)
 
 
-@pytest.mark.parametrize("later", [0.05, 1.0])
-def test_interrupted_while_it_starts(later: float, server: Server) -> None:
+async def is_recorded(address: Address) -> bool:
+    """Whether there is a second run."""
+    async with connected(address) as connection:
+        return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM bulkseed.runs WHERE id = 2)"))
+
+
+@pytest.mark.parametrize("moment", ["at once", "connected"])
+def test_interrupted_while_it_starts(moment: str, server: Server) -> None:
     child = started("--scale", "20x", BULKSEED_HOME=str(server.home))
-    time.sleep(later)
+    if moment == "at once":
+        time.sleep(0.05)
+    else:
+        asyncio.run(come(address_of(server, "bulkseed"), child, *MOMENTS["connected"]))
     child.send_signal(signal.SIGINT)
-    out, said = child.communicate(timeout=30)
+    out, said = child.communicate(timeout=60)
     assert "bulkseed" not in out
-    if later > 0.5:  # before that it may be Python itself that starts
+    if moment == "connected":  # before that it may be Python itself that starts
         assert child.returncode == 130
         assert "Traceback" not in said
+    # nothing, or a run that may be resumed, which would be in the way of other tests
+    assert inside("cleanup", "--yes", BULKSEED_HOME=str(server.home)).returncode in {0, 2}
 
 
 async def test_a_hangup_that_is_to_be_ignored_is(database: Address) -> None:
     command = [sys.executable, "-m", "bulkseed", "--scale", "10x", "--json"]
     ignoring = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *command]
     with subprocess.Popen(
-        ignoring, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(DATABASE_URL=database.dsn), cwd=ROOT
+        ignoring,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(DATABASE_URL=database.dsn),
+        cwd=ROOT,
     ) as child:
-        time.sleep(0.8)
+        await come(database, child, *MOMENTS["connected"])
         child.send_signal(signal.SIGHUP)
         out, _ = child.communicate(timeout=60)
     assert child.returncode == 0
     assert json.loads(out)["rows"]["users"] == 200
 
 
-async def test_verify_says_where_another_faker_made_the_names(seeded: Address) -> None:
-    await run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"faker": "1.0"}'""")
-    assert "was made with Faker 1.0" in bulkseed("verify", DATABASE_URL=seeded.dsn).stderr
+def test_verify_says_where_another_faker_made_the_names(seeded: Address) -> None:
+    asyncio.run(run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"faker": "1.0"}'"""))
+    assert "was made with Faker 1.0" in inside("verify", DATABASE_URL=seeded.dsn).stderr
 
 
 @pytest.mark.parametrize("closed", ["<&- >&-", ">&- 2>&-", "<&- >&- 2>&-", "2>&-"])
@@ -341,7 +377,7 @@ async def test_closed_standard_streams_do_not_matter(database: Address, closed: 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("gone", ["full", "terminal"])
-async def test_a_load_goes_on_where_nothing_can_be_shown(database: Address, gone: str) -> None:
+def test_a_load_goes_on_where_nothing_can_be_shown(database: Address, gone: str) -> None:
     command = [sys.executable, "-m", "bulkseed", "--scale", "10x", "--rows-per-shard", "5000", "--defer", "always"]
     if gone == "full":
         with Path("/dev/full").open("w") as full:
@@ -360,11 +396,11 @@ async def test_a_load_goes_on_where_nothing_can_be_shown(database: Address, gone
         os.close(ours)  # what closing a window does
         child.send_signal(signal.SIGHUP)
         # 1: it was whole before, and its report could not be printed
-        assert await asyncio.to_thread(child.wait, 60) in {0, 1, 128 + signal.SIGHUP}
-    told = json.loads(bulkseed("runs", "--json", DATABASE_URL=database.dsn).stdout)
+        assert child.wait(60) in {0, 1, 128 + signal.SIGHUP}
+    told = json.loads(inside("runs", "--json", DATABASE_URL=database.dsn).stdout)
     assert [run["state"] for run in told["runs"]] in (["whole"], ["interrupted"])
-    assert bulkseed("resume", "--quiet", DATABASE_URL=database.dsn).returncode == 0
-    assert bulkseed("verify", "--quiet", DATABASE_URL=database.dsn).returncode == 0
+    assert inside("resume", "--quiet", DATABASE_URL=database.dsn).returncode == 0
+    assert inside("verify", "--quiet", DATABASE_URL=database.dsn).returncode == 0
 
 
 def test_a_full_disk_under_stdout_is_said() -> None:
@@ -392,22 +428,22 @@ def test_who_stops_reading_gets_no_traceback() -> None:
 
 
 class TestEmbedded:
-    async def test_psql_and_the_data_that_is_there_again(self, server: Server) -> None:
+    def test_psql_and_the_data_that_is_there_again(self, server: Server) -> None:
         home = {"BULKSEED_HOME": str(server.home)}
-        assert bulkseed("--quiet", **home).returncode == 0
+        assert inside("--quiet", **home).returncode == 0
         done = bulkseed("psql", "-At", "-c", "SELECT count(*) FROM users", **home)
         assert (done.returncode, done.stdout, done.stderr) == (0, "20\n", "")
         assert bulkseed("psql", "-c", "SELECT nonsense", **home).returncode == 1
-        assert bulkseed("cleanup", "--yes", "--quiet", **home).returncode == 0
+        assert inside("cleanup", "--yes", "--quiet", **home).returncode == 0
 
-    async def test_serve_prints_a_url_that_works_until_it_ends(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+    def test_serve_prints_a_url_that_works_until_it_ends(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         home = tmp_path_factory.mktemp("serve")
         home.chmod(0o755)
         child = started("serve", "--port", "0", BULKSEED_HOME=str(home))
         assert child.stdout is not None
         url = child.stdout.readline().strip()
         assert re.fullmatch(r"postgresql://bulkseed:[\w-]+@127\.0\.0\.1:\d+/bulkseed", url)
-        assert bulkseed("--database-url", url, "--quiet").returncode == 0
+        assert inside("--database-url", url, "--quiet").returncode == 0
         assert bulkseed("psql", "-c", "SELECT 1", BULKSEED_HOME=str(home)).returncode == 0
         second = started("serve", "--port", url.rsplit(":", 1)[1].split("/")[0], BULKSEED_HOME=str(home))
         assert second.stdout is not None
@@ -415,14 +451,14 @@ class TestEmbedded:
         second.send_signal(signal.SIGTERM)
         second.communicate(timeout=30)
         with pytest.raises(asyncpg.InvalidPasswordError):
-            await asyncpg.connect(re.sub(":[^:@]+@", ":wrong@", url))
+            asyncio.run(asyncpg.connect(re.sub(":[^:@]+@", ":wrong@", url)))
         child.send_signal(signal.SIGINT)
         _, said = child.communicate(timeout=30)
         assert child.returncode == 0, said
         with pytest.raises(ConnectionRefusedError):
-            await asyncpg.connect(url)
+            asyncio.run(asyncpg.connect(url))
 
     def test_too_small_a_disk_is_said_beforehand(self, server: Server) -> None:
-        done = bulkseed("--scale", "30000x", BULKSEED_HOME=str(server.home))
+        done = inside("--scale", "30000x", BULKSEED_HOME=str(server.home))
         assert done.returncode == 2
         assert re.fullmatch(r"bulkseed: the load needs some [\d.,]+ GB of disk, and .* BULKSEED_HOME .*\n", done.stderr)

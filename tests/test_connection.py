@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
-import anyio
-import pytest
-from conftest import run_sql
+from conftest import address_of, run_sql
 
 from bulkseed.address import Address
 from bulkseed.connection import Connection, connected
-from bulkseed.embedded import Listen, running
+from bulkseed.embedded import Server
 
 SECRET: Final = "s3cret"
 WATCHED: Final = {
@@ -39,15 +36,10 @@ async def test_through_a_socket_there_is_nothing_to_watch(connection: Connection
     assert set((await shown(connection, *WATCHED)).values()) == {"0"}
 
 
-def test_over_tcp_a_host_that_is_gone_is_noticed(tmp_path_factory: pytest.TempPathFactory) -> None:
-    home: Path = tmp_path_factory.mktemp("tcp")
-    home.chmod(0o755)
-    with running(home, listen=Listen(0)) as server:
-
-        async def look() -> dict[str, str]:
-            await run_sql(Address.parse(server.url), f"ALTER ROLE {server.user} PASSWORD '{SECRET}'")
-            over_tcp = f"postgresql://{server.user}:{SECRET}@127.0.0.1:{server.tcp_port}/{server.database}"
-            async with connected(Address.parse(over_tcp)) as connection:
-                return await shown(connection, *WATCHED)
-
-        assert anyio.run(look) == WATCHED
+async def test_over_tcp_a_host_that_is_gone_is_noticed(listening: Server) -> None:
+    admin = address_of(listening, "postgres")
+    await run_sql(admin, f"CREATE ROLE watcher LOGIN PASSWORD '{SECRET}'")
+    over_tcp = f"postgresql://watcher:{SECRET}@127.0.0.1:{listening.tcp_port}/postgres"
+    async with connected(Address.parse(over_tcp)) as connection:
+        assert await shown(connection, *WATCHED) == WATCHED
+    await run_sql(admin, "DROP ROLE watcher")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
@@ -11,8 +12,9 @@ from functools import partial
 import asyncpg
 import pytest
 from conftest import MakeDatabase, digest, run_sql
+from inside import inside
 from pgbouncer import PROGRAM, pooled
-from test_cli import FIXED, bulkseed
+from test_cli import FIXED
 from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS
 
@@ -45,30 +47,30 @@ def pool(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 
 @with_pgbouncer
-async def test_all_commands_through_a_pool_of_sessions(database: Address, server: Server, pool: Pool) -> None:
-    await run_sql(database, *APP_ROWS, MUSEUM)
-    before = await digest(database), dump(server, database)
+def test_all_commands_through_a_pool_of_sessions(database: Address, server: Server, pool: Pool) -> None:
+    asyncio.run(run_sql(database, *APP_ROWS, MUSEUM))
+    before = asyncio.run(digest(database)), dump(server, database)
     url = {"DATABASE_URL": pool("session", database).dsn}
-    assert bulkseed("init", **url).returncode == 0
+    assert inside("init", **url).returncode == 0
+    small = ("--scale", "3x", *FIXED, "--rows-per-shard", "1000", "--quiet")
     for workers, defer in (("2", "always"), ("1", "never")):
-        done = bulkseed("--scale", "5x", *FIXED, "--workers", workers, "--defer", defer, "--quiet", **url)
+        done = inside(*small, "--workers", workers, "--defer", defer, **url)
         assert (done.returncode, done.stderr) == (0, "")
-    done = bulkseed("verify", **url)
+    done = inside("verify", **url)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert bulkseed("cleanup", "--yes", "--quiet", **url).returncode == 0
-    assert (await digest(database), dump(server, database)) == before
+    assert inside("cleanup", "--yes", "--quiet", **url).returncode == 0
+    assert (asyncio.run(digest(database)), dump(server, database)) == before
 
 
 @with_pgbouncer
-async def test_no_command_uses_a_pool_of_transactions(make_database: MakeDatabase, pool: Pool) -> None:
-    database = await make_database("seeded")
-    before = await digest(database)
-    through = pool("transaction", database)
+def test_no_command_uses_a_pool_of_transactions(seeded: Address, pool: Pool) -> None:
+    before = asyncio.run(digest(seeded))
+    through = pool("transaction", seeded)
     for arguments in ([], ["verify"], ["cleanup", "--yes"], ["init"]):
-        done = bulkseed(*arguments, DATABASE_URL=through.dsn)
+        done = inside(*arguments, DATABASE_URL=through.dsn)
         assert (done.returncode, done.stdout) == (2, "")
         assert re.fullmatch(r"bulkseed: \S+ is a pooler that .*: name the server itself, .*session mode\n", done.stderr)
-    assert await digest(database) == before
+    assert asyncio.run(digest(seeded)) == before
 
 
 @with_pgbouncer

@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
-from conftest import MakeDatabase, digest, plan_of, run_sql
+from conftest import cloned, digest, plan_of, run_sql
 from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS, EMPTY, FAIL, Interfering, counts, has_ledger
 
@@ -35,22 +35,38 @@ from bulkseed.transaction import begun
 from bulkseed.verifying import verify
 from bulkseed.watch import Silent
 
-SMALL: dict[str, Any] = {"rows_per_shard": 2000}
+PLAN = plan_of("3x")
+SMALL: dict[str, Any] = {"rows_per_shard": 700}
 AT_ONCE = Patience(seconds=0)
 
 
-async def whole(make_database: MakeDatabase, server: Server) -> tuple[dict[str, tuple[int, str]], str]:
-    """What an uninterrupted load of plan_of("5x") beside an app's rows comes to."""
-    database = await make_database()
+Whole = tuple[dict[str, tuple[int, str]], str]
+
+
+@pytest.fixture(scope="session")
+def whole(server: Server, templates: dict[str, str]) -> Whole:
+    """What an uninterrupted load of PLAN beside an app's rows comes to: rows and schema."""
+
+    async def make() -> Whole:
+        async with cloned(server, templates["reference"]) as database:
+            await run_sql(database, *APP_ROWS, MUSEUM)
+            await load(PLAN, database, **SMALL)
+            return await digest(database), dump(server, database)
+
+    return asyncio.run(make())
+
+
+@pytest.fixture
+async def beside(database: Address) -> Address:
+    """A database with what ``whole`` began from."""
     await run_sql(database, *APP_ROWS, MUSEUM)
-    await load(plan_of("5x"), database, **SMALL)
-    return await digest(database), dump(server, database)
+    return database
 
 
 async def cut_off(database: Address, table: str, **how: Any) -> None:
     """A load that ends at once when the first rows of ``table`` have gone."""
     with anyio.CancelScope() as scope:
-        await load(plan_of("5x"), database, watcher=Interfering(table, scope.cancel), **SMALL | how)
+        await load(PLAN, database, watcher=Interfering(table, scope.cancel), **SMALL | how)
     assert scope.cancelled_caught
 
 
@@ -61,34 +77,29 @@ async def state(database: Address) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("defer", ["never", "always"])
 @pytest.mark.parametrize("table", ["users", "channels", "message_reactions"])
 async def test_the_result_is_that_of_an_uninterrupted_run(
-    make_database: MakeDatabase, server: Server, table: str, defer: Defer
+    beside: Address, server: Server, whole: Whole, table: str, defer: Defer
 ) -> None:
-    expected = await whole(make_database, server)
-    database = await make_database()
-    await run_sql(database, *APP_ROWS, MUSEUM)
-    await cut_off(database, table, defer=defer, workers=1 if table == "users" else 2)
-    assert await state(database) == [(1, "interrupted")]
+    first, second = (1, 2) if table == "users" else (2, 1)
+    await cut_off(beside, table, defer=defer, workers=first)
+    assert await state(beside) == [(1, "interrupted")]
     with pytest.raises(TargetError, match=r"run 1 was interrupted.*`bulkseed resume 1`, or .*`bulkseed cleanup 1`"):
-        await load(plan_of(), database)
-    report = await resume(database, workers=2)
+        await load(plan_of(), beside)
+    report = await resume(beside, workers=second)
     assert report is not None
     assert report.deferred == (defer == "always")
     assert 0 < sum(report.loaded.values()) <= sum(report.rows.values())
-    assert (await digest(database), dump(server, database)) == expected
-    assert await state(database) == [(1, "whole")]
-    assert all(each.holds for each in await verify(database))
-    assert await resume(database) is None
-    assert await resume(database, 1) is None
+    assert (await digest(beside), dump(server, beside)) == whole
+    assert await state(beside) == [(1, "whole")]
+    assert all(each.holds for each in await verify(beside))
+    assert await resume(beside) is None
+    assert await resume(beside, 1) is None
 
 
-async def test_a_resume_that_is_cut_off_is_resumed(make_database: MakeDatabase, server: Server) -> None:
-    expected = await whole(make_database, server)
-    database = await make_database()
-    await run_sql(database, *APP_ROWS, MUSEUM)
-    await cut_off(database, "users", defer="always")
+async def test_a_resume_that_is_cut_off_is_resumed(beside: Address, server: Server, whole: Whole) -> None:
+    await cut_off(beside, "users", defer="always")
     for table in ("channels", "messages", "user_channels", "message_reactions"):
         with anyio.CancelScope() as scope:
-            await resume(database, watcher=Interfering(table, scope.cancel))
+            await resume(beside, watcher=Interfering(table, scope.cancel))
         assert scope.cancelled_caught
 
     class InTheRebuild(Interfering):
@@ -98,12 +109,12 @@ async def test_a_resume_that_is_cut_off_is_resumed(make_database: MakeDatabase, 
                 self.act()
 
     with anyio.CancelScope() as scope:
-        await resume(database, watcher=InTheRebuild("none", scope.cancel))
+        await resume(beside, watcher=InTheRebuild("none", scope.cancel))
     assert scope.cancelled_caught
-    assert dump(server, database) != expected[1]
-    assert (await resume(database)) is not None
-    assert (await digest(database), dump(server, database)) == expected
-    (only,) = await history(database)
+    assert dump(server, beside) != whole[1]
+    assert (await resume(beside)) is not None
+    assert (await digest(beside), dump(server, beside)) == whole
+    (only,) = await history(beside)
     assert (only.state, only.run.resumed) == ("whole", 6)
 
 
@@ -111,7 +122,7 @@ async def test_a_stop_waits_for_the_shards_in_hand(database: Address) -> None:
     stop = Stop()
     notes = Interfering("messages", stop.asked.set)
     with pytest.raises(Stopped, match=r"the shards in hand are in; run 1 is kept: `bulkseed resume 1` goes on"):
-        await load(plan_of("5x"), database, watcher=notes, stop=stop, workers=2, **SMALL)
+        await load(PLAN, database, watcher=notes, stop=stop, workers=2, **SMALL)
     assert any("stopping when the shards in hand are in" in said for said in notes.said)
     (only,) = await history(database)
     assert only.shards is not None
@@ -128,7 +139,7 @@ async def test_an_error_keeps_the_run_where_that_is_wanted(database: Address, se
     before = dump(server, database)
     await run_sql(database, FAIL)
     with pytest.raises(RunError, match=r"no more.*; run 1 is kept: `bulkseed resume 1` goes on"):
-        await load(plan_of("5x"), database, on_error="keep", defer=defer, **SMALL)
+        await load(PLAN, database, on_error="keep", defer=defer, **SMALL)
     with pytest.raises(RunError, match=r"no more.*; run 1 is kept"):
         await resume(database)
     await run_sql(database, "DROP FUNCTION fail CASCADE")
@@ -158,16 +169,13 @@ def killing(database: Address, which: str) -> str:
 @pytest.mark.parametrize("defer", ["never", "always"])
 @pytest.mark.parametrize("table", ["users", "messages"])
 async def test_lost_connections_are_made_again(
-    make_database: MakeDatabase, server: Server, table: str, defer: Defer
+    beside: Address, server: Server, whole: Whole, table: str, defer: Defer
 ) -> None:
-    expected = await whole(make_database, server)
-    database = await make_database()
-    await run_sql(database, *APP_ROWS, MUSEUM)
     tasks: set[asyncio.Task[None]] = set()
-    watcher = Interfering(table, lambda: tasks.add(asyncio.ensure_future(run_sql(database, killing(database, "true")))))
-    await load(plan_of("5x"), database, watcher=watcher, workers=2, defer=defer, **SMALL)
+    watcher = Interfering(table, lambda: tasks.add(asyncio.ensure_future(run_sql(beside, killing(beside, "true")))))
+    await load(PLAN, beside, watcher=watcher, workers=2, defer=defer, **SMALL)
     assert any("is tried again in" in said for said in watcher.said)
-    assert (await digest(database), dump(server, database)) == expected
+    assert (await digest(beside), dump(server, beside)) == whole
 
 
 PASSING = """
@@ -194,16 +202,13 @@ async def test_what_passes_is_tried_again(database: Address, code: str, table: s
 
 
 async def test_a_worker_that_dies_is_replaced(
-    make_database: MakeDatabase, server: Server, processes: list[Any]
+    beside: Address, server: Server, whole: Whole, processes: list[Any]
 ) -> None:
-    expected = await whole(make_database, server)
-    database = await make_database()
-    await run_sql(database, *APP_ROWS, MUSEUM)
     watcher = Interfering("messages", lambda: os.kill(processes[0].pid, signal.SIGKILL))
-    await load(plan_of("5x"), database, watcher=watcher, workers=2, **SMALL)
+    await load(PLAN, beside, watcher=watcher, workers=2, **SMALL)
     assert len(processes) == 2
     assert any("worker 2 (process" in said and "another takes its place" in said for said in watcher.said)
-    assert (await digest(database), dump(server, database)) == expected
+    assert (await digest(beside), dump(server, beside)) == whole
 
 
 async def test_who_has_lost_a_run_does_not_go_on_with_it(database: Address) -> None:
@@ -212,7 +217,7 @@ async def test_who_has_lost_a_run_does_not_go_on_with_it(database: Address) -> N
     theft = "UPDATE bulkseed.runs SET token = gen_random_uuid()"
     watcher = Interfering("messages", lambda: tasks.add(asyncio.ensure_future(run_sql(database, theft))))
     with pytest.raises(RunError, match=r"not this command's any more.*; so it is left to that command"):
-        await load(plan_of("5x"), database, watcher=watcher, **SMALL)
+        await load(PLAN, database, watcher=watcher, **SMALL)
     assert await state(database) == [(1, "interrupted")]
     report = await resume(database)
     assert report is not None
@@ -305,7 +310,7 @@ async def test_a_run_that_is_being_loaded_is_not_offered_for_cleanup(database: A
     assert "run 2 is being loaded by another bulkseed (process" in str(error)
 
 
-@pytest.mark.parametrize("name", ["records", 'Od"d na.me {x}', "select", "größe 🎉"])
+@pytest.mark.parametrize("name", ["select", 'Od"d na.me {x} größe 🎉'])
 async def test_the_ledger_can_be_elsewhere(database: Address, server: Server, name: str) -> None:
     before = await digest(database), dump(server, database)
     elsewhere: dict[str, Any] = {"ledger_schema": name}

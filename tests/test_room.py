@@ -42,7 +42,7 @@ async def test_a_run_that_was_cut_off_is_removed_in_parts(database: Address, ser
         await run_sql(database, f"ALTER TABLE {table} ALTER created_at TYPE {moment}")
     await run_sql(database, *APP_ROWS)
     before = await digest(database), dump(server, database)
-    loaded = await load(plan_of("5x"), database, rows_per_shard=500)
+    loaded = await load(plan_of("3x"), database, rows_per_shard=300)
     await run_sql(database, CUT_OFF, FULL.format(most=loaded.rows["messages"] // 4))
     watcher = Notes()
     done = await cleanup(database, [1], watcher=watcher)
@@ -54,7 +54,7 @@ async def test_a_run_that_was_cut_off_is_removed_in_parts(database: Address, ser
 
 async def test_where_there_is_no_room_at_all_it_goes_on_another_time(database: Address, server: Server) -> None:
     before = await digest(database), dump(server, database)
-    await load(plan_of("5x"), database, rows_per_shard=500)
+    await load(plan_of("3x"), database, rows_per_shard=300)
     await run_sql(database, CUT_OFF, FULL.format(most=0))
     with pytest.raises(DiskFull, match=r"the server's disk is full \(no room"):
         await cleanup(database, [1])
@@ -72,7 +72,7 @@ async def test_a_whole_run_goes_at_once_or_not_at_all(seeded: Address) -> None:
 
 
 async def test_rows_that_point_at_a_part_stop_it_there(database: Address) -> None:
-    loaded = await load(plan_of("5x"), database, rows_per_shard=500)
+    loaded = await load(plan_of("3x"), database, rows_per_shard=300)
     await run_sql(database, CUT_OFF, FULL.format(most=loaded.rows["messages"] // 4))
     await run_sql(
         database,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from conftest import enterable
+from homes import enterable
 
 from bulkseed.__main__ import main
 from bulkseed.embedded.account import Account, account_for, run_as
@@ -314,6 +314,8 @@ def test_a_load_with_workers_over_tls(tls: Tls, url: str, capsys: pytest.Capture
     query = f"sslmode=verify-full&sslrootcert={tls.folder}/root.crt"
     address = url.format(login=f"me:{SECRET}@localhost", query=query)
     assert main(["init", "--database-url", address]) == 0
-    assert main(["--scale", "20x", "--workers", "2", "--quiet", "--database-url", address]) == 0
+    assert (
+        main(["--scale", "5x", "--rows-per-shard", "2000", "--workers", "2", "--quiet", "--database-url", address]) == 0
+    )
     assert main(["cleanup", "--yes", "--quiet", "--database-url", address]) == 0
     assert SECRET not in "".join(capsys.readouterr())

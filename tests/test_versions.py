@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from conftest import enterable, make_templates
+from conftest import make_templates
+from homes import home_for
 from installed import installed, running_with
 from test_cleanup import (  # noqa: F401 - they run again here, on the server of this module
     test_cascade_takes_them_along_and_what_points_at_them,
@@ -26,6 +27,8 @@ from test_deferral import (  # noqa: F401
 )
 from test_lanes import test_a_workspace_is_the_same_by_either_lane, test_both_lanes_load_the_same  # noqa: F401
 from test_load import (  # noqa: F401
+    CHECK,
+    FAIL,
     test_loads_beside_an_apps_rows_and_beside_each_other,
     test_timestamptz_columns_get_the_same_instants,
 )
@@ -34,11 +37,15 @@ from test_uuids import test_sql_reads_them_back_and_no_other  # noqa: F401
 from test_verify import test_judges_each_run_by_its_own_plan_beside_an_apps_rows  # noqa: F401
 from test_ways_to_load import (  # noqa: F401
     test_a_deferred_load_leaves_the_schema_as_it_was,
-    test_an_error_in_the_middle_is_undone,
     test_what_was_interrupted_is_in_the_way_until_it_is_undone,
 )
+from test_ways_to_load import (
+    test_an_error_in_the_middle_is_undone as an_error_in_the_middle_is_undone,
+)
 
+from bulkseed.address import Address
 from bulkseed.connection import Connection
+from bulkseed.deferring import Defer
 from bulkseed.embedded import Server
 
 FOUND = installed()
@@ -51,13 +58,23 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """In place of the session's: the oldest server of the machine's own."""
-    with running_with(enterable(tmp_path_factory.mktemp("home")), FOUND[min(FOUND)]) as started:
+    with home_for("oldest", tmp_path_factory) as home, running_with(home, FOUND[min(FOUND)]) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def templates(server: Server) -> dict[str, str]:
     return make_templates(server)
+
+
+@pytest.mark.parametrize(
+    ("defer", "obstacle", "said"),
+    [("always", FAIL, "message_reactions.*no more"), ("never", CHECK, "messages_id_check")],
+)
+async def test_an_error_in_the_middle_is_undone(
+    database: Address, server: Server, defer: Defer, obstacle: str, said: str
+) -> None:
+    await an_error_in_the_middle_is_undone(database, server, 2, defer, obstacle, said)
 
 
 async def test_it_is_that_version(connection: Connection) -> None:

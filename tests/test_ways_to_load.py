@@ -39,8 +39,8 @@ WAYS: list[dict[str, Any]] = [
     {"workers": 1, "format": "binary", "defer": "always"},
     {"workers": 2, "format": "binary", "defer": "never"},
     {"workers": 2, "format": "records", "defer": "always"},
-    {"workers": 5, "format": "records", "defer": "never"},
-    {"workers": 5, "format": "binary", "defer": "always"},
+    {"workers": 3, "format": "records", "defer": "never"},
+    {"workers": 3, "format": "binary", "defer": "always"},
 ]
 
 
@@ -59,7 +59,7 @@ async def test_rows_are_the_same_for_any_workers_lanes_and_deferral(make_databas
     found = []
     for way in WAYS:
         database = await make_database()
-        report = await load(plan_of("10x"), database, rows_per_shard=5000, **way)
+        report = await load(plan_of("5x"), database, rows_per_shard=1000, **way)
         assert (report.workers, report.deferred) == (way["workers"], way["defer"] == "always")
         assert await counts(database) == report.rows
         found.append(await digest(database))
@@ -129,7 +129,7 @@ def test_a_worker_that_dies_is_an_error_that_names_it(
         before = await digest(seeded)
         watcher = Interfering(table, lambda: os.kill(processes[0].pid, signal.SIGKILL))
         with anyio.fail_after(60), pytest.raises(RunError, match=r"worker 2 \(process \d+\) was ended by signal 9"):
-            await load(plan_of("20x"), seeded, rows_per_shard=20_000, workers=2, watcher=watcher, defer="always")
+            await load(plan_of("10x"), seeded, rows_per_shard=5000, workers=2, watcher=watcher, defer="always")
         assert await digest(seeded) == before
         assert all(process.returncode is not None for process in processes)
 
@@ -259,7 +259,7 @@ async def test_losing_the_connection_that_keeps_the_turn_does_not_end_the_load(d
         SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
         WHERE locktype = 'advisory' AND {ours} AND pid <> pg_backend_pid()"""
     watcher = Interfering("users", lambda: tasks.add(asyncio.ensure_future(run_sql(database, holder))))
-    report = await load(plan_of("20x"), database, rows_per_shard=20_000, workers=2, watcher=watcher, defer=defer)
+    report = await load(plan_of("10x"), database, rows_per_shard=5000, workers=2, watcher=watcher, defer=defer)
     assert tasks
     assert any("waiting for the load: the server ended the connection" in said for said in watcher.said)
     assert await counts(database) == report.rows

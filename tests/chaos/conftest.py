@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from conftest import enterable
+from homes import home_for
 
 from chaos.own_server import OwnServer, own_server
 from chaos.world import World
@@ -74,7 +74,7 @@ def hit(record_property: Callable[[str, object], None]) -> Hit:
 @pytest.fixture(scope="session")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
     """A server that may be stopped and started."""
-    with own_server(enterable(tmp_path_factory.mktemp("own"))) as started:
+    with home_for("own", tmp_path_factory) as home, own_server(home) as started:
         yield started
 
 

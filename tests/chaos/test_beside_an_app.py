@@ -112,7 +112,7 @@ async def working(address: Address, limit: str, turn: Callable[[App], Awaitable[
         while not done.is_set():
             await turn(app)
             app.turns += 1
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
 
     async with asyncio.TaskGroup() as tasks:
         for app in apps:
@@ -143,7 +143,7 @@ async def test_it_writes_throughout_a_load_in_place(database: Address) -> None:
         await app.read()
 
     async with working(database, "1s", turn) as apps:
-        load = ["--scale", "15x", *FIXED, "--workers", "2", "--defer", "never", "--quiet"]
+        load = ["--scale", "10x", *FIXED, "--workers", "2", "--defer", "never", "--quiet"]
         done = await asyncio.to_thread(bulkseed, *load, **url)
         assert (done.returncode, done.stderr) == (0, "")
     assert min(app.turns for app in apps) > 20

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import address_of, digest, enterable, run_sql
+from conftest import address_of, digest, run_sql
+from homes import enterable
+from inside import inside
 from test_cli import FIXED, bulkseed
 from test_deferral import dump
 from test_load import APP_ROWS
@@ -128,7 +130,7 @@ async def test_a_load_that_fills_the_disk_is_undone(
     assert (await digest(address), dump(server, address)) == before
 
 
-async def test_a_server_that_ends_for_want_of_disk_leaves_what_can_be_mended(
+def test_a_server_that_ends_for_want_of_disk_leaves_what_can_be_mended(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """Without room for its write-ahead log it stops at once, and does not start again before there is some."""
@@ -138,20 +140,20 @@ async def test_a_server_that_ends_for_want_of_disk_leaves_what_can_be_mended(
         with running(home) as server:
             url = {"DATABASE_URL": server.url}
             address = Address.parse(server.url)
-            assert bulkseed("init", **url).returncode == 0
-            await run_sql(address, *APP_ROWS)
-            before = await digest(address), dump(server, address)
-            said = await load_and_fill(address, disk, 10 * MB, "always", LOADING)
+            assert inside("init", **url).returncode == 0
+            asyncio.run(run_sql(address, *APP_ROWS))
+            before = asyncio.run(digest(address)), dump(server, address)
+            said = asyncio.run(load_and_fill(address, disk, 10 * MB, "always", LOADING))
             assert re.search("no PostgreSQL answers .*; run 1 is kept: `bulkseed resume 1` goes on", said), said
             assert "No space left on device" in server.last_words()
-            done = bulkseed("cleanup", "--yes", **url)
+            done = inside("cleanup", "--yes", **url)
             assert (done.returncode, done.stderr.count("\n")) == (2, 1)
             assert "no PostgreSQL answers" in done.stderr
         disk.resize(1024 * MB)
         with running(home) as server:
             url = {"DATABASE_URL": server.url}
             for mend in (["resume"], ["verify"], ["cleanup", "--yes"]):
-                done = bulkseed(*mend, "--quiet", **url)
+                done = inside(*mend, "--quiet", **url)
                 assert (done.returncode, done.stderr) == (0, "")
             address = Address.parse(server.url)
-            assert (await digest(address), dump(server, address)) == before
+            assert (asyncio.run(digest(address)), dump(server, address)) == before
