@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import AS_OF, MakeDatabase, plan_of, run_sql
+from conftest import AS_OF, MakeDatabase, digest, plan_of, run_sql
 
 from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
@@ -149,3 +149,36 @@ async def test_names_touch_no_value(make_database: MakeDatabase, tmp_path: Path,
         ),
     }.items():
         assert await rows(app, theirs) == await rows(database, ours)
+
+
+VARIED = """
+DROP TABLE user_channels, message_reactions;
+CREATE TABLE user_channels (
+    key uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id bigint NOT NULL REFERENCES users,
+    channel_id bigint NOT NULL REFERENCES channels, joined date DEFAULT current_date, UNIQUE (user_id, channel_id));
+CREATE TABLE message_reactions (
+    message_id bigint NOT NULL REFERENCES messages, reaction_id bigint NOT NULL REFERENCES reactions,
+    user_id bigint NOT NULL REFERENCES users, created_at timestamptz NOT NULL,
+    PRIMARY KEY (message_id, reaction_id, user_id)) PARTITION BY HASH (message_id);
+CREATE TABLE reactions_0 PARTITION OF message_reactions FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE reactions_1 PARTITION OF message_reactions FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+ALTER TABLE users ALTER id DROP IDENTITY, ALTER id ADD GENERATED ALWAYS AS IDENTITY,
+    ADD shown text GENERATED ALWAYS AS (upper(name)) STORED, ADD score numeric(6, 2) NOT NULL DEFAULT 1.5;
+"""
+
+
+@pytest.mark.parametrize("defer", ["always", "never"])
+async def test_partitions_identities_and_defaults(database: Address, defer: Any) -> None:
+    await run_sql(database, VARIED)
+    before = await digest(database)
+    done = await load(plan_of("3x"), database, defer=defer, rows_per_shard=300)
+    [found] = await rows(
+        database,
+        "SELECT (SELECT count(DISTINCT key) FROM user_channels), (SELECT count(*) FROM reactions_0) > 0, "
+        "(SELECT count(*) FROM reactions_1) > 0, (SELECT bool_and(shown = upper(name) AND score = 1.5) FROM users)",
+    )
+    assert found == (done.rows["user_channels"], True, True, True)
+    [report] = await verify(database)
+    assert report.holds
+    await cleanup(database, [done.run])
+    assert await digest(database) == before
