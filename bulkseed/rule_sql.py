@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final
@@ -33,11 +33,13 @@ class Scope:
     """Which rows are a run's: those with ids in its ranges, and those that belong to its channels and messages.
 
     Rules speak of tables and columns as bulkseed calls them, and of ids as numbers; ``table()`` makes them so.
-    ``lacking`` are columns that cannot be judged, as the app has none, or not all of their values.
+    ``lacking`` are columns that cannot be judged, as the app has none, or not all of their values; ``texts`` has how
+    the text in columns of other types is read, as SQL with ``{}`` for the column.
     """
 
     run: Run
     lacking: frozenset[tuple[str, str]] = frozenset()
+    texts: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @cached_property
     def model(self) -> Model:
@@ -66,7 +68,9 @@ class Scope:
             actual = column
         holds = dict(self.model.by_name[table].references) | {self.model.by_name[table].serial: table}
         uuids = self.uuids.get(holds.get(column, ""))
-        return f"{alias}.{actual}" if uuids is None else uuids.decoded(f"{alias}.{actual}")
+        if uuids is not None:
+            return uuids.decoded(f"{alias}.{actual}")
+        return self.texts.get((table, column), "{}").format(f"{alias}.{actual}")
 
     def keeps(self, table: str, *columns: str) -> bool:
         """Whether the app has all of the columns, with all of their values."""

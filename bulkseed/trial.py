@@ -17,6 +17,7 @@ from bulkseed.connection import Connection, translated
 from bulkseed.copy import CopyInto
 from bulkseed.corpus import Corpus
 from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
+from bulkseed.estimate import expected_rows
 from bulkseed.fields import distinct
 from bulkseed.fitting import Keys
 from bulkseed.generators import Context, shard_tables
@@ -26,7 +27,7 @@ from bulkseed.keys import uuids_of
 from bulkseed.lanes import with_keys
 from bulkseed.pipeline import copy_batches
 from bulkseed.plan import Placement, Plan
-from bulkseed.reservation import system_reactions
+from bulkseed.reservation import room_for_ids, system_reactions
 from bulkseed.shards import Shard
 from bulkseed.tables import Table
 from bulkseed.target import Target
@@ -35,6 +36,8 @@ from bulkseed.transaction import begun
 __all__ = ["try_out"]
 
 COPY: Final = "bulkseed_trial"
+PLAIN: Final = {"int4", "int8", "text", "varchar", "bool", "timestamp", "timestamptz"}
+"""Types that take what the built-in tables get, whatever it is."""
 WITH_IDS: Final = ("users", "channels", "messages")
 
 ROWS: Final = 500
@@ -101,11 +104,18 @@ async def try_out(
         for row in await connection.fetch(UNIQUE, target.name(table.name)):
             problems += repeated(target, table, plan, row)
     scenario = plan.scenario
-    plain = not (scenario.tables or scenario.columns or scenario.fields or scenario.extras)
+    types = {fit.kind for into in lanes.values() for fit in into.fits}
+    plain = types <= PLAIN and not (scenario.tables or scenario.columns or scenario.fields or scenario.extras)
     if not plain or await connection.fetchval(CHECKED, target.tables()):
         reactions = await system_reactions(connection, target)
         # generators are pure Python and NumPy for a moment: in a thread
-        made = await to_thread.run_sync(partial(samples, target, plan, corpus, reactions))
+        expected = expected_rows(plan)
+        firsts = {
+            name: await next_id(connection, target, name, round(expected[name]))
+            for name in WITH_IDS
+            if name in target.columns
+        }
+        made = await to_thread.run_sync(partial(samples, target, plan, corpus, reactions, firsts))
         for name, (keys, batch) in made.items():
             into = with_keys(lanes[name], target.model.by_name[name], keys)
             problems += await refusals(connection, target, target.model.by_name[name], into, batch)
@@ -113,12 +123,25 @@ async def try_out(
         raise TargetError("; ".join(problems))
 
 
+async def next_id(connection: Connection, target: Target, table: str, count: int) -> int:
+    """About the id that the first of ``count`` rows would have. Raises TargetError where there are not so many left."""
+    if target.has_uuids(table):
+        return 1
+    room = await room_for_ids(connection, target, table, "id", count)
+    return room.highest + room.gap + 1
+
+
 def samples(
-    target: Target, plan: Plan, corpus: Corpus, reactions: tuple[int | str, ...]
+    target: Target, plan: Plan, corpus: Corpus, reactions: tuple[int | str, ...], firsts: Mapping[str, int]
 ) -> dict[str, tuple[Mapping[str, Keys], pa.RecordBatch]]:
     """Some rows of each table. Raises InputError and RunError for what code of the user's does wrong."""
-    uuids = tuple(name for name in WITH_IDS if name in target.columns and target.has_uuids(name))
-    placement = Placement(first_user=1, first_channel=1, first_message=1, reactions=reactions, uuids=uuids)
+    placement = Placement(
+        first_user=firsts["users"],
+        first_channel=firsts["channels"],
+        first_message=firsts.get("messages", 1),
+        reactions=reactions,
+        uuids=tuple(name for name in firsts if target.has_uuids(name)),
+    )
     context = Context(plan, placement, corpus)
     keys = uuids_of(plan, placement, context.layout.messages)
     users, channels = min(USERS, plan.users), min(CHANNELS, plan.channels)

@@ -4,49 +4,53 @@ from __future__ import annotations
 
 from typing import Final
 
+from bulkseed.columns import TYPES_SQL, fit_of
 from bulkseed.connection import Connection
 from bulkseed.corpus import Corpus
 from bulkseed.errors import TargetError
 from bulkseed.ledger import Run
 from bulkseed.prose import longest_text
+from bulkseed.rule_sql import Scope
 from bulkseed.tables import CATALOGUE, TABLES
 
-__all__ = ["unjudged"]
+__all__ = ["scope_of"]
 
-COLUMNS: Final = """
-WITH RECURSIVE base AS (
-    SELECT attname, atttypid AS type, atttypmod AS modifier FROM pg_attribute
-    WHERE attrelid = to_regclass($1::text) AND attnum > 0 AND NOT attisdropped
-    UNION ALL
-    SELECT attname, t.typbasetype, t.typtypmod FROM base JOIN pg_type AS t ON t.oid = type WHERE t.typtype = 'd'
-)
-SELECT attname, bool_or(type = 'date'::regtype) AS days,
-       min(modifier - 4) FILTER (WHERE type IN ('varchar'::regtype, 'bpchar'::regtype) AND modifier >= 4) AS length
-FROM base GROUP BY attname
-"""
+AS_TEXT: Final = {
+    "json": "({} #>> '{{}}')",
+    "jsonb": "({} #>> '{{}}')",
+    "citext": "{}::text",
+    "enum": "{}::text",
+    "name": "{}::text",
+}
+"""How the text is read back that went into a column of another type."""
 
 
-async def unjudged(connection: Connection, run: Run, corpus: Corpus) -> frozenset[tuple[str, str]]:
-    """The columns of the built-in tables that the app lacks, or in which it keeps less than was made.
+async def scope_of(connection: Connection, run: Run, corpus: Corpus) -> Scope:
+    """The scope of a run's rules: without the columns that the app lacks, or in which it keeps less than was made.
 
     Raises TargetError where a column that a load has filled is gone.
     """
     missing: list[str] = []
     lacking: set[tuple[str, str]] = set()
+    texts: dict[tuple[str, str], str] = {}
     model = run.plan.model
     for table in model.by_name.values():
-        rows = await connection.fetch(COLUMNS, run.names.name(table.name))
-        there = {row["attname"]: row for row in rows}
-        name = model.name(table.name)
+        name, actual = model.name(table.name), run.names.name(table.name)
+        exists = await connection.fetchval("SELECT to_regclass($1::text) IS NOT NULL", actual)
+        rows = await connection.fetch(TYPES_SQL, actual) if exists else []
+        there = {row["name"]: fit_of("", row) for row in rows}
         wanted = {each.name: model.column(table.name, each.name) for each in table.columns}
-        gone = [f"{name}.{actual}" for actual in wanted.values() if actual not in there]
+        gone = [f"{name}.{each}" for each in wanted.values() if each not in there]
         missing += gone if there else [name]
         for column in table.columns:
-            row = there.get(wanted[column.name])
+            fit = there.get(wanted[column.name])
+            if fit is None:
+                continue
             longest = longest_text(corpus.lorem) if column.longest is None else column.longest
-            short = row is not None and row["length"] is not None and row["length"] < longest
-            if row is not None and (row["days"] or (short and column.kind == "text")):
+            if fit.type == "date" or (column.kind == "text" and fit.length is not None and fit.length < longest):
                 lacking.add((table.name, column.name))
+            if column.kind == "text" and fit.kind in AS_TEXT:
+                texts[table.name, column.name] = AS_TEXT[fit.kind]
     if missing:
         raise TargetError(
             f"run {run.number} cannot be verified, as schema {run.schema!r} no longer has {', '.join(missing)}: "
@@ -54,4 +58,5 @@ async def unjudged(connection: Connection, run: Run, corpus: Corpus) -> frozense
         )
     every = {(table.name, column.name) for table in (*TABLES, CATALOGUE) for column in table.columns}
     kept = {(table.name, column.name) for table in model.by_name.values() for column in table.columns}
-    return frozenset(lacking | {each for each in every - kept if each[0] in model.by_name})
+    absent = {each for each in every - kept if each[0] in model.by_name}
+    return Scope(run, frozenset(lacking | absent), texts)

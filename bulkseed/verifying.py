@@ -21,7 +21,7 @@ from bulkseed.readings import read_companies, read_names, read_texts
 from bulkseed.rule_sql import BROKEN, Clause, Pass, Scope
 from bulkseed.shape import Shape
 from bulkseed.shape_rules import judge_ranks, judge_users, shape_passes
-from bulkseed.unjudged import unjudged
+from bulkseed.unjudged import scope_of
 from bulkseed.watch import Silent, Watcher
 from bulkseed.workspace_rules import channel_passes, membership_passes, user_passes
 
@@ -78,7 +78,7 @@ async def verify(
 
 async def verified(connection: Connection, run: Run, watcher: Watcher) -> VerifyReport:
     corpus = await to_thread.run_sync(corpus_of, run.plan.locale)
-    scope = Scope(run, await unjudged(connection, run, corpus))
+    scope = await scope_of(connection, run, corpus)
     if run.made_by.get("faker") != FAKER_VERSION:
         watcher.note(
             f"run {run.number} was made with Faker {run.made_by.get('faker')}, this is {FAKER_VERSION}: "

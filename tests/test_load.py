@@ -272,7 +272,7 @@ DROP = """
 CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
 CREATE TRIGGER skip BEFORE INSERT ON user_channels FOR EACH ROW EXECUTE FUNCTION skip();
 """
-CHECK = "ALTER TABLE messages ADD CHECK (id < 500)"
+CHECK = "ALTER TABLE messages ADD CHECK (id < 2500)"
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,37 @@ async def test_names_touch_no_value(make_database: MakeDatabase, tmp_path: Path,
         assert await rows(app, theirs) == await rows(database, ours)
 
 
+NARROW = """
+CREATE TYPE shade AS ENUM ('t', 'f');
+CREATE DOMAIN handle AS varchar(30);
+ALTER TABLE users ALTER bio TYPE varchar(50), ALTER picture TYPE json USING NULL, ALTER name TYPE handle,
+    ALTER created_at TYPE timestamptz USING created_at AT TIME ZONE 'UTC', ALTER auth0_id TYPE text;
+ALTER TABLE channels ALTER name TYPE varchar(12), ALTER owner_id TYPE integer,
+    ALTER description TYPE jsonb USING NULL;
+ALTER TABLE messages ALTER content TYPE varchar(40), ALTER updated_at TYPE date;
+"""
+
+
+async def test_types_are_adapted_to(database: Address) -> None:
+    """Columns of other types and lengths than the reference schema's: values fit, what cannot be judged is not."""
+    await run_sql(database, NARROW)
+    before = await digest(database)
+    done = await load(plan_of("3x"), database, workers=2, rows_per_shard=1000)
+    [found] = await rows(
+        database,
+        "SELECT (SELECT max(length(content)) FROM messages), (SELECT max(length(bio)) FROM users), "
+        "(SELECT bool_and(picture #>> '{}' LIKE 'https://%') FROM users), "
+        "(SELECT bool_and(updated_at = created_at::date) FROM messages), (SELECT max(length(name)) FROM channels)",
+    )
+    assert found == (40, 50, True, True, 12)
+    [report] = await verify(database)
+    assert [rule for rule in report.rules if rule.violations] == []
+    assert {"U1", "U4", "C4", "G1", "G4", "R2"} <= {rule.rule for rule in report.rules}
+    assert "G3" not in {rule.rule for rule in report.rules}
+    await cleanup(database, [done.run])
+    assert await digest(database) == before
+
+
 VARIED = """
 DROP TABLE user_channels, message_reactions;
 CREATE TABLE user_channels (
