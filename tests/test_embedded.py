@@ -32,7 +32,7 @@ if sys.platform == "win32":
     pytest.skip("there is no embedded server on Windows", allow_module_level=True)
 
 REPOSITORY = Path(bulkseed.__file__).parents[1]
-PATIENCE = 10.0  # seconds; a server that is told to stop does so in a fraction of one
+PATIENCE = 30.0  # seconds; a server that is told to stop does so in a fraction of one, unless others are busy
 
 COMMAND = """
 import os, sys, time

@@ -416,7 +416,7 @@ async def test_a_taking_over_does_not_starve(database: Address) -> None:
         tasks.start_soon(shard, 0.0)
         tasks.start_soon(shard, 0.1)
         await anyio.sleep(0.3)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             async with connected(database) as connection, begun(connection):
                 await ledger.take_over(connection, Ledger(), run.claim, str(uuid.uuid4()), Silent())
         taken.set()

@@ -144,7 +144,7 @@ async def bulkseed(address: Address, *arguments: str) -> Ended:
         return await command.end()
 
 
-async def gone(command: Command, seconds: float = 10.0) -> None:
+async def gone(command: Command, seconds: float = 30.0) -> None:
     """Fails where a process of a command that has ended goes on for so long."""
     until = time.monotonic() + seconds
     while left := command.processes():

@@ -9,12 +9,11 @@ from conftest import plan_of, run_sql
 from test_load import APP_ROWS
 
 from bulkseed.address import Address
-from bulkseed.cleaning import recorded_runs
+from bulkseed.cleaning import cleanup, recorded_runs
 from bulkseed.connection import connected
 from bulkseed.deferring import Defer
 from bulkseed.loading import load
 from bulkseed.tables import TABLE_NAMES
-from chaos.commands import bulkseed
 from chaos.world import World, state
 
 RUNS: Final[dict[str, Defer]] = {"2.1x": "never", "3x": "always", "2x": "never"}
@@ -48,8 +47,7 @@ async def test_cleanup_takes_exactly_one_run_of_three(world: World) -> None:
         for number, rows in enumerate(its, start=1):
             assert rows.total() > 2000
             async with world.database(address.database) as copy:
-                undone = await bulkseed(copy, "cleanup", str(number), "--yes")
-                assert undone.status == 0, undone
+                await cleanup(copy, [number])
                 assert await rows_of(copy) == whole - rows
                 found = await state(world.server, copy)
                 assert found.schema == schema

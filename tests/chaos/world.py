@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import random
 import time
 from collections.abc import AsyncIterator
@@ -18,10 +17,13 @@ from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS
 
 from bulkseed.address import Address
+from bulkseed.cleaning import cleanup
 from bulkseed.connection import connected
 from bulkseed.embedded import Server
+from bulkseed.history import history
 from bulkseed.identifiers import qualified
 from bulkseed.tables import TABLE_NAMES
+from bulkseed.verifying import verify
 from chaos.commands import PLAN, Ended, bulkseed
 from chaos.proxy import proxied
 
@@ -62,7 +64,7 @@ async def state(server: Server, address: Address) -> State:
     return State(tables, {row[0]: row[1] for row in sequences}, [row[0] for row in invalid], dump(server, address))
 
 
-async def nobody_left(address: Address, seconds: float = 10.0) -> None:
+async def nobody_left(address: Address, seconds: float = 30.0) -> None:
     """Fails where a backend of a command's goes on."""
     until = time.monotonic() + seconds
     async with connected(address) as connection:
@@ -187,10 +189,8 @@ class World:
             return
         assert found.schema == self.before.schema
         assert await self.moment(address) == "whole"
-        proved = await bulkseed(address, "verify", "--quiet")
-        assert proved.status == 0, proved
-        undone = await bulkseed(address, "cleanup", "1", "--yes")
-        assert undone.status == 0, undone
+        assert all(report.holds for report in await verify(address))
+        await cleanup(address, [1])
         await self.is_as_before(address, sequences=False)
 
     async def is_loaded(self, address: Address, run: int = 1) -> None:
@@ -210,8 +210,6 @@ class World:
             assert await connection.fetchval("SELECT every(rebuilt_at IS NOT NULL) FROM bulkseed.deferred") is not False
 
 
-async def recorded(address: Address) -> dict[int, dict[str, object]]:
-    """The runs that `bulkseed runs` tells of, by number."""
-    told: Ended = await bulkseed(address, "runs", "--json")
-    assert told.status == 0, told
-    return {run["run"]: run for run in json.loads(told.out)["runs"]}
+async def recorded(address: Address) -> dict[int, str]:
+    """The state of each run, by number."""
+    return {told.run.number: told.state for told in await history(address)}
