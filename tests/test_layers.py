@@ -18,7 +18,7 @@ ROOT: Final = Path(bulkseed.__file__).parent
 LAYERS: Final = {
     0: "errors suggestions imports identifiers shape scenario relationships tables model plan estimate shards "
     "watch stopwatch",
-    1: "streams draws permutation layout corpus faker_corpus faker_clock faker_values names prose uuids keys",
+    1: "arrays streams draws permutation layout corpus faker_corpus faker_clock faker_values names prose uuids keys",
     2: "generators fields",
     3: "machine loops pooler connection orm target reservation references wire encoders fitting columns copy lanes "
     "ledger transaction schema embedded deferral patience control libpq passfile address rowcount",
@@ -65,8 +65,9 @@ ALLOWED: Final = {
     "generators": "collections dataclasses functools numpy pyarrow typing",
     # a user's own code gets Python's values, and chance of its own from a row's word
     "generators.parents": "collections dataclasses datetime functools numpy random",
-    "generators.plugins": "collections dataclasses functools importlib inspect typing",
-    "generators.rows": "collections datetime json pyarrow typing uuid",
+    "generators.plugins": "collections dataclasses functools importlib inspect math typing",
+    "generators.rows": "collections pyarrow typing",
+    "arrays": "collections datetime decimal json numpy pyarrow typing uuid",
     "fields": "abc collections dataclasses datetime decimal fractions functools json math numpy pyarrow random re "
     "string typing uuid",
 }

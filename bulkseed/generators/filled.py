@@ -13,7 +13,7 @@ from bulkseed.generators.numbering import Numbering
 from bulkseed.plan import Plan, microseconds
 
 if TYPE_CHECKING:
-    from bulkseed.fields import FieldSpec  # noqa: PLC0415
+    from bulkseed.fields import FieldSpec
 
 __all__ = ["fields_of", "filled"]
 

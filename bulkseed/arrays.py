@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.generators.context import TIMESTAMP
+__all__ = ["TIMESTAMP", "Unfit", "array_of", "in_microseconds", "longest_in", "python_values", "texts_of"]
 
-__all__ = ["Unfit", "array_of", "in_microseconds", "longest_in", "python_values", "texts_of"]
+TIMESTAMP: Final = pa.timestamp("us")
+"""Moments, in UTC."""
 
 KINDS: Final = {
     bool: "booleans",
