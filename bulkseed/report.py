@@ -126,7 +126,7 @@ def plan_tables(plan: Plan, rows_per_shard: int) -> dict[str, dict[str, int]]:
         table: {
             "rows": round(rows[table]),
             "bytes": round(size[table]),
-            "shards": shards["users" if table == "users" else "channels"],
+            "shards": shards[plan.model.stage(table)],
         }
         for table in rows
     }

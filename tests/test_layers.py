@@ -16,8 +16,8 @@ import bulkseed
 ROOT: Final = Path(bulkseed.__file__).parent
 
 LAYERS: Final = {
-    0: "errors suggestions imports identifiers shape scenario relationships tables model plan estimate shards "
-    "watch stopwatch",
+    0: "errors suggestions imports identifiers shape scenario relationships further_tables tables model plan estimate "
+    "shards watch stopwatch",
     1: "arrays streams draws permutation layout corpus faker_corpus faker_clock faker_values names prose uuids keys",
     2: "generators fields",
     3: "machine loops pooler connection orm target reservation references wire encoders fitting columns copy lanes "
@@ -38,6 +38,7 @@ PURE_LAYERS: Final = {0, 1, 2}
 ALLOWED: Final = {
     "errors": "typing",
     "relationships": "collections difflib typing",
+    "further_tables": "collections dataclasses typing",
     "model": "collections dataclasses functools typing",
     "plan": "collections dataclasses datetime decimal json re typing",
     "shape": "dataclasses typing",

@@ -139,7 +139,7 @@ def described(source: str) -> Extra:
         follows=found.follows,
         columns=columns,
         references=tuple(references.items()),
-        key=key or ((*references, *moment) if moment else columns),
+        key=key or tuple(dict.fromkeys((*references, *(moment or columns)))),
         rows_per_parent=float(many),
         source=source,
         late=found.late,
