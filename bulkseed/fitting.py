@@ -24,6 +24,9 @@ MICROSECONDS: Final = pa.timestamp("us")
 MOST_DIGITS: Final = 38
 WIDE_DIGITS: Final = 76
 
+JSON_NAME: Final = "bulkseed.json"
+"""The extension type of texts that are JSON (:data:`bulkseed.arrays.JSON`)."""
+
 FLOAT_SCALE: Final = 9
 """Decimals of a float in a ``numeric`` without a scale: all values of a column have as many."""
 
@@ -119,7 +122,8 @@ def goes(convert: Converter, one: pa.Array) -> bool:
 def converter(given: pa.DataType, fit: Fit) -> Converter | None:
     """What turns a column of the type ``given`` into one that the encoders take for ``fit``; None if nothing does."""
     if isinstance(given, pa.BaseExtensionType):
-        inner = converter(given.storage_type, fit)
+        plain = replace(fit, json="text") if given.extension_name == JSON_NAME else fit
+        inner = converter(given.storage_type, plain)
         return inner and partial(after, inner, lambda column: column.storage)
     if pa.types.is_dictionary(given):
         inner = converter(given.value_type, fit)
@@ -308,6 +312,8 @@ NOUNS: Final = (
 
 def described(given: pa.DataType) -> tuple[str, str]:
     """What values of a type are called, and the type of PostgreSQL that holds them."""
+    if isinstance(given, pa.BaseExtensionType):
+        return ("JSON", "jsonb") if given.extension_name == JSON_NAME else described(given.storage_type)
     for is_kind, noun, wanted in NOUNS:
         if is_kind(given):
             return noun, wanted

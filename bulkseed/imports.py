@@ -10,9 +10,11 @@ from typing import Any, Final
 from bulkseed.errors import InputError
 from bulkseed.suggestions import suggestion
 
-__all__ = ["imported"]
+__all__ = ["imported", "said"]
 
 REFERENCE: Final = re.compile(r"(?P<module>\w+(\.\w+)*):(?P<name>\w+(\.\w+)*)")
+SLASH: Final = r"[\\/]"
+OURS: Final = {"bulkseed", "importlib"}
 
 
 def imported(reference: str, where: str) -> Any:
@@ -26,12 +28,27 @@ def imported(reference: str, where: str) -> Any:
     try:
         module = import_module(match["module"])
     except Exception as error:
-        raise InputError(
-            f"{where}: the module {match['module']} cannot be imported ({type(error).__name__}: {error}): mend it, "
-            "install it here, or add its folder to PYTHONPATH"
-        ) from error
+        absent = isinstance(error, ModuleNotFoundError) and not place_of(error)
+        mend = "install it here, or add its folder to PYTHONPATH" if absent else "mend it"
+        raise InputError(f"{where}: the module {match['module']} cannot be imported ({said(error)}): {mend}") from error
     try:
         return reduce(getattr, match["name"].split("."), module)
     except AttributeError as error:
         near = suggestion(match["name"], vars(module), "write it as in myapp.seed:phones")
         raise InputError(f"{where}: the module {match['module']} has no {match['name']}: {near}") from error
+
+
+def said(error: BaseException) -> str:
+    """What an error of the user's own code says, and where that is: ``ValueError in line 12 of seed.py: no such …``."""
+    return f"{type(error).__name__}{place_of(error)}: {error}"
+
+
+def place_of(error: BaseException) -> str:
+    trace, file, place = error.__traceback__, None, ""
+    while trace is not None:
+        named, here = str(trace.tb_frame.f_globals.get("__name__", "")), trace.tb_frame.f_code.co_filename
+        # the first file that is not ours, and what it calls in itself, but no library's
+        if named.split(".", maxsplit=1)[0] not in OURS and file in {None, here}:
+            file, place = here, f" in line {trace.tb_lineno} of {re.split(SLASH, here)[-1]}"
+        trace = trace.tb_next
+    return place

@@ -100,7 +100,8 @@ class Model:
             yield table
             placed.add(table.name)
         while left:
-            extra = next((each for each in left if each.follows in placed), left[0])
+            # first those whose rows have all that they point at; with a circle of keys one must be the first
+            extra = min(left, key=lambda each: (each.follows not in placed, not placed.issuperset(wanted_by(each))))
             left.remove(extra)
             placed.add(extra.name)
             yield table_of(extra)
@@ -128,6 +129,10 @@ class Names:
     def tables(self) -> list[str]:
         """All tables that are filled, in dependency order."""
         return [self.name(table) for table in self.model.names]
+
+
+def wanted_by(extra: Extra) -> set[str]:
+    return {extra.follows, *dict(extra.references).values()} - {extra.name}
 
 
 def table_of(extra: Extra) -> Table:

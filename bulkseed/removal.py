@@ -20,6 +20,7 @@ from bulkseed.generators import Context, shard_tables
 from bulkseed.identifiers import quoted
 from bulkseed.lanes import copy_into, with_keys
 from bulkseed.ledger import Run
+from bulkseed.model import Names
 from bulkseed.pipeline import copy_batches
 from bulkseed.references import Reference, references
 from bulkseed.reservation import check_writable
@@ -34,6 +35,11 @@ __all__ = ["check_owner", "check_rights", "remove_rows"]
 COLUMN_TYPE: Final = """
 SELECT format_type(CASE WHEN typtype = 'd' THEN typbasetype ELSE t.oid END, NULL)
 FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid WHERE attrelid = $1::text::regclass AND attname = $2
+"""
+
+NULLABLE: Final = """
+SELECT attname, atttypid = 'json'::regtype AS is_json FROM pg_attribute
+WHERE attrelid = $1::text::regclass AND attnum > 0 AND (NOT attnotnull OR atttypid = 'json'::regtype)
 """
 
 SETTINGS: Final = "SET LOCAL enable_nestloop = off; SET LOCAL work_mem = '128MB'"
@@ -178,7 +184,7 @@ async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool
                 f"CREATE TEMP TABLE {kept} ON COMMIT DROP AS SELECT {listed} FROM {names.name(name)} WITH NO DATA"
             )
             marks[name] = await copy_into(connection, kept, columns)
-            equal = " AND ".join(f"k.{quoted(each)} = {{row}}.{quoted(each)}" for each in columns.values())
+            equal = await equality(connection, names, name, list(columns.values()))
             doomed.add(names.name(name), f"EXISTS (SELECT FROM {kept} AS k WHERE {equal})")
         for run in alike:
             await find_marks(connection, run, marks, cascade, watcher)
@@ -239,13 +245,29 @@ async def listed_rows(connection: Connection, runs: Sequence[Run], cascade: bool
                     "SELECT set_config($1, $2, true)", setting, f"{{{','.join(filter(None, values))}}}"
                 )
                 arrays.append(f"current_setting('{setting}')::{kind}[]")
-            names = [quoted(column) for column in marks[name].columns]
-            equal = " AND ".join(f"k.{column} = {{row}}.{column}" for column in names)
+            listed = ", ".join(map(quoted, marks[name].columns))
+            equal = await equality(connection, run.names, name, marks[name].columns)
             doomed.add(
                 run.names.name(name),
-                f"EXISTS (SELECT FROM unnest({', '.join(arrays)}) AS k ({', '.join(names)}) WHERE {equal})",
+                f"EXISTS (SELECT FROM unnest({', '.join(arrays)}) AS k ({listed}) WHERE {equal})",
             )
     return doomed
+
+
+async def equality(connection: Connection, names: Names, table: str, columns: Sequence[str]) -> str:
+    """The SQL condition that the marks k and the row {row} agree; only a table of the user's own may have null there,
+    but not in the first, by which they are joined.
+    """
+    own = table in {extra.name for extra in names.model.scenario.extras}
+    rows = await connection.fetch(NULLABLE, names.name(table)) if own else []
+    nullable = {row["attname"] for row in rows} - {columns[0]}
+    # json has no equality
+    texts = {row["attname"]: "::text" for row in rows if row["is_json"]}
+    return " AND ".join(
+        f"k.{quoted(each)}{texts.get(each, '')} {'IS NOT DISTINCT FROM' if each in nullable else '='} "
+        f"{{row}}.{quoted(each)}{texts.get(each, '')}"
+        for each in columns
+    )
 
 
 def texts(column: pa.Array) -> list[str | None]:

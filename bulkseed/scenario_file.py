@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import resources
@@ -12,6 +13,7 @@ from typing import Any, Final
 from bulkseed.errors import InputError
 from bulkseed.faker_values import Fakes
 from bulkseed.fields import normalised, parse_field
+from bulkseed.further_tables import has_order, put_together
 from bulkseed.generators.plugins import described
 from bulkseed.plan import Probabilities
 from bulkseed.relationships import related
@@ -40,7 +42,7 @@ SECTIONS: Final = (
 COUNTS: Final = ("users", "channels", "messages_per_channel")
 NEEDED: Final = {"users": ("id",), "channels": ("id",), "messages": ("id",)}
 """What an app cannot do without: rows are found again by them."""
-MAY_LACK: Final = ("user_channels", "messages", "message_reactions", "reactions")
+NEVER_LACKED: Final = ("users", "channels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +75,17 @@ def read_scenario(named: str, fakes: Fakes, *, schema: str | None = None, plugin
         values.pop(name)
     problems.types(values)
     problems.refuse()
-    tables = problems.tables(values.get("tables", {}))
-    extras = [*problems.plugins([*plugins, *values.get("plugins", [])])]
+    given = [*problems.plugins([*plugins, *values.get("plugins", [])])]
     relationships = values.get("relationships", {})
     for name, declared in relationships.items():
-        extras += problems.tried(related, name, declared)
+        given += problems.tried(related, name, declared)
     known = {table.name: table.column_names for table in (*TABLES, CATALOGUE)} | {
-        extra.name: extra.columns for extra in extras
+        extra.name: extra.columns for extra in given
     }
-    problems.followed(extras)
-    columns = problems.columns(values.get("columns", {}), known)
-    filled = problems.fields(values.get("fields", {}), known, columns)
+    tables = problems.tables(values.get("tables", {}), known)
+    extras = problems.together(given, tables)
+    columns = problems.columns(values.get("columns", {}), known, extras)
+    filled = problems.fields(values.get("fields", {}), known, columns, extras)
     scenario = Scenario(
         name=Path(named).stem,
         shape=problems.made(Shape, "shape", values.get("shape", {})),
@@ -94,7 +96,7 @@ def read_scenario(named: str, fakes: Fakes, *, schema: str | None = None, plugin
         fields=filled,
         relationships={name: normalised(declared, f"relationships.{name}") for name, declared in relationships.items()},
         providers=problems.fakes.providers,
-        extras=tuple(extras),
+        extras=extras,
         rules=problems.rules(values.get("rules", [])),
     )
     counts = problems.counts(values.get("counts", {}))
@@ -179,12 +181,12 @@ class Problems:
             if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
                 self.found.append(f'{name} is {given!r}: give a list such as ["myapp.seed:name"]')
 
-    def tables(self, given: Mapping[str, Any]) -> dict[str, str | None]:
+    def tables(self, given: Mapping[str, Any], known: Iterable[str]) -> dict[str, str | None]:
         """What the app calls the tables, None for those that it lacks."""
-        self.unknown("[tables]", given, [*(table.name for table in TABLES), CATALOGUE.name])
+        self.unknown("[tables]", given, known)
         names: dict[str, str | None] = {}
         for name, value in given.items():
-            if value is False and name not in MAY_LACK:
+            if value is False and name in NEVER_LACKED:
                 self.found.append(
                     f"[tables] leaves out {name}, without which there is no workspace: name the app's table"
                 )
@@ -194,19 +196,26 @@ class Problems:
                 self.found.append(f"[tables] has {name} = {value!r}: give the app's name of the table, or false")
         if names.get("messages", "") is None or names.get("reactions", "") is None:
             names["message_reactions"] = None
+        called = Counter(names.get(name, name) for name in known)
+        self.found += [
+            f"[tables] has {name} for two tables: leave one of them out"
+            for name, times in called.items()
+            if name is not None and times > 1
+        ]
         return names
 
     def columns(
-        self, given: Mapping[str, Mapping[str, Any]], known: Mapping[str, Iterable[str]]
+        self, given: Mapping[str, Mapping[str, Any]], known: Mapping[str, Iterable[str]], extras: Iterable[Extra]
     ) -> dict[str, dict[str, str | None]]:
         """What the app calls the columns of each table, None for those that it lacks."""
         found: dict[str, dict[str, str | None]] = {}
+        needed = NEEDED | {extra.name: (*extra.key, *dict(extra.references)) for extra in extras}
         for table in set(given) - set(self.unknown("[columns]", given, known)):
             self.unknown(f"[columns.{table}]", given[table], known[table])
             found[table] = {}
             references = {column for each in TABLES if each.name == table for column, _ in each.references}
             for name, value in given[table].items():
-                if value is False and (name in NEEDED.get(table, ()) or name in references - {"owner_id", "parent_id"}):
+                if value is False and (name in needed.get(table, ()) or name in references - {"owner_id", "parent_id"}):
                     self.found.append(
                         f"[columns.{table}] leaves out {name}, by which rows are known: name the app's column"
                     )
@@ -221,9 +230,16 @@ class Problems:
         given: Mapping[str, Mapping[str, Any]],
         known: Mapping[str, Iterable[str]],
         columns: Mapping[str, Mapping[str, str | None]],
+        extras: Iterable[Extra],
     ) -> dict[str, dict[str, Any]]:
         """What fills the app's further columns."""
         found: dict[str, dict[str, Any]] = {}
+        self.found += [
+            f"[fields.{extra.name}] fills columns of a table without ids of what it follows, {extra.follows}: "
+            "add a column of them, or make the values with the rows"
+            for extra in extras
+            if extra.name in given and not has_order(extra, extras)
+        ]
         for table in set(given) - set(self.unknown("[fields]", given, known)):
             named = {columns.get(table, {}).get(name, name) for name in known[table]}
             for name, value in given[table].items():
@@ -241,26 +257,12 @@ class Problems:
         for source in dict.fromkeys(sources):
             yield from self.tried(described, source)
 
-    def followed(self, extras: Iterable[Extra]) -> None:
-        """Each table follows one that is there."""
-        extras = list(extras)
-        known = [table.name for table in TABLES] + [extra.name for extra in extras]
-        for extra in extras:
-            self.unknown(f"the table {extra.name}, as what it follows,", [extra.follows], known)
-            self.unknown(
-                f"the table {extra.name}, as what it points at,", [each for _, each in extra.references], known
-            )
-            if known.count(extra.name) > 1:
-                self.found.append(f"there are two tables {extra.name}: give one of them another name")
-            if extra.late and extra.follows not in {"users", "channels"}:
-                self.found.append(
-                    f"the table {extra.name} is late and follows {extra.follows}: let it follow users or channels"
-                )
-            if extra.references and extra.references[0][1] not in NEEDED:
-                self.found.append(
-                    f"the table {extra.name} points first at {extra.references[0][1]}: "
-                    "let its first column of ids be of users, channels or messages"
-                )
+    def together(self, extras: Iterable[Extra], tables: Mapping[str, str | None]) -> tuple[Extra, ...]:
+        """The tables beyond the built-in five that the app has, as they follow each other."""
+        lacking = {name for name, there in tables.items() if there is None}
+        found, problems = put_together([extra for extra in extras if extra.name not in lacking], lacking)
+        self.found += problems
+        return found
 
     def uuid(self, given: Any) -> int:
         """The version of UUID keys."""

@@ -61,7 +61,7 @@ def late_blocks(plan: Plan, rows_per_shard: int) -> dict[Literal["users", "chann
     rows = expected_rows(plan)
     blocks: dict[Literal["users", "channels"], int] = {}
     for kind in KINDS:
-        late = sum(rows[each.name] for each in plan.scenario.extras if each.late and each.follows == kind)
+        late = sum(rows[name] for name in rows if plan.model.stage(name) == "late" and plan.model.root(name) == kind)
         if late:
             blocks[kind] = max(1, int(rows_per_shard / (late / count_of(plan, kind))))
     return blocks

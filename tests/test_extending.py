@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
-from conftest import AS_OF, digest, run_sql
+from conftest import AS_OF, MakeDatabase, digest, run_sql
+from test_load import Interfering
 from test_scenario import planned, rows
 
 from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
+from bulkseed.errors import InputError, RunError
 from bulkseed.loading import load
+from bulkseed.resuming import resume
 from bulkseed.verifying import verify
 
 STATUSES = """
@@ -102,3 +108,171 @@ async def test_relationships(database: Address, tmp_path: Path) -> None:
         made.append({name: done.rows[name] for name in done.rows})
         await cleanup(database, [done.run])
         assert await digest(database) == before
+
+
+PLUGINS = """
+CREATE TABLE attachments (
+    user_id bigint NOT NULL REFERENCES users, message_id bigint NOT NULL REFERENCES messages,
+    created_at timestamptz NOT NULL, size integer NOT NULL, format varchar(4) NOT NULL, label text NOT NULL);
+CREATE TABLE scans (
+    message_id bigint NOT NULL REFERENCES messages, found_at timestamp NOT NULL, clean boolean NOT NULL,
+    remark integer NOT NULL);
+CREATE TABLE settings (
+    channel bigint NOT NULL, member bigint NOT NULL, muted boolean,
+    FOREIGN KEY (member, channel) REFERENCES user_channels (user_id, channel_id));
+CREATE TABLE notices (message_id bigint NOT NULL, user_id bigint NOT NULL REFERENCES users, created_at date NOT NULL);
+CREATE TABLE tips (channel_id bigint NOT NULL REFERENCES channels, user_id bigint NOT NULL, note json, more jsonb);
+CREATE TABLE mailed (who bigint PRIMARY KEY REFERENCES users, sent_at timestamp NOT NULL);
+"""
+EVERY_KIND = """
+plugins = ["plugins:Late", "plugins:tips", "plugins:notices", "plugins:settings", "plugins:Scans",
+           "plugins:attachments"]
+
+[tables]
+digests = "mailed"
+
+[columns.digests]
+user_id = "who"
+
+[fields.attachments]
+label = { template = "{n:06}.{format}" }
+
+[fields.scans]
+remark = { uniform = [1, 1000] }
+"""
+WAYS: list[dict[str, Any]] = [{"defer": "always", "rows_per_shard": 1500, "workers": 2}, {"format": "records"}]
+
+
+async def test_tables_that_follow_any_other(make_database: MakeDatabase, tmp_path: Path) -> None:
+    """Rows do not depend on shards, workers or lanes, and tables come after those that they point at."""
+    plan = planned(tmp_path, EVERY_KIND, "8x")
+    made = []
+    for how in WAYS:
+        database = await make_database()
+        await run_sql(database, PLUGINS)
+        before = await digest(database)
+        done = await load(plan, database, **how)
+        assert (done.rows["digests"], done.rows["settings"]) == (160, done.rows["user_channels"])
+        assert done.rows["scans"] == done.rows["attachments"] > 0 < done.rows["notices"]
+        made.append(await digest(database))
+        assert await rows(database, "SELECT DISTINCT jsonb_typeof(more) FROM tips") == [("object",)]
+        [report] = await verify(database)
+        assert report.holds
+        assert {f"there are as many rows of {each} as were loaded" for each in ("digests", "scans", "tips")} <= {
+            rule.text for rule in report.rules
+        }
+        await cleanup(database, [1])
+        assert await digest(database) == before
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("table", ["users", "attachments", "scans", "digests"])
+async def test_a_run_with_further_tables_is_resumed_and_undone(
+    make_database: MakeDatabase, tmp_path: Path, table: str
+) -> None:
+    plan = planned(tmp_path, EVERY_KIND, "5x")
+    whole, resumed = await make_database(), await make_database()
+    for database in (whole, resumed):
+        await run_sql(database, PLUGINS)
+    before = await digest(resumed)
+    await load(plan, whole)
+    for again in (True, False):
+        with anyio.CancelScope() as scope:
+            await load(plan, resumed, watcher=Interfering(table, scope.cancel), rows_per_shard=1000, defer="always")
+        assert scope.cancelled_caught
+        if again:
+            assert await resume(resumed, workers=2) is not None
+            assert await digest(resumed) == await digest(whole)
+            [report] = await verify(resumed)
+            assert report.holds
+        await cleanup(resumed, [1])
+        assert await digest(resumed) == before
+
+
+FAILURES = {
+    "raising": r"the table digests of 'plugins:raising' failed \(ZeroDivisionError in line \d+ of plugins.py: integer",
+    "narrow": r"a row of digests is \(\d+,\): yield tuples of 2 values \(user_id, created_at\), or Arrow batches",
+    "mixed": r"a value of digests.created_at is 'today', which is one of the texts, after datetimes: yield values",
+    "misspelt": r"the rows that digests follows have no 'emial': they have id, number, created_at",
+    "nothing": r"what makes digests returned None: let it yield tuples of 2 values, or Arrow batches",
+    "other_batch": r"a batch of digests has the columns user: give it user_id, created_at",
+    "tiled": r"rows of digests are not in the order of user_id: make all rows of one, then those of the next",
+}
+"""What is said of tables that do wrong, by their names."""
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_what_a_table_does_wrong_is_said_and_undone(database: Address, tmp_path: Path, name: str) -> None:
+    moment = "sent_at" if name == "tiled" else "created_at"
+    await run_sql(database, f"CREATE TABLE digests (user_id bigint, {moment} timestamp, remark bigint)")
+    before = await digest(database)
+    field = "[fields.digests]\nremark = { sequence = {} }" if name == "tiled" else ""
+    plan = planned(tmp_path, f'plugins = ["plugins:{name}"]\n{field}')
+    with pytest.raises(RunError, match=FAILURES[name] + ".*what had begun was undone"):
+        await load(plan, database)
+    assert await digest(database) == before
+
+
+WRONG = {
+    "letters": r"the table 'digests' of 'plugins:letters' has columns 'user_id': give a list of different names",
+    "twice": r"has columns \['user_id', 'user_id'\]: give a list of different names",
+    "nameless": r"has name None: give the name of a table",
+    "keyless": r"speaks of 'user': did you mean user_id",
+    "pointless": r'has no column that holds ids .*references=\{"column": "users"\}',
+    "listed": r"has references \[.user_id.\]: give such as \{\"user_id\": \"users\"\}",
+    "negative": r"has rows_per_parent -1: give a number above 0",
+    "sometimes": r"has late 'yes': give True or False",
+    "rowless": r"has rows \[\(1,\)\]: give a function of the rows that it follows",
+    "followless": r"the table digests follows 'usres', which is no table: did you mean users",
+    "reactions": r"there are two tables reactions: give one of them another name",
+    "early": r"the table digests is made with the users, and points at channels, which come after .*late=True",
+    "very_late": r"the table digests is late and follows messages: let it follow users or channels",
+    "ring plugins:chain": r"the table ring follows itself, through chain: let it follow users",
+    "itself": r"the table itself follows itself: let it follow users",
+    "unmoved plugins:after_unmoved": r"follows unmoved, which does not say when its rows were made: .*created_at",
+    "unordered plugins:after_unordered": r"follows unordered, which has no column of ids of messages: give",
+    "not_a_table": r"is no table \(it has no name, follows, columns, rows\): decorate a function with @bulkseed.table",
+    "undecorated": r"is no table \(it has no name, follows, columns, rows\): decorate",
+    "Lacking": r"is no table \(it has no follows, columns, rows\): decorate",
+    "Demanding": r"cannot be made \(TypeError: .*\): let its class need no arguments",
+    "attachmnts": r"the module plugins has no attachmnts: did you mean attachments",
+}
+"""What is said of tables that cannot be, by their names."""
+
+
+@pytest.mark.parametrize("names", WRONG)
+def test_what_cannot_be_a_table_is_said_before_a_load(tmp_path: Path, names: str) -> None:
+    sources = [each if ":" in each else f"plugins:{each}" for each in names.split()]
+    with pytest.raises(InputError, match=WRONG[names]):
+        planned(tmp_path, f"plugins = {json.dumps(sources)}")
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("[tables]\nattachments = false", "the table scans follows 'attachments', which is no table"),
+        ("[tables]\nmessages = false", r"the table attachments follows messages, which \[tables\] leaves out"),
+        ('[tables]\nscans = "users"', r"\[tables\] has users for two tables: leave one of them out"),
+        ("[columns.scans]\nfound_at = false", r"\[columns.scans\] leaves out found_at, by which rows are known"),
+        ("[columns.scans]\nclaen = false", r"\[columns.scans\] has 'claen': did you mean clean"),
+    ],
+)
+def test_what_does_not_go_with_further_tables_is_said(tmp_path: Path, added: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        planned(tmp_path, f'plugins = ["plugins:attachments", "plugins:Scans"]\n{added}')
+
+
+def test_entry_points_name_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an installed package's metadata has them."""
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[bulkseed.tables]\nacme_digests = plugins:Late\nbroken = plugins:absent\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [extra.name for extra in planned(tmp_path, 'plugins = ["acme_digests"]').scenario.extras] == ["digests"]
+    for name, said in (
+        ("acme_digest", "no installed package has a table 'acme_digest' .* did you mean acme_digests"),
+        ("broken", "the module plugins has no absent"),
+    ):
+        with pytest.raises(InputError, match=said):
+            planned(tmp_path, f'plugins = ["{name}"]')

@@ -16,8 +16,9 @@ import bulkseed
 ROOT: Final = Path(bulkseed.__file__).parent
 
 LAYERS: Final = {
-    0: "errors suggestions imports identifiers shape scenario relationships tables model plan watch stopwatch",
-    1: "streams draws permutation zipf ranking estimate shards crowd week layout uuids keys corpus faker_corpus "
+    0: "errors suggestions imports identifiers shape scenario relationships further_tables tables model plan "
+    "watch stopwatch",
+    1: "arrays streams draws permutation zipf ranking estimate shards crowd week layout uuids keys corpus faker_corpus "
     "faker_clock faker_values names prose",
     2: "generators fields",
     3: "machine loops pooler connection orm target reservation references wire encoders fitting columns copy lanes "
@@ -38,6 +39,7 @@ PURE_LAYERS: Final = {0, 1, 2}
 ALLOWED: Final = {
     "errors": "typing",
     "relationships": "collections difflib typing",
+    "further_tables": "collections dataclasses typing",
     "model": "collections dataclasses functools typing",
     "plan": "collections dataclasses datetime decimal json re typing",
     "shape": "dataclasses typing",
@@ -69,8 +71,9 @@ ALLOWED: Final = {
     "generators": "collections dataclasses functools numpy pyarrow typing",
     # a user's own code gets Python's values, and chance of its own from a row's word
     "generators.parents": "collections dataclasses datetime functools numpy random",
-    "generators.plugins": "collections dataclasses functools importlib inspect typing",
-    "generators.rows": "collections datetime json pyarrow typing uuid",
+    "generators.plugins": "collections dataclasses functools importlib inspect math typing",
+    "generators.rows": "collections pyarrow typing",
+    "arrays": "collections datetime decimal json numpy pyarrow typing uuid",
     "fields": "abc collections dataclasses datetime decimal fractions functools json math numpy pyarrow random re "
     "string typing uuid",
 }

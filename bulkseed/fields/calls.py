@@ -9,11 +9,11 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
+from bulkseed.arrays import Unfit, array_of, in_microseconds
 from bulkseed.errors import BulkseedError, RunError
-from bulkseed.fields.arrays import Unfit, array_of, in_microseconds
 from bulkseed.fields.rows import FieldRow, FieldRows, SharedRows
 from bulkseed.fields.source import Entry, Source
-from bulkseed.imports import imported
+from bulkseed.imports import imported, said
 
 __all__ = ["Call"]
 
@@ -75,7 +75,7 @@ class Call(Source):
         except BulkseedError:
             raise
         except Exception as error:
-            raise self.error(rows, place, f"failed ({type(error).__name__}: {error}): mend it") from error
+            raise self.error(rows, place, f"failed ({said(error)}): mend it") from error
 
     def error(self, rows: FieldRows, place: int, problem: str) -> RunError:
         at = "row" if self.each_row else "the batch from row"

@@ -11,10 +11,10 @@ from typing import Any, Final, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bulkseed.arrays import Unfit, array_of, longest_in
 from bulkseed.draws import below
 from bulkseed.errors import InputError
 from bulkseed.faker_values import MOST_VALUES, Fakes
-from bulkseed.fields.arrays import Unfit, array_of, longest_in
 from bulkseed.fields.normal import normalised, revived
 from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Distinct, Entry, Source

@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
+from bulkseed.arrays import Unfit, array_of, longest_in
 from bulkseed.draws import below, thresholds_of, weighted
-from bulkseed.fields.arrays import Unfit, array_of, longest_in
 from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Entry, Source
 from bulkseed.streams import Words

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from bulkseed.arrays import python_values
 from bulkseed.draws import Ints
 from bulkseed.errors import RunError
-from bulkseed.fields.arrays import python_values
 from bulkseed.streams import Streams, Words
 from bulkseed.suggestions import suggestion
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from bulkseed.errors import RunError
+from bulkseed.errors import BulkseedError, RunError
 from bulkseed.generators.channels import channel_batches
 from bulkseed.generators.context import Context
 from bulkseed.generators.filled import filled
@@ -19,6 +19,7 @@ from bulkseed.generators.reactions import reaction_batches
 from bulkseed.generators.relationship import relationship_batches
 from bulkseed.generators.rows import batches_of
 from bulkseed.generators.users import user_batches
+from bulkseed.imports import said
 from bulkseed.scenario import Extra
 from bulkseed.shards import Shard
 
@@ -60,10 +61,9 @@ def plugin_batches(part: Part, extra: Extra) -> Iterator[pa.RecordBatch]:
     for parents in part.parents(extra.name, extra.follows, lambda follows: made(part, follows)):
         try:
             yield from batches_of(rows(parents), extra.name, extra.columns)
-        except RunError:
+        except BulkseedError:
             raise
         except Exception as error:
             raise RunError(
-                f"the table {extra.name} of {extra.source!r} failed ({type(error).__name__}: {error}): "
-                "correct its code, then load anew"
+                f"the table {extra.name} of {extra.source!r} failed ({said(error)}): mend its code"
             ) from error

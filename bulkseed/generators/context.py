@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from bulkseed.arrays import TIMESTAMP
 from bulkseed.corpus import Corpus
 from bulkseed.crowd import Crowd, crowd_of
 from bulkseed.draws import Bools, Ints, below, between, chance
@@ -29,8 +30,6 @@ BATCH_ROWS: Final = 16_384
 
 MOST_BATCH_ROWS: Final = 65_536
 """Rows that a batch holds at most."""
-
-TIMESTAMP: Final = pa.timestamp("us")
 
 
 def times(values: Ints) -> pa.TimestampArray:

@@ -7,13 +7,30 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from bulkseed.arrays import TIMESTAMP
 from bulkseed.draws import Ints
+from bulkseed.errors import RunError
 from bulkseed.generators.context import Context
 
-__all__ = ["Numbering"]
+__all__ = ["Numbering", "whole_numbers"]
 
 STRIDE: Final = 2**16
 """Rows of a further table that one id may have, for each to have a number of its own."""
+
+
+def whole_numbers(batch: pa.RecordBatch, column: str, table: str) -> Ints:
+    """Ids, or moments in microseconds, of a table's rows. Raises RunError where there are others, or none."""
+    given = batch.column(column)
+    try:
+        made = given.cast(TIMESTAMP, safe=False).cast(pa.int64()) if pa.types.is_temporal(given.type) else given
+        if not made.null_count:
+            return np.asarray(made.cast(pa.int64()))
+    except pa.ArrowException:
+        pass
+    raise RunError(
+        f"{table}.{column} has {'null' if given.null_count else f'values of type {given.type}'}, where what hangs on "
+        "the rows wants an id or a moment: give each row one"
+    )
 
 
 class Numbering:
@@ -28,11 +45,16 @@ class Numbering:
 
     def numbers(self, batch: pa.RecordBatch) -> Ints:
         """Those of the rows of ``batch``, which comes after those before."""
-        ids: Ints = batch.column(self.column).to_numpy()
+        ids: Ints = whole_numbers(batch, self.column, self.table)
         if self.table == self.parent:
             return np.subtract(ids, self.first)
         if not len(ids):
             return ids
+        if ids[0] < self.last_id or (np.diff(ids) < 0).any():
+            raise RunError(
+                f"rows of {self.table} are not in the order of {self.column}: "
+                "make all rows of one, then those of the next (numpy.repeat, not tile)"
+            )
         begins = np.flatnonzero(np.concatenate([[ids[0] != self.last_id], ids[1:] != ids[:-1]]))
         starts = np.zeros(len(ids), dtype=np.int64)
         starts[begins] = begins
@@ -40,6 +62,10 @@ class Numbering:
         if ids[0] == self.last_id:
             rank[: begins[0] if len(begins) else len(ids)] += self.rank
         self.last_id, self.rank = int(ids[-1]), int(rank[-1]) + 1
+        if rank.max() >= self.stride:
+            raise RunError(
+                f"there are more than {self.stride:,} rows of {self.table} with the same {self.column}: make fewer"
+            )
         return np.add((ids - self.first) * self.stride, rank)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,9 +12,10 @@ import pyarrow as pa
 from bulkseed.draws import Ints
 from bulkseed.generators.context import BATCH_ROWS, ChannelBlock, Context, channel_block
 from bulkseed.generators.messages import MessageSpan, message_spans
-from bulkseed.generators.numbering import Numbering
+from bulkseed.generators.numbering import Numbering, whole_numbers
 from bulkseed.generators.parents import Parents
 from bulkseed.shards import Shard
+from bulkseed.tables import CATALOGUE
 
 __all__ = ["Maker", "Part"]
 
@@ -56,8 +57,10 @@ class Part:
             case _:
                 yield from self.others(table, follows, batches)
 
-    def found(self, table: str, numbers: Ints, ids: Ints, created: Ints, **columns: Ints) -> Parents:
-        return Parents(table, numbers, ids, created, columns, self.context.as_of, self.context.streams)
+    def found(
+        self, table: str, numbers: Ints, ids: Ints, created: Ints, columns: Mapping[str, Ints] | None = None
+    ) -> Parents:
+        return Parents(table, numbers, ids, created, columns or {}, self.context.as_of, self.context.streams)
 
     def users(self, table: str) -> Iterator[Parents]:
         for start in range(self.shard.start, self.shard.stop, BATCH_ROWS):
@@ -76,7 +79,7 @@ class Part:
                 numbers,
                 placement.first_channel + numbers,
                 self.block.created[these],
-                owner_id=placement.first_user + self.block.owner[these],
+                {"owner_id": placement.first_user + self.block.owner[these]},
             )
 
     def messages(self, table: str) -> Iterator[Parents]:
@@ -88,23 +91,27 @@ class Part:
                 numbers,
                 placement.first_message + numbers,
                 span.created,
-                user_id=placement.first_user + span.author,
-                channel_id=placement.first_channel + self.block.start + span.channel,
+                {
+                    "user_id": placement.first_user + span.author,
+                    "channel_id": placement.first_channel + self.block.start + span.channel,
+                },
             )
 
     def others(self, table: str, follows: str, batches: Made) -> Iterator[Parents]:
         """Rows of a table without ids of its own: what they point at stands for an id."""
         model = self.context.plan.model
-        references = dict(model.by_name[follows].references)
+        references = {column: holds for column, holds in model.by_name[follows].references if holds != CATALOGUE.name}
         numbering = Numbering(self.context, follows)
         for batch in batches(follows):
-            columns = {name: batch.column(name).to_numpy() for name in references if name in batch.schema.names}
+            if not batch.num_rows:
+                continue
+            columns = {name: whole_numbers(batch, name, follows) for name in references}
             if "created_at" in batch.schema.names:
-                created = batch.column("created_at").cast(pa.int64()).to_numpy()
+                created = whole_numbers(batch, "created_at", follows)
             else:
                 created = self.since(references, columns)
             first = columns[model.belonging(follows)[0]]
-            yield self.found(table, numbering.numbers(batch), first, created, **columns)
+            yield self.found(table, numbering.numbers(batch), first, created, columns)
 
     def since(self, references: dict[str, str], columns: dict[str, Ints]) -> Ints:
         """The latest moment at which what rows point at was made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 from bulkseed.errors import InputError
 from bulkseed.generators.parents import Parents
-from bulkseed.imports import imported
+from bulkseed.imports import imported, said
 from bulkseed.scenario import Extra
 from bulkseed.suggestions import suggestion
 
@@ -22,6 +23,10 @@ GROUP: Final = "bulkseed.tables"
 
 HOLDS: Final = {"user_id": "users", "channel_id": "channels", "message_id": "messages"}
 """What a column of such a name points at where a table does not say."""
+
+NEEDED: Final = ("name", "follows", "columns", "rows")
+FURTHER: Final = ("rows_per_parent", "references", "key", "late")
+"""The attributes of a class that is a table: those that it must have, and those that it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,63 +78,86 @@ def loaded(source: str) -> SeedTable:
 
     Raises InputError where there is none, or it is no table.
     """
-    if ":" not in source:
-        known = {each.name: each for each in entry_points(group=GROUP)}
-        if source not in known:
-            mend = suggestion(source, known, "give it as module:name")
-            raise InputError(f"no installed package has a table {source!r} among its entry points {GROUP}: {mend}")
-        return table_in(known[source].load(), source)
-    return table_in(imported(source, "--plugin"), source)
+    if ":" in source:
+        return table_in(imported(source, f"the plugin {source!r}"), source)
+    known = {each.name: each for each in entry_points(group=GROUP)}
+    if source not in known:
+        mend = suggestion(source, known, "give it as module:name")
+        raise InputError(f"no installed package has a table {source!r} among its entry points {GROUP}: {mend}")
+    entry = known[source]
+    return table_in(imported(f"{entry.module}:{entry.attr}", f"the plugin {source!r} of an installed package"), source)
 
 
 def table_in(found: Any, source: str) -> SeedTable:
     if inspect.isclass(found):
-        found = found()
+        try:
+            found = found()
+        except Exception as error:
+            raise InputError(
+                f"the plugin {source!r} cannot be made ({said(error)}): let its class need no arguments"
+            ) from error
     if isinstance(found, SeedTable):
         return found
-    wanted = ("name", "follows", "columns", "rows")
-    lacking = [each for each in wanted if not hasattr(found, each)]
+    lacking = [each for each in NEEDED if not hasattr(found, each)]
     if lacking:
         raise InputError(
             f"the plugin {source!r} is no table (it has no {', '.join(lacking)}): decorate a function with "
             "@bulkseed.table(follows=…, columns=[…]), or give a class these attributes"
         )
-    further = {
-        each: getattr(found, each) for each in ("rows_per_parent", "references", "key", "late") if hasattr(found, each)
-    }
+    further = {each: getattr(found, each) for each in FURTHER if hasattr(found, each)}
     return SeedTable(found.name, found.follows, found.columns, found.rows, **further)
 
 
 def described(source: str) -> Extra:
     """What is kept with a run of the table at ``source``. Raises InputError for what does not go together."""
     found = loaded(source)
-    named = f"the table {found.name} of {source!r}"
-    columns = tuple(found.columns)
-    references = (
-        dict(found.references)
-        if found.references is not None
-        else {column: HOLDS[column] for column in columns if column in HOLDS}
-    )
-    if strange := [each for each in (*references, *(found.key or ())) if each not in columns]:
-        raise InputError(f"{named} speaks of {strange[0]}: its columns are {', '.join(columns)}")
+    named = f"the table {found.name!r} of {source!r}"
+    for what, given in (("name", found.name), ("follows", found.follows)):
+        if not (isinstance(given, str) and given):
+            raise InputError(f"{named} has {what} {given!r}: give the name of a table")
+    columns = names_in(found.columns, f"{named} has columns")
+    references = references_of(found, columns, named)
+    key = names_in(found.key, f"{named} has key") if found.key is not None else None
+    if strange := [each for each in (*references, *(key or ())) if each not in columns]:
+        mend = suggestion(strange[0], columns, f"its columns are {', '.join(columns)}")
+        raise InputError(f"{named} speaks of {strange[0]!r}: {mend}")
     if not references:
         raise InputError(
             f"{named} has no column that holds ids of users, channels or messages: "
             'say which does with references={"column": "users"}'
         )
-    if not (isinstance(found.rows_per_parent, int | float) and found.rows_per_parent > 0):
-        raise InputError(
-            f"the table {found.name} of {source!r} has rows_per_parent {found.rows_per_parent!r}: give a number above 0"
-        )
+    many = found.rows_per_parent
+    if not (isinstance(many, int | float) and not isinstance(many, bool) and 0 < many < math.inf):
+        raise InputError(f"{named} has rows_per_parent {many!r}: give a number above 0")
+    if not isinstance(found.late, bool):
+        raise InputError(f"{named} has late {found.late!r}: give True or False")
+    if not callable(found.rows):
+        raise InputError(f"{named} has rows {found.rows!r}: give a function of the rows that it follows")
     moment = ("created_at",) if "created_at" in columns else ()
-    key = tuple(found.key) if found.key is not None else ((*references, *moment) if moment else columns)
     return Extra(
         name=found.name,
         follows=found.follows,
         columns=columns,
         references=tuple(references.items()),
-        key=key,
-        rows_per_parent=float(found.rows_per_parent),
+        key=key or tuple(dict.fromkeys((*references, *(moment or columns)))),
+        rows_per_parent=float(many),
         source=source,
         late=found.late,
     )
+
+
+def names_in(given: object, what: str) -> tuple[str, ...]:
+    """Names of columns. Raises InputError for what are none."""
+    names = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
+    if not names or not all(isinstance(each, str) and each for each in names) or len(set(names)) < len(names):
+        raise InputError(f'{what} {given!r}: give a list of different names, such as ["user_id", "created_at"]')
+    return names
+
+
+def references_of(found: SeedTable, columns: Sequence[str], named: str) -> dict[str, str]:
+    if found.references is None:
+        return {column: HOLDS[column] for column in columns if column in HOLDS}
+    given = found.references
+    if not isinstance(given, Mapping) or not all(isinstance(each, str) for each in (*given, *given.values())):
+        raise InputError(f'{named} has references {given!r}: give such as {{"user_id": "users"}}')
+    return dict(given)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import pyarrow as pa
 
+from bulkseed.arrays import Unfit, array_of
 from bulkseed.errors import RunError
-from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS, TIMESTAMP
-from bulkseed.plan import microseconds
+from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS
 
-__all__ = ["array_of", "batches_of"]
+__all__ = ["batches_of"]
 
 
 def batches_of(made: Iterable[Any], table: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of what a table's maker yields: tuples with a value for each of ``columns``, or RecordBatches.
+    """Batches of what a table's maker yields: tuples with a value for each of ``columns``, or RecordBatches (it may
+    return one too).
 
     Raises RunError, naming the table, for a row of another width, a batch of other columns, and values of a column
     that do not go together.
     """
+    if isinstance(made, pa.RecordBatch):
+        made = [made]
+    if not isinstance(made, Iterable):
+        raise RunError(
+            f"what makes {table} returned {made!r:.80}: let it yield tuples of {len(columns)} values, or Arrow batches"
+        )
     rows: list[Sequence[Any]] = []
     for each in made:
         if isinstance(each, pa.RecordBatch):
@@ -55,25 +59,9 @@ def batch_of(rows: Sequence[Sequence[Any]], table: str, columns: Sequence[str]) 
         values = [row[place] for row in rows]
         try:
             arrays.append(array_of(values))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError, ValueError) as error:
+        except Unfit as unfit:
             raise RunError(
-                f"values of {table}.{column} cannot be sent ({error}): yield values of one kind, or None"
-            ) from error
+                f"a value of {table}.{column} is {values[unfit.place]!r:.80}, which {unfit.problem}: "
+                "yield values of one kind, or None"
+            ) from None
     return pa.RecordBatch.from_arrays(arrays, list(columns))
-
-
-def array_of(values: Sequence[Any]) -> pa.Array:
-    """Python's values of one kind as Arrow's: a naive datetime is UTC, a dict becomes JSON, a UUID its text."""
-    sample = next((value for value in values if value is not None), None)
-    match sample:
-        case datetime():
-            return pa.array([None if each is None else moment(each) for each in values], pa.int64()).view(TIMESTAMP)
-        case UUID():
-            return pa.array([None if each is None else str(each) for each in values], pa.string())
-        case dict():
-            return pa.array([None if each is None else json.dumps(each) for each in values], pa.string())
-    return pa.array(values)
-
-
-def moment(value: datetime) -> int:
-    return microseconds(value.replace(tzinfo=UTC) if value.tzinfo is None else value)

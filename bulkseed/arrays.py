@@ -13,9 +13,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.generators.context import TIMESTAMP
+__all__ = ["JSON", "TIMESTAMP", "Unfit", "array_of", "in_microseconds", "longest_in", "python_values", "texts_of"]
 
-__all__ = ["Unfit", "array_of", "in_microseconds", "longest_in", "python_values", "texts_of"]
+TIMESTAMP: Final = pa.timestamp("us")
+"""Moments, in UTC."""
+
+
+class JsonText(pa.ExtensionType):  # type: ignore[misc]
+    """Text that is JSON: in a column of json it is not one string more, as other texts are."""
+
+    def __init__(self) -> None:
+        super().__init__(pa.string(), "bulkseed.json")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> JsonText:
+        return cls()
+
+
+JSON: Final = JsonText()
 
 KINDS: Final = {
     bool: "booleans",
@@ -51,7 +69,7 @@ def array_of(values: Sequence[Any]) -> pa.Array:
     """An Arrow array of ``values``, all of one kind, or None.
 
     Whole numbers are int64, with fractions among them float64; decimals are float64 too; texts are string, and tables
-    are string, as JSON; datetimes are microseconds in UTC; lists have values of one kind. Raises Unfit.
+    are of the type JSON; datetimes are microseconds in UTC; lists have values of one kind. Raises Unfit.
     """
     types = set(map(type, values)) - {type(None)}
     if any(issubclass(each, np.generic) for each in types):
@@ -70,7 +88,7 @@ def array_of(values: Sequence[Any]) -> pa.Array:
         raise Unfit(0, f"is among values that no column can hold ({error})") from None
     if first == "texts" and (place := pc.index(pc.match_substring(made, "\0"), True).as_py()) >= 0:
         raise Unfit(place, "has a NUL character, which PostgreSQL's texts cannot hold")
-    return made
+    return JSON.wrap_array(made) if first == "tables" else made
 
 
 def of_numpy(value: np.generic) -> Any:
@@ -132,11 +150,13 @@ def in_microseconds(array: pa.Array) -> pa.Array:
 
 def texts_of(array: pa.Array) -> pa.StringArray:
     """``array`` as texts: times in ISO 8601 with a space, booleans as ``true`` and ``false``."""
+    array = array.storage if array.type == JSON else array
     return array if pa.types.is_string(array.type) else array.cast(pa.string())
 
 
 def longest_in(array: pa.Array) -> int | None:
     """The most characters of a text of ``array``; None where it has no texts."""
+    array = array.storage if array.type == JSON else array
     if not pa.types.is_string(array.type):
         return None
     most: int | None = pc.max(pc.utf8_length(array)).as_py()

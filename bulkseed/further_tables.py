@@ -1,0 +1,116 @@
+"""Tables beyond the built-in five, seen together: what each follows and points at must be there, and come before it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from bulkseed.scenario import Extra
+from bulkseed.suggestions import suggestion
+from bulkseed.tables import CATALOGUE, TABLES
+
+__all__ = ["has_order", "put_together"]
+
+WITH_IDS: Final = tuple(table.name for table in TABLES if table.serial is not None)
+BUILT_IN: Final = {table.name: table for table in TABLES}
+
+
+def put_together(extras: Iterable[Extra], lacking: Collection[str]) -> tuple[tuple[Extra, ...], list[str]]:
+    """The tables, each with the column first that says in which order its rows come, and late where what it follows
+    is; and all that is wrong with them together. ``lacking`` are the tables that the app has not.
+    """
+    given = list(extras)
+    by_name = {extra.name: extra for extra in given}
+    problems = [
+        f"there are two tables {name}: give one of them another name"
+        for name, times in Counter([*BUILT_IN, CATALOGUE.name, *(extra.name for extra in given)]).items()
+        if times > 1
+    ]
+    for extra in given:
+        problems += unfounded(extra, by_name, lacking)
+    problems = problems or [problem for extra in given for problem in circle(extra, by_name)]
+    if problems:
+        return tuple(given), problems
+    by_name = {extra.name: arranged(extra, by_name) for extra in given}
+    for extra in by_name.values():
+        problems += unfit(extra, by_name)
+    return tuple(by_name.values()), problems
+
+
+def unfounded(extra: Extra, by_name: Mapping[str, Extra], lacking: Collection[str]) -> list[str]:
+    known = [*BUILT_IN, *by_name]
+    problems = []
+    for verb, table in (("follows", extra.follows), *(("points at", each) for _, each in extra.references)):
+        if table not in known:
+            mend = suggestion(table, known, f"there are {', '.join(known)}")
+            problems.append(f"the table {extra.name} {verb} {table!r}, which is no table: {mend}")
+        elif table in lacking:
+            problems.append(f"the table {extra.name} {verb} {table}, which [tables] leaves out: leave it out too")
+    return list(dict.fromkeys(problems))
+
+
+def circle(extra: Extra, by_name: Mapping[str, Extra]) -> list[str]:
+    seen = [extra.name]
+    while (follows := by_name[seen[-1]].follows) in by_name:
+        if follows in seen:
+            through = f", through {' and '.join(seen[1:])}" if len(seen) > 1 else ""
+            return [f"the table {extra.name} follows itself{through}: let it follow users"]
+        seen.append(follows)
+    return []
+
+
+def arranged(extra: Extra, by_name: Mapping[str, Extra]) -> Extra:
+    anchor = anchor_of(extra.follows, by_name)
+    references = sorted(extra.references, key=lambda each: each[1] != anchor)
+    return replace(extra, references=tuple(references), late=is_late(extra, by_name))
+
+
+def is_late(extra: Extra, by_name: Mapping[str, Extra]) -> bool:
+    return extra.late or (extra.follows in by_name and is_late(by_name[extra.follows], by_name))
+
+
+def anchor_of(table: str, by_name: Mapping[str, Extra]) -> str:
+    """Whose ids ascend with the rows of the table: users, channels or messages."""
+    if table in by_name:
+        return anchor_of(by_name[table].follows, by_name)
+    found = BUILT_IN[table]
+    return table if found.serial is not None else found.references[0][1]
+
+
+def has_order(extra: Extra, extras: Iterable[Extra]) -> bool:
+    """Whether each row says, by the first id that it holds, where in the run's order it comes."""
+    return extra.references[0][1] == anchor_of(extra.follows, {each.name: each for each in extras})
+
+
+def unfit(extra: Extra, by_name: Mapping[str, Extra]) -> list[str]:
+    problems = []
+    if extra.references[0][1] not in WITH_IDS:
+        problems.append(
+            f"the table {extra.name} points at {extra.references[0][1]} alone: "
+            f"let a column of it hold ids of {', '.join(WITH_IDS)}"
+        )
+    first = by_name.get(extra.follows)
+    later = next((table for _, table in extra.references if anchor_of(table, by_name) != "users"), None)
+    if not extra.late and later is not None and anchor_of(extra.follows, by_name) == "users":
+        problems.append(
+            f"the table {extra.name} is made with the users, and points at {later}, which come after them: "
+            "say late=True of it"
+        )
+    if extra.late and first is None and extra.follows not in {"users", "channels"}:
+        problems.append(f"the table {extra.name} is late and follows {extra.follows}: let it follow users or channels")
+    if first is None or problems:
+        return problems
+    anchor = anchor_of(first.name, by_name)
+    if not has_order(first, by_name.values()):
+        problems.append(
+            f"the table {extra.name} follows {first.name}, which has no column of ids of {anchor}: "
+            f"give {first.name} one, or let {extra.name} follow {first.follows}"
+        )
+    elif "created_at" not in first.columns and "messages" in dict(first.references).values():
+        problems.append(
+            f"the table {extra.name} follows {first.name}, which does not say when its rows were made: "
+            f"give {first.name} a column created_at, or let {extra.name} follow {first.follows}"
+        )
+    return problems
