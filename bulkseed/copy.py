@@ -72,6 +72,9 @@ async def copy_records(
     ``on_rows`` is told of each batch that has gone to the driver. Raises RunError for a row that the driver or
     the server refuses, and where the server takes fewer rows than it was sent; ConnectionLost where it goes away.
     """
+    if "citext" in {str(type_).removesuffix("[]") for type_ in into.types.values()}:
+        with translated(connection, "looking for citext"):
+            await encode_citext(connection)
     sent = Sent(on_rows)
     last: Record = ()
 
@@ -95,6 +98,14 @@ async def copy_records(
             f"a row cannot be sent to {into} ({error}; the row begins {values or 'nowhere'}): "
             "give the column a type that takes it"
         ) from error
+
+
+async def encode_citext(connection: Connection) -> None:
+    # asyncpg has no codec for citext, an extension's type; its wire format is text's
+    schema = await connection.fetchval(
+        "SELECT n.nspname FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace WHERE t.typname = 'citext'"
+    )
+    await connection.set_builtin_type_codec("citext", schema=schema, codec_name="text")
 
 
 async def copy_binary(

@@ -11,10 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, Final
-
-from faker import Factory, Generator
-from faker.providers import BaseProvider
+from typing import TYPE_CHECKING, Any, Final
 
 from bulkseed.errors import InputError
 from bulkseed.faker_clock import stilled
@@ -22,6 +19,9 @@ from bulkseed.imports import imported
 from bulkseed.plan import EPOCH
 from bulkseed.streams import Streams
 from bulkseed.suggestions import suggestion
+
+if TYPE_CHECKING:
+    from faker import Generator
 
 __all__ = ["MOST_VALUES", "Fakes"]
 
@@ -76,6 +76,10 @@ class Fakes:
 
     def generator(self) -> Generator:
         """A new generator, as some providers remember what they gave."""
+        # only here: a worker must start quickly, and Faker takes a tenth of a second; few fields want it
+        from faker import Factory  # noqa: PLC0415
+        from faker.providers import BaseProvider  # noqa: PLC0415
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Faker warns of deprecated locales
             generator = Factory.create(self.locale.replace("-", "_"))

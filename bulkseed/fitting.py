@@ -27,6 +27,8 @@ WIDE_DIGITS: Final = 76
 JSON_NAME: Final = "bulkseed.json"
 """The extension type of texts that are JSON (:data:`bulkseed.arrays.JSON`)."""
 
+USUAL_UUID: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+
 FLOAT_SCALE: Final = 9
 """Decimals of a float in a ``numeric`` without a scale: all values of a column have as many."""
 
@@ -232,8 +234,17 @@ def keyed(column: pa.Array, fit: Fit) -> pa.Array:
 
 
 def parsed(column: pa.Array, fit: Fit) -> pa.Array:
-    octets = [None if text is None else UUID(text).bytes for text in column.to_pylist()]
-    return pa.array(octets, pa.binary(16))
+    # a catalogue has few: each text is read once
+    encoded = column.cast(pa.string()).dictionary_encode()
+    return octets_of(encoded.dictionary).take(encoded.indices)
+
+
+def octets_of(texts: pa.Array) -> pa.Array:
+    """UUIDs in any form that Python reads; some five times quicker where all have the usual one."""
+    if pc.all(pc.match_substring_regex(texts, USUAL_UUID)).as_py():
+        octets = bytes.fromhex("".join(texts.to_pylist()).replace("-", ""))
+        return pa.Array.from_buffers(pa.binary(16), len(texts), [None, pa.py_buffer(octets)])
+    return pa.array([UUID(text).bytes for text in texts.to_pylist()], pa.binary(16))
 
 
 def instants(column: pa.Array, fit: Fit) -> pa.Array:

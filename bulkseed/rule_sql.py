@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final
+from uuid import UUID
+
+import pyarrow as pa
 
 from bulkseed.checks import ChanceCheck, RuleCheck
 from bulkseed.connection import Connection
@@ -23,6 +26,9 @@ __all__ = ["BROKEN", "Clause", "Draw", "Pass", "Scope"]
 
 LACKING: Final = "(table that the app lacks)"
 """Stands for such a table in SQL that is never run."""
+
+EXAMPLE: Final = re.compile(r"(?P<table>\w+)\.(?P<column>\w+) (?P<key>-?[0-9]+|null)")
+"""Of a row that breaks a rule."""
 
 BROKEN: Final = "false"
 """What holds of the rows of a pass that only finds those that break a rule."""
@@ -66,11 +72,28 @@ class Scope:
         actual = self.run.names.column(table, column)
         if actual == quoted(column):
             actual = column
-        holds = dict(self.model.by_name[table].references) | {self.model.by_name[table].serial: table}
-        uuids = self.uuids.get(holds.get(column, ""))
+        uuids = self.uuids.get(self.holds(table, column))
         if uuids is not None:
             return uuids.decoded(f"{alias}.{actual}")
         return self.texts.get((table, column), "{}").format(f"{alias}.{actual}")
+
+    def holds(self, table: str, column: str) -> str:
+        """The table whose ids the column holds; empty where it holds none."""
+        found = self.model.by_name[table]
+        return table if column == found.serial else dict(found.references).get(column, "")
+
+    def located(self, check: RuleCheck) -> RuleCheck:
+        """The same, with its example as one finds it in the app's own table: by its names, and by the UUID."""
+        match = EXAMPLE.fullmatch(check.example or "")
+        if match is None or match["table"] not in self.model.by_name:
+            return check
+        table, column, key = match["table"], match["column"], match["key"]
+        parent = self.holds(table, column)
+        if parent in self.uuids and key.isdecimal():
+            first, last = self.ids(parent)
+            if first <= int(key) <= last:
+                key = str(UUID(bytes=self.uuids[parent].octets(pa.array([int(key)]))[0].as_py()))
+        return replace(check, example=f"{self.model.name(table)}.{self.model.column(table, column)} {key}")
 
     def keeps(self, table: str, *columns: str) -> bool:
         """Whether the app has all of the columns, with all of their values."""

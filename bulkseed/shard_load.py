@@ -67,8 +67,6 @@ class ShardLoader:
     async def connected(self) -> Connection:
         if self.connection is None or self.connection.is_closed():
             self.connection = await connected_patiently(self.job.endpoint, self.job.patience, self.watcher)
-            with translated(self.connection, "looking for citext"):
-                await encode_citext(self.connection)
         return self.connection
 
     async def load(self, shard: Shard, stopwatch: Stopwatch) -> dict[str, int]:
@@ -105,12 +103,3 @@ async def load_shard(
         with translated(connection, "recording a shard"):
             await ledger.record_shard(connection, job.ledger, job.run.number, shard.number, rows)
     return rows
-
-
-async def encode_citext(connection: Connection) -> None:
-    # asyncpg has no codec for citext, an extension's type; its wire format is text's
-    schema = await connection.fetchval(
-        "SELECT n.nspname FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace WHERE t.typname = 'citext'"
-    )
-    if schema is not None:
-        await connection.set_builtin_type_codec("citext", schema=schema, codec_name="text")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
 from anyio import to_thread
@@ -107,7 +107,7 @@ async def verified(connection: Connection, run: Run, watcher: Watcher) -> Verify
     chances += draws
     more, draws = await of_locale(connection, scope, corpus, watcher)
     rules += [*more, *[await own_rule(connection, run, rule) for rule in run.plan.scenario.rules]]
-    return VerifyReport(run.number, in_order(rules), in_order([*chances, *draws]))
+    return VerifyReport(run.number, in_order(map(scope.located, rules)), in_order([*chances, *draws]))
 
 
 async def of_shape(connection: Connection, scope: Scope) -> tuple[list[RuleCheck], list[ChanceCheck]]:
@@ -161,5 +161,5 @@ def repeated_ids(scope: Scope, table: str) -> Pass:
     )
 
 
-def in_order(checks: list[Check]) -> tuple[Check, ...]:
+def in_order(checks: Iterable[Check]) -> tuple[Check, ...]:
     return tuple(sorted(checks, key=lambda check: (SECTIONS.index(check.rule[0]), check.rule)))

@@ -72,6 +72,11 @@ def itself(value: Any) -> Any:
     return value
 
 
+uuid_forms = st.builds(
+    lambda value, form: form(str(value)), st.uuids(), st.sampled_from([str, str.upper, "{{{}}}".format])
+)
+
+
 @dataclass(frozen=True)
 class Case:
     """A column of the target, what it is filled with, and what is then in it."""
@@ -94,6 +99,7 @@ CASES = {
         "uuid", "uuid", pa.binary(16), st.binary(min_size=16, max_size=16), lambda octets: UUID(bytes=octets)
     ),
     "uuid": Case("uuid", "uuid", TEXT, st.uuids().map(str), UUID),
+    "otherwise": Case("uuid", "uuid", TEXT, uuid_forms, UUID),
     "text": Case("text", "text", pa.large_string(), texts),
     "varchar": Case("varchar(3)", "varchar", TEXT, texts, lambda text: text[:3], {"length": 3}),
     "char": Case("char(3)", "bpchar", TEXT, texts, lambda text: text[:3].ljust(3), {"length": 3}),
