@@ -115,7 +115,11 @@ async def try_out(
             for name in WITH_IDS
             if name in target.columns
         }
-        made = await to_thread.run_sync(partial(samples, target, plan, corpus, reactions, firsts))
+        try:
+            made = await to_thread.run_sync(partial(samples, target, plan, corpus, reactions, firsts))
+        except RunError as error:
+            # nothing has run yet: to the user it is wrong input
+            raise TargetError(str(error)) from error
         for name, (keys, batch) in made.items():
             into = with_keys(lanes[name], target.model.by_name[name], keys)
             problems += await refusals(connection, target, target.model.by_name[name], into, batch)

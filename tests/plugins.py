@@ -170,3 +170,12 @@ class Demanding:
 
 def undecorated(users: Parents) -> Iterable[Any]:
     return ()
+
+
+@table(name="digests", follows="users", columns=["user_id", "created_at"])
+def tiring(users: Parents) -> Iterator[tuple[int, datetime]]:
+    """Fails, but not among the first."""
+    for user in users:
+        if user.number >= 300:
+            raise ValueError("tired")
+        yield user.id, user.created_at

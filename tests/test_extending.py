@@ -14,7 +14,7 @@ from test_scenario import planned, rows
 
 from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
-from bulkseed.errors import InputError, RunError
+from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.loading import load
 from bulkseed.resuming import resume
 from bulkseed.verifying import verify
@@ -202,13 +202,22 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-async def test_what_a_table_does_wrong_is_said_and_undone(database: Address, tmp_path: Path, name: str) -> None:
+async def test_what_a_table_does_wrong_is_said_beforehand(database: Address, tmp_path: Path, name: str) -> None:
     moment = "sent_at" if name == "tiled" else "created_at"
     await run_sql(database, f"CREATE TABLE digests (user_id bigint, {moment} timestamp, remark bigint)")
     before = await digest(database)
     field = "[fields.digests]\nremark = { sequence = {} }" if name == "tiled" else ""
     plan = planned(tmp_path, f'plugins = ["plugins:{name}"]\n{field}')
-    with pytest.raises(RunError, match=FAILURES[name] + ".*what had begun was undone"):
+    with pytest.raises(TargetError, match=FAILURES[name]):
+        await load(plan, database)
+    assert await digest(database) == before
+
+
+async def test_what_a_table_does_wrong_later_is_said_and_undone(database: Address, tmp_path: Path) -> None:
+    await run_sql(database, "CREATE TABLE digests (user_id bigint, created_at timestamp)")
+    before = await digest(database)
+    plan = planned(tmp_path, 'plugins = ["plugins:tiring"]', "20x")
+    with pytest.raises(RunError, match=r"\(ValueError in line \d+ of plugins.py: tired.*what had begun was undone"):
         await load(plan, database)
     assert await digest(database) == before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -154,10 +155,12 @@ SCHEMAS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
 
 
 @pytest.fixture(scope="module")
-def prepared(server: Server, templates: dict[str, str]) -> Address:
+def prepared(server: Server, templates: dict[str, str]) -> Iterator[Address]:
     """A database that every wrong file leaves as it is."""
-    asyncio.run(run_sql(address_of(server, "postgres"), f"CREATE DATABASE wrong TEMPLATE {templates['reference']}"))
-    return address_of(server, "wrong")
+    admin = address_of(server, "postgres")
+    asyncio.run(run_sql(admin, f"CREATE DATABASE wrong TEMPLATE {templates['reference']} STRATEGY file_copy"))
+    yield address_of(server, "wrong")
+    asyncio.run(run_sql(admin, "DROP DATABASE wrong WITH (FORCE)"))
 
 
 def refused(address: Address, folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> str:
