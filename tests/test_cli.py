@@ -21,6 +21,7 @@ from typing import Any
 import asyncpg
 import pytest
 from conftest import AS_OF, MakeDatabase, address_of, digest, run_sql
+from homes import enterable
 from inside import inside
 from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS
@@ -437,8 +438,7 @@ class TestEmbedded:
         assert inside("cleanup", "--yes", "--quiet", **home).returncode == 0
 
     def test_serve_prints_a_url_that_works_until_it_ends(self, tmp_path_factory: pytest.TempPathFactory) -> None:
-        home = tmp_path_factory.mktemp("serve")
-        home.chmod(0o755)
+        home = enterable(tmp_path_factory.mktemp("serve"))
         child = started("serve", "--port", "0", BULKSEED_HOME=str(home))
         assert child.stdout is not None
         url = child.stdout.readline().strip()

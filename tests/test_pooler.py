@@ -12,6 +12,7 @@ from functools import partial
 import asyncpg
 import pytest
 from conftest import MakeDatabase, digest, run_sql
+from homes import enterable
 from inside import inside
 from pgbouncer import PROGRAM, pooled
 from test_cli import FIXED
@@ -37,9 +38,7 @@ def pool(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     with ExitStack() as stack:
 
         def start(mode: str, database: Address, *, before: Server = server, **settings: str) -> Address:
-            folder = tmp_path_factory.mktemp("pool")
-            for each in (folder, folder.parent):
-                each.chmod(each.stat().st_mode | 0o011)
+            folder = enterable(tmp_path_factory.mktemp("pool"))
             through = stack.enter_context(pooled(before, folder, mode, **settings))
             return Address(through.url.set(database=database.database))
 

@@ -88,9 +88,9 @@ async def small(
         await run_sql(admin, f"DROP DATABASE {name} WITH (FORCE)", f"DROP TABLESPACE {name}")
 
 
-async def load_and_fill(address: Address, disk: Disk, room: int, defer: str, moment: str) -> str:
+async def load_and_fill(address: Address, disk: Disk, room: int, defer: str, moment: str, scale: str = "25x") -> str:
     """What a load says on a disk that shrinks to ``room`` more bytes at the moment when ``moment`` is true."""
-    options = ["--scale", "25x", *FIXED, "--workers", "2", "--defer", defer, "--retry-for", "1", "--quiet"]
+    options = ["--scale", scale, *FIXED, "--workers", "2", "--defer", defer, "--retry-for", "1", "--quiet"]
     async with connected(address) as watching:
         loading = asyncio.create_task(asyncio.to_thread(bulkseed, *options, DATABASE_URL=address.dsn))
         # not before: what is too small from the start is refused
@@ -134,16 +134,15 @@ def test_a_server_that_ends_for_want_of_disk_leaves_what_can_be_mended(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """Without room for its write-ahead log it stops at once, and does not start again before there is some."""
-    home = tmp_path_factory.mktemp("full")
+    home = enterable(tmp_path_factory.mktemp("full"))
     with mounted(home, 1024 * MB) as disk:
-        enterable(home)
         with running(home) as server:
             url = {"DATABASE_URL": server.url}
             address = Address.parse(server.url)
             assert inside("init", **url).returncode == 0
             asyncio.run(run_sql(address, *APP_ROWS))
             before = asyncio.run(digest(address)), dump(server, address)
-            said = asyncio.run(load_and_fill(address, disk, 10 * MB, "always", LOADING))
+            said = asyncio.run(load_and_fill(address, disk, 10 * MB, "always", LOADING, "15x"))
             assert re.search("no PostgreSQL answers .*; run 1 is kept: `bulkseed resume 1` goes on", said), said
             assert "No space left on device" in server.last_words()
             done = inside("cleanup", "--yes", **url)
