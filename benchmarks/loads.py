@@ -16,7 +16,14 @@ __all__ = ["command_load", "phases_told"]
 
 
 def command_load(
-    address: Address, scale: str, *, workers: int, defer: str = "auto", format: str = "auto", seed: int = 1
+    address: Address,
+    scale: str,
+    *,
+    workers: int,
+    defer: str = "auto",
+    format: str = "auto",
+    seed: int = 1,
+    scenario: str = "default",
 ) -> Run:
     """Load a scale into a database; returns its rows by table, its own seconds by phase, and what the command took.
 
@@ -24,6 +31,7 @@ def command_load(
     """
     options = ["--scale", scale, "--seed", str(seed), "--as-of", AS_OF.isoformat(), "--database-url", address.dsn]
     options += ["--workers", str(workers), "--defer", defer, "--format", format, "--yes", "--json", "--quiet"]
+    options += ["--scenario", scenario]
     taken = ran([sys.executable, "-m", "bulkseed", *options])
     report = json.loads(taken.output)
     return {

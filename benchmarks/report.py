@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import StatisticsError
 from typing import Any, Final
 
-from benchmarks import floor, generate, growth, inplace, lanes, naive, restore, settings, shapes
+from benchmarks import adapted, floor, generate, growth, inplace, lanes, naive, restore, settings, shapes
 from benchmarks.benchmark import Benchmark
 from benchmarks.charts import save
 from benchmarks.results import Findings, kept
@@ -17,7 +17,7 @@ from bulkseed.errors import InputError
 __all__ = ["BENCHMARKS", "write"]
 
 BENCHMARKS: Final = tuple(
-    module.BENCHMARK for module in (restore, floor, lanes, naive, growth, inplace, generate, settings, shapes)
+    module.BENCHMARK for module in (restore, floor, lanes, naive, growth, inplace, generate, settings, shapes, adapted)
 )
 
 PROFILE: Final = Path(__file__).parent / "profile.md"

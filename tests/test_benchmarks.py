@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import floor, growth, inplace, settings
+from benchmarks import adapted, floor, growth, inplace, settings
 from benchmarks.__main__ import main, parser
 from benchmarks.commands import ran
 from benchmarks.databases import Databases, served
@@ -194,9 +194,11 @@ def test_naive_runs(tmp_path: Path) -> None:
         assert run["seconds"] > 0
 
 
-def quick_load(address: Address, scale: str, *, workers: int, defer: Defer = "auto", seed: int = 1) -> Run:
+def quick_load(
+    address: Address, scale: str, *, workers: int, defer: Defer = "auto", seed: int = 1, scenario: str = "default"
+) -> Run:
     """What a command would load and report, without a process of its own."""
-    plan = replace(plan_of(scale), seed=seed)
+    plan = replace(plan_of(scale, scenario), seed=seed)
     done = asyncio.run(load(plan, address, workers=workers, defer=defer))
     figures = {"seconds": 1.0, "cpu_seconds": 1.0, "peak_pss": 1, "peak_rss": 1, "phases": dict(done.seconds)}
     return {"rows": sum(done.rows.values()), "tables": dict(done.rows), **figures}
@@ -211,6 +213,7 @@ def quick_load(address: Address, scale: str, *, workers: int, defer: Defer = "au
         (["growth", "--scales", "1x", "--workers", "1"], 1),
         (["inplace", "--scale", "1x", "--bases", "1", "--small", "--workers", "1"], 2),
         (["settings", "--scale", "1x"], len(settings.WAYS)),
+        (["adapted", "--scale", "1x", "--workers", "1"], len(adapted.CONTESTANTS)),
     ],
     ids=lambda each: each[0] if isinstance(each, list) else "",
 )
@@ -222,7 +225,7 @@ def test_it_runs(
         pytest.importorskip(name)
     tuned = next(iter(settings.SERVERS))
     monkeypatch.setattr(settings, "SERVERS", {tuned: {}})  # the others are servers of their own
-    for module in (floor, growth, inplace, settings):
+    for module in (adapted, floor, growth, inplace, settings):
         monkeypatch.setattr(module, "command_load", quick_load)
     chosen = parser().parse_args([*arguments, "--repeats", "1", "--output", str(tmp_path)])
     found = list(one.measure(databases, chosen))

@@ -12,6 +12,7 @@ import pytest
 from conftest import make_templates
 from homes import home_for
 from installed import installed, running_with
+from test_alembic import app, make_app, test_it_loads_and_every_rule_holds  # noqa: F401
 from test_cleanup import (  # noqa: F401 - they run again here, on the server of this module
     test_cascade_takes_them_along_and_what_points_at_them,
     test_foreign_keys_in_a_circle_are_no_obstacle,
