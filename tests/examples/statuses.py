@@ -1,23 +1,18 @@
-"""User status updates: five for each user, the last of which is active."""
-
 from collections.abc import Iterator
-from datetime import datetime, timedelta
-from itertools import pairwise
+from datetime import timedelta
 
 from bulkseed import Parents, table
 
 STATUSES = [("In a meeting", "📅"), ("Commuting", "🚌"), ("Out sick", "🤒"), ("On holiday", "🌴"), ("Remotely", "🏡")]
 COLUMNS = ["user_id", "status_text", "emoji", "created_at", "expires_at", "is_active"]
-Status = tuple[int, str, str, datetime, datetime | None, bool]
 
 
 @table(follows="users", columns=COLUMNS, rows_per_parent=5)
-def user_statuses(users: Parents) -> Iterator[Status]:
-    """Five for each user."""
+def user_statuses(users: Parents) -> Iterator[tuple[object, ...]]:
+    """Each ends when the next begins, at the latest after eight hours; the last one is in force."""
     for user in users:
-        times: list[datetime | None] = [*sorted(user.moment() for _ in range(5)), None]
-        for begun, ended in pairwise(times):
-            assert begun is not None
+        begins = sorted(user.moment() for _ in range(5))
+        for begin, following in zip(begins, [*begins[1:], None], strict=True):
             text, emoji = user.random.choice(STATUSES)
-            expires = ended and min(ended, begun + timedelta(hours=8))
-            yield user.id, text, emoji, begun, expires, ended is None
+            end = min(begin + timedelta(hours=8), following) if following else None
+            yield user.id, text, emoji, begin, end, following is None

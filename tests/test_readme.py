@@ -1,0 +1,311 @@
+"""The examples of the README, taken out of it and run: none of them may rot."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import importlib
+import importlib.util
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import anyio
+import pytest
+from conftest import AS_OF, MakeDatabase, address_of, digest, run_sql
+from test_cli import ROOT, environment
+from test_load import Interfering
+from test_scenario import rows
+
+import bulkseed
+from bulkseed.__main__ import main
+from bulkseed.address import Address
+from bulkseed.cli import cli
+from bulkseed.embedded import Server
+from bulkseed.faker_values import Fakes
+from bulkseed.fields import parse_field
+from bulkseed.plan import microseconds
+
+README: Final = (ROOT / "README.md").read_text()
+BLOCKS: Final = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+NAMED: Final = {
+    named[1]: text for _, text in BLOCKS if (named := re.match(r"(?:#|--) ([\w./-]+\.(?:toml|py|sql|yaml))\n", text))
+}
+"""The files among the examples: each begins with a comment that is its name."""
+
+LISTED: Final = {
+    "acme/schema.sql",
+    "acme/seed.toml",
+    "acme/loyalty.py",
+    "acme/providers.py",
+    "acme/statuses.py",
+    "acme/logins.py",
+    "acme/pins.py",
+    "acme/more.sql",
+    "acme/more.toml",
+    "acme/seeding.py",
+    "calls.toml",
+    "fields.toml",
+    "providers.toml",
+    "pyproject.toml",
+    "conftest.py",
+    "test_inbox.py",
+    "compose.yaml",
+    ".github/workflows/seed-staging.yaml",
+}
+EXTRA_COLUMNS: Final = (
+    "ALTER TABLE users ADD phone text NOT NULL, ADD plan text NOT NULL, ADD handle varchar(60) UNIQUE, "
+    "ADD settings jsonb NOT NULL, ADD age smallint, ADD public_id uuid NOT NULL UNIQUE, ADD verified_at timestamptz, "
+    "ADD loyalty integer NOT NULL",
+    "ALTER TABLE users ADD greeting text, ADD plan_code varchar(7)",
+)
+MOST_LINES: Final = 25
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory, with the examples' files in it, from where their modules are imported."""
+    for name, text in NAMED.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.split(".")[0] == "acme"]:
+        del sys.modules[name]
+
+
+def test_all_files_are_known() -> None:
+    """A new one is to be run by a test here."""
+    assert set(NAMED) == LISTED
+    assert all(ast.parse(text) for language, text in BLOCKS if language == "python")
+    assert all(tomllib.loads(text) for language, text in BLOCKS if language == "toml")
+    assert {"python", "toml", "sql", "yaml"} >= {language for language, _ in BLOCKS} - {"console"}
+    assert len(NAMED) == sum(language != "console" for language, _ in BLOCKS)
+
+
+async def lived_through(plan: bulkseed.Plan, database: Address, cut_off_at: str) -> dict[str, int]:
+    """Loaded and interrupted, resumed, verified, and cleaned up again; returns the rows."""
+    with anyio.CancelScope() as scope:
+        await bulkseed.load(plan, database, rows_per_shard=1000, watcher=Interfering(cut_off_at, scope.cancel))
+    assert scope.cancelled_caught
+    report = await bulkseed.resume(database)
+    assert report is not None
+    [found] = await bulkseed.verify(database)
+    assert found.holds, [rule for rule in found.rules if rule.violations]
+    return dict(report.rows)
+
+
+async def test_an_own_schema(folder: Path, make_database: MakeDatabase) -> None:
+    database = await make_database("empty")
+    await run_sql(database, NAMED["acme/schema.sql"])
+    plan = bulkseed.make_plan("4x", as_of=AS_OF, scenario="acme/seed.toml")
+    found = await lived_through(plan, database, "messages")
+    assert set(found) == {"users", "channels", "user_channels", "messages"}
+    [(accounts, versions)] = await rows(
+        database, "SELECT count(*), array_agg(DISTINCT substr(id::text, 15, 1)) FROM chat.accounts"
+    )
+    assert (accounts, versions) == (80, ["7"])
+    await bulkseed.cleanup(database)
+    assert await rows(database, "SELECT FROM chat.accounts UNION ALL SELECT FROM chat.rooms") == []
+
+
+@pytest.mark.parametrize("scenario", ["fields.toml", "providers.toml", "calls.toml"])
+async def test_fields(folder: Path, database: Address, scenario: str) -> None:
+    await run_sql(database, *EXTRA_COLUMNS)
+    filled = tomllib.loads(NAMED[scenario])["fields"]["users"]
+    every = tomllib.loads(NAMED["fields.toml"])["fields"]["users"]
+    # what this example does not fill
+    await run_sql(database, *(f"ALTER TABLE users ALTER {name} DROP NOT NULL" for name in every.keys() - filled.keys()))
+    before = await digest(database)
+    await lived_through(bulkseed.make_plan("3x", as_of=AS_OF, scenario=scenario), database, "users")
+    for name in filled:
+        [(share,)] = await rows(database, f"SELECT count({name}) / count(*)::float FROM users")
+        assert (share == 1) is ("null" not in filled[name]), name
+    if "settings" in filled:
+        assert await rows(database, "SELECT DISTINCT settings ->> 'theme' FROM users") == [("dark",)]
+    await bulkseed.cleanup(database)
+    assert await digest(database) == before
+
+
+def test_what_can_fill_a_column() -> None:
+    """Each line of the table is a field."""
+    [table] = re.findall(r"^\| says \| gives \|\n(.*?)\n\n", README, re.MULTILINE | re.DOTALL)
+    cells = [each for line in table.splitlines()[1:] for each in re.findall(r"`([^`]+)`", line.split(" | ")[0])]
+    assert len(cells) > 12
+    for cell in cells:
+        if "call" not in cell:
+            parse_field("a field", tomllib.loads(f"it = {cell}")["it"], Fakes("en_US", 1, microseconds(AS_OF)))
+
+
+async def test_tables_relationships_and_rules(folder: Path, database: Address) -> None:
+    await run_sql(database, NAMED["acme/more.sql"])
+    before = await digest(database)
+    plan = bulkseed.make_plan("5x", as_of=AS_OF, scenario="acme/more.toml")
+    found = await lived_through(plan, database, "user_statuses")
+    assert (found["user_statuses"], found["logins"]) == (500, 1000)
+    assert min(found.values()) > 0
+    [report] = await bulkseed.verify(database)
+    assert {rule["name"] for rule in tomllib.loads(NAMED["acme/more.toml"])["rules"]} <= {
+        rule.text for rule in report.rules
+    }
+    [(wrong,)] = await rows(
+        database,
+        "SELECT count(*) FROM user_statuses AS s JOIN users AS u ON u.id = user_id "
+        "WHERE s.created_at < u.created_at AT TIME ZONE 'UTC' OR expires_at < s.created_at",
+    )
+    assert wrong == 0
+    await bulkseed.cleanup(database)
+    assert await digest(database) == before
+
+
+def test_the_status_example_is_short_and_that_of_the_tests() -> None:
+    text = NAMED["acme/statuses.py"].removeprefix("# acme/statuses.py\n")
+    assert text == (ROOT / "tests" / "examples" / "statuses.py").read_text()
+    assert text.count("\n") <= MOST_LINES
+
+
+async def test_an_entry_point_from_the_command_line(folder: Path, database: Address) -> None:
+    """As of an installed package: the project's own table of entry points in its metadata."""
+    await run_sql(database, NAMED["acme/more.sql"])
+    [points] = tomllib.loads(NAMED["pyproject.toml"])["project"]["entry-points"].items()
+    info = folder / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    lines = [f"[{points[0]}]", *(f"{name} = {value}" for name, value in points[1].items())]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    # as the console script does, from where a module of the working directory is not found by Python itself
+    command = [sys.executable, "-P", "-c", "from bulkseed.__main__ import console; console()"]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [*command, "--plugin", "user_statuses", "--scale", "2x", "--json", "--database-url", database.dsn],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=folder,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"]["user_statuses"] == 200
+
+
+async def test_python(folder: Path, database: Address, capsys: pytest.CaptureFixture[str]) -> None:
+    await run_sql(database, NAMED["acme/more.sql"])
+    await importlib.import_module("acme.seeding").seed(database.dsn)
+    said = capsys.readouterr().out
+    [rows_sent] = re.findall(r"^run 1: ([\d,]+) rows in", said, re.MULTILINE)
+    assert "copy …" in said
+    [(loaded,)] = await rows(
+        database,
+        "SELECT sum(n) FROM (SELECT count(*) FROM users UNION ALL SELECT count(*) FROM channels UNION ALL "
+        "SELECT count(*) FROM user_channels UNION ALL SELECT count(*) FROM messages UNION ALL "
+        "SELECT count(*) FROM message_reactions UNION ALL SELECT count(*) FROM user_statuses) AS counts (n)",
+    )
+    assert int(rows_sent.replace(",", "")) == loaded
+
+
+def test_the_signatures_are_those_of_the_package() -> None:
+    [section] = re.findall(r"^## From Python$(.*?)^##", README, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^\| `(?:await )?(\w+)\(([^)]*)\)` \|", section, re.MULTILINE)
+    assert len(found) == 5
+    for name, listed in found:
+        code = getattr(bulkseed, name).__code__
+        known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        told = [each for each in listed.split(", ") if each not in {"*", "…"}]
+        assert set(told) == set(known) if "…" not in listed else set(told) <= set(known), name
+
+
+async def test_a_pytest_fixture(folder: Path, database: Address) -> None:
+    before = await digest(database)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "pytest", "-q", *("-p", "no:cacheprovider", "-p", "no:asyncio"), "test_inbox.py"],
+        capture_output=True,
+        text=True,
+        env=environment(PYTHONWARNINGS="", TEST_DATABASE_URL=database.dsn),
+        cwd=folder,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+    assert await digest(database) == before
+
+
+# --- what is shown of other programs ---------------------------------------------------------------------------------
+
+
+def commands() -> Iterator[list[str]]:
+    """Each command line of bulkseed's, in the examples for a terminal, Compose and CI."""
+    text = "\n".join(text for language, text in BLOCKS if language in {"console", "yaml"})
+    for line in re.findall(r"(?:^\$ |^ +- run: |&& |^ +)(?:python -m )?bulkseed(?: (.*))?$", text, re.MULTILINE):
+        yield shlex.split(line or "", comments=True)
+    for line in re.findall(r"docker compose run --rm seed(?: (.*))?$", text, re.MULTILINE):
+        yield shlex.split(line or "", comments=True)
+    yield from (json.loads(each) for each in re.findall(r"^ +command: (\[.*\])$", text, re.MULTILINE))
+
+
+def test_commands_are_understood() -> None:
+    found = list(commands())
+    assert len(found) > 20
+    for arguments in found:
+        name, *rest = arguments if arguments[:1] and arguments[0] in cli.commands else ["load", *arguments]
+        assert cli.commands[name].make_context(name, rest), arguments
+
+
+def test_yaml_is_yaml() -> None:
+    yaml = importlib.import_module("yaml") if importlib.util.find_spec("yaml") else None
+    for name in (name for name in NAMED if name.endswith(".yaml")):
+        lines = NAMED[name].splitlines()
+        assert not any("\t" in line for line in lines)
+        assert all((len(line) - len(line.lstrip())) % 2 == 0 for line in lines)
+        assert all(re.match(r" *(#|- |[\w-]+:( |$))", line) for line in outside_literals(lines)), name
+        if yaml is not None:
+            assert isinstance(yaml.safe_load(NAMED[name]), dict)
+
+
+def outside_literals(lines: list[str]) -> Iterator[str]:
+    """The lines that are no part of a text that a ``|`` begins."""
+    inside: int | None = None
+    for line in lines:
+        depth = len(line) - len(line.lstrip())
+        if inside is not None and (depth > inside or not line):
+            continue
+        inside = depth if line.endswith("|") else None
+        if line:
+            yield line
+
+
+def test_the_ci_job_on_a_fresh_database(
+    server: Server, templates: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is cleaned up where nothing is; then what was loaded is."""
+    name = "readme_staging"
+    admin, target = address_of(server, "postgres"), address_of(server, name)
+    monkeypatch.setenv("DATABASE_URL", target.dsn)
+    named = f"{','.join(target.hosts)}/{name}"
+    job = NAMED[".github/workflows/seed-staging.yaml"].replace('"$TARGET"', shlex.quote(named))
+    [counted] = re.findall(r"\$\(bulkseed (.*) \| jq '\.runs \| length'\)", job)
+    [loaded, cleaned] = [
+        shlex.split(re.sub(r"--scenario \S+ --scale 30x", "", line))
+        for line in sorted(re.findall(r"^ +bulkseed (.*--allow .*)$", job, re.MULTILINE))
+    ]
+
+    def told(arguments: list[str]) -> str:
+        assert main(arguments) == 0
+        return capsys.readouterr().out
+
+    asyncio.run(run_sql(admin, f"CREATE DATABASE {name} TEMPLATE {templates['reference']} STRATEGY file_copy"))
+    try:
+        assert json.loads(told(counted.split())) == {"runs": []}
+        told(loaded)
+        assert len(json.loads(told(counted.split()))["runs"]) == 1
+        told(cleaned)
+        assert json.loads(told(counted.split())) == {"runs": []}
+    finally:
+        asyncio.run(run_sql(admin, f"DROP DATABASE {name} WITH (FORCE)"))
