@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from bulkseed.errors import InputError
 from bulkseed.faker_corpus import corpus_of
@@ -24,7 +25,7 @@ def make_plan(
     seed: int = 1,
     as_of: str | datetime | None = None,
     locale: str = "en_US",
-    scenario: str = "default",
+    scenario: str | Path = "default",
     schema: str | None = None,
     plugins: Sequence[str] = (),
 ) -> Plan:
@@ -34,6 +35,8 @@ def make_plan(
     ships, or a TOML file; ``schema`` where the tables are; ``plugins`` further tables, as ``module:name``. Raises
     InputError for what cannot be, all of it at once.
     """
+    if isinstance(plugins, str):
+        raise InputError(f"plugins is the text {plugins!r}: give a list, such as [{plugins!r}]")
     now = datetime.now(UTC)
     if isinstance(as_of, datetime):
         if as_of.tzinfo is None:
@@ -41,7 +44,7 @@ def make_plan(
         as_of = as_of.isoformat()
     moment = now if as_of is None else parse_as_of(as_of, now)
     locale = corpus_of(locale).locale
-    found = read_scenario(scenario, Fakes(locale, seed, microseconds(moment)), schema=schema, plugins=plugins)
+    found = read_scenario(str(scenario), Fakes(locale, seed, microseconds(moment)), schema=schema, plugins=plugins)
     scaled = scaled_counts(scale, found.counts)
 
     def count(name: str, alone: int | None) -> int:
