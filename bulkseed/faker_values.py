@@ -84,9 +84,9 @@ class Fakes:
             warnings.simplefilter("ignore")  # Faker warns of deprecated locales
             generator = Factory.create(self.locale.replace("-", "_"))
         for name in self.providers:
-            provider = imported(name, "faker.providers")
+            provider = imported(name, "providers")
             if not (isinstance(provider, type) and issubclass(provider, BaseProvider)):
-                raise InputError(f"faker.providers: {name} is not a Faker provider: name a class of BaseProvider's")
+                raise InputError(f"providers: {name} is not a Faker provider: name a class of BaseProvider's")
             generator.add_provider(provider)
         return generator
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import asyncpg
 
 from bulkseed.checks import RuleCheck
@@ -14,20 +16,23 @@ from bulkseed.scenario import Rule
 __all__ = ["own_rule"]
 
 
+SET: Final = "SELECT set_config('search_path', $1, true)"
+
+
 async def own_rule(connection: Connection, run: Run, rule: Rule) -> RuleCheck:
     """A rule of the scenario's own: an SQL query that gives the number of rows that break it.
 
     Raises RunError where it gives anything else.
     """
-    name, schema = quoted(run.schema), await connection.fetchval("SHOW search_path")
-    await connection.execute(f"SET LOCAL search_path = {name}, {schema}")
+    path = await connection.fetchval("SHOW search_path")
+    await connection.execute(SET, ", ".join(filter(None, [quoted(run.schema), path])))
     try:
         async with connection.transaction():
             found = await connection.fetch(rule.sql)
     except asyncpg.PostgresError as error:
         raise RunError(f"the rule {rule.name!r} of the scenario cannot be judged ({error}): correct its SQL") from error
     finally:
-        await connection.execute(f"SET LOCAL search_path = {schema}")
+        await connection.execute(SET, path)
     if len(found) != 1 or len(found[0]) != 1 or not isinstance(found[0][0], int):
         raise RunError(
             f"the rule {rule.name!r} of the scenario gives no number: "

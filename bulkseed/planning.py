@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from bulkseed.app_metadata import with_metadata
 from bulkseed.errors import InputError
@@ -25,7 +26,7 @@ def make_plan(
     seed: int = 1,
     as_of: str | datetime | None = None,
     locale: str = "en_US",
-    scenario: str = "default",
+    scenario: str | Path = "default",
     schema: str | None = None,
     plugins: Sequence[str] = (),
     metadata: str | None = None,
@@ -37,6 +38,8 @@ def make_plan(
     ``metadata`` the app's models, as ``module:name``, whose own defaults fill what the scenario does not. Raises
     InputError for what cannot be, all of it at once.
     """
+    if isinstance(plugins, str):
+        raise InputError(f"plugins is the text {plugins!r}: give a list, such as [{plugins!r}]")
     now = datetime.now(UTC)
     if isinstance(as_of, datetime):
         if as_of.tzinfo is None:
@@ -44,7 +47,7 @@ def make_plan(
         as_of = as_of.isoformat()
     moment = now if as_of is None else parse_as_of(as_of, now)
     locale = corpus_of(locale).locale
-    found = read_scenario(scenario, Fakes(locale, seed, microseconds(moment)), schema=schema, plugins=plugins)
+    found = read_scenario(str(scenario), Fakes(locale, seed, microseconds(moment)), schema=schema, plugins=plugins)
     whole = found.scenario if metadata is None else with_metadata(found.scenario, metadata)
     scaled = scaled_counts(scale, found.counts)
 

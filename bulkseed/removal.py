@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -17,6 +17,7 @@ from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.fitting import fitted_batch
 from bulkseed.generators import Context, shard_tables
+from bulkseed.generators.plugins import loaded
 from bulkseed.identifiers import quoted
 from bulkseed.lanes import copy_into, with_keys
 from bulkseed.ledger import Run
@@ -86,6 +87,12 @@ async def remove_rows(
     of what is to go is in the session's memory, not on the server's disk (without ``cascade``).
     """
     watcher.phase("find")
+    for run in runs:
+        if not cascade and (gone := gone_tables(run)):
+            raise InputError(
+                f"{next(iter(gone.values()))}; the rows of {', '.join(gone)} of run {run.number} are known by it: put "
+                "it back, or give --cascade to remove what points at the run's other rows"
+            )
     with translated(connection, "finding the rows to remove"):
         await connection.execute(SETTINGS)
         for run in runs:
@@ -201,8 +208,9 @@ async def find_marks(
     if is_of_this_generator(run):
         keys = Scope(run).uuids
         keyed = {name: with_keys(into, run.plan.model.by_name[name], keys) for name, into in marks.items()}
+        gone = gone_tables(run)
         for name, batches in tables_of(run):
-            if name in keyed:
+            if name in keyed and name not in gone:
                 await copy_batches(connection, keyed[name], batches, partial(watcher.rows, name))
     elif cascade:
         scope = Scope(run)
@@ -283,6 +291,22 @@ def element(text: str | None) -> str:
     return "NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def gone_tables(run: Run) -> dict[str, InputError]:
+    """Why tables of the user's own cannot be made again, as their code is gone, or that of those that they follow."""
+    extras = {extra.name: extra for extra in run.plan.scenario.extras}
+    found: dict[str, InputError] = {}
+    for name in run.plan.model.names:
+        extra = extras.get(name)
+        if extra is not None and extra.follows in found:
+            found[name] = found[extra.follows]
+        elif extra is not None and extra.source:
+            try:
+                loaded(extra.source)
+            except InputError as error:
+                found[name] = error
+    return found
+
+
 def is_of_this_generator(run: Run) -> bool:
     return run.made_by["generator"] == str(GENERATOR_VERSION)
 
@@ -297,7 +321,9 @@ def of_another_generator(run: Run) -> InputError:
 
 def tables_of(run: Run) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
     """The rows of a run, made again, table by table of each shard."""
-    context = Context(run.plan, run.placement, corpus_of(run.plan.locale))
+    # what fields fill marks no row, and may want code that is gone
+    plan = replace(run.plan, scenario=replace(run.plan.scenario, fields={}))
+    context = Context(plan, run.placement, corpus_of(run.plan.locale))
     # a shard that is not in has no rows to look for
     for shard in cut(run.plan, run.rows_per_shard or ROWS_PER_SHARD):
         if run.shards is None or shard.number in run.shards:

@@ -13,6 +13,7 @@ from bulkseed.connection import Connection, connected, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import unfinished
 from bulkseed.errors import InputError, TargetError
+from bulkseed.generators.plugins import described
 from bulkseed.lanes import Format, choose_lanes
 from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.patience import Patience, patiently
@@ -73,6 +74,7 @@ async def resume(
             if begun is None:
                 return None
             check_versions(begun, book)
+            check_tables(begun, book)
             plan = begun.plan
             corpus, target = await patiently(
                 control.patience, watcher, "reading the tables", lambda: target_of(address, plan)
@@ -117,6 +119,27 @@ def check_versions(run: Run, book: Ledger) -> None:
             raise InputError(
                 f"run {run.number} was begun with {name} {run.made_by[name]}, and this is {ours[name]}, which makes "
                 f"other rows: resume it with that version, or undo it with {book.command(f'cleanup {run.number}')}"
+            )
+
+
+def check_tables(run: Run, book: Ledger) -> None:
+    """The same where the code of a table of the user's own is gone, or says something else of it now."""
+    for extra in run.plan.scenario.extras:
+        if not extra.source:
+            continue
+        undo = f"or undo the run with {book.command(f'cleanup {run.number} --cascade')}"
+        try:
+            found = described(extra.source)
+        except InputError as error:
+            raise InputError(f"{error}; run {run.number} was begun with it: put it back, {undo}") from error
+        if (found.follows, found.columns, dict(found.references)) != (
+            extra.follows,
+            extra.columns,
+            dict(extra.references),
+        ):
+            raise InputError(
+                f"the table {extra.name} of {extra.source!r} is not what run {run.number} began with "
+                f"({', '.join(extra.columns)} of {extra.follows}): put its code back, {undo}"
             )
 
 

@@ -10,6 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+
 from bulkseed.errors import InputError
 from bulkseed.faker_values import Fakes
 from bulkseed.fields import normalised, parse_field
@@ -21,6 +23,7 @@ from bulkseed.scenario import Extra, Rule, Scenario
 from bulkseed.shape import Shape
 from bulkseed.suggestions import suggestion
 from bulkseed.tables import CATALOGUE, TABLES
+from bulkseed.target import ARROW_TYPES
 
 __all__ = ["ScenarioFile", "read_scenario", "shipped"]
 
@@ -234,6 +237,10 @@ class Problems:
     ) -> dict[str, dict[str, Any]]:
         """What fills the app's further columns."""
         found: dict[str, dict[str, Any]] = {}
+        # what a table of the user's own is made of, only its code knows
+        made_of = {
+            table.name: pa.schema([(each.name, ARROW_TYPES[each.kind]) for each in table.columns]) for table in TABLES
+        }
         self.found += [
             f"[fields.{extra.name}] fills columns of a table without ids of what it follows, {extra.follows}: "
             "add a column of them, or make the values with the rows"
@@ -248,7 +255,7 @@ class Problems:
                         f"[fields.{table}] fills {name}, which bulkseed fills itself: "
                         f"leave that out with [columns.{table}] {name} = false, or this"
                     )
-                elif self.tried(parse_field, f"fields.{table}.{name}", value, self.fakes):
+                elif self.tried(parse_field, f"fields.{table}.{name}", value, self.fakes, made_of.get(table)):
                     found.setdefault(table, {})[name] = normalised(value, f"fields.{table}.{name}")
         return found
 

@@ -19,11 +19,11 @@ from bulkseed.identifiers import qualified
 from bulkseed.model import Model, Names
 from bulkseed.tables import Column, Kind, Table
 
-__all__ = ["Target", "TargetColumn", "read_target"]
+__all__ = ["ARROW_TYPES", "Target", "TargetColumn", "read_target"]
 
 BITS: Final = {"int2": 15, "int4": 31, "int8": 63, "uuid": 62}
 
-ARROW: Final[dict[Kind, pa.DataType]] = {
+ARROW_TYPES: Final[dict[Kind, pa.DataType]] = {
     "integer": pa.int64(),
     "text": pa.string(),
     "boolean": pa.bool_(),
@@ -153,11 +153,11 @@ def absent_tables(
     views = set(inspector.get_view_names(schema=schema)) | set(inspector.get_materialized_view_names(schema=schema))
     if names := [name for name in missing if name in views]:
         return [f"{plural('relation', names)} no table in schema {schema!r} but a view: name a schema of tables"]
-    near = {
-        name: difflib.get_close_matches(name, there, n=1) for name in missing if name in model.scenario.tables.values()
-    }
+    own = {*model.scenario.tables.values(), *(model.name(extra.name) for extra in model.scenario.extras)}
+    near = {name: difflib.get_close_matches(name, there, n=1) for name in missing if name in own}
     meant = [f"did you mean {found[0]} for {name}?" for name, found in near.items() if found]
-    mend = " ".join(meant) or "make them with your migrations, or with `bulkseed init`"
+    init = "" if own.issuperset(missing) else ", or with `bulkseed init`"
+    mend = " ".join(meant) or f"make {'it' if len(missing) == 1 else 'them'} with your migrations{init}"
     return [f"{plural('table', missing)} missing in schema {schema!r}: {mend}"]
 
 
@@ -188,7 +188,7 @@ def misfits(
     if column.kind != "any":
         is_id = column.name == table.serial or column.name in dict(table.references)
         whole = column.longest if (column.name,) in table.unique else None
-        if reason := why_not(ARROW[column.kind], whole, replace(there.fit, keys=Any62() if is_id else None)):
+        if reason := why_not(ARROW_TYPES[column.kind], whole, replace(there.fit, keys=Any62() if is_id else None)):
             return [f"the column {name} {reason}"]
         if is_id and there.bits == 0:
             return [f"the column {name} is of type {there.type}, and holds ids: make it bigint or uuid"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from test_scenario import planned, rows
 from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
 from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.generators.plugins import loaded
 from bulkseed.loading import load
+from bulkseed.planning import make_plan
 from bulkseed.resuming import resume
 from bulkseed.verifying import verify
 
@@ -285,3 +289,108 @@ def test_entry_points_name_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ):
         with pytest.raises(InputError, match=said):
             planned(tmp_path, f'plugins = ["{name}"]')
+
+
+FLEETING = """
+from bulkseed import table
+
+@table(follows="users", columns=["user_id", "created_at"])
+def digests(users):
+    for user in users:
+        yield user.id, user.moment()
+
+def loyalty(rows):
+    return rows.numbers
+"""
+
+
+def becomes(folder: Path, text: str | None) -> None:
+    """The module has another text from now on, or is gone."""
+    (folder / "fleeting.py").unlink(missing_ok=True)
+    if text is not None:
+        (folder / "fleeting.py").write_text(text)
+    sys.modules.pop("fleeting", None)
+    importlib.invalidate_caches()
+    loaded.cache_clear()
+
+
+async def test_code_that_changes_or_goes_is_noticed(
+    database: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # what is kept is taken for that of a file as old and as long
+    becomes(tmp_path, FLEETING)
+    await run_sql(
+        database,
+        "CREATE TABLE digests (user_id bigint NOT NULL REFERENCES users, created_at timestamp NOT NULL)",
+        "ALTER TABLE users ADD loyalty integer",
+    )
+    before = await digest(database)
+    field = '[fields.users]\nloyalty = { call = "fleeting:loyalty" }'
+    plan = planned(tmp_path, f'plugins = ["fleeting:digests"]\n{field}', "2x")
+
+    async def cut_off() -> None:
+        becomes(tmp_path, FLEETING)
+        with anyio.CancelScope() as scope:
+            await load(plan, database, watcher=Interfering("channels", scope.cancel), defer="never")
+        assert scope.cancelled_caught
+
+    await cut_off()
+    becomes(tmp_path, FLEETING.replace("follows=", "late=True, follows=").replace("created_at", "sent_at"))
+    with pytest.raises(InputError, match=r"digests .* is not what run 1 began with .user_id, created_at"):
+        await resume(database)
+    becomes(tmp_path, None)
+    with pytest.raises(InputError, match=r"the module fleeting cannot be imported .*put it back, or undo .*--cascade"):
+        await resume(database)
+    with pytest.raises(InputError, match=r"the module fleeting cannot be imported .*put it back, or give --cascade"):
+        await cleanup(database, [1])
+    await cleanup(database, [1], cascade=True)
+    assert await digest(database) == before
+    # other rows than were loaded
+    becomes(tmp_path, FLEETING)
+    await load(plan, database)
+    becomes(tmp_path, FLEETING.replace("user.moment()", "user.created_at"))
+    with pytest.raises(RunError, match=r"point at seeded rows: 40 of .*digests.*--cascade"):
+        await cleanup(database, [1])
+    await cleanup(database, [1], cascade=True)
+    assert await digest(database) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            'plugins = ["plugins:Late"]',
+            "the table digests is missing in schema 'public': make it with your migr.*s$",
+        ),
+        ('plugins = ["plugins:tips"]', r"the column tips.channel_id is missing .did you mean chanel_id"),
+        (
+            '[fields.users]\nphone = { template = "{emial}" }',
+            "fields.users.phone: .*no column emial: did you mean",
+        ),
+    ],
+)
+async def test_what_does_not_fit_the_database_is_said_before_a_load(
+    database: Address, tmp_path: Path, given: str, said: str
+) -> None:
+    await run_sql(database, "CREATE TABLE tips (chanel_id bigint, user_id bigint, note text, more json)")
+    with pytest.raises(InputError, match=said):
+        await load(planned(tmp_path, given), database)
+
+
+def test_plans_are_made_of_what_python_has(tmp_path: Path) -> None:
+    file = tmp_path / "app.toml"
+    file.write_text("[counts]\nusers = 3\n")
+    assert make_plan("2x", scenario=file).users == 6
+    with pytest.raises(InputError, match=r"plugins is the text 'plugins:tips': give a list, such as \['pl"):
+        make_plan(plugins="plugins:tips")
+
+
+async def test_rules_are_judged_without_a_search_path(database: Address, tmp_path: Path) -> None:
+    """The schema of the tables is what a rule sees first."""
+    rule = '[[rules]]\nname = "all are there"\nsql = "SELECT count(*) FROM users WHERE email IS NULL"'
+    await load(planned(tmp_path, f'schema = "public"\n{rule}'), database)
+    await run_sql(database, f"ALTER DATABASE {database.url.database} SET search_path = ''")
+    [report] = await verify(database)
+    assert report.holds
+    assert "all are there" in {each.text for each in report.rules}

@@ -539,8 +539,8 @@ def test_fakers_that_cannot_fill_a_column_are_said_before_a_run() -> None:
 
 def test_providers_that_cannot_be_used_are_said() -> None:
     for name, said in (
-        ("fillers:phones", "faker.providers: fillers:phones is not a Faker provider: name a class of BaseProvider's"),
-        ("fillers:AppProvidr", "faker.providers: the module fillers has no AppProvidr: did you mean AppProvider"),
+        ("fillers:phones", "providers: fillers:phones is not a Faker provider: name a class of BaseProvider's"),
+        ("fillers:AppProvidr", "providers: the module fillers has no AppProvidr: did you mean AppProvider"),
     ):
         with pytest.raises(InputError) as error:
             parse_field(WHERE, "faker:plan_code", Fakes("en_US", 1, NOW, (name,)))
