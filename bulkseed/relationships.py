@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, Final
 
 from bulkseed.errors import InputError
 from bulkseed.scenario import Extra
+from bulkseed.suggestions import suggestion
 
 __all__ = ["related"]
 
@@ -27,8 +27,7 @@ def related(name: str, declared: Mapping[str, Any]) -> Extra:
     where = f"[relationships.{name}]"
     for key in declared:
         if key not in KEYS:
-            near = difflib.get_close_matches(key, KEYS, n=1)
-            raise InputError(f"{where} has {key!r}: " + (f"did you mean {near[0]}?" if near else f"give {LISTED}"))
+            raise InputError(f"{where} has {key!r}: {suggestion(key, KEYS, f'give {LISTED}')}")
     for key in KEYS:
         if key not in declared:
             raise InputError(f"{where} has no {key}: give {LISTED}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from bulkseed.errors import TargetError
 from bulkseed.fitting import Fit, why_not
 from bulkseed.identifiers import qualified
 from bulkseed.model import Model, Names
+from bulkseed.suggestions import suggestion
 from bulkseed.tables import Column, Kind, Table
 
 __all__ = ["ARROW_TYPES", "Target", "TargetColumn", "read_target"]
@@ -95,8 +95,7 @@ SELECT coalesce((SELECT nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.o
 def schema_of(connection: sa.Connection, inspector: sa.Inspector, model: Model) -> str:
     if (named := model.scenario.schema) is not None:
         if named not in (there := inspector.get_schema_names()):
-            near = difflib.get_close_matches(named, there, n=1)
-            mend = f"did you mean {near[0]}?" if near else "give --schema one of those that there are"
+            mend = suggestion(named, there, "give --schema one of those that there are")
             raise TargetError(f"there is no schema {named!r} in the database: {mend}")
         return named
     found = connection.execute(sa.text(SCHEMA), {"users": model.name("users")}).scalar_one()
@@ -154,8 +153,8 @@ def absent_tables(
     if names := [name for name in missing if name in views]:
         return [f"{plural('relation', names)} no table in schema {schema!r} but a view: name a schema of tables"]
     own = {*model.scenario.tables.values(), *(model.name(extra.name) for extra in model.scenario.extras)}
-    near = {name: difflib.get_close_matches(name, there, n=1) for name in missing if name in own}
-    meant = [f"did you mean {found[0]} for {name}?" for name, found in near.items() if found]
+    near = {name: suggestion(name, there, "") for name in missing if name in own}
+    meant = [f"{found} for {name}?" for name, found in near.items() if found]
     init = "" if own.issuperset(missing) else ", or with `bulkseed init`"
     mend = " ".join(meant) or f"make {'it' if len(missing) == 1 else 'them'} with your migrations{init}"
     return [f"{plural('table', missing)} missing in schema {schema!r}: {mend}"]
@@ -175,9 +174,9 @@ def misfits(
     actual = model.column(table.name, column.name)
     name = f"{model.name(table.name)}.{actual}"
     if actual not in found:
-        near = difflib.get_close_matches(actual, found, n=1)
+        near = suggestion(actual, found, "")
         what = f" of type {column.kind}" if column.kind != "any" else ""
-        meant = f" (did you mean {near[0]}?)" if near else ""
+        meant = f" ({near}?)" if near else ""
         return [
             f"the column {name} is missing{meant}: add it as a column{what}, or say in the scenario's "
             f"[columns.{table.name}] what it is called, or that {column.name} = false"
@@ -217,8 +216,7 @@ def unknown(model: Model, table: Table, found: Mapping[str, Any]) -> list[str]:
     problems = []
     for name in fields_of(model, table):
         if name not in found:
-            near = difflib.get_close_matches(name, found, n=1)
-            mend = f"did you mean {near[0]}?" if near else "add the column with your migrations, or leave the field out"
+            mend = suggestion(name, found, "add the column with your migrations, or leave the field out")
             problems.append(f"[fields.{table.name}] fills {name}, which {model.name(table.name)} does not have: {mend}")
     return problems
 

@@ -38,7 +38,7 @@ LAYER_OF: Final = {name: layer for layer, names in LAYERS.items() for name in na
 PURE_LAYERS: Final = {0, 1, 2}
 ALLOWED: Final = {
     "errors": "typing",
-    "relationships": "collections difflib typing",
+    "relationships": "collections typing",
     "further_tables": "collections dataclasses typing",
     "model": "collections dataclasses functools typing",
     "plan": "collections dataclasses datetime decimal json re typing",
