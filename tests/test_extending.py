@@ -385,3 +385,51 @@ async def test_rules_are_judged_without_a_search_path(database: Address, tmp_pat
     [report] = await verify(database)
     assert report.holds
     assert "all are there" in {each.text for each in report.rules}
+
+
+UUIDS = """
+CREATE SCHEMA app;
+CREATE TABLE app.users (id uuid PRIMARY KEY, created_at timestamptz NOT NULL);
+CREATE TABLE app.channels (
+    id uuid PRIMARY KEY, owner_id uuid NOT NULL REFERENCES app.users, is_dm boolean NOT NULL,
+    is_private boolean NOT NULL, created_at timestamptz NOT NULL);
+CREATE TABLE app.user_channels (user_id uuid REFERENCES app.users, channel_id uuid REFERENCES app.channels);
+CREATE TABLE app.messages (
+    id uuid PRIMARY KEY, content text NOT NULL, created_at timestamptz NOT NULL,
+    user_id uuid NOT NULL REFERENCES app.users, channel_id uuid NOT NULL REFERENCES app.channels,
+    parent_id uuid REFERENCES app.messages);
+CREATE TABLE app.attachments (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id uuid NOT NULL REFERENCES app.users,
+    message_id uuid NOT NULL REFERENCES app.messages, created_at timestamptz, size integer, format text);
+CREATE TABLE app.scans (message_id uuid REFERENCES app.messages, found_at timestamptz, clean boolean);
+CREATE TABLE app.digests (user_id uuid REFERENCES app.users, sent_at timestamptz);
+CREATE TABLE app.bookmarks (
+    who uuid REFERENCES app.users, message uuid REFERENCES app.messages, PRIMARY KEY (who, message));
+"""
+OF_UUIDS = """
+schema = "app"
+plugins = ["plugins:attachments", "plugins:Scans", "plugins:Late"]
+tables.reactions = false
+columns.users = { auth0_id = false, email = false, is_active = false, name = false, picture = false, bio = false }
+columns.channels = { name = false, description = false, join_code = false }
+columns.messages = { updated_at = false }
+relationships.bookmarks = { from = "users", to = "messages", min = 1, max = 2, columns = ["who", "message"] }
+"""
+
+
+async def test_ids_are_uuids_where_the_app_has_those(make_database: MakeDatabase, tmp_path: Path) -> None:
+    database = await make_database("empty")
+    await run_sql(database, UUIDS)
+    plan = planned(tmp_path, f"uuid = 7{OF_UUIDS}", "5x")
+    for defer in ("never", "always"):
+        with anyio.CancelScope() as scope:
+            watcher = Interfering("digests", scope.cancel)
+            await load(plan, database, watcher=watcher, defer=defer, rows_per_shard=1000)  # type: ignore[arg-type]
+        report = await resume(database)
+        assert report is not None
+        assert report.rows["scans"] == report.rows["attachments"] > 0 < report.rows["bookmarks"]
+        [found] = await verify(database)
+        assert found.holds
+        await cleanup(database, [report.run])
+        counted = " + ".join(f"(SELECT count(*) FROM app.{table})" for table in report.rows)
+        assert await rows(database, f"SELECT {counted}") == [(0,)]
