@@ -424,7 +424,7 @@ async def test_ids_are_uuids_where_the_app_has_those(make_database: MakeDatabase
     for defer in ("never", "always"):
         with anyio.CancelScope() as scope:
             watcher = Interfering("digests", scope.cancel)
-            await load(plan, database, watcher=watcher, defer=defer, rows_per_shard=1000)  # type: ignore[arg-type]
+            await load(plan, database, watcher=watcher, defer=defer, rows_per_shard=1000)
         report = await resume(database)
         assert report is not None
         assert report.rows["scans"] == report.rows["attachments"] > 0 < report.rows["bookmarks"]
