@@ -36,18 +36,14 @@ async def choose_lanes(connection: Connection, target: Target, format: Format) -
         name = target.model.name(table.name)
         into = await copy_into(connection, name, columns_of(target, table), target.schema, format)
         given = target.model.scenario.fields.get(table.name, {})
-        own = table.name in {extra.name for extra in target.model.scenario.extras}
-        fits = tuple(replace(fit, json="text") if own or is_json(given.get(fit.source)) else fit for fit in into.fits)
+        fits = tuple(replace(fit, json="text") if is_json(given.get(fit.source)) else fit for fit in into.fits)
         lanes[table.name] = replace(into, fits=fits)
     return lanes
 
 
 def is_json(given: Any) -> bool:
-    """Whether the text that a field gives is JSON already: that of a table, or what the user puts together."""
-    if not isinstance(given, Mapping):
-        return False
-    values = given.get("choice", [given.get("value")])
-    return "template" in given or "call" in given or any(isinstance(each, Mapping) for each in values)
+    """Whether the text that a field gives is JSON already, for columns of json: what a template puts together."""
+    return isinstance(given, Mapping) and "template" in given
 
 
 def with_keys(into: CopyInto, table: Table, keys: Mapping[str, Keys]) -> CopyInto:
