@@ -29,6 +29,9 @@ from bulkseed.watch import Silent, Watcher
 __all__ = ["CleanupReport", "cleanup", "recorded_runs", "taken_out"]
 
 MOST_LANES: Final = 4
+ROOM_TRIES: Final = 3
+ROOM_PAUSE: Final = 1.0
+"""How often room is made on a full disk, and seconds in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,20 @@ class Removing:
         try:
             return await self.at_once()
         except DiskFull:
+            pass
+        for left in reversed(range(ROOM_TRIES)):
             await make_room(self.connection, self.runs, self.dropped, self.watcher)
+            try:
+                return await self.with_room()
+            except DiskFull:
+                if not left:
+                    raise
+                # a worker whose COPY was rolled back may still have its table, and VACUUM then cuts nothing off
+                await anyio.sleep(ROOM_PAUSE)
+        raise AssertionError("the last try returns or raises")
+
+    async def with_room(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Run by run and part by part, where that can be."""
         if self.cascade or any(run.whole for run in self.runs):
             return await self.at_once()
         removed = Counter(dict.fromkeys((name for run in self.runs for name in reversed(run.plan.model.names)), 0))

@@ -164,7 +164,8 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as one JSON object; :meth:`from_json` reads it back to an equal plan."""
-        return json.dumps(asdict(self) | {"as_of": self.as_of.isoformat()})
+        values = {"as_of": self.as_of.isoformat(), "scenario": self.scenario.to_values()}
+        return json.dumps(asdict(self) | values)
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -6,7 +6,7 @@ Plain values; they are part of the plan, and kept with the run. ``scenario_file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bulkseed.shape import Shape
@@ -65,9 +65,17 @@ class Scenario:
     extras: tuple[Extra, ...] = ()
     rules: tuple[Rule, ...] = ()
 
+    def to_values(self) -> dict[str, Any]:
+        """What differs from the default, as JSON can keep it: each row of the ledger has a copy."""
+        values = {name: value for name, value in asdict(self).items() if value != asdict(Scenario())[name]}
+        if "shape" in values:
+            usual = asdict(Shape())
+            values["shape"] = {name: value for name, value in values["shape"].items() if value != usual[name]}
+        return values
+
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Scenario:
-        """The scenario whose :func:`dataclasses.asdict` has been to JSON and back."""
+        """The scenario whose :meth:`to_values` have been to JSON and back."""
         known = dict(values)
         known["shape"] = Shape(**known.get("shape", {}))
         known["providers"] = tuple(known.get("providers", ()))

@@ -70,7 +70,7 @@ async def answered_for(
         else:
             watcher.phase("undo")
             stop.said = outcome.half_undone
-            said, failed = await undone(control, address, book, claim)
+            said, failed = await undone(control, address, outcome, claim)
         # wrong input still, where a table was held, say, nothing was dropped, and no row came in
         if isinstance(error, RunError) or (isinstance(error, TargetError) and on_error == "undo" and not failed):
             raise type(error)(f"{error}; {said}") from error
@@ -86,9 +86,9 @@ async def answered_for(
         raise
 
 
-async def undone(control: Control, address: Address, book: Ledger, claim: Claim) -> tuple[str, bool]:
+async def undone(control: Control, address: Address, outcome: Outcome, claim: Claim) -> tuple[str, bool]:
     """Take out a run that failed; says what came of it, and whether that failed."""
-    begun = False
+    begun, book = False, outcome.book
 
     async def once(connection: Connection) -> str:
         nonlocal begun
@@ -110,6 +110,8 @@ async def undone(control: Control, address: Address, book: Ledger, claim: Claim)
             # tried again also where nothing else is: what ended the load may have ended this connection, yet unnoticed
             return await control.do("undoing what had begun", once, patience=Patience()), False
         except Exception as another:
+            if isinstance(another, ServerUnavailable) and not begun:
+                return f"{another}; {outcome.kept}", False
             again = book.command(f"cleanup {claim.number}")
             return f"run {claim.number} could not be undone ({another}): {again} does that", True
     raise AssertionError("a shielded scope is not cancelled from outside")

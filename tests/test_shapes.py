@@ -443,7 +443,7 @@ def test_ranks_are_exact() -> None:
     assert ranking is not None
     assert sorted(ranking.rank) == list(range(1000))
     assert ranking.rank[0] == 0, "the longest shard begins first"
-    assert (ranking.dms, ranking.groups, ranking.private.sum()) == (750, 75, 18)
+    assert (ranking.dms, ranking.groups, ranking.private.sum()) == (750, 75, 70)
     quota = rank_weights(1000, 1.2) / rank_weights(1000, 1.2).sum() * plan.top_level_messages
     assert np.abs(ranking.messages - quota).max() < 1
     assert (ranking.sizes[:3] == 500).all()

@@ -156,9 +156,10 @@ async def test_an_unforeseen_error_of_a_worker_is_told_with_its_traceback(
 
 
 BROKEN_WORKER = """
+import os
 from bulkseed.workers import child
 child.ShardLoader = lambda *_: 1 / 0
-child.main()
+child.main(os.fdopen(os.dup(1), "wb"))
 """
 
 
@@ -374,12 +375,12 @@ def test_deferral_is_for_loads_that_outweigh_what_is_there() -> None:
 
 async def test_the_rows_that_are_there_are_estimated(database: Address) -> None:
     async with connected(database) as connection:
-        assert await estimated_rows(connection, ["public"]) == 0
+        assert await estimated_rows(connection, TABLE_NAMES) == 0
         rows = sum((await load(plan_of("5x"), database)).rows.values())
-        assert await estimated_rows(connection, ["public"]) == pytest.approx(rows, rel=0.01)
+        assert await estimated_rows(connection, TABLE_NAMES) == pytest.approx(rows, rel=0.01)
         await connection.execute("CREATE SCHEMA other; CREATE TABLE other.messages AS SELECT * FROM messages")
         there = await connection.fetchval("SELECT count(*) FROM messages")
-        assert there / 3 < await estimated_rows(connection, ["other"]) < there * 3
+        assert there / 3 < await estimated_rows(connection, ["other.messages"]) < there * 3
         await connection.execute(
             """
             CREATE SCHEMA parts;
@@ -390,8 +391,8 @@ async def test_the_rows_that_are_there_are_estimated(database: Address) -> None:
             ANALYZE parts.messages;
             """
         )
-        assert await estimated_rows(connection, ["parts"]) == pytest.approx(there, rel=0.01)
-        assert await estimated_rows(connection, ["none"]) == 0
+        assert await estimated_rows(connection, ["parts.messages"]) == pytest.approx(there, rel=0.01)
+        assert await estimated_rows(connection, ["none.messages", "nobody"]) == 0
 
 
 async def test_a_ledger_of_the_first_version_is_understood_and_brought_up_to_date(seeded: Address) -> None:
