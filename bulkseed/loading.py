@@ -74,6 +74,8 @@ async def load(
             corpus, target = await patiently(patience, watcher, "reading the tables", lambda: target_of(address, plan))
         with translated(control.connection, "checking the target"):
             lanes = await choose_lanes(control.connection, target, format)
+            # who lacks a right is to hear of that, and not of what a trial cannot do without it
+            await check_rights(control.connection, target)
             await try_out(control.connection, target, lanes, plan, corpus)
         placed: Context | None = None
         reserved: dict[str, int] = {}

@@ -32,7 +32,7 @@ AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 NAMES = itertools.count()
 
 # no test is timed: a busy machine breaks nothing
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, max_examples=50)
 settings.load_profile("untimed")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

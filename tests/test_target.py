@@ -107,6 +107,14 @@ async def test_a_login_without_a_right_is_told_the_grant(database: Address, logi
     assert await digest(database) == before
 
 
+@pytest.mark.parametrize("right", ["read only", "SELECT", "INSERT"])
+async def test_a_right_is_missed_before_a_trial(database: Address, login: Address, right: str) -> None:
+    revoke, said = RIGHTS[right]
+    await run_sql(database, "ALTER TABLE users ADD CHECK (id > 0)", revoke)
+    with pytest.raises(TargetError, match=said):
+        await load(plan_of(), login)
+
+
 async def test_columns_of_types_that_nobody_knows_are_no_concern(database: Address) -> None:
     await run_sql(database, "ALTER TABLE users ADD place point, ADD tags int4multirange")
     await load(plan_of(), database)  # warnings are errors here

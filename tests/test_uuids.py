@@ -75,7 +75,7 @@ def test_sql_reads_them_back_and_no_other(database: Address) -> None:
                 assert found == [None if number is None else first <= number <= last for number in numbers]
                 for row, other in zip(await connection.fetch(sql, others), others, strict=True):
                     ours = other.variant == uuid.RFC_4122 and other.version == keys.version
-                    assert row[0] is False or (ours and (first, last) == (0, HIGHEST_ID))
+                    assert row[0] is False or (ours and last - first > 2**30)  # so wide a range has others, too
 
         @settings(max_examples=60, deadline=None)
         @given(st.sampled_from(VERSIONS), st.lists(ids | st.none(), max_size=20), st.lists(anything, max_size=20))
