@@ -80,16 +80,21 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
     async def watch(scope: anyio.CancelScope) -> None:
         # one that is ignored stays so: nohup, and a shell's background jobs, mean it
         heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        with anyio.open_signal_receiver(*heard) as signals:
-            async for number in signals:
-                caught.append(number)
-                if len(caught) == 1:
-                    stop.asked.set()
-                    if not stop.soft:
-                        scope.cancel()
-                else:
-                    # what a first signal lets a command undo is shielded from anyio's cancellation, not from this
-                    task.cancel()
+        try:
+            with anyio.open_signal_receiver(*heard) as signals:
+                async for number in signals:
+                    caught.append(number)
+                    if len(caught) == 1:
+                        stop.asked.set()
+                        if not stop.soft:
+                            scope.cancel()
+                    else:
+                        # what a first signal lets a command undo is shielded from anyio's cancellation, not from this
+                        task.cancel()
+        finally:
+            if caught:
+                # the command ends, and has yet to say what came of it: another Ctrl-C must not take that away
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     try:
         async with anyio.create_task_group() as watching:
