@@ -37,11 +37,11 @@ def expected_rows(plan: Plan) -> dict[str, float]:
         "messages": messages,
         "message_reactions": messages * reactions_per_message(plan),
     }
-    for table in plan.model.all_tables():
-        if table.name not in rows:
-            extra = next(each for each in plan.scenario.extras if each.name == table.name)
+    model = plan.model
+    for table in model.all_tables():
+        if (extra := model.extras.get(table.name)) is not None:
             rows[extra.name] = rows[extra.follows] * extra.rows_per_parent
-    return {name: rows[name] for name in plan.model.names}
+    return {name: rows[name] for name in model.names}
 
 
 def replies_per_message(plan: Plan) -> float:

@@ -9,11 +9,10 @@ from typing import Final
 
 from bulkseed.scenario import Extra
 from bulkseed.suggestions import suggestion
-from bulkseed.tables import CATALOGUE, TABLES
+from bulkseed.tables import CATALOGUE, TABLES, WITH_IDS
 
 __all__ = ["has_order", "put_together"]
 
-WITH_IDS: Final = tuple(table.name for table in TABLES if table.serial is not None)
 BUILT_IN: Final = {table.name: table for table in TABLES}
 
 

@@ -13,14 +13,11 @@ __all__ = ["uuids_of"]
 
 def uuids_of(plan: Plan, placement: Placement, messages: int) -> Mapping[str, Uuids]:
     """The UUIDs of each table whose ids are UUIDs, of a run with so many ``messages``."""
-    ids = {
-        "users": (placement.first_user, plan.users),
-        "channels": (placement.first_channel, plan.channels),
-        "messages": (placement.first_message, messages),
-    }
+    counts = {"users": plan.users, "channels": plan.channels, "messages": messages}
     streams = Streams(plan.seed, placement.first_user)
     start, end = microseconds(plan.history_start), microseconds(plan.as_of)
+    timed = plan.scenario.uuid == 7
     return {
-        table: Uuids(streams, table, Moments(*ids[table], start, end) if plan.scenario.uuid == 7 else None)
+        table: Uuids(streams, table, Moments(placement.first(table), counts[table], start, end) if timed else None)
         for table in placement.uuids
     }

@@ -48,7 +48,7 @@ def is_json(given: Any) -> bool:
 
 def with_keys(into: CopyInto, table: Table, keys: Mapping[str, Keys]) -> CopyInto:
     """The same, where ids of the tables that ``keys`` has go in as UUIDs."""
-    holds = dict(table.references) | ({table.serial: table.name} if table.serial is not None else {})
+    holds = table.holds
     fits = tuple(
         fit if fit.type != "uuid" else replace(fit, keys=keys.get(holds.get(fit.source, ""))) for fit in into.fits
     )

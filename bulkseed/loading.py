@@ -23,6 +23,7 @@ from bulkseed.reservation import check_rights, unlogged
 from bulkseed.shards import ROWS_PER_SHARD, shard_counts
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
+from bulkseed.tables import WITH_IDS
 from bulkseed.transaction import transaction
 from bulkseed.trial import try_out
 from bulkseed.undoing import OnError
@@ -72,11 +73,11 @@ async def load(
         watcher.phase("check")
         with stopwatch.phase("check"):
             corpus, target = await patiently(patience, watcher, "reading the tables", lambda: target_of(address, plan))
-        with translated(control.connection, "checking the target"):
-            lanes = await choose_lanes(control.connection, target, format)
-            # who lacks a right is to hear of that, and not of what a trial cannot do without it
-            await check_rights(control.connection, target)
-            await try_out(control.connection, target, lanes, plan, corpus)
+            with translated(control.connection, "checking the target"):
+                lanes = await choose_lanes(control.connection, target, format)
+                # who lacks a right is to hear of that, and not of what a trial cannot do without it
+                await check_rights(control.connection, target)
+                await try_out(control.connection, target, lanes, plan, corpus)
         placed: Context | None = None
         reserved: dict[str, int] = {}
 
@@ -89,7 +90,6 @@ async def load(
                         return found
             async with transaction(connection):
                 with stopwatch.phase("check"), translated(connection, "checking the target"):
-                    await check_rights(connection, target)
                     await ledger.check_ledger(connection, book)
                     for each in (book, *await ledger.other_ledgers(connection, book)):
                         await check_unfinished(connection, each)
@@ -135,7 +135,7 @@ async def highest_ids(connection: Connection, book: Ledger) -> dict[str, int]:
     """The last id of all runs that the ledger has, by table."""
     found: dict[str, int] = {}
     for run in await ledger.runs(connection, book):
-        for table in {"users", "channels", "messages"}.intersection(run.expected):
+        for table in run.expected.keys() & set(WITH_IDS):
             found[table] = max(found.get(table, 0), run.ids(table)[1])
     return found
 

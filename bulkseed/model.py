@@ -42,10 +42,10 @@ class Model:
         """The catalogue of reactions; None where no table has any."""
         return self.kept(CATALOGUE) if self.has("message_reactions") else None
 
-    @property
-    def unfilled(self) -> frozenset[str]:
-        """The built-in tables that the app lacks."""
-        return frozenset(table.name for table in TABLES if not self.has(table.name))
+    @cached_property
+    def extras(self) -> Mapping[str, Extra]:
+        """What is known of the tables beyond the built-in five, by name."""
+        return {extra.name: extra for extra in self.scenario.extras}
 
     def has(self, table: str) -> bool:
         """Whether the app has the table; it is None in the scenario where not."""
@@ -61,7 +61,7 @@ class Model:
 
     def stage(self, table: str) -> Stage:
         """The stage of a load in which its rows are made: with the users, with the channels, or late."""
-        if any(extra.late for extra in self.scenario.extras if extra.name == table):
+        if table in self.extras and self.extras[table].late:
             return "late"
         return "users" if self.root(table) == "users" else "channels"
 

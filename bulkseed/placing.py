@@ -20,11 +20,11 @@ from bulkseed.generators.users import unique_values
 from bulkseed.keys import uuids_of
 from bulkseed.plan import Placement, Plan
 from bulkseed.reservation import is_taken, reserve_ids, room_for_ids, system_reactions
+from bulkseed.tables import WITH_IDS
 from bulkseed.target import Target
 
 __all__ = ["place"]
 
-WITH_IDS: Final = ("users", "channels", "messages")
 MOST_VARIANTS: Final = 20
 MOST_PAIRS: Final = 2**32
 """Pairs of a member and a reaction are drawn with 32 bits (draws.below)."""

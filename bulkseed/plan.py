@@ -195,6 +195,11 @@ class Placement:
     variant: int = 0
     uuids: tuple[str, ...] = ()
 
+    def first(self, table: str) -> int:
+        """The first id of a table that has ids of its own."""
+        firsts = {"users": self.first_user, "channels": self.first_channel, "messages": self.first_message}
+        return firsts[table]
+
     def to_json(self) -> str:
         """The placement as one JSON object; :meth:`from_json` reads it back."""
         return json.dumps(asdict(self))

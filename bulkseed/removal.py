@@ -21,14 +21,13 @@ from bulkseed.generators.plugins import loaded
 from bulkseed.identifiers import quoted
 from bulkseed.lanes import copy_into, with_keys
 from bulkseed.ledger import Run
-from bulkseed.model import Names
+from bulkseed.model import Model, Names
 from bulkseed.pipeline import copy_batches
 from bulkseed.references import Reference, references
 from bulkseed.reservation import check_writable
 from bulkseed.rule_sql import Scope
 from bulkseed.shards import ROWS_PER_SHARD, cut
 from bulkseed.streams import GENERATOR_VERSION
-from bulkseed.tables import Table
 from bulkseed.watch import Watcher
 
 __all__ = ["check_owner", "check_rights", "remove_rows"]
@@ -161,16 +160,18 @@ async def present(connection: Connection, run: Run) -> list[str]:
     return [name for name in model.names if model.name(name) in there]
 
 
-def marks_of(table: Table) -> tuple[str, ...]:
-    """The columns by which a row is known again as one that a run put in.
+def marks_of(model: Model, name: str) -> dict[str, str]:
+    """The columns by which a row of a table is known again as one that a run put in, with what the app calls each.
 
     An id alone is not enough: ids begin again after TRUNCATE … RESTART IDENTITY, or in tables that were made anew. The
     moment of creation, to the microsecond, is what an app leaves as it is; where that is not kept, what was unique.
     """
-    if table.serial is None:
-        return table.key
-    further = ("created_at", *(column for columns in table.unique for column in columns), "updated_at", "user_id")
-    return (table.serial, *[name for name in further if name in table.column_names][:1])
+    table = model.by_name[name]
+    columns = table.key
+    if table.serial is not None:
+        further = ("created_at", *(column for together in table.unique for column in together), "updated_at", "user_id")
+        columns = (table.serial, *[each for each in further if each in table.column_names][:1])
+    return {each: model.column(name, each) for each in columns}
 
 
 async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool, watcher: Watcher) -> Doomed:
@@ -184,7 +185,7 @@ async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool
         marks: dict[str, CopyInto] = {}
         for name in await present(connection, alike[0]):
             kept = f"bulkseed_{place}"
-            columns = {each: names.model.column(name, each) for each in marks_of(names.model.by_name[name])}
+            columns = marks_of(names.model, name)
             place += 1
             listed = ", ".join(map(quoted, columns.values()))
             await connection.execute(
@@ -235,8 +236,7 @@ async def listed_rows(connection: Connection, runs: Sequence[Run], cascade: bool
         model, keys = run.plan.model, Scope(run).uuids
         marks: dict[str, CopyInto] = {}
         for name in there:
-            columns = {each: model.column(name, each) for each in marks_of(model.by_name[name])}
-            into = await copy_into(connection, model.name(name), columns, run.schema)
+            into = await copy_into(connection, model.name(name), marks_of(model, name), run.schema)
             marks[name] = with_keys(into, model.by_name[name], keys)
         lists: dict[str, list[list[str]]] = {name: [[] for _ in marks[name].columns] for name in there}
         for name, batches in tables_of(run):
@@ -266,8 +266,7 @@ async def equality(connection: Connection, names: Names, table: str, columns: Se
     """The SQL condition that the marks k and the row {row} agree; only a table of the user's own may have null there,
     but not in the first, by which they are joined.
     """
-    own = table in {extra.name for extra in names.model.scenario.extras}
-    rows = await connection.fetch(NULLABLE, names.name(table)) if own else []
+    rows = await connection.fetch(NULLABLE, names.name(table)) if table in names.model.extras else []
     nullable = {row["attname"] for row in rows} - {columns[0]}
     # json has no equality
     texts = {row["attname"]: "::text" for row in rows if row["is_json"]}
@@ -293,10 +292,10 @@ def element(text: str | None) -> str:
 
 def gone_tables(run: Run) -> dict[str, InputError]:
     """Why tables of the user's own cannot be made again, as their code is gone, or that of those that they follow."""
-    extras = {extra.name: extra for extra in run.plan.scenario.extras}
+    model = run.plan.model
     found: dict[str, InputError] = {}
-    for name in run.plan.model.names:
-        extra = extras.get(name)
+    for name in model.names:
+        extra = model.extras.get(name)
         if extra is not None and extra.follows in found:
             found[name] = found[extra.follows]
         elif extra is not None and extra.source:

@@ -79,8 +79,7 @@ class Scope:
 
     def holds(self, table: str, column: str) -> str:
         """The table whose ids the column holds; empty where it holds none."""
-        found = self.model.by_name[table]
-        return table if column == found.serial else dict(found.references).get(column, "")
+        return self.model.by_name[table].holds.get(column, "")
 
     def located(self, check: RuleCheck) -> RuleCheck:
         """The same, with its example as one finds it in the app's own table: by its names, and by the UUID."""

@@ -67,11 +67,8 @@ class Scenario:
 
     def to_values(self) -> dict[str, Any]:
         """What differs from the default, as JSON can keep it: each row of the ledger has a copy."""
-        values = {name: value for name, value in asdict(self).items() if value != asdict(Scenario())[name]}
-        if "shape" in values:
-            usual = asdict(Shape())
-            values["shape"] = {name: value for name, value in values["shape"].items() if value != usual[name]}
-        return values
+        values = differing(self, Scenario())
+        return values | ({"shape": differing(self.shape, Shape())} if "shape" in values else {})
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Scenario:
@@ -82,6 +79,12 @@ class Scenario:
         known["extras"] = tuple(extra_of(extra) for extra in known.get("extras", ()))
         known["rules"] = tuple(Rule(**rule) for rule in known.get("rules", ()))
         return cls(**known)
+
+
+def differing(value: Any, usual: Any) -> dict[str, Any]:
+    """The fields of one dataclass that are not as in another of its kind."""
+    others = asdict(usual)
+    return {name: each for name, each in asdict(value).items() if each != others[name]}
 
 
 def extra_of(values: Mapping[str, Any]) -> Extra:

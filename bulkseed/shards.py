@@ -50,19 +50,23 @@ def shard_counts(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> dict[str, 
     }
 
 
+def rows_in(plan: Plan, stage: Stage, kind: Literal["users", "channels"]) -> float:
+    """The expected rows of a stage that are made beside those of ``kind``."""
+    model = plan.model
+    return sum(
+        rows for name, rows in expected_rows(plan).items() if (model.stage(name), model.root(name)) == (stage, kind)
+    )
+
+
 def users_in(plan: Plan, rows_per_shard: int) -> int:
-    rows = expected_rows(plan)
-    in_stage = sum(rows[name] for name in rows if plan.model.stage(name) == "users")
-    return max(1, int(rows_per_shard / max(1.0, in_stage / plan.users)))
+    return max(1, int(rows_per_shard / max(1.0, rows_in(plan, "users", "users") / plan.users)))
 
 
 def late_blocks(plan: Plan, rows_per_shard: int) -> dict[Literal["users", "channels"], int]:
     """How many users or channels a late shard has, where tables follow those late."""
-    rows = expected_rows(plan)
     blocks: dict[Literal["users", "channels"], int] = {}
     for kind in KINDS:
-        late = sum(rows[name] for name in rows if plan.model.stage(name) == "late" and plan.model.root(name) == kind)
-        if late:
+        if late := rows_in(plan, "late", kind):
             blocks[kind] = max(1, int(rows_per_shard / (late / count_of(plan, kind))))
     return blocks
 
@@ -73,8 +77,7 @@ def count_of(plan: Plan, kind: Literal["users", "channels"]) -> int:
 
 def channel_starts(plan: Plan, rows_per_shard: int) -> Sequence[int]:
     """The first channel of each shard of channels."""
-    rows = expected_rows(plan)
-    in_stage = max(1.0, sum(rows[name] for name in rows if plan.model.stage(name) == "channels"))
+    in_stage = max(1.0, rows_in(plan, "channels", "channels"))
     by_channel = expected_channel_rows(plan)
     if by_channel is None:
         return range(0, plan.channels, max(1, int(rows_per_shard / (in_stage / plan.channels))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["CATALOGUE", "TABLES", "TABLE_NAMES", "Column", "Kind", "Table"]
+__all__ = ["CATALOGUE", "TABLES", "TABLE_NAMES", "WITH_IDS", "Column", "Kind", "Table"]
 
 Kind = Literal["integer", "text", "boolean", "timestamp", "any"]
 
@@ -39,6 +39,12 @@ class Table:
     follows: str | None = None
     references: tuple[tuple[str, str], ...] = ()
     unique: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def holds(self) -> dict[str, str]:
+        """The tables whose ids columns hold, its own among them, by column."""
+        own = {} if self.serial is None else {self.serial: self.name}
+        return dict(self.references) | own
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -120,6 +126,9 @@ TABLES: Final = (
     ),
 )
 """Every table that a load fills; a table comes after those that its rows point at."""
+
+WITH_IDS: Final = tuple(table.name for table in TABLES if table.serial is not None)
+"""Those whose rows have ids of their own, at which others point."""
 
 TABLE_NAMES: Final = tuple(table.name for table in TABLES)
 

@@ -185,7 +185,7 @@ def misfits(
     if found[actual].get("computed"):
         return [f"the column {name} is generated: it must take values"]
     if column.kind != "any":
-        is_id = column.name == table.serial or column.name in dict(table.references)
+        is_id = column.name in table.holds
         whole = column.longest if (column.name,) in table.unique else None
         if reason := why_not(ARROW_TYPES[column.kind], whole, replace(there.fit, keys=Any62() if is_id else None)):
             return [f"the column {name} {reason}"]

@@ -29,7 +29,7 @@ from bulkseed.pipeline import copy_batches
 from bulkseed.plan import Placement, Plan
 from bulkseed.reservation import room_for_ids, system_reactions
 from bulkseed.shards import Shard
-from bulkseed.tables import Table
+from bulkseed.tables import WITH_IDS, Table
 from bulkseed.target import Target
 from bulkseed.transaction import begun
 
@@ -38,7 +38,6 @@ __all__ = ["try_out"]
 COPY: Final = "bulkseed_trial"
 PLAIN: Final = {"int4", "int8", "text", "varchar", "bool", "timestamp", "timestamptz"}
 """Types that take what the built-in tables get, whatever it is."""
-WITH_IDS: Final = ("users", "channels", "messages")
 
 ROWS: Final = 500
 """Rows of each table that are tried."""
@@ -116,13 +115,13 @@ async def try_out(
             if name in target.columns
         }
         try:
-            made = await to_thread.run_sync(partial(samples, target, plan, corpus, reactions, firsts))
+            keys, made = await to_thread.run_sync(partial(samples, target, plan, corpus, reactions, firsts))
         except RunError as error:
             # nothing has run yet: to the user it is wrong input
             raise TargetError(str(error)) from error
-        for name, (keys, batch) in made.items():
-            into = with_keys(lanes[name], target.model.by_name[name], keys)
-            problems += await refusals(connection, target, target.model.by_name[name], into, batch)
+        for name, batch in made.items():
+            table = target.model.by_name[name]
+            problems += await refusals(connection, target, table, with_keys(lanes[name], table, keys), batch)
     if problems:
         raise TargetError("; ".join(problems))
 
@@ -137,8 +136,11 @@ async def next_id(connection: Connection, target: Target, table: str, count: int
 
 def samples(
     target: Target, plan: Plan, corpus: Corpus, reactions: tuple[int | str, ...], firsts: Mapping[str, int]
-) -> dict[str, tuple[Mapping[str, Keys], pa.RecordBatch]]:
-    """Some rows of each table. Raises InputError and RunError for what code of the user's does wrong."""
+) -> tuple[Mapping[str, Keys], dict[str, pa.RecordBatch]]:
+    """The UUIDs that stand for ids, and some rows of each table.
+
+    Raises InputError and RunError for what code of the user's does wrong.
+    """
     placement = Placement(
         first_user=firsts["users"],
         first_channel=firsts["channels"],
@@ -155,12 +157,12 @@ def samples(
         Shard(2, "users", 0, users, late=True),
         Shard(3, "channels", 0, channels, late=True),
     ]
-    found: dict[str, tuple[Mapping[str, Keys], pa.RecordBatch]] = {}
+    found: dict[str, pa.RecordBatch] = {}
     for name, batches in chain.from_iterable(shard_tables(context, shard) for shard in shards):
         batch = next(batches, None)
         if batch is not None:
-            found[name] = (keys, batch.slice(0, ROWS))
-    return found
+            found[name] = batch.slice(0, ROWS)
+    return keys, found
 
 
 async def refusals(
@@ -230,7 +232,7 @@ def repeated(target: Target, table: Table, plan: Plan, index: Any) -> Iterator[s
         return  # a default fills the rest
     known = [{actual[name] for name in key} for key in (table.key, *table.unique) if set(key) <= set(actual)]
     known += [{name} for name, spec in fields.items() if distinct(spec) is not None]
-    if any(each <= columns for each in known) or table.name in {extra.name for extra in plan.scenario.extras}:
+    if any(each <= columns for each in known) or table.name in model.extras:
         return
     listed = ", ".join(index["columns"])
     yield (

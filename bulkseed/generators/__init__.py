@@ -50,7 +50,7 @@ def made(part: Part, table: str) -> Iterator[pa.RecordBatch]:
     """The rows of a table in a part of a run, without the fields that a scenario adds."""
     if table in BUILT_IN:
         return BUILT_IN[table](part)
-    extra = next(each for each in part.context.plan.scenario.extras if each.name == table)
+    extra = part.context.plan.model.extras[table]
     if not extra.source:
         return relationship_batches(part, table, part.context.plan.scenario.relationships[table])
     return plugin_batches(part, extra)

@@ -126,14 +126,9 @@ class Context:
         words = self.streams.words("channels", "created_at", start, len(owners))
         return between(words, self.user_created[owners], self.settled)
 
-    def first(self, table: str) -> int:
-        """The first id of users, channels or messages."""
-        firsts = {
-            "users": self.placement.first_user,
-            "channels": self.placement.first_channel,
-            "messages": self.placement.first_message,
-        }
-        return firsts[table]
+    def created(self, table: str, ordinals: Ints) -> Ints:
+        """When the users or channels of these ordinals were made."""
+        return self.user_created[ordinals] if table == "users" else self.channel_created[ordinals]
 
     def count(self, table: str) -> int:
         """How many users, channels or messages there are."""

@@ -28,7 +28,7 @@ def filled(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> I
 
     fields = fields_of(context.plan)[table]
     numbering = Numbering(context, table)
-    first = context.first(table) if table == numbering.parent else 0
+    first = context.placement.first(table) if table == numbering.parent else 0
     for batch in batches:
         numbers = numbering.numbers(batch)
         arrays, names = list(batch.columns), list(batch.schema.names)

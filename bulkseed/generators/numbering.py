@@ -40,7 +40,7 @@ class Numbering:
         self.table = table
         self.context = context
         self.column, self.parent = context.plan.model.belonging(table)
-        self.first = context.first(self.parent)
+        self.first = context.placement.first(self.parent)
         self.last_id, self.rank = -1, 0
 
     def numbers(self, batch: pa.RecordBatch) -> Ints:

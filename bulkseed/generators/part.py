@@ -43,9 +43,7 @@ class Part:
         """Its messages without their texts."""
         return message_spans(self.context, self.block)
 
-    def parents(
-        self, table: str, follows: str, batches: Callable[[str], Iterator[pa.RecordBatch]]
-    ) -> Iterator[Parents]:
+    def parents(self, table: str, follows: str, batches: Made) -> Iterator[Parents]:
         """The rows that ``table`` follows, some thousand at a time; ``batches`` makes those of a further table."""
         match follows:
             case "users":
@@ -117,9 +115,7 @@ class Part:
         """The latest moment at which what rows point at was made."""
         moments = [np.zeros(1, dtype=np.int64)]
         for column, ids in columns.items():
-            if references[column] == "users":
-                moments.append(self.context.user_created[ids - self.context.placement.first_user])
-            elif references[column] == "channels":
-                moments.append(self.context.channel_created[ids - self.context.placement.first_channel])
+            if (holds := references[column]) in {"users", "channels"}:
+                moments.append(self.context.created(holds, ids - self.context.placement.first(holds)))
         latest: Ints = np.maximum.reduce(np.broadcast_arrays(*moments))
         return latest

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.draws import Ints, below, between
+from bulkseed.draws import below, between
 from bulkseed.generators.context import BATCH_ROWS, Context, times
 from bulkseed.generators.part import Part
 from bulkseed.permutation import KEY_WORDS, permute
@@ -26,7 +26,7 @@ def relationship_batches(part: Part, name: str, declared: Mapping[str, Any]) -> 
     columns: list[str] = declared["columns"]
     one, other = declared["from"], declared["to"]
     size = others(context, one, other)
-    first_one, first_other = context.first(one), context.first(other)
+    first_one, first_other = context.placement.first(one), context.placement.first(other)
     for parents in part.parents(name, one, no_further):
         most = min(declared["max"], size)
         least = min(declared["min"], most)
@@ -44,7 +44,7 @@ def relationship_batches(part: Part, name: str, declared: Mapping[str, Any]) -> 
                 picked += picked >= own  # nobody with themselves
             arrays = [pa.array(parents.ids[row]), pa.array(first_other + picked)]
             if len(columns) > len(arrays):
-                low = np.maximum(parents.created[row], since(context, other, picked))
+                low = np.maximum(parents.created[row], context.created(other, picked))
                 # a stream by the pair's place among all that its member might have
                 words = context.streams.words_at(name, columns[2], own * most + place)
                 arrays.append(times(between(words, low, context.as_of)))
@@ -53,10 +53,6 @@ def relationship_batches(part: Part, name: str, declared: Mapping[str, Any]) -> 
 
 def others(context: Context, one: Side, other: Side) -> int:
     return context.count(other) - (one == other)
-
-
-def since(context: Context, table: Side, ordinals: Ints) -> Ints:
-    return context.user_created[ordinals] if table == "users" else context.channel_created[ordinals]
 
 
 def no_further(table: str) -> Iterator[pa.RecordBatch]:

@@ -73,12 +73,8 @@ class Run:
 
     def ids(self, table: str) -> tuple[int, int]:
         """The first and the last id that the run has reserved in ``users``, ``channels`` or ``messages``."""
-        firsts = {
-            "users": self.placement.first_user,
-            "channels": self.placement.first_channel,
-            "messages": self.placement.first_message,
-        }
-        return firsts[table], firsts[table] + self.expected[table] - 1
+        first = self.placement.first(table)
+        return first, first + self.expected[table] - 1
 
 
 ALL: Final = """
