@@ -252,7 +252,7 @@ class Seeder:
 
 async def seed(plan: Plan, address: Address) -> dict[str, int]:
     """Seed the database at ``address`` by ``plan``; returns the rows of each table."""
-    engine = create_async_engine(address.url.set(drivername="postgresql+asyncpg"))
+    engine = create_async_engine(address.url._replace(scheme="postgresql+asyncpg").render())
     sessions = async_sessionmaker(engine, expire_on_commit=False)
     seeder = Seeder(plan)
     async with sessions() as session:

@@ -47,13 +47,13 @@ class Databases:
                 for name, wanted in self.settings.items():
                     execute(Address.parse(server.url), f"ALTER SYSTEM SET {name} = '{wanted}'")
         server = self.stack.enter_context(running(self.home))
-        admin = Address(Address.parse(server.url).url.set(database="postgres"))
+        admin = Address(Address.parse(server.url).url._replace(database="postgres"))
         self.version = str(value(admin, "SHOW server_version"))
         return admin
 
     def named(self, name: str) -> Address:
         """The address of a database of the server."""
-        return Address(self.admin.url.set(database=name))
+        return Address(self.admin.url._replace(database=name))
 
     @contextmanager
     def fresh(self, template: str = TEMPLATE) -> Iterator[Address]:

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import quote, unquote
-
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from bulkseed import libpq
 from bulkseed.errors import InputError
 from bulkseed.passfile import found_password, why_unread
+from bulkseed.url import USUAL, Url
 
 __all__ = ["Address", "named_address"]
 
 SCHEMES: Final = {"postgresql", "postgres", "postgresql+asyncpg"}
 VARIABLES: Final = ("BULKSEED_DATABASE_URL", "DATABASE_URL")
-FORM: Final = "postgresql://user:password@host:port/database"
 
 RENAMED: Final = {"ssl": "sslmode"}
 """What SQLAlchemy's asyncpg dialect calls otherwise than libpq."""
 SECRET: Final = {"password", "passwd", "sslpassword"}
-
-SEVERAL: Final = re.compile(r"([a-z+]+://(?:[^/?#@]*@)?)([^/?#@]*,[^/?#@]*)(/[^?#]*)?(?:\?(.*))?", re.DOTALL)
-"""A URL of several hosts, which SQLAlchemy only knows as arguments."""
-
-DECODES: Final = make_url("postgresql://h/%25").database == "%"
-"""Whether this SQLAlchemy (from 2.1) decodes the name of the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +31,7 @@ class Address:
     out. Raises InputError where they cannot be had.
     """
 
-    url: URL
+    url: Url
     parameters: Mapping[str, str] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -54,31 +43,16 @@ class Address:
 
         libpq's ``?host=/socket/dir`` and other parameters are kept. Raises InputError for anything else.
         """
-        text = text.strip()
-        several = SEVERAL.fullmatch(text)
-        if several:
-            head, hosts, path, query = several.groups()
-            text = f"{head}{path or '/'}?host={quote(hosts, safe='')}&{query or ''}"
-        try:
-            text.encode()  # ends what came in another encoding
-            url = make_url(text)
-        except (ArgumentError, ValueError):
-            # the text is not shown: it may hold a password
-            raise InputError(f"the database URL cannot be read: write it as {FORM}") from None
-        if url.drivername not in SCHEMES:
-            raise InputError(f"the database URL begins with {url.drivername!r}, which is not PostgreSQL: write {FORM}")
-        if "@" in (url.host or ""):
-            raise InputError("the database URL has an @ in its user or password: write it as %40")
-        query_kept = {
-            RENAMED.get(name, name): value for name, value in url.query.items() if name not in libpq.OF_CLIENTS
-        }
-        url = url.set(drivername="postgresql", query=query_kept)
-        return cls(url if url.database else url._replace(database=None))
+        url = Url.parse(text.strip())
+        if url.scheme not in SCHEMES:
+            raise InputError(f"the database URL begins with {url.scheme!r}, which is not PostgreSQL: write {USUAL}")
+        query = {RENAMED.get(name, name): given for name, given in url.query.items() if name not in libpq.OF_CLIENTS}
+        return cls(url._replace(scheme="postgresql", query=query))
 
     @property
     def dsn(self) -> str:
         """The URL as it was given, password and all."""
-        return self.url.render_as_string(hide_password=False)
+        return self.url.render()
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -96,8 +70,8 @@ class Address:
         return self.parameters["dbname"]
 
     def __str__(self) -> str:
-        masked = {name: "***" if name in SECRET else value for name, value in self.url.query.items()}
-        return self.url.set(query=masked).render_as_string(hide_password=True)
+        masked = {name: ("***",) if name in SECRET else given for name, given in self.url.query.items()}
+        return self.url._replace(password=self.url.password and "***", query=masked).render()
 
     def __repr__(self) -> str:
         return f"Address({str(self)!r})"
@@ -131,19 +105,19 @@ class Address:
         return ", ".join(map(str, found)) or f"localhost:{self.parameters.get('port', libpq.DEFAULT_PORT)}"
 
 
-def written(url: URL) -> dict[str, str]:
+def written(url: Url) -> dict[str, str]:
     """The parameters that a URL names, by libpq's names; arguments win over what stands before them."""
     found = {
         "user": url.username,
         "password": url.password,
-        "host": unquote(url.host) if url.host else None,
+        "host": url.host,
         "port": str(url.port) if url.port else None,
-        "dbname": url.database if DECODES or not url.database else unquote(url.database),
+        "dbname": url.database,
     }
-    for name, value in url.query.items():
-        several = value if isinstance(value, str) else ",".join(value) if name in {"host", "port"} else value[-1]
+    for name, given in url.query.items():
+        several = ",".join(given) if name in {"host", "port"} else given[-1]
         found[{"database": "dbname"}.get(name, name)] = several
-    return {name: str(value) for name, value in found.items() if value}
+    return {name: value for name, value in found.items() if value}
 
 
 def is_loopback(host: str) -> bool:

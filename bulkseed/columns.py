@@ -8,7 +8,7 @@ from typing import Any, Final
 from bulkseed.encoders import ArrayOf, Type
 from bulkseed.fitting import Fit
 
-__all__ = ["TYPES_SQL", "fit_of", "type_of"]
+__all__ = ["COLUMNS_SQL", "TYPES_SQL", "fit_of", "type_of"]
 
 HEADER: Final = 4
 """What a type's modifier has beyond the length, or the precision and scale, that was declared."""
@@ -38,6 +38,24 @@ WHERE t.typtype <> 'd' AND NOT EXISTS (SELECT FROM pg_type AS e WHERE e.oid = t.
 """
 """A table's columns with the types below any depth of domains: of arrays those of their elements, and what the arrays
 are declared with. An array of domains over arrays has none. citext's extension may be in any schema."""
+
+COLUMNS_SQL: Final = """
+WITH RECURSIVE below AS (
+    SELECT attnum, atttypid AS type FROM pg_attribute
+    WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped
+    UNION ALL
+    SELECT attnum, t.typbasetype FROM below JOIN pg_type AS t ON t.oid = type WHERE t.typtype = 'd'
+)
+SELECT attname AS name,
+       NOT (attnotnull OR bool_or(t.typtype = 'd' AND t.typnotnull)) AS nullable,
+       atthasdef OR attidentity <> '' OR bool_or(t.typtype = 'd' AND t.typdefault IS NOT NULL) AS filled,
+       attgenerated <> '' AS generated
+FROM pg_attribute JOIN below USING (attnum) JOIN pg_type AS t ON t.oid = type
+WHERE attrelid = $1::text::regclass
+GROUP BY attnum, attname, attnotnull, atthasdef, attidentity, attgenerated ORDER BY attnum
+"""
+"""A table's columns: whether they allow null, whether the server fills them (a default, an identity, both of a domain
+too), and whether they are generated."""
 
 
 def type_of(row: Mapping[str, Any]) -> Type:

@@ -28,7 +28,6 @@ from bulkseed.keys import uuids_of
 from bulkseed.lanes import with_keys
 from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.model import Model
-from bulkseed.orm import orm_connected
 from bulkseed.plan import Placement, Plan
 from bulkseed.shards import Shard, cut
 from bulkseed.stopping import Stop
@@ -76,14 +75,11 @@ class Undertaking:
     on_error: OnError
 
 
-async def target_of(address: Address, plan: Plan) -> tuple[Corpus, Target]:
-    """The corpus of a plan's locale, and its tables at ``address``, checked to take what is made.
-
-    Raises ConnectError, TargetError.
-    """
+async def target_of(control: Control, plan: Plan) -> tuple[Corpus, Target]:
+    """The corpus of a plan's locale, and its tables, checked to take what is made. Raises ConnectError, TargetError."""
     corpus = await to_thread.run_sync(corpus_of, plan.locale)
-    async with orm_connected(address) as orm:
-        return corpus, await read_target(orm, plan.model)
+    target = await control.do("reading the tables", lambda connection: read_target(connection, plan.model))
+    return corpus, target
 
 
 def made_by() -> dict[str, str]:

@@ -16,7 +16,7 @@ from bulkseed.estimate import expected_rows
 from bulkseed.generators import Context
 from bulkseed.lanes import Format, choose_lanes
 from bulkseed.ledger import Claim, Ledger
-from bulkseed.patience import Patience, patiently
+from bulkseed.patience import Patience
 from bulkseed.placing import place
 from bulkseed.plan import Plan
 from bulkseed.reservation import check_rights, unlogged
@@ -72,7 +72,7 @@ async def load(
     async with hired(count - 1) as staff, controlled(address, patience, watcher) as control:
         watcher.phase("check")
         with stopwatch.phase("check"):
-            corpus, target = await patiently(patience, watcher, "reading the tables", lambda: target_of(address, plan))
+            corpus, target = await target_of(control, plan)
             with translated(control.connection, "checking the target"):
                 lanes = await choose_lanes(control.connection, target, format)
                 # who lacks a right is to hear of that, and not of what a trial cannot do without it

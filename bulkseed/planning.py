@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bulkseed.app_metadata import with_metadata
 from bulkseed.errors import InputError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.faker_values import Fakes
@@ -48,7 +47,12 @@ def make_plan(
     moment = now if as_of is None else parse_as_of(as_of, now)
     locale = corpus_of(locale).locale
     found = read_scenario(str(scenario), Fakes(locale, seed, microseconds(moment)), schema=schema, plugins=plugins)
-    whole = found.scenario if metadata is None else with_metadata(found.scenario, metadata)
+    whole = found.scenario
+    if metadata is not None:
+        # only here: SQLAlchemy takes a fifth of a second to import
+        from bulkseed.app_metadata import with_metadata  # noqa: PLC0415
+
+        whole = with_metadata(whole, metadata)
     scaled = scaled_counts(scale, found.counts)
 
     def count(name: str, alone: int | None) -> int:

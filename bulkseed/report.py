@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bulkseed.cleaning import CleanupReport
-from bulkseed.completion import LoadReport
 from bulkseed.estimate import expected_bytes, expected_rows
-from bulkseed.history import History
 from bulkseed.plan import Plan
 from bulkseed.shards import shard_counts
-from bulkseed.verifying import VerifyReport
+
+if TYPE_CHECKING:
+    from bulkseed.cleaning import CleanupReport
+    from bulkseed.completion import LoadReport
+    from bulkseed.history import History
+    from bulkseed.verifying import VerifyReport
 
 __all__ = [
     "cleanup_json",

@@ -16,7 +16,7 @@ from bulkseed.errors import InputError, TargetError
 from bulkseed.generators.plugins import described
 from bulkseed.lanes import Format, choose_lanes
 from bulkseed.ledger import Claim, Ledger, Run
-from bulkseed.patience import Patience, patiently
+from bulkseed.patience import Patience
 from bulkseed.removal import check_owner
 from bulkseed.reservation import check_rights, system_reactions
 from bulkseed.stopping import Stop
@@ -76,9 +76,7 @@ async def resume(
             check_versions(begun, book)
             check_tables(begun, book)
             plan = begun.plan
-            corpus, target = await patiently(
-                control.patience, watcher, "reading the tables", lambda: target_of(address, plan)
-            )
+            corpus, target = await target_of(control, plan)
             await check_target(control.connection, target, begun, book)
             with translated(control.connection, "checking the target"):
                 lanes = await choose_lanes(control.connection, target, format)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import pyarrow as pa
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bulkseed.columns import TYPES_SQL, fit_of
+from bulkseed.columns import COLUMNS_SQL, TYPES_SQL, fit_of
+from bulkseed.connection import Connection, translated
 from bulkseed.errors import TargetError
 from bulkseed.fitting import Fit, why_not
 from bulkseed.identifiers import qualified
@@ -76,29 +74,76 @@ class Target(Names):
         return int(min(2 ** self.columns[child][name].bits - 1 for child, name in holders))
 
 
-async def read_target(connection: AsyncConnection, model: Model) -> Target:
-    """The tables of ``model``, reflected and checked (the catalogue of reactions too).
+class Found(NamedTuple):
+    """A column as the catalogue has it: a row of COLUMNS_SQL."""
+
+    nullable: bool
+    filled: bool
+    generated: bool
+
+
+async def read_target(connection: Connection, model: Model) -> Target:
+    """The tables of ``model``, as the catalogue has them, checked (the catalogue of reactions too).
 
     They are in the scenario's schema, or where the connection's search_path has them. Raises TargetError, which names
     all that does not fit: missing tables and columns, types, lengths, columns that nothing fills.
     """
-    return await connection.run_sync(reflected, model)
+    with translated(connection, "reading the tables"):
+        schema = await schema_of(connection, model)
+        kinds = {row["name"]: row["kind"] for row in await connection.fetch(RELATIONS, schema)}
+        there = [name for name, kind in kinds.items() if kind in TABLES]
+        wanted = list(model.by_name.values())
+        problems = absent_tables(model, schema, [each.name for each in wanted], there, kinds)
+        columns: dict[str, dict[str, TargetColumn]] = {}
+        for table in wanted:
+            if (name := model.name(table.name)) not in there:
+                continue
+            table_name = qualified(schema, name)
+            rows = await connection.fetch(COLUMNS_SQL, table_name)
+            found = {row["name"]: Found(row["nullable"], row["filled"], row["generated"]) for row in rows}
+            types = {row["name"]: row for row in await connection.fetch(TYPES_SQL, table_name)}
+            of_types = {name: TargetColumn(name, row["declared"], fit_of("", row)) for name, row in types.items()}
+            columns[table.name] = {
+                column.name: of_types[actual]
+                for column in table.columns
+                if (actual := model.column(table.name, column.name)) in of_types
+            }
+            columns[table.name] |= {each: of_types[each] for each in fields_of(model, table) if each in of_types}
+            for column in table.columns:
+                problems += misfits(model, table, column, found, columns[table.name])
+            problems += unknown(model, table, found)
+            problems += unfilled(model, table, found) if table.name in model.names else []
+    problems += unlike(model, columns)
+    if problems:
+        raise TargetError("; ".join(problems))
+    return Target(schema, model, columns)
 
 
 SCHEMA: Final = """
 SELECT coalesce((SELECT nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-                 WHERE c.oid = to_regclass(quote_ident(:users))), current_schema())
+                 WHERE c.oid = to_regclass(quote_ident($1))), current_schema())
 """
 """Where the search_path finds the users: a login's own schema, which comes first in it, may hold the ledger alone."""
 
+SCHEMAS: Final = r"SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%' ORDER BY nspname"
 
-def schema_of(connection: sa.Connection, inspector: sa.Inspector, model: Model) -> str:
+RELATIONS: Final = """
+SELECT relname AS name, relkind::text AS kind FROM pg_class
+WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) ORDER BY relname
+"""
+TABLES: Final = {"r", "p"}
+VIEWS: Final = {"v", "m"}
+"""Of ``pg_class.relkind``: tables, partitioned ones too, and views, materialized ones too."""
+
+
+async def schema_of(connection: Connection, model: Model) -> str:
     if (named := model.scenario.schema) is not None:
-        if named not in (there := inspector.get_schema_names()):
+        there = [row["nspname"] for row in await connection.fetch(SCHEMAS)]
+        if named not in there:
             mend = suggestion(named, there, "give --schema one of those that there are")
             raise TargetError(f"there is no schema {named!r} in the database: {mend}")
         return named
-    found = connection.execute(sa.text(SCHEMA), {"users": model.name("users")}).scalar_one()
+    found = await connection.fetchval(SCHEMA, model.name("users"))
     if found is None:
         raise TargetError(
             "the connection has no schema to look for tables in: name one with --schema, "
@@ -107,50 +152,17 @@ def schema_of(connection: sa.Connection, inspector: sa.Inspector, model: Model) 
     return str(found)
 
 
-def reflected(connection: sa.Connection, model: Model) -> Target:
-    inspector = sa.inspect(connection)
-    schema = schema_of(connection, inspector, model)
-    wanted = list(model.by_name.values())
-    there = set(inspector.get_table_names(schema=schema))
-    problems = absent_tables(inspector, model, schema, [each.name for each in wanted], there)
-    columns: dict[str, dict[str, TargetColumn]] = {}
-    for table in wanted:
-        name = model.name(table.name)
-        if name not in there:
-            continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", sa.exc.SAWarning)  # of types that only other columns have
-            found = {each["name"]: each for each in inspector.get_columns(name, schema=schema)}
-        rows = connection.exec_driver_sql(TYPES_SQL, (qualified(schema, name),)).mappings()
-        all_columns = {row["name"]: TargetColumn(row["name"], row["declared"], fit_of("", dict(row))) for row in rows}
-        columns[table.name] = {
-            column.name: all_columns[actual]
-            for column in table.columns
-            if (actual := model.column(table.name, column.name)) in all_columns
-        }
-        columns[table.name] |= {each: all_columns[each] for each in fields_of(model, table) if each in all_columns}
-        for column in table.columns:
-            problems += misfits(model, table, column, found, columns[table.name])
-        problems += unknown(model, table, found)
-        problems += unfilled(model, table, found) if table.name in model.names else []
-    problems += unlike(model, columns)
-    if problems:
-        raise TargetError("; ".join(problems))
-    return Target(schema, model, columns)
-
-
 def fields_of(model: Model, table: Table) -> list[str]:
     return list(model.scenario.fields.get(table.name, {}))
 
 
 def absent_tables(
-    inspector: sa.Inspector, model: Model, schema: str, wanted: Sequence[str], there: Collection[str]
+    model: Model, schema: str, wanted: Sequence[str], there: Collection[str], kinds: Mapping[str, str]
 ) -> list[str]:
     missing = [model.name(name) for name in wanted if model.name(name) not in there]
     if not missing:
         return []
-    views = set(inspector.get_view_names(schema=schema)) | set(inspector.get_materialized_view_names(schema=schema))
-    if names := [name for name in missing if name in views]:
+    if names := [name for name in missing if kinds.get(name) in VIEWS]:
         return [f"{plural('relation', names)} no table in schema {schema!r} but a view: name a schema of tables"]
     own = {*model.scenario.tables.values(), *(model.name(extra.name) for extra in model.scenario.extras)}
     near = {name: suggestion(name, there, "") for name in missing if name in own}
@@ -168,7 +180,7 @@ def misfits(
     model: Model,
     table: Table,
     column: Column,
-    found: Mapping[str, Any],
+    found: Mapping[str, Found],
     columns: Mapping[str, TargetColumn],
 ) -> list[str]:
     actual = model.column(table.name, column.name)
@@ -182,7 +194,7 @@ def misfits(
             f"[columns.{table.name}] what it is called, or that {column.name} = false"
         ]
     there = columns[column.name]
-    if found[actual].get("computed"):
+    if found[actual].generated:
         return [f"the column {name} is generated: it must take values"]
     if column.kind != "any":
         is_id = column.name in table.holds
@@ -193,7 +205,7 @@ def misfits(
             return [f"the column {name} is of type {there.type}, and holds ids: make it bigint or uuid"]
         if there.fit.type == "bpchar" and (column.name, there.fit.length) != ("join_code", column.longest):
             return [f"the column {name} is of type {there.type}, which pads with spaces: it must be varchar or text"]
-    if column.nullable and not found[actual]["nullable"]:
+    if column.nullable and not found[actual].nullable:
         return [f"the column {name} is NOT NULL: it must allow null"]
     return []
 
@@ -211,7 +223,7 @@ def unlike(model: Model, columns: Mapping[str, Mapping[str, TargetColumn]]) -> l
     return problems
 
 
-def unknown(model: Model, table: Table, found: Mapping[str, Any]) -> list[str]:
+def unknown(model: Model, table: Table, found: Mapping[str, Found]) -> list[str]:
     """The fields of the scenario for which there is no column."""
     problems = []
     for name in fields_of(model, table):
@@ -221,15 +233,11 @@ def unknown(model: Model, table: Table, found: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def unfilled(model: Model, table: Table, found: Mapping[str, Any]) -> list[str]:
+def unfilled(model: Model, table: Table, found: Mapping[str, Found]) -> list[str]:
     filled = {model.column(table.name, column.name) for column in table.columns} | {*fields_of(model, table)}
     return [
         f"nothing fills the NOT NULL column {model.name(table.name)}.{name}: give it a default, "
         f"or a field in the scenario's [fields.{table.name}]"
         for name, each in found.items()
-        if name not in filled
-        and not each["nullable"]
-        and each["default"] is None
-        and not each.get("identity")
-        and not each.get("computed")
+        if name not in filled and not (each.nullable or each.filled or each.generated)
     ]

@@ -111,15 +111,15 @@ async def test_a_database_that_is_not_there(server: Server) -> None:
 
 
 async def test_a_login_that_is_not_there(server: Server) -> None:
-    address = Address(address_of(server, "postgres").url.set(username="nobody_here"))
+    address = Address(address_of(server, "postgres").url._replace(username="nobody_here"))
     assert "does not let us in" in await refusal(address)
 
 
 async def test_a_server_of_the_wrong_kind(server: Server) -> None:
     url = address_of(server, "postgres").url
-    await refusal(Address(url.update_query_dict({"target_session_attrs": "standby"})))
+    await refusal(Address(url._replace(query={**url.query, "target_session_attrs": ("standby",)})))
 
 
 async def test_an_option_that_the_server_does_not_know(server: Server) -> None:
     url = address_of(server, "postgres").url
-    assert "nonsense" in await refusal(Address(url.update_query_dict({"nonsense": "1"})))
+    assert "nonsense" in await refusal(Address(url._replace(query={**url.query, "nonsense": ("1",)})))

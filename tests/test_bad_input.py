@@ -437,7 +437,7 @@ def test_targets(case: str, database: Address, changed: Callable[[str], None], r
     change, more, said = TARGETS[case]
     changed(change)
     as_trainee = more[:1] == ["trainee"]
-    address = Address(database.url.set(username="trainee")) if as_trainee else database
+    address = Address(database.url._replace(username="trainee")) if as_trainee else database
     arguments = more[1:] if as_trainee else more
     untouched = Untouched(database, asyncio.run(state(database)))
     refused([*arguments, "--database-url", address.dsn], said, untouched)
@@ -483,7 +483,7 @@ def test_a_load_among_hostile_names(
             f"CREATE ROLE {quoted(login)} LOGIN PASSWORD 'p'",
         )
     )
-    address = Address(admin.url.set(database=database))
+    address = Address(admin.url._replace(database=database))
     try:
         asyncio.run(moved(address, schema))
         asyncio.run(

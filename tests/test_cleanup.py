@@ -266,7 +266,7 @@ async def test_row_security_hides_nothing_from_it(seeded: Address) -> None:
         "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
     )
     before = await digest(seeded)
-    sweeper = Address(seeded.url.set(username="sweeper"))
+    sweeper = Address(seeded.url._replace(username="sweeper"))
     try:
         with pytest.raises(RunError, match="row-level security"):
             await cleanup(sweeper, [1])

@@ -251,7 +251,7 @@ def test_wrong_targets_are_one_sentence_and_status_2(empty: Address, database: A
 
 def test_a_password_is_shown_nowhere(server: Server, database: Address) -> None:
     asyncio.run(run_sql(database, f"ALTER ROLE bulkseed PASSWORD '{SECRET}'"))
-    url = database.url.set(password=SECRET).render_as_string(hide_password=False)
+    url = database.url._replace(password=SECRET).render()
     for arguments in ([], ["verify"], ["cleanup", "--yes"], ["init"], ["--json"], ["verify", "9"]):
         done = inside(*arguments, "--database-url", url)
         assert SECRET not in done.stdout + done.stderr

@@ -322,7 +322,7 @@ class TestDisk:
             "DROP TABLE messages CASCADE",
             f"GRANT CONNECT ON DATABASE {database.database} TO knows_little",
         )
-        little = Address(database.url.set(username="knows_little"))
+        little = Address(database.url._replace(username="knows_little"))
         async with connected(little) as connection:  # in-place tablespaces are below a folder that it may not know
             assert await disk.folders(connection, little, {"users": 100.0}) == {}
         await run_sql(database, "DROP OWNED BY knows_little", "DROP ROLE knows_little")

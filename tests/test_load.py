@@ -9,17 +9,19 @@ import anyio
 import pytest
 from conftest import MakeDatabase, digest, plan_of, run_sql
 
-from bulkseed import orm
+from bulkseed import completion
 from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
 from bulkseed.completion import LoadReport
-from bulkseed.connection import Connection, Place, connect, connected
+from bulkseed.connection import Connection, connected
 from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context
 from bulkseed.loading import load
+from bulkseed.model import Model
 from bulkseed.patience import Patience
 from bulkseed.plan import Placement
+from bulkseed.target import Target, read_target
 from bulkseed.watch import Silent
 
 EMPTY = {"users": 0, "channels": 0, "user_channels": 0, "messages": 0, "message_reactions": 0}
@@ -344,24 +346,17 @@ def test_a_backend_that_dies_is_an_error_and_not_a_hang(table: str, seeded: Addr
     anyio.run(main, backend_options=any_loop)
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-async def test_reading_the_tables_is_tried_again(
-    database: Address, monkeypatch: pytest.MonkeyPatch, at_once: bool
-) -> None:
-    """A connection that ends while SQLAlchemy reflects, or while it asks a new connection for its types."""
+async def test_reading_the_tables_is_tried_again(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     lost: list[int] = []
 
-    async def cut(place: Place) -> Connection:
-        connection = await connect(place)
+    async def cut(connection: Connection, model: Model) -> Target:
         if not lost:
             lost.append(await connection.fetchval("SELECT pg_backend_pid()"))
             async with connected(database) as other:
                 await other.execute("SELECT pg_terminate_backend($1, 5000)", lost[0])
-            if at_once:
-                connection.terminate()
-        return connection
+        return await read_target(connection, model)
 
-    monkeypatch.setattr(orm, "connect", cut)
+    monkeypatch.setattr(completion, "read_target", cut)
     watcher = Interfering("none", lambda: None)
     done = await load(plan_of(), database, watcher=watcher)
     assert sum(done.rows.values()) > 0

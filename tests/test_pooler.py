@@ -40,7 +40,7 @@ def pool(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         def start(mode: str, database: Address, *, before: Server = server, **settings: str) -> Address:
             folder = enterable(tmp_path_factory.mktemp("pool"))
             through = stack.enter_context(pooled(before, folder, mode, **settings))
-            return Address(through.url.set(database=database.database))
+            return Address(through.url._replace(database=database.database))
 
         yield start
 
@@ -117,10 +117,10 @@ async def test_what_a_pool_refuses_is_a_sentence(
 ) -> None:
     database = await make_database()
     through = pool("session", database, default_pool_size="1", query_wait_timeout="1")
-    parameter = through.url.update_query_dict({"search_path": "x"})
-    nowhere = through.url.set(database="nowhere")
-    nobody = through.url.set(username="nobody")
-    locked = pool("session", database, auth_type="scram-sha-256").url.set(password="wrong")
+    parameter = through.url._replace(query={**through.url.query, "search_path": ("x",)})
+    nowhere = through.url._replace(database="nowhere")
+    nobody = through.url._replace(username="nobody")
+    locked = pool("session", database, auth_type="scram-sha-256").url._replace(password="wrong")
     empty = pool("session", database, before=replace(server, port=1), query_wait_timeout="1")
     for url, said in (
         (parameter, "does not take search_path from the database URL"),

@@ -338,7 +338,7 @@ async def test_a_schema_that_was_there_stays_when_the_ledger_goes(database: Addr
     )
     try:
         before = dump(server, database)
-        login = Address(database.url.set(username="guest"))
+        login = Address(database.url._replace(username="guest"))
         with pytest.raises(TargetError, match=r"may not create the schema \"bulkseed\".*GRANT CREATE.*--ledger-schema"):
             await load(plan_of(), login)
         await load(plan_of(), login, ledger_schema="theirs")
@@ -455,7 +455,7 @@ async def test_only_the_owner_resumes_or_undoes_what_was_dropped(database: Addre
         "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO helper",
     )
     try:
-        login = Address(database.url.set(username="helper"))
+        login = Address(database.url._replace(username="helper"))
         for command in (resume(login), cleanup(login, [1])):
             with pytest.raises(TargetError, match=r"only the owner of a table may: do this as bulkseed"):
                 await command

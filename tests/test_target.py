@@ -60,7 +60,7 @@ async def login(database: Address) -> Address:
         "GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA public TO clerk",
         "GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA public TO clerk",
     )
-    return Address(database.url.set(username="clerk"))
+    return Address(database.url._replace(username="clerk"))
 
 
 async def has_role(database: Address) -> bool:

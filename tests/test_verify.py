@@ -210,7 +210,7 @@ async def test_a_login_that_may_only_read_can_verify(seeded: Address) -> None:
         f"GRANT USAGE ON SCHEMA bulkseed TO {reader}",
         f"GRANT SELECT ON ALL TABLES IN SCHEMA public, bulkseed TO {reader}",
     )
-    address = Address(seeded.url.set(username=reader))
+    address = Address(seeded.url._replace(username=reader))
     assert await broken_rules(address) == []
     await run_sql(seeded, f"REVOKE SELECT ON messages FROM {reader}")
     with pytest.raises(RunError, match=r"verifying: this login may not .*messages.*: grant it the right"):

@@ -239,7 +239,7 @@ async def test_what_cannot_be_dropped_stays_and_is_told(database: Address, serve
     try:
         before = dump(server, database)
         notes = Notes()
-        login = Address(database.url.set(username="loader"))
+        login = Address(database.url._replace(username="loader"))
         report = await load(plan_of(), login, defer="always", watcher=notes)
         assert not report.deferred
         assert any("messages" in said and "not the owner of its table" in said for said in notes.said)
@@ -278,7 +278,7 @@ async def test_what_a_worker_said_before_it_ended_is_told(database: Address) -> 
         f"GRANT CREATE ON DATABASE {database.url.database} TO few",
     )
     try:
-        login = Address(database.url.set(username="few"))
+        login = Address(database.url._replace(username="few"))
         with pytest.raises(RunError, match=r"too many connections.*; what had begun was undone$"):
             await load(plan_of("10x"), login, rows_per_shard=5000, workers=3, patience=Patience(seconds=0))
         assert await counts(database) == EMPTY

@@ -87,7 +87,7 @@ async def test_too_many_connections_for_a_while(world: World) -> None:
         )
         # superusers are let in all the same
         await run_sql(admin, f"ALTER DATABASE {address.database} CONNECTION LIMIT 2")
-        theirs = type(address)(address.url.set(username=login))
+        theirs = type(address)(address.url._replace(username=login))
         with begun(theirs, *PLAN, "--workers", "4", "--defer", "never") as load:
             while load.running and "too many connections" not in load.said.read_text():
                 await load.sleep_until(load.age + 0.05)

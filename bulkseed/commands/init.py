@@ -1,0 +1,31 @@
+"""``bulkseed init``."""
+
+from __future__ import annotations
+
+import click
+
+from bulkseed import report
+from bulkseed.consent import Consent, obtain
+from bulkseed.initialise import initialise
+from bulkseed.model import Model
+from bulkseed.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION
+from bulkseed.runner import opened, run
+from bulkseed.scenario import Scenario
+
+__all__ = ["init_command"]
+
+
+@click.command("init")
+@DATABASE_OPTION
+@JSON_OPTION
+@CONSENT_OPTIONS
+def init_command(database_url: str | None, as_json: bool, yes: bool, allow: str | None) -> None:
+    """Make the reference tables and the reaction catalogue where they are missing."""
+    with opened(database_url) as database:
+        question = f"Make what is missing of the reference tables in {database.address}?"
+        obtain(database, Consent(yes, allow), question, "none to come but the catalogue's", Model(Scenario()).names)
+        made: list[str] = run(initialise, database.address)
+        if as_json:
+            report.print_json({"made": made, "database_url": str(database.address)})
+        else:
+            print(f"made {', '.join(made)}" if made else "everything is there", f"in {database.address}")

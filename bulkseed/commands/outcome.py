@@ -1,0 +1,37 @@
+"""What a load, or what goes on with one, says at its end."""
+
+from __future__ import annotations
+
+import shlex
+
+from bulkseed import report
+from bulkseed.address import Address
+from bulkseed.completion import LoadReport
+from bulkseed.ledger import Ledger
+from bulkseed.runner import Database
+
+__all__ = ["told"]
+
+
+def told(
+    done: LoadReport, database: Database, option: str | None, ledger_schema: str, *, as_json: bool, quiet: bool
+) -> None:
+    """Print what was loaded, and which commands may follow; ``option`` is the database as it was named."""
+    url = str(database.address)
+    if as_json:
+        report.print_json(report.load_json(done, url))
+    elif not quiet:
+        report.print_load(done, url, next_commands(database, option, ledger_schema))
+
+
+def next_commands(database: Database, option: str | None, ledger_schema: str) -> dict[str, str]:
+    # without the password, which PGPASSWORD or ~/.pgpass may give
+    shown_url = Address(database.address.url._replace(password=None))
+    named = f" --database-url {shlex.quote(str(shown_url))}" if option else ""
+    named += Ledger(ledger_schema).option
+    commands = {f"bulkseed verify{named}": "prove every rule with SQL"}
+    if database.server is not None:
+        commands["bulkseed psql"] = "look at the rows"
+        commands["bulkseed serve"] = "keep the database up for a load test, and print its URL"
+    commands[f"bulkseed cleanup{named}"] = "take the rows out again"
+    return commands

@@ -1,0 +1,26 @@
+"""``bulkseed plan``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from bulkseed import report
+from bulkseed.options import JSON_OPTION, PLAN_OPTIONS, SHARD_OPTION
+from bulkseed.planning import make_plan
+
+__all__ = ["plan_command"]
+
+
+@click.command("plan")
+@PLAN_OPTIONS
+@SHARD_OPTION
+@JSON_OPTION
+def plan_command(rows_per_shard: int, as_json: bool, **of_plan: Any) -> None:
+    """Show the rows, bytes and shards to expect of each table; write nothing."""
+    plan = make_plan(**of_plan)
+    if as_json:
+        report.print_json(report.plan_json(plan, rows_per_shard))
+    else:
+        report.print_plan(plan, rows_per_shard)

@@ -1,0 +1,57 @@
+"""URLs of databases: taken apart and put together again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkseed.errors import InputError
+from bulkseed.url import Url
+
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
+hosts = st.one_of(words.filter(lambda each: "," not in each), st.ip_addresses().map(str))
+urls = st.builds(
+    Url,
+    st.just("postgresql"),
+    st.none() | words,
+    st.none() | words,
+    st.none() | hosts,
+    st.none() | st.integers(0, 65535),
+    st.none() | words,
+    st.dictionaries(words, st.lists(words, min_size=1, max_size=3).map(tuple), max_size=3),
+)
+
+
+@given(urls)
+def test_what_is_rendered_is_read_as_it_was(url: Url) -> None:
+    assert Url.parse(url.render()) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("postgresql://", Url("postgresql")),
+        ("postgresql://h", Url("postgresql", host="h")),
+        ("postgresql://[::1]:5/d", Url("postgresql", host="::1", port=5, database="d")),
+        ("postgresql://%2Ftmp/d", Url("postgresql", host="/tmp", database="d")),
+        ("postgres://u:a/b?c@h/d", Url("postgres", "u", "a/b?c", "h", database="d")),
+        ("postgresql://a:1,[::1]:2/d", Url("postgresql", database="d", query={"host": ("a:1,[::1]:2",)})),
+        ("postgresql:///d?host=a&host=b&x=", Url("postgresql", database="d", query={"host": ("a", "b")})),
+        ("postgresql://h/d?email=a@b", Url("postgresql", host="h", database="d", query={"email": ("a@b",)})),
+    ],
+)
+def test_forms(text: str, url: Url) -> None:
+    assert Url.parse(text) == url
+
+
+@pytest.mark.parametrize("text", ["", "h/d", "postgresql:h", "postgresql://h:x/d", "postgresql://%ff/d", "a b://h/d"])
+def test_what_is_none_is_told_the_usual_form(text: str) -> None:
+    with pytest.raises(InputError, match="write it as postgresql://user:password@host:port/database"):
+        Url.parse(text)
+
+
+def test_an_at_that_is_not_escaped_is_told_how_to_be_written() -> None:
+    with pytest.raises(InputError, match="write it as %40") as caught:
+        Url.parse("postgresql://user@tenant:secret@h/d")
+    assert "secret" not in str(caught.value)
