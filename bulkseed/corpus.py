@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from anyascii import anyascii
 
@@ -28,7 +28,7 @@ class Pool:
         return cls(
             tuple(text for text, _, _ in items),
             tuple(slug_of(romanised or text) for text, romanised, _ in items),
-            tuple(Fraction(weight) for _, _, weight in items),
+            tuple(whole(weight) if isinstance(weight, int) else weight for _, _, weight in items),
         )
 
     @cached_property
@@ -75,6 +75,12 @@ class Corpus:
     lorem: WordList
 
 
+@lru_cache(maxsize=64)
+def whole(number: int) -> Fraction:
+    return Fraction(number)
+
+
+@lru_cache(maxsize=2**16)  # a method's elements are in as many patterns as name it
 def slug_of(text: str) -> str:
     """``text`` in lower-case ASCII letters with dots between words: ``Dr. Zoë Müller`` is ``dr.zoe.muller``."""
     return ".".join(re.findall("[a-z]+", anyascii(text).lower()))

@@ -124,7 +124,10 @@ def observed(provider: BaseProvider, method: str) -> tuple[list[tuple[Any, Fract
         return [], value
     elements = seen[0]
     pairs = elements.items() if isinstance(elements, Mapping) else ((each, 1) for each in elements)
-    return [(each, Fraction(weight)) for each, weight in pairs], value
+    return [(each, weighing(weight)) for each, weight in pairs], value
+
+
+weighing = lru_cache(maxsize=2**16)(Fraction)
 
 
 def pool_of_tuples(elements: list[tuple[Any, Fraction]], value: object) -> Pool | None:
