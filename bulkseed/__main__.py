@@ -26,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def commanded(arguments: list[str] | None) -> int:
+    # NumPy would start a thread for each core when it is imported, of which none has work here
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import click  # noqa: PLC0415
 
     from bulkseed.cli import cli  # noqa: PLC0415

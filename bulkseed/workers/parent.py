@@ -189,6 +189,8 @@ async def started() -> Process:
                 "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
                 # Arrow's own pools keep 40 MB more of each worker, and are no quicker here
                 "ARROW_DEFAULT_MEMORY_POOL": "system",
+                # NumPy would start a thread for each core, of which none has work here
+                "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1"),
             },
             # Ctrl-C is the parent's to hear
             start_new_session=True,
