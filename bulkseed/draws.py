@@ -87,5 +87,8 @@ def binomial_thresholds(trials: int, probability: float) -> Words:
     for successes in range(trials):
         reached += term
         ends.append(reached >> shift if shift >= 0 else reached << -shift)
+        if ends[-1] == 2**64 - 1:
+            # so are all that follow, of which the large numbers would take longer than those before
+            return below_all(ends + ends[-1:] * (trials - len(ends)))
         term = term * ((trials - successes) * hit) // ((successes + 1) * miss)
     return below_all(ends)
