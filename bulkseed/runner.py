@@ -16,6 +16,7 @@ import anyio
 from bulkseed.address import Address, named_address
 from bulkseed.embedded import Listen, Server, running
 from bulkseed.errors import ConnectionLost, Stopped, first_cause
+from bulkseed.initialise import initialise
 from bulkseed.loops import LOOP, unheard
 from bulkseed.progress import shown
 from bulkseed.stopping import Stop
@@ -50,9 +51,6 @@ def opened(option: str | None, *, listen: Listen | None = None) -> Iterator[Data
     if address is not None:
         yield Database(address, None)
         return
-    # only here: SQLAlchemy takes a fifth of a second to import
-    from bulkseed.initialise import initialise  # noqa: PLC0415
-
     with running(listen=listen) as server:
         database = Database(Address.parse(server.url), server)
         with shown(quiet=False, bars=False) as watcher:

@@ -193,9 +193,10 @@ def misfits(
             f"the column {name} is missing{meant}: add it as a column{what}, or say in the scenario's "
             f"[columns.{table.name}] what it is called, or that {column.name} = false"
         ]
-    there = columns[column.name]
     if found[actual].generated:
         return [f"the column {name} is generated: it must take values"]
+    if (there := columns.get(column.name)) is None:
+        return [f"the column {name} is an array of domains over arrays, which nothing can fill: give it another type"]
     if column.kind != "any":
         is_id = column.name in table.holds
         whole = column.longest if (column.name,) in table.unique else None

@@ -24,8 +24,8 @@ LAYERS: Final = {
     3: "machine loops pooler connection orm target reservation references wire encoders fitting columns copy lanes "
     "ledger transaction schema embedded deferral patience control libpq passfile url address rowcount",
     4: "scenario_file app_metadata planning own_rules unjudged trial placing pipeline job shard_load workers deferring "
-    "stopping filling removal room completion undoing loading resuming history cleaning initialise verifying chance "
-    "checks readings rule_sql workspace_rules conversation_rules shape_rules guard disk",
+    "stopping filling removal room completion undoing loading resuming history cleaning creation initialise verifying "
+    "chance checks readings rule_sql workspace_rules conversation_rules shape_rules guard disk",
     5: "api cli commands consent options progress report runner serving __main__ __init__",
 }
 """Where each module (or package, with all in it) belongs; those that are yet to come may be named already."""

@@ -1,0 +1,37 @@
+"""Making the reference tables and the catalogue, by SQLAlchemy's DDL."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from bulkseed import ledger
+from bulkseed.address import Address
+from bulkseed.errors import TargetError
+from bulkseed.orm import orm_connected
+from bulkseed.schema import create_missing, missing
+from bulkseed.watch import Watcher
+
+__all__ = ["create"]
+
+
+async def create(address: Address, watcher: Watcher) -> list[str]:
+    """Make what is missing; returns what was made, in words. Two at a time take turns. Raises TargetError."""
+    async with orm_connected(address) as connection:
+        if not await missing(connection):
+            return []
+        await connection.rollback()
+        lock = {"lock": ledger.LOCK}
+        if not (await connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), lock)).scalar_one():
+            watcher.note("waiting for another bulkseed in this database to finish")
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), lock)
+        try:
+            made = await create_missing(connection)
+        except SQLAlchemyError as error:
+            said = " ".join(str(getattr(error, "orig", error)).split("\n")[0].split()).split(">: ")[-1]
+            raise TargetError(
+                f"the reference tables cannot be made at {address.server} ({said}): "
+                "grant the login what it lacks, or make the tables with your migrations"
+            ) from error
+        await connection.commit()
+    return made
