@@ -7,7 +7,7 @@ from typing import Final
 
 from bulkseed.plan import Plan
 from bulkseed.planning import make_plan
-from bulkseed.scenario_file import shipped
+from bulkseed.shipped import shipped
 
 __all__ = ["AS_OF", "SCENARIOS", "plan_of"]
 

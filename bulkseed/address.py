@@ -21,6 +21,7 @@ VARIABLES: Final = ("BULKSEED_DATABASE_URL", "DATABASE_URL")
 RENAMED: Final = {"ssl": "sslmode"}
 """What SQLAlchemy's asyncpg dialect calls otherwise than libpq."""
 SECRET: Final = {"password", "passwd", "sslpassword"}
+MASK: Final = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +42,17 @@ class Address:
     def parse(cls, text: str) -> Address:
         """The address in ``text``: ``postgresql://``, ``postgres://`` or ``postgresql+asyncpg://``.
 
-        libpq's ``?host=/socket/dir`` and other parameters are kept. Raises InputError for anything else.
+        libpq's ``?host=/socket/dir`` and what else the driver knows is kept. Raises InputError for anything else.
         """
         url = Url.parse(text.strip())
         if url.scheme not in SCHEMES:
             raise InputError(f"the database URL begins with {url.scheme!r}, which is not PostgreSQL: write {USUAL}")
-        query = {RENAMED.get(name, name): given for name, given in url.query.items() if name not in libpq.OF_CLIENTS}
+        query = tuple((RENAMED.get(name, name), value) for name, value in url.query if name not in libpq.OF_CLIENTS)
         return cls(url._replace(scheme="postgresql", query=query))
 
     @property
     def dsn(self) -> str:
-        """The URL as it was given, password and all."""
+        """The URL as psql and asyncpg read it, password and all."""
         return self.url.render()
 
     @property
@@ -70,8 +71,14 @@ class Address:
         return self.parameters["dbname"]
 
     def __str__(self) -> str:
-        masked = {name: ("***",) if name in SECRET else given for name, given in self.url.query.items()}
-        return self.url._replace(password=self.url.password and "***", query=masked).render()
+        masked = tuple((name, MASK if name in SECRET else value) for name, value in self.url.query)
+        return self.url._replace(password=self.url.password and MASK, query=masked).render()
+
+    @property
+    def without_passwords(self) -> Address:
+        """The same for who has the passwords from elsewhere: PGPASSWORD, ~/.pgpass."""
+        query = tuple((name, value) for name, value in self.url.query if name not in SECRET)
+        return Address(self.url._replace(password=None, query=query))
 
     def __repr__(self) -> str:
         return f"Address({str(self)!r})"
@@ -111,12 +118,12 @@ def written(url: Url) -> dict[str, str]:
         "user": url.username,
         "password": url.password,
         "host": url.host,
-        "port": str(url.port) if url.port else None,
+        "port": None if url.port is None else str(url.port),
         "dbname": url.database,
     }
-    for name, given in url.query.items():
-        several = ",".join(given) if name in {"host", "port"} else given[-1]
-        found[{"database": "dbname"}.get(name, name)] = several
+    several = {name: ",".join(value for each, value in url.query if each == name) for name in ("host", "port")}
+    for name, value in url.query:
+        found[{"database": "dbname"}.get(name, name)] = several.get(name, value)
     return {name: value for name, value in found.items() if value}
 
 

@@ -10,15 +10,13 @@ from collections.abc import Sequence
 
 from bulkseed import cleaning, loading, resuming, verifying
 from bulkseed.address import Address
+from bulkseed.choices import Defer, Format, OnError
 from bulkseed.cleaning import CleanupReport
 from bulkseed.completion import LoadReport
-from bulkseed.deferring import Defer
-from bulkseed.lanes import Format
 from bulkseed.ledger import SCHEMA
 from bulkseed.patience import Patience
 from bulkseed.plan import Plan
 from bulkseed.shards import ROWS_PER_SHARD
-from bulkseed.undoing import OnError
 from bulkseed.verifying import VerifyReport
 from bulkseed.watch import Watcher
 

@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 from bulkseed.commands import COMMANDS
+from bulkseed.suggestions import suggestion
 
 __all__ = ["cli"]
 
@@ -24,6 +25,13 @@ class DefaultsToLoad(click.Group):
             return None
         found: click.Command = getattr(import_module(f"bulkseed.commands.{cmd_name}"), f"{cmd_name}_command")
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS:
+            raise click.UsageError(f"No such command {args[0]!r}: {suggestion(args[0], COMMANDS, 'see --help')}", ctx)
+        return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = {"--help", "-h", "--version"}

@@ -37,7 +37,7 @@ FROM base JOIN pg_type AS t ON t.oid = type
 WHERE t.typtype <> 'd' AND NOT EXISTS (SELECT FROM pg_type AS e WHERE e.oid = t.typelem AND e.typarray = t.oid)
 """
 """A table's columns with the types below any depth of domains: of arrays those of their elements, and what the arrays
-are declared with. An array of domains over arrays has none. citext's extension may be in any schema."""
+are declared with. An array of domains over arrays has no base. citext's extension may be in any schema."""
 
 COLUMNS_SQL: Final = """
 WITH RECURSIVE below AS (
@@ -48,14 +48,15 @@ WITH RECURSIVE below AS (
 )
 SELECT attname AS name,
        NOT (attnotnull OR bool_or(t.typtype = 'd' AND t.typnotnull)) AS nullable,
-       atthasdef OR attidentity <> '' OR bool_or(t.typtype = 'd' AND t.typdefault IS NOT NULL) AS filled,
+       atthasdef OR attidentity <> ''
+           OR bool_or(t.oid = atttypid AND t.typtype = 'd' AND t.typdefault IS NOT NULL) AS filled,
        attgenerated <> '' AS generated
 FROM pg_attribute JOIN below USING (attnum) JOIN pg_type AS t ON t.oid = type
 WHERE attrelid = $1::text::regclass
-GROUP BY attnum, attname, attnotnull, atthasdef, attidentity, attgenerated ORDER BY attnum
+GROUP BY attnum, attname, atttypid, attnotnull, atthasdef, attidentity, attgenerated ORDER BY attnum
 """
-"""A table's columns: whether they allow null, whether the server fills them (a default, an identity, both of a domain
-too), and whether they are generated."""
+"""A table's columns: whether they allow null (which a domain at any depth may forbid), whether the server fills them
+(by an identity, a default, or that of the outermost domain), and whether they are generated."""
 
 
 def type_of(row: Mapping[str, Any]) -> Type:

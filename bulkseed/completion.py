@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from bulkseed import ledger
 from bulkseed.address import Address
+from bulkseed.choices import OnError
 from bulkseed.connection import Connection, translated
 from bulkseed.control import Control
 from bulkseed.copy import CopyInto
@@ -35,7 +36,7 @@ from bulkseed.stopwatch import Stopwatch
 from bulkseed.streams import GENERATOR_VERSION
 from bulkseed.target import Target, read_target
 from bulkseed.transaction import transaction
-from bulkseed.undoing import OnError, answered_for
+from bulkseed.undoing import answered_for
 from bulkseed.watch import Watcher
 from bulkseed.workers import Worker
 

@@ -32,6 +32,7 @@ __all__ = [
     "connect",
     "connected",
     "kept_alive",
+    "looked_at",
     "passes",
     "told",
     "translated",
@@ -268,7 +269,8 @@ LOST: Final = "the server ended the connection, or went away (its log says why)"
 def translated(connection: Connection, doing: str) -> Iterator[None]:
     """Turns what the driver raises while ``doing`` (such as "loading messages") into one of ours.
 
-    ConnectionLost, or TransientError for what passes, else RunError.
+    ConnectionLost, TransientError for what else passes, DiskFull, TargetError for a pooler that is none of sessions;
+    else RunError.
     """
     try:
         yield
@@ -291,6 +293,18 @@ def translated(connection: Connection, doing: str) -> Iterator[None]:
         if isinstance(error, asyncpg.PostgresError):
             kind = TransientError if passes(error) else RunError
             raise kind(f"{doing}: the server refuses: {told(error)}") from error
+        raise
+
+
+@contextmanager
+def looked_at(connection: Connection, doing: str) -> Iterator[None]:
+    """As :func:`translated`, before anything is written: a right that this login lacks is then a TargetError."""
+    try:
+        with translated(connection, doing):
+            yield
+    except RunError as error:
+        if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+            raise TargetError(str(error)) from error
         raise
 
 

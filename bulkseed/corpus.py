@@ -7,10 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
+from typing import Final
 
 from anyascii import anyascii
 
-__all__ = ["Corpus", "Pattern", "Patterns", "Pool", "WordList", "slug_of"]
+__all__ = ["SLUG_CHARACTERS", "Corpus", "Pattern", "Patterns", "Pool", "WordList", "slug_of", "weight_of"]
+
+SLUG_CHARACTERS: Final = 40
+"""An e-mail address keeps no more than that of a name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +32,7 @@ class Pool:
         return cls(
             tuple(text for text, _, _ in items),
             tuple(slug_of(romanised or text) for text, romanised, _ in items),
-            tuple(whole(weight) if isinstance(weight, int) else weight for _, _, weight in items),
+            tuple(weight_of(weight) for _, _, weight in items),
         )
 
     @cached_property
@@ -75,9 +79,8 @@ class Corpus:
     lorem: WordList
 
 
-@lru_cache(maxsize=64)
-def whole(number: int) -> Fraction:
-    return Fraction(number)
+weight_of = lru_cache(maxsize=2**16)(Fraction)
+"""A weight as Faker has it, exactly; most are the same few."""
 
 
 @lru_cache(maxsize=2**16)  # a method's elements are in as many patterns as name it

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
+from bulkseed.choices import Defer
 from bulkseed.connection import Connection
 from bulkseed.deferral import Deferred, Kept, capture
 from bulkseed.estimate import expected_rows
@@ -14,9 +15,8 @@ from bulkseed.rowcount import estimated_rows
 from bulkseed.target import Target
 from bulkseed.watch import Watcher
 
-__all__ = ["Defer", "is_worth_it", "to_defer", "what_is_locked"]
+__all__ = ["is_worth_it", "to_defer", "what_is_locked"]
 
-Defer = Literal["auto", "always", "never"]
 
 LEAST_ROWS: Final = 20_000
 """Below so many new rows, dropping and rebuilding costs more than it saves (``python -m benchmarks inplace``)."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bulkseed.address import Address
-from bulkseed.connection import Connection, connected, translated
+from bulkseed.connection import Connection, connected, looked_at
 from bulkseed.errors import InputError
 
 __all__ = ["DISK_PER_BYTE", "check_folders", "check_server", "folders"]
@@ -36,10 +36,12 @@ LEFT JOIN pg_class ON oid = to_regclass(name)
 async def check_server(address: Address, expected: Mapping[str, float]) -> None:
     """Raises InputError where the server's disks have too little room for ``expected`` bytes of each table.
 
+    Raises ConnectError (ConnectionLost), and TargetError where this login may not ask.
+
     ``address`` is on this machine; where something else answers there, such as a tunnel, nothing is known.
     """
     async with connected(address) as connection:
-        with translated(connection, "asking for the server's folders"):
+        with looked_at(connection, "asking for the server's folders"):
             needed = await folders(connection, address, expected)
     check_folders(needed)
 

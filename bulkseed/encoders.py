@@ -19,7 +19,7 @@ from bulkseed.errors import RunError
 from bulkseed.plan import EPOCH, microseconds
 from bulkseed.wire import is_listed, offsets_of
 
-__all__ = ["BINARY_TYPES", "ArrayOf", "Chunk", "Record", "Type", "binary", "records"]
+__all__ = ["BINARY_TYPES", "ArrayOf", "Chunk", "Record", "Type", "binary", "is_octets", "records"]
 
 Record = tuple[Any, ...]
 MICROSECONDS: Final = pa.timestamp("us")
@@ -144,6 +144,7 @@ def is_microseconds(given: pa.DataType) -> bool:
 
 
 def is_octets(given: pa.DataType) -> bool:
+    """Whether values are the 16 octets of UUIDs."""
     return bool(given == OCTETS)
 
 

@@ -1,6 +1,6 @@
 """What Faker knows of a locale, taken out once: name and company patterns, and the word list.
 
-The only module that imports Faker. Calling ``Faker.name()`` costs some 95 µs; here each method is asked once
+Calling ``Faker.name()`` costs some 95 µs; here each method is asked once
 which elements it chooses from, and the choice itself is left to vectorised draws.
 """
 
@@ -23,7 +23,7 @@ from faker.providers.company import Provider as CompanyProvider
 from faker.providers.lorem import Provider as LoremProvider
 from faker.providers.person import Provider as PersonProvider
 
-from bulkseed.corpus import Corpus, Pattern, Patterns, Pool, WordList
+from bulkseed.corpus import Corpus, Pattern, Patterns, Pool, WordList, weight_of
 from bulkseed.errors import InputError
 
 __all__ = ["FAKER_VERSION", "corpus_of"]
@@ -124,10 +124,7 @@ def observed(provider: BaseProvider, method: str) -> tuple[list[tuple[Any, Fract
         return [], value
     elements = seen[0]
     pairs = elements.items() if isinstance(elements, Mapping) else ((each, 1) for each in elements)
-    return [(each, weighing(weight)) for each, weight in pairs], value
-
-
-weighing = lru_cache(maxsize=2**16)(Fraction)
+    return [(each, weight_of(weight)) for each, weight in pairs], value
 
 
 def pool_of_tuples(elements: list[tuple[Any, Fraction]], value: object) -> Pool | None:

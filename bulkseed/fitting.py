@@ -14,7 +14,7 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.encoders import BINARY_TYPES
+from bulkseed.encoders import BINARY_TYPES, is_octets
 from bulkseed.errors import RunError
 from bulkseed.wire import is_listed, offsets_of
 
@@ -264,10 +264,6 @@ def days(column: pa.Array, fit: Fit) -> pa.Array:
 
 def is_text(given: pa.DataType) -> bool:
     return bool(pa.types.is_string(given) or pa.types.is_large_string(given) or pa.types.is_string_view(given))
-
-
-def is_octets(given: pa.DataType) -> bool:
-    return bool(given == pa.binary(16))
 
 
 Conversion = tuple[Callable[[pa.DataType], Any], Callable[..., pa.Array]]

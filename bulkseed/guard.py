@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bulkseed.address import Address
-from bulkseed.connection import connected, translated
+from bulkseed.connection import connected, looked_at
 from bulkseed.errors import InputError
 from bulkseed.rowcount import estimated_rows
 
@@ -46,10 +46,10 @@ class Survey:
 async def survey(address: Address, tables: Sequence[str]) -> Survey:
     """Look at the target, and at what ``tables`` hold (names as in SQL). Nothing is written.
 
-    Raises ConnectError.
+    Raises ConnectError (ConnectionLost), and TargetError where this login may not look.
     """
     async with connected(address) as connection:
-        with translated(connection, "looking at the target"):
+        with looked_at(connection, "looking at the target"):
             row = await connection.fetchrow("SELECT current_database(), current_user")
             rows = await estimated_rows(connection, tables)
     hosts = address.hosts

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
+from bulkseed.choices import Format
 from bulkseed.columns import TYPES_SQL, fit_of, type_of
 from bulkseed.connection import Connection
 from bulkseed.copy import CopyInto, Lane
@@ -20,10 +21,7 @@ from bulkseed.identifiers import qualified, quoted
 from bulkseed.tables import Table
 from bulkseed.target import Target
 
-__all__ = ["Format", "choose_lanes", "copy_into", "with_keys"]
-
-Format = Literal["auto", "records", "binary"]
-"""The lane that is asked for: ``auto`` is binary for each table that allows it."""
+__all__ = ["choose_lanes", "copy_into", "with_keys"]
 
 
 async def choose_lanes(connection: Connection, target: Target, format: Format) -> dict[str, CopyInto]:

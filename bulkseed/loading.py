@@ -6,15 +6,16 @@ import uuid
 
 from bulkseed import ledger
 from bulkseed.address import Address
+from bulkseed.choices import Defer, Format, OnError
 from bulkseed.completion import LoadReport, Undertaking, complete, made_by, target_of
 from bulkseed.connection import Connection, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import save, unfinished
-from bulkseed.deferring import Defer, to_defer
+from bulkseed.deferring import to_defer
 from bulkseed.errors import ConnectError, ConnectionLost, RunError, TargetError
 from bulkseed.estimate import expected_rows
 from bulkseed.generators import Context
-from bulkseed.lanes import Format, choose_lanes
+from bulkseed.lanes import choose_lanes
 from bulkseed.ledger import Claim, Ledger
 from bulkseed.patience import Patience
 from bulkseed.placing import place
@@ -26,7 +27,6 @@ from bulkseed.stopwatch import Stopwatch
 from bulkseed.tables import WITH_IDS
 from bulkseed.transaction import transaction
 from bulkseed.trial import try_out
-from bulkseed.undoing import OnError
 from bulkseed.watch import Silent, Watcher
 from bulkseed.workers import hired
 

@@ -8,15 +8,13 @@ from typing import Any, Final, TypeVar, get_args
 
 import click
 
-from bulkseed.deferring import Defer
+from bulkseed.choices import Defer, Format, OnError
 from bulkseed.errors import InputError
-from bulkseed.lanes import Format
 from bulkseed.ledger import SCHEMA
 from bulkseed.machine import available_cores
 from bulkseed.patience import Patience
-from bulkseed.scenario_file import shipped
 from bulkseed.shards import ROWS_PER_SHARD
-from bulkseed.undoing import OnError
+from bulkseed.shipped import shipped
 
 __all__ = [
     "CONSENT_OPTIONS",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
@@ -11,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from bulkseed.connection import Connection, Place, connect, passes, translated
-from bulkseed.errors import TargetError
+from bulkseed.errors import BulkseedError, TargetError
 
 __all__ = ["orm_connected"]
 
@@ -32,17 +33,30 @@ async def orm_connected(place: Place) -> AsyncIterator[AsyncConnection]:
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connection_made, poolclass=NullPool)
     try:
         async with engine.connect() as connection:
-            yield connection
-    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            try:
+                yield connection
+            except REFUSALS as error:
+                raise refused(error, made[-1], place) from error
+    except REFUSALS as error:
         # what SQLAlchemy asks of a new connection it does not translate
-        cause = getattr(getattr(error, "orig", None), "__cause__", None) or error
-        with translated(made[-1], "reading the tables"):
-            if made[-1].is_closed() or (isinstance(cause, asyncpg.PostgresError) and passes(cause)):
-                raise cause from None
-        said = " ".join(str(getattr(error, "orig", error)).split("\n")[0].split()).split(">: ")[-1]
-        raise TargetError(
-            f"the tables at {place.server} cannot be read or made ({said}): "
-            "grant this login what it lacks, or use another"
-        ) from error
+        raise refused(error, made[-1], place) from error
     finally:
         await engine.dispose()
+
+
+REFUSALS: Final = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+
+
+def refused(error: Exception, connection: Connection, place: Place) -> BulkseedError:
+    """What is to be raised for an error of SQLAlchemy's or the driver's."""
+    cause = getattr(getattr(error, "orig", None), "__cause__", None) or error
+    if connection.is_closed() or (isinstance(cause, asyncpg.PostgresError) and passes(cause)):
+        try:
+            with translated(connection, "reading the tables"):
+                raise cause
+        except BulkseedError as found:
+            return found
+    said = " ".join(str(getattr(error, "orig", error)).split("\n")[0].split()).split(">: ")[-1]
+    return TargetError(
+        f"the tables at {place.server} cannot be read or made ({said}): grant this login what it lacks, or use another"
+    )

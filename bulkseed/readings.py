@@ -15,15 +15,13 @@ from anyio import to_thread
 
 from bulkseed.checks import ChanceCheck, RuleCheck, Tally
 from bulkseed.connection import Connection
-from bulkseed.corpus import Corpus, WordList
+from bulkseed.corpus import SLUG_CHARACTERS, Corpus, WordList
 from bulkseed.prose import MOST_SENTENCES, SENTENCES_IN_PARAGRAPH, WORDS_IN_SENTENCE
 from bulkseed.rule_sql import Scope
 
 __all__ = ["TextReader", "read_companies", "read_names", "read_texts"]
 
 CHUNK_ROWS: Final = 10_000
-SLUG_CHARACTERS: Final = 40
-"""An address keeps no more than that of a name."""
 
 Rows = Sequence[Any]
 Judge = Callable[[Rows], None]

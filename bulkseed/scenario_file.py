@@ -21,11 +21,12 @@ from bulkseed.plan import Probabilities
 from bulkseed.relationships import related
 from bulkseed.scenario import Extra, Rule, Scenario
 from bulkseed.shape import Shape
+from bulkseed.shipped import shipped
 from bulkseed.suggestions import suggestion
 from bulkseed.tables import CATALOGUE, TABLES
 from bulkseed.target import ARROW_TYPES
 
-__all__ = ["ScenarioFile", "read_scenario", "shipped"]
+__all__ = ["ScenarioFile", "read_scenario"]
 
 SECTIONS: Final = (
     "base",
@@ -55,12 +56,6 @@ class ScenarioFile:
     scenario: Scenario
     counts: Mapping[str, int]
     probabilities: Probabilities
-
-
-def shipped() -> list[str]:
-    """The names of the scenarios that ship."""
-    folder = resources.files("bulkseed") / "scenarios"
-    return sorted(each.name.removesuffix(".toml") for each in folder.iterdir() if each.name.endswith(".toml"))
 
 
 def read_scenario(named: str, fakes: Fakes, *, schema: str | None = None, plugins: Iterable[str] = ()) -> ScenarioFile:

@@ -52,7 +52,7 @@ REACTION_CODES: Final = (
 )
 """The system reactions that ``init`` puts into an empty catalogue."""
 
-CATALOGUE: Final = f"{len(REACTION_CODES)} reactions in the catalogue"
+SYSTEM_REACTIONS: Final = f"{len(REACTION_CODES)} reactions in the catalogue"
 
 
 def key() -> Column[int]:
@@ -135,7 +135,7 @@ async def missing(connection: AsyncConnection) -> list[str]:
     found = [f"table {table.name}" for table in METADATA.sorted_tables if table.name not in there]
     has_system = select(REACTIONS.c.is_system).where(REACTIONS.c.is_system).limit(1)
     if REACTIONS.name not in there or (await connection.execute(has_system)).first() is None:
-        found.append(CATALOGUE)
+        found.append(SYSTEM_REACTIONS)
     return found
 
 
@@ -146,7 +146,7 @@ async def create_missing(connection: AsyncConnection) -> list[str]:
     """
     wanted = await missing(connection)
     await connection.run_sync(METADATA.create_all)
-    if CATALOGUE in wanted:
+    if SYSTEM_REACTIONS in wanted:
         rows = [{"code": code, "is_system": True} for code in REACTION_CODES]
         result = await connection.execute(insert(REACTIONS).on_conflict_do_nothing().returning(REACTIONS.c.id), rows)
         if not result.all():

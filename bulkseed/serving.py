@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bulkseed.address import Address
-from bulkseed.connection import connected
+from bulkseed.connection import connected, translated
 
 __all__ = ["DEFAULT_PORT", "is_free", "kept_password", "set_password"]
 
@@ -43,7 +43,8 @@ def kept_password(home: Path) -> str:
 
 
 async def set_password(address: Address, password: str) -> None:
-    """Let the login of ``address`` in by ``password`` from now on."""
+    """Let the login of ``address`` in by ``password`` from now on. Raises ConnectError, and RunError if it may not."""
     async with connected(address) as connection:
         # a literal, as ALTER ROLE takes no parameters; the alphabet of token_urlsafe needs no quoting
-        await connection.execute(f"ALTER ROLE CURRENT_USER PASSWORD '{password}'")
+        with translated(connection, "setting the login's password"):
+            await connection.execute(f"ALTER ROLE CURRENT_USER PASSWORD '{password}'")

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from bulkseed.columns import COLUMNS_SQL, TYPES_SQL, fit_of
-from bulkseed.connection import Connection, translated
+from bulkseed.connection import Connection, looked_at
 from bulkseed.errors import TargetError
 from bulkseed.fitting import Fit, why_not
 from bulkseed.identifiers import qualified
@@ -88,7 +88,7 @@ async def read_target(connection: Connection, model: Model) -> Target:
     They are in the scenario's schema, or where the connection's search_path has them. Raises TargetError, which names
     all that does not fit: missing tables and columns, types, lengths, columns that nothing fills.
     """
-    with translated(connection, "reading the tables"):
+    with looked_at(connection, "reading the tables"):
         schema = await schema_of(connection, model)
         kinds = {row["name"]: row["kind"] for row in await connection.fetch(RELATIONS, schema)}
         there = [name for name, kind in kinds.items() if kind in TABLES]
@@ -193,10 +193,9 @@ def misfits(
             f"the column {name} is missing{meant}: add it as a column{what}, or say in the scenario's "
             f"[columns.{table.name}] what it is called, or that {column.name} = false"
         ]
+    there = columns[column.name]
     if found[actual].generated:
         return [f"the column {name} is generated: it must take values"]
-    if (there := columns.get(column.name)) is None:
-        return [f"the column {name} is an array of domains over arrays, which nothing can fill: give it another type"]
     if column.kind != "any":
         is_id = column.name in table.holds
         whole = column.longest if (column.name,) in table.unique else None

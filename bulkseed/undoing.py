@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal
 
 import anyio
 
 from bulkseed import ledger
 from bulkseed.address import Address
+from bulkseed.choices import OnError
 from bulkseed.cleaning import taken_out
 from bulkseed.connection import Connection, translated
 from bulkseed.control import Control
@@ -18,9 +18,7 @@ from bulkseed.ledger import Claim, Ledger
 from bulkseed.patience import Patience
 from bulkseed.stopping import Stop
 
-__all__ = ["OnError", "Outcome", "answered_for"]
-
-OnError = Literal["undo", "keep"]
+__all__ = ["Outcome", "answered_for"]
 
 
 class Outcome:

@@ -110,15 +110,6 @@ class Uuids:
         mask = self.mask - 2**64  # its highest bit is the variant's
         return f"({low} # (get_byte(uuid_send({expression}), 7) * {SPREAD}::bigint) # '{mask}'::bigint)"
 
-    def is_ours(self, expression: str, first: int, last: int) -> str:
-        """The SQL condition that the uuid ``expression`` is the key of an id from ``first`` to ``last``.
-
-        A random UUID of an app is taken for one with probability ``(last - first + 1) / 2**62``, and one of another
-        version or variant never.
-        """
-        digit = f"get_byte(uuid_send({expression}), 6) >> 4 = {self.version}"
-        return f"({self.decoded(expression)} BETWEEN {first} AND {last} AND {digit})"
-
     @property
     def mask(self) -> int:
         """What the last eight octets are masked with: the run's key for the table, and the variant's bits."""

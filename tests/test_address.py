@@ -49,7 +49,13 @@ def test_forms_that_are_not(text: str) -> None:
 def test_passwords_are_never_shown(text: str) -> None:
     address = Address.parse(text)
     assert SECRET in address.dsn
-    assert SECRET not in f"{address} {address!r} {address.server}"
+    assert SECRET not in f"{address} {address!r} {address.server} {address.url!r}"
+    assert str(address) == text.replace(SECRET, "***").replace("postgres:", "postgresql:")
+
+
+def test_what_is_told_to_run_next_has_no_password_in_it() -> None:
+    address = Address.parse(f"postgresql://u:{SECRET}@h:5/d?sslpassword={SECRET}&sslmode=require")
+    assert address.without_passwords.dsn == "postgresql://u@h:5/d?sslmode=require"
 
 
 def test_an_at_in_a_password_is_told_how_to_be_written() -> None:
@@ -117,9 +123,9 @@ async def test_a_login_that_is_not_there(server: Server) -> None:
 
 async def test_a_server_of_the_wrong_kind(server: Server) -> None:
     url = address_of(server, "postgres").url
-    await refusal(Address(url._replace(query={**url.query, "target_session_attrs": ("standby",)})))
+    await refusal(Address(url._replace(query=(*url.query, ("target_session_attrs", "standby")))))
 
 
 async def test_an_option_that_the_server_does_not_know(server: Server) -> None:
     url = address_of(server, "postgres").url
-    assert "nonsense" in await refusal(Address(url._replace(query={**url.query, "nonsense": ("1",)})))
+    assert "nonsense" in await refusal(Address(url._replace(query=(*url.query, ("nonsense", "1")))))

@@ -167,7 +167,8 @@ OPTIONS: Final[dict[str, tuple[list[str], str]]] = {
     "binary for what is not": (["--format", ""], "'' is not one of"),
     "allow without a name": (["--allow"], "--allow"),
     "allow another": (["--allow", "db-prod/app"], "but the target is"),
-    "a command that there is not": (["lod"], "No such command 'lod'"),
+    "a command that there is not": (["lod"], "No such command 'lod': did you mean load"),
+    "a command like none": (["frobnicate"], "No such command 'frobnicate': see --help"),
     "a command twice": (["load", "load"], "'load' is not an option of a load"),
     "an option that there is not": (["-x"], "No such option '-x'"),
     "a value for a flag": (["--json=yes"], "--json"),
@@ -381,7 +382,7 @@ TARGETS: Final[dict[str, tuple[str, list[str], str]]] = {
     "no right to the schema": (
         "REVOKE ALL ON SCHEMA public FROM PUBLIC",
         ["trainee"],
-        "(no schema|lacks|cannot be read)",
+        "(no schema|lacks)",
     ),
     "no right to make the ledger": (
         "GRANT ALL ON ALL TABLES IN SCHEMA public TO trainee; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO trainee",

@@ -25,7 +25,7 @@ from benchmarks.report import BENCHMARKS, write
 from benchmarks.results import Figures, Run, keep
 from benchmarks.turns import turns
 from bulkseed.address import Address
-from bulkseed.deferring import Defer
+from bulkseed.choices import Defer
 from bulkseed.errors import InputError
 from bulkseed.loading import load
 

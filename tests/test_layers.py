@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +18,16 @@ import bulkseed
 ROOT: Final = Path(bulkseed.__file__).parent
 
 LAYERS: Final = {
-    0: "errors suggestions imports identifiers shape scenario relationships further_tables tables model plan "
+    0: "errors choices suggestions imports identifiers shape scenario relationships further_tables tables model plan "
     "watch stopwatch",
     1: "arrays streams draws permutation zipf ranking estimate shards crowd week layout uuids keys corpus faker_corpus "
     "faker_clock faker_values names prose",
     2: "generators fields",
     3: "machine loops pooler connection orm target reservation references wire encoders fitting columns copy lanes "
     "ledger transaction schema embedded deferral patience control libpq passfile url address rowcount",
-    4: "scenario_file app_metadata planning own_rules unjudged trial placing pipeline job shard_load workers deferring "
-    "stopping filling removal room completion undoing loading resuming history cleaning creation initialise verifying "
-    "chance checks readings rule_sql workspace_rules conversation_rules shape_rules guard disk",
+    4: "shipped scenario_file app_metadata planning own_rules unjudged trial placing pipeline job shard_load workers "
+    "deferring stopping filling removal room completion undoing loading resuming history cleaning creation initialise "
+    "verifying chance checks readings rule_sql workspace_rules conversation_rules shape_rules guard disk",
     5: "api cli commands consent options progress report runner serving __main__ __init__",
 }
 """Where each module (or package, with all in it) belongs; those that are yet to come may be named already."""
@@ -38,6 +40,7 @@ LAYER_OF: Final = {name: layer for layer, names in LAYERS.items() for name in na
 PURE_LAYERS: Final = {0, 1, 2}
 ALLOWED: Final = {
     "errors": "typing",
+    "choices": "typing",
     "relationships": "collections typing",
     "further_tables": "collections dataclasses typing",
     "model": "collections dataclasses functools typing",
@@ -61,7 +64,7 @@ ALLOWED: Final = {
     "permutation": "numpy typing",
     "uuids": "dataclasses numpy pyarrow typing",
     "layout": "numpy typing",
-    "corpus": "anyascii collections dataclasses fractions functools re",
+    "corpus": "anyascii collections dataclasses fractions functools re typing",
     "faker_corpus": "collections difflib faker fractions functools re typing warnings",
     "faker_clock": "collections contextlib datetime random sys threading types typing",
     "faker_values": "collections dataclasses datetime faker functools json typing warnings",
@@ -207,6 +210,30 @@ def test_module_says_what_it_offers(module: Module) -> None:
 @every_module
 def test_module_begins_with_a_docstring(module: Module) -> None:
     assert ast.get_docstring(module.tree), f"{module.name} does not say what it is"
+
+
+HEAVY: Final = {
+    "commands.psql": "numpy pyarrow asyncpg faker sqlalchemy",
+    "commands.runs": "pyarrow faker sqlalchemy",
+    "commands.load": "sqlalchemy",
+    "commands.resume": "sqlalchemy",
+    "commands.plan": "sqlalchemy",
+    "commands.verify": "sqlalchemy",
+    "commands.cleanup": "sqlalchemy",
+    "workers.child": "faker sqlalchemy",
+}
+"""What takes long to import, and each does without until it needs it."""
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_what_is_heavy_is_imported_where_it_is_needed(name: str) -> None:
+    printed = subprocess.run(
+        [sys.executable, "-c", f"import sys, bulkseed.{name}; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not set(HEAVY[name].split()).intersection(printed.stdout.split())
 
 
 def test_the_test_sees_an_upward_import() -> None:

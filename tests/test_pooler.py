@@ -117,7 +117,7 @@ async def test_what_a_pool_refuses_is_a_sentence(
 ) -> None:
     database = await make_database()
     through = pool("session", database, default_pool_size="1", query_wait_timeout="1")
-    parameter = through.url._replace(query={**through.url.query, "search_path": ("x",)})
+    parameter = through.url._replace(query=(*through.url.query, ("search_path", "x")))
     nowhere = through.url._replace(database="nowhere")
     nobody = through.url._replace(username="nobody")
     locked = pool("session", database, auth_type="scram-sha-256").url._replace(password="wrong")

@@ -19,10 +19,10 @@ from test_load import APP_ROWS, EMPTY, FAIL, Interfering, counts, has_ledger
 
 from bulkseed import ledger
 from bulkseed.address import Address
+from bulkseed.choices import Defer
 from bulkseed.cleaning import cleanup, recorded_runs
 from bulkseed.connection import connected
 from bulkseed.deferral import drop
-from bulkseed.deferring import Defer
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, Stopped, TargetError
 from bulkseed.history import History, history

@@ -59,7 +59,7 @@ def read(process: int, what: str) -> str:
 
 
 @pytest.mark.skipif(not PROC.exists(), reason="there is no /proc")
-@pytest.mark.parametrize("way", ["DATABASE_URL", "PGSERVICEFILE"])
+@pytest.mark.parametrize("way", ["DATABASE_URL", "PGPASSWORD", "PGPASSFILE", "PGSERVICEFILE"])
 def test_a_load_hands_no_password_on(way: str, guarded: str, listening: Server, tmp_path: Path) -> None:
     url = guarded.replace("keeper@", f"keeper:{SECRET}@") if way == "DATABASE_URL" else guarded
     file = tmp_path / "file"
@@ -115,7 +115,7 @@ def test_what_a_worker_is_told_shows_no_password_but_has_it(guarded: str) -> Non
     address = Address.parse(guarded.replace("keeper@", f"keeper:{SECRET}@"))
     endpoint = Endpoint.of(address)
     assert SECRET.encode() in frame(endpoint)
-    for shown in (endpoint, address, RunError(f"{endpoint} {address}"), address.server, address.unread):
+    for shown in (endpoint, address, RunError(f"{endpoint} {address}"), address.server, address.unread, address.url):
         assert SECRET not in f"{shown} {shown!r}"
 
 

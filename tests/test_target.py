@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 from conftest import MakeDatabase, digest, plan_of, run_sql
 
 from bulkseed.address import Address
 from bulkseed.connection import connected
+from bulkseed.disk import check_server
 from bulkseed.errors import TargetError
+from bulkseed.guard import survey
 from bulkseed.initialise import initialise
 from bulkseed.loading import load
+from bulkseed.planning import make_plan
 
 MISFITS = {
     "a missing table": ("DROP TABLE message_reactions", "table message_reactions is missing in schema 'public'.*init"),
@@ -21,6 +26,11 @@ MISFITS = {
     "a uuid": ("ALTER TABLE message_reactions DROP user_id, ADD user_id uuid", "user_id is of type uuid, and users.id"),
     "NOT NULL where null must be": ("ALTER TABLE channels ALTER join_code SET NOT NULL", "join_code is NOT NULL"),
     "a column that nothing fills": ("ALTER TABLE users ADD phone text NOT NULL", "nothing fills .* users.phone: give"),
+    "a column that only an inner domain would fill": (
+        "CREATE DOMAIN inner_one AS text; CREATE DOMAIN outer_one AS inner_one NOT NULL; ALTER DOMAIN inner_one "
+        "SET DEFAULT 'late'; ALTER TABLE users ADD phone outer_one",
+        "nothing fills .* users.phone: give",
+    ),
     "a type that pads": ("ALTER TABLE users ALTER name TYPE char(255)", "users.name is of type char.* pads"),
     "a view": (
         "ALTER TABLE users RENAME TO people; CREATE VIEW users AS SELECT * FROM people",
@@ -117,7 +127,35 @@ async def test_a_right_is_missed_before_a_trial(database: Address, login: Addres
 
 async def test_columns_of_types_that_nobody_knows_are_no_concern(database: Address) -> None:
     await run_sql(database, "ALTER TABLE users ADD place point, ADD tags int4multirange")
-    await load(plan_of(), database)  # warnings are errors here
+    await load(plan_of(), database)
+
+
+async def test_columns_that_the_server_fills_are_left_to_it(database: Address) -> None:
+    await run_sql(
+        database,
+        "CREATE DOMAIN phone AS text NOT NULL DEFAULT 'none'",
+        "CREATE DOMAIN mobile AS phone",
+        "ALTER TABLE users ADD a phone, ADD b mobile, ADD c serial, ADD d bigint GENERATED ALWAYS AS IDENTITY, "
+        "ADD e text NOT NULL GENERATED ALWAYS AS (upper(name)) STORED, ADD f text NOT NULL DEFAULT 'x'",
+    )
+    await load(plan_of(), database)
+    async with connected(database) as connection:
+        filled = "a = 'none' AND b = 'none' AND c > 0 AND d > 0 AND e = upper(name) AND f = 'x'"
+        assert await connection.fetchval(f"SELECT bool_and({filled}) FROM users")
+
+
+LOOKING: dict[str, Callable[[Address], Awaitable[object]]] = {
+    "for the tables": lambda login: load(make_plan(schema="chat"), login),
+    "for rows": lambda login: survey(login, ["chat.users"]),
+    "for folders": lambda login: check_server(login, {"chat.users": 1}),
+}
+
+
+@pytest.mark.parametrize("what", LOOKING)
+async def test_a_schema_that_a_login_may_not_use(database: Address, login: Address, what: str) -> None:
+    await run_sql(database, "CREATE SCHEMA chat CREATE TABLE users (id int)")
+    with pytest.raises(TargetError, match=r"permission denied for schema chat.*grant it the right"):
+        await LOOKING[what](login)
 
 
 async def test_a_refused_load_moves_no_sequence(database: Address) -> None:
@@ -172,6 +210,11 @@ class TestInit:
         await run_sql(database, "UPDATE reactions SET is_system = false")
         with pytest.raises(TargetError, match="no row with is_system true: set is_system"):
             await initialise(database)
+
+    async def test_a_catalogue_that_may_not_be_read(self, database: Address, login: Address) -> None:
+        await run_sql(database, "REVOKE SELECT ON reactions FROM clerk")
+        with pytest.raises(TargetError, match=r"permission denied for table reactions.*grant this login what it lacks"):
+            await initialise(login)
 
     async def test_tables_that_do_not_go_together(self, make_database: MakeDatabase) -> None:
         database = await make_database("empty")

@@ -45,8 +45,8 @@ from test_ways_to_load import (
 )
 
 from bulkseed.address import Address
+from bulkseed.choices import Defer
 from bulkseed.connection import Connection
-from bulkseed.deferring import Defer
 from bulkseed.embedded import Server
 
 FOUND = installed()

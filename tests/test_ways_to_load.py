@@ -16,9 +16,10 @@ from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS, CHECK, EMPTY, FAIL, Interfering, counts, has_ledger
 
 from bulkseed.address import Address
+from bulkseed.choices import Defer
 from bulkseed.cleaning import cleanup
 from bulkseed.connection import Connection, connected
-from bulkseed.deferring import Defer, is_worth_it
+from bulkseed.deferring import is_worth_it
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.loading import load, useful_workers

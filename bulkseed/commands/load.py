@@ -6,13 +6,12 @@ from typing import Any
 
 import click
 
+from bulkseed.choices import Defer, Format, OnError
 from bulkseed.commands.outcome import told
 from bulkseed.completion import LoadReport
 from bulkseed.consent import Consent, check_disk, obtain
-from bulkseed.deferring import Defer
 from bulkseed.errors import InputError
 from bulkseed.estimate import expected_bytes, expected_rows
-from bulkseed.lanes import Format
 from bulkseed.loading import load
 from bulkseed.options import (
     CONSENT_OPTIONS,
@@ -29,7 +28,6 @@ from bulkseed.planning import make_plan
 from bulkseed.progress import shown
 from bulkseed.runner import opened, run
 from bulkseed.stopping import Stop
-from bulkseed.undoing import OnError
 
 __all__ = ["load_command"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 
 from bulkseed import report
-from bulkseed.address import Address
 from bulkseed.completion import LoadReport
 from bulkseed.ledger import Ledger
 from bulkseed.runner import Database
@@ -25,9 +24,7 @@ def told(
 
 
 def next_commands(database: Database, option: str | None, ledger_schema: str) -> dict[str, str]:
-    # without the password, which PGPASSWORD or ~/.pgpass may give
-    shown_url = Address(database.address.url._replace(password=None))
-    named = f" --database-url {shlex.quote(str(shown_url))}" if option else ""
+    named = f" --database-url {shlex.quote(str(database.address.without_passwords))}" if option else ""
     named += Ledger(ledger_schema).option
     commands = {f"bulkseed verify{named}": "prove every rule with SQL"}
     if database.server is not None:

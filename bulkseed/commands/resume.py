@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from bulkseed import report
+from bulkseed.choices import Format, OnError
 from bulkseed.commands.outcome import told
 from bulkseed.completion import LoadReport
 from bulkseed.consent import Consent, check_disk, obtain
 from bulkseed.estimate import expected_bytes
-from bulkseed.lanes import Format
 from bulkseed.ledger import Run
 from bulkseed.options import (
     CONSENT_OPTIONS,
@@ -26,7 +26,6 @@ from bulkseed.progress import shown
 from bulkseed.resuming import interrupted_run, resume
 from bulkseed.runner import opened, run
 from bulkseed.stopping import Stop
-from bulkseed.undoing import OnError
 
 __all__ = ["resume_command"]
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bulkseed.corpus import SLUG_CHARACTERS
 from bulkseed.draws import Ints, below, chance
 from bulkseed.generators.context import BATCH_ROWS, TIMESTAMP, Context, times
 from bulkseed.names import named, scalar
@@ -19,7 +20,6 @@ from bulkseed.shards import Shard
 __all__ = ["BIO_CHARACTERS", "SCHEMA", "addresses", "unique_values", "user_batches", "user_names"]
 
 BIO_CHARACTERS: Final = 200
-SLUG_CHARACTERS: Final = 40
 MAIL_DOMAINS: Final = pa.array(["example.com", "example.net", "example.org"])
 """Reserved for examples (RFC 2606), as in ``Faker.safe_email``: mail to a seeded user reaches nobody."""
 

@@ -9,9 +9,9 @@ from conftest import plan_of, run_sql
 from test_load import APP_ROWS
 
 from bulkseed.address import Address
+from bulkseed.choices import Defer
 from bulkseed.cleaning import cleanup, recorded_runs
 from bulkseed.connection import connected
-from bulkseed.deferring import Defer
 from bulkseed.loading import load
 from bulkseed.tables import TABLE_NAMES
 from chaos.world import World, state

@@ -1,0 +1,13 @@
+"""The scenarios that ship with bulkseed."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+__all__ = ["shipped"]
+
+
+def shipped() -> list[str]:
+    """Their names."""
+    folder = resources.files("bulkseed") / "scenarios"
+    return sorted(each.name.removesuffix(".toml") for each in folder.iterdir() if each.name.endswith(".toml"))
