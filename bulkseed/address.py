@@ -18,8 +18,6 @@ __all__ = ["Address", "named_address"]
 SCHEMES: Final = {"postgresql", "postgres", "postgresql+asyncpg"}
 VARIABLES: Final = ("BULKSEED_DATABASE_URL", "DATABASE_URL")
 
-RENAMED: Final = {"ssl": "sslmode"}
-"""What SQLAlchemy's asyncpg dialect calls otherwise than libpq."""
 SECRET: Final = {"password", "passwd", "sslpassword"}
 MASK: Final = "***"
 
@@ -47,7 +45,12 @@ class Address:
         url = Url.parse(text.strip())
         if url.scheme not in SCHEMES:
             raise InputError(f"the database URL begins with {url.scheme!r}, which is not PostgreSQL: write {USUAL}")
-        query = tuple((RENAMED.get(name, name), value) for name, value in url.query if name not in libpq.OF_CLIENTS)
+        query = tuple(
+            # what SQLAlchemy's asyncpg dialect calls otherwise than libpq
+            ("sslmode", libpq.mode_of(value)) if name == "ssl" else (name, value)
+            for name, value in url.query
+            if name not in libpq.OF_CLIENTS
+        )
         return cls(url._replace(scheme="postgresql", query=query))
 
     @property
@@ -135,7 +138,12 @@ def is_loopback(host: str) -> bool:
 
 
 def named_address(option: str | None, environment: Mapping[str, str]) -> Address | None:
-    """The database that the option names, else the first variable that is set; None for the embedded one."""
+    """The database that the option names, else the first variable that is set; None for the embedded one.
+
+    Raises InputError for what names none, an option that is empty (a shell's variable that is not set) too.
+    """
+    if option is not None and not option.strip():
+        raise InputError("--database-url is empty: name a database, or leave it out")
     for text in (option, *(environment.get(name) for name in VARIABLES)):
         if text:
             return Address.parse(text)

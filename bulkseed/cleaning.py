@@ -14,7 +14,7 @@ import anyio
 
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.connection import Connection, connected, translated
+from bulkseed.connection import Connection, connected, looked_at, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import Deferred, drop, mark_rebuilt, rebuild, unfinished
 from bulkseed.errors import ConnectError, ConnectionLost, DiskFull, InputError, RunError, TargetError
@@ -53,7 +53,7 @@ async def recorded_runs(address: Address, number: int | None = None, *, ledger_s
     Raises InputError where there is none, or not that one.
     """
     async with connected(address) as connection:
-        with translated(connection, "reading the ledger"):
+        with looked_at(connection, "reading the ledger"):
             found = await ledger.chosen_runs(connection, Ledger(ledger_schema), None if number is None else [number])
             who = await ledger.holder(connection)
     busy = [run for run in found if run.state == "loading"] if who is not None else []

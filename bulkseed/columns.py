@@ -48,15 +48,19 @@ WITH RECURSIVE below AS (
 )
 SELECT attname AS name,
        NOT (attnotnull OR bool_or(t.typtype = 'd' AND t.typnotnull)) AS nullable,
-       atthasdef OR attidentity <> ''
-           OR bool_or(t.oid = atttypid AND t.typtype = 'd' AND t.typdefault IS NOT NULL) AS filled,
+       attidentity <> '' OR coalesce(
+           CASE WHEN atthasdef THEN min(pg_get_expr(adbin, adrelid))
+                ELSE min(t.typdefault) FILTER (WHERE t.oid = atttypid AND t.typtype = 'd') END NOT LIKE 'NULL::%', false
+       ) AS filled,
        attgenerated <> '' AS generated
 FROM pg_attribute JOIN below USING (attnum) JOIN pg_type AS t ON t.oid = type
+LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
 WHERE attrelid = $1::text::regclass
 GROUP BY attnum, attname, atttypid, attnotnull, atthasdef, attidentity, attgenerated ORDER BY attnum
 """
 """A table's columns: whether they allow null (which a domain at any depth may forbid), whether the server fills them
-(by an identity, a default, or that of the outermost domain), and whether they are generated."""
+(by an identity, or by a default that is not null: its own, or else that of the outermost domain), and whether they are
+generated."""
 
 
 def type_of(row: Mapping[str, Any]) -> Type:

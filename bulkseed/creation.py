@@ -16,8 +16,9 @@ __all__ = ["create"]
 
 
 async def create(address: Address, watcher: Watcher) -> list[str]:
-    """Make what is missing; returns what was made, in words. Two at a time take turns. Raises ConnectError, ConnectionLost,
-    TransientError, TargetError.
+    """Make what is missing; returns what was made, in words. Two at a time take turns.
+
+    Raises ConnectError, ConnectionLost, TransientError, TargetError.
     """
     async with orm_connected(address) as connection:
         if not await missing(connection):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bulkseed import ledger
 from bulkseed.address import Address
-from bulkseed.connection import connected, translated
+from bulkseed.connection import connected, looked_at
 from bulkseed.ledger import Ledger, Run
 from bulkseed.shards import shard_counts
 
@@ -69,7 +69,7 @@ class History:
 async def history(address: Address, *, ledger_schema: str = ledger.SCHEMA) -> list[History]:
     """All runs, oldest first; none where there is no ledger. Raises ConnectError, TargetError."""
     async with connected(address) as connection:
-        with translated(connection, "reading the ledger"):
+        with looked_at(connection, "reading the ledger"):
             # first: a run that ends in between is then called whole
             busy = await ledger.holder(connection) is not None
             found = await ledger.runs(connection, Ledger(ledger_schema))

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from bulkseed.errors import InputError
 
-__all__ = ["DEFAULT_PORT", "OF_CLIENTS", "Host", "arguments", "completed", "home", "hosts"]
+__all__ = ["DEFAULT_PORT", "OF_CLIENTS", "Host", "arguments", "completed", "home", "hosts", "mode_of"]
 
 VARIABLES: Final = {
     **{"host": "PGHOST", "hostaddr": "PGHOSTADDR", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER"},
@@ -99,6 +99,8 @@ def completed(written: Mapping[str, str], environment: Mapping[str, str]) -> dic
     found.setdefault("user", login_name())
     found.setdefault("dbname", found["user"])
     for parameter, value in found.items():
+        if not parameter or "\0" in parameter:
+            raise InputError(f"a connection parameter is called {parameter!r}: give it a name, or leave it out")
         if "\0" in value or not encodable(value):
             raise InputError(f"the connection parameter {parameter} has a NUL byte, or is not UTF-8: correct it")
     if found.get("target_session_attrs", "any") not in SESSIONS:
@@ -234,11 +236,16 @@ def port_number(text: str) -> int:
     return int(text)
 
 
+def mode_of(ssl: str) -> str:
+    """What sslmode is called where an argument is called ``ssl``, as SQLAlchemy and JDBC have it."""
+    return {"true": "require", "false": "disable"}.get(ssl.lower(), ssl)
+
+
 def check_tls(found: dict[str, str]) -> None:
     """Bring what is said of TLS into the driver's form. Raises InputError for what cannot be."""
     if found.get("ssl"):
         said = found.pop("ssl")
-        found.setdefault("sslmode", {"true": "require", "false": "disable"}.get(said.lower(), said))
+        found.setdefault("sslmode", mode_of(said))
     mode = found.get("sslmode", MODES[2])
     if mode not in MODES:
         raise InputError(f"there is no sslmode {mode!r}: write one of {', '.join(MODES)}")

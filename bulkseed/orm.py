@@ -58,5 +58,5 @@ def refused(error: Exception, connection: Connection, place: Place) -> BulkseedE
             return found
     said = " ".join(str(getattr(error, "orig", error)).split("\n")[0].split()).split(">: ")[-1]
     return TargetError(
-        f"the tables at {place.server} cannot be read or made ({said}): grant this login what it lacks, or use another"
+        f"the tables at {place.server} cannot be read or made ({said}): correct them, or grant this login what it lacks"
     )

@@ -10,7 +10,7 @@ from bulkseed import ledger
 from bulkseed.address import Address
 from bulkseed.choices import Format, OnError
 from bulkseed.completion import LoadReport, Undertaking, complete, made_by, shards_to_come, target_of
-from bulkseed.connection import Connection, connected, translated
+from bulkseed.connection import Connection, connected, looked_at, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import unfinished
 from bulkseed.errors import InputError, TargetError
@@ -39,7 +39,7 @@ async def interrupted_run(address: Address, number: int | None, *, ledger_schema
     Raises InputError where the ledger has no run, or not that one, or it is being undone.
     """
     async with connected(address) as connection:
-        with translated(connection, "reading the ledger"):
+        with looked_at(connection, "reading the ledger"):
             return await chosen(connection, Ledger(ledger_schema), number)
 
 

@@ -45,16 +45,17 @@ class Database:
 
 
 @contextmanager
-def opened(option: str | None, *, listen: Listen | None = None) -> Iterator[Database]:
-    """The database that the option or the environment names; else the embedded one, running and initialised."""
+def opened(option: str | None, *, listen: Listen | None = None, tables: bool = True) -> Iterator[Database]:
+    """The database that the option or the environment names; else the embedded one, running, with ``tables`` made."""
     address = None if listen else named_address(option, os.environ)
     if address is not None:
         yield Database(address, None)
         return
     with running(listen=listen) as server:
         database = Database(Address.parse(server.url), server)
-        with shown(quiet=False, bars=False) as watcher:
-            run(lambda: initialise(database.address, watcher=watcher))
+        if tables:
+            with shown(quiet=False, bars=False) as watcher:
+                run(lambda: initialise(database.address, watcher=watcher))
         try:
             yield database
         except ConnectionLost as error:

@@ -130,7 +130,12 @@ Table(
 
 
 async def missing(connection: AsyncConnection) -> list[str]:
-    """What :func:`create_missing` would make, in words."""
+    """What :func:`create_missing` would make, in words. Raises TargetError where a view has the name of a table."""
+    views = await connection.run_sync(
+        lambda sync: {*inspect(sync).get_view_names(), *inspect(sync).get_materialized_view_names()}
+    )
+    if named := views.intersection(METADATA.tables):
+        raise TargetError(f"{', '.join(sorted(named))} should be a table, and is a view: drop or rename it")
     there = set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
     found = [f"table {table.name}" for table in METADATA.sorted_tables if table.name not in there]
     has_system = select(REACTIONS.c.is_system).where(REACTIONS.c.is_system).limit(1)

@@ -132,8 +132,16 @@ SELECT relname AS name, relkind::text AS kind FROM pg_class
 WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) ORDER BY relname
 """
 TABLES: Final = {"r", "p"}
-VIEWS: Final = {"v", "m"}
-"""Of ``pg_class.relkind``: tables, partitioned ones too, and views, materialized ones too."""
+OTHERS: Final = {
+    "v": "view",
+    "m": "view",
+    "f": "foreign table",
+    "S": "sequence",
+    "c": "type",
+    "i": "index",
+    "I": "index",
+}
+"""Of ``pg_class.relkind``: tables, partitioned ones too, and what else can have the name of one."""
 
 
 async def schema_of(connection: Connection, model: Model) -> str:
@@ -162,8 +170,9 @@ def absent_tables(
     missing = [model.name(name) for name in wanted if model.name(name) not in there]
     if not missing:
         return []
-    if names := [name for name in missing if kinds.get(name) in VIEWS]:
-        return [f"{plural('relation', names)} no table in schema {schema!r} but a view: name a schema of tables"]
+    if names := [name for name in missing if name in kinds]:
+        kind = OTHERS.get(kinds[names[0]], "relation of another kind")
+        return [f"{plural('relation', names)} no table in schema {schema!r} but a {kind}: name a schema of tables"]
     own = {*model.scenario.tables.values(), *(model.name(extra.name) for extra in model.scenario.extras)}
     near = {name: suggestion(name, there, "") for name in missing if name in own}
     meant = [f"{found} for {name}?" for name, found in near.items() if found]

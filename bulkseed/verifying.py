@@ -10,7 +10,7 @@ from anyio import to_thread
 from bulkseed import ledger
 from bulkseed.address import Address
 from bulkseed.checks import ChanceCheck, RuleCheck, VerifyReport
-from bulkseed.connection import Connection, connected, translated
+from bulkseed.connection import Connection, connected, looked_at
 from bulkseed.conversation_rules import distinct_contents, message_passes, reaction_passes, reply_passes
 from bulkseed.corpus import Corpus
 from bulkseed.errors import InputError
@@ -61,7 +61,7 @@ async def verify(
     watcher = watcher or Silent()
     watcher.phase("check")
     async with connected(address) as connection:
-        with translated(connection, "verifying"):
+        with looked_at(connection, "verifying"):
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 await connection.execute(SETTINGS)
                 book = ledger.Ledger(ledger_schema)

@@ -21,6 +21,7 @@ SECRET = "s3cret"
         ("postgresql+asyncpg://u:p%40@h/d?ssl=require", "postgresql://u:p%40@h/d?sslmode=require"),
         ("postgresql:///d?host=/var/run/postgresql&port=5433", None),
         ("postgresql+asyncpg://h/d?prepared_statement_cache_size=0", "postgresql://h/d"),
+        ("postgresql://h/d?ssl=true", "postgresql://h/d?sslmode=require"),
         (
             "postgresql://h/d?connect_timeout=5&channel_binding=require&sslmode=prefer",
             "postgresql://h/d?sslmode=prefer",
@@ -93,6 +94,8 @@ def test_the_option_comes_before_the_variables_and_they_in_order() -> None:
         assert found is not None
         assert found.url.host == host
     assert named_address(None, {}) is None
+    with pytest.raises(InputError, match="--database-url is empty"):
+        named_address(" ", both)
 
 
 async def refusal(address: Address) -> str:

@@ -208,13 +208,15 @@ def test_options(case: str, shared: Untouched, refused: Refused, monkeypatch: py
 
 
 URLS: Final[dict[str, tuple[str, str]]] = {
-    "blank": (" ", "the database URL cannot be read"),
+    "blank": (" ", "--database-url is empty"),
     "no URL": ("s3cret", "the database URL cannot be read"),
     "one slash": ("postgresql:/u:s3cret@h/d", "the database URL cannot be read"),
     "another database's": ("mysql://u:s3cret@h/d", "begins with 'mysql'"),
     "a file's": ("sqlite:///s3cret.db", "begins with 'sqlite'"),
     "another driver's": ("postgresql+psycopg://u:s3cret@h/d", r"begins with 'postgresql\+psycopg'"),
     "an @ in the password": ("postgresql://u:half@s3cret@h/d", "write it as %40"),
+    "an argument without a name": ("postgresql://u:s3cret@h/d?=1", "a connection parameter is called ''"),
+    "a NUL in an argument's name": ("postgresql://u:s3cret@h/d?a%00b=1", "a connection parameter is called"),
     "an open bracket": ("postgresql://u:s3cret@[::1/d", "the database URL cannot be read"),
     "a port that is a word": ("postgresql://u:s3cret@h:port/d", "the database URL cannot be read"),
     "a port too high": ("postgresql://u:s3cret@127.0.0.1:99999/d", "the port '99999' is none"),

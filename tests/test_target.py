@@ -31,6 +31,12 @@ MISFITS = {
         "SET DEFAULT 'late'; ALTER TABLE users ADD phone outer_one",
         "nothing fills .* users.phone: give",
     ),
+    "a default of null over a domain's": (
+        "CREATE DOMAIN three AS int DEFAULT 3; CREATE DOMAIN none_of_three AS three DEFAULT NULL; "
+        "ALTER TABLE users ADD phone none_of_three NOT NULL; ALTER TABLE users ADD fax three DEFAULT NULL NOT NULL",
+        "nothing fills .* users.phone: .*nothing fills .* users.fax: ",
+    ),
+    "a sequence": ("ALTER TABLE user_channels RENAME TO uc; CREATE SEQUENCE user_channels", "but a sequence: name"),
     "a type that pads": ("ALTER TABLE users ALTER name TYPE char(255)", "users.name is of type char.* pads"),
     "a view": (
         "ALTER TABLE users RENAME TO people; CREATE VIEW users AS SELECT * FROM people",
@@ -210,6 +216,23 @@ class TestInit:
         await run_sql(database, "UPDATE reactions SET is_system = false")
         with pytest.raises(TargetError, match="no row with is_system true: set is_system"):
             await initialise(database)
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ("ALTER TABLE reactions DROP is_system", "column reactions.is_system does not exist.*correct them"),
+            (
+                "DROP TABLE message_reactions; CREATE VIEW message_reactions AS SELECT 1",
+                "message_reactions should be a table, and is a view: drop or rename it",
+            ),
+        ],
+    )
+    async def test_tables_that_are_not_as_they_should_be(self, database: Address, change: str, said: str) -> None:
+        await run_sql(database, change)
+        before = await digest(database)
+        with pytest.raises(TargetError, match=said):
+            await initialise(database)
+        assert await digest(database) == before
 
     async def test_a_catalogue_that_may_not_be_read(self, database: Address, login: Address) -> None:
         await run_sql(database, "REVOKE SELECT ON reactions FROM clerk")

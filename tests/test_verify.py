@@ -15,7 +15,7 @@ from test_load import APP_ROWS
 
 from bulkseed.address import Address
 from bulkseed.connection import connected
-from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.errors import InputError, TargetError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.loading import load
 from bulkseed.plan import Plan, Probabilities
@@ -213,7 +213,7 @@ async def test_a_login_that_may_only_read_can_verify(seeded: Address) -> None:
     address = Address(seeded.url._replace(username=reader))
     assert await broken_rules(address) == []
     await run_sql(seeded, f"REVOKE SELECT ON messages FROM {reader}")
-    with pytest.raises(RunError, match=r"verifying: this login may not .*messages.*: grant it the right"):
+    with pytest.raises(TargetError, match=r"verifying: this login may not .*messages.*: grant it the right"):
         await verify(address)
 
 

@@ -33,7 +33,7 @@ def cleanup_command(
     allow: str | None,
 ) -> None:
     """Remove what bulkseed put in, of one run or all, and nothing else."""
-    with opened(database_url) as database:
+    with opened(database_url, tables=False) as database:
         found = run(lambda: recorded_runs(database.address, run_number, ledger_schema=ledger_schema))
         rows = sum(sum(each.rows.values()) for each in found)
         runs = "run " + ", ".join(str(each.number) for each in found)

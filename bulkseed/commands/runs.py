@@ -18,7 +18,7 @@ __all__ = ["runs_command"]
 @JSON_OPTION
 def runs_command(database_url: str | None, ledger_schema: str, as_json: bool) -> None:
     """List what was loaded: state, rows, when, by whom, and how long it took."""
-    with opened(database_url) as database:
+    with opened(database_url, tables=False) as database:
         found: list[History] = run(lambda: history(database.address, ledger_schema=ledger_schema))
     if as_json:
         report.print_json({"runs": [each.to_json() for each in found]})

@@ -23,7 +23,7 @@ def verify_command(
     run_number: int | None, database_url: str | None, ledger_schema: str, as_json: bool, quiet: bool
 ) -> int:
     """Prove every rule with SQL over the loaded tables, for one run or all."""
-    with opened(database_url) as database, shown(quiet=quiet) as watcher:
+    with opened(database_url, tables=False) as database, shown(quiet=quiet) as watcher:
         found: list[VerifyReport] = run(
             lambda: verify(database.address, run_number, watcher=watcher, ledger_schema=ledger_schema)
         )
