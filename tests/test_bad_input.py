@@ -62,7 +62,8 @@ SELECT jsonb_build_array(
     (SELECT jsonb_agg(jsonb_build_array(indexrelid, pg_get_indexdef(indexrelid), indisvalid) ORDER BY indexrelid)
      FROM pg_index WHERE indexrelid >= 16384),
     (SELECT jsonb_agg(to_jsonb(s) ORDER BY s::text) FROM pg_sequences AS s),
-    (SELECT jsonb_agg(jsonb_build_array(rolname, rolconfig) ORDER BY 1) FROM pg_roles)
+    (SELECT jsonb_agg(jsonb_build_array(rolname, rolconfig) ORDER BY 1) FROM pg_roles
+     WHERE rolname = current_user)
 )::text
 """
 
