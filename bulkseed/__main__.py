@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         look_here()
         return commanded(arguments)
     except KeyboardInterrupt:
-        # also from the imports below, which take half a second
+        # also from the imports below, which take a third of a second
         return failed("interrupted", INTERRUPTED)
 
 
