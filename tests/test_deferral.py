@@ -700,6 +700,21 @@ async def test_lost_server_process_ends_it_at_once(database: Address, connection
     await rebuild(connector(database), deferred)
 
 
+async def test_a_connection_that_is_lost_as_soon_as_it_is_made(database: Address, connection: Connection) -> None:
+    deferred = (await read(connection)).deferred
+    await drop(connection, deferred)
+
+    @asynccontextmanager
+    async def lost() -> AsyncIterator[Connection]:
+        async with connected(database) as made:
+            await connection.execute("SELECT pg_terminate_backend($1, 5000)", made.get_server_pid())
+            yield made
+
+    with pytest.raises(ConnectionLost, match="beginning to rebuild"):
+        await rebuild(lost, deferred)
+    await rebuild(connector(database), deferred)
+
+
 async def test_nothing_to_do(connection: Connection) -> None:
     captured = await read(connection, "no such table")
     assert captured == Captured((), ())

@@ -10,7 +10,7 @@ from typing import Final
 
 import anyio
 
-from bulkseed.connection import Connection
+from bulkseed.connection import Connection, translated
 from bulkseed.deferral.definition import Deferred, is_twin
 from bulkseed.deferral.making import Making
 from bulkseed.deferral.steps import LOCK_SECONDS, Limits
@@ -65,8 +65,7 @@ async def rebuild(
             tries,
             memory,
             None if cores is None else max(0, cores // len(connections) - 1),
-            # behind a pooler not what the login was told
-            tuple([await each.fetchval("SELECT pg_backend_pid()") for each in connections]),
+            tuple([await backend_of(each) for each in connections]),
         )
         making = Making(limits, on_step)
         try:
@@ -75,6 +74,13 @@ async def rebuild(
             raise first_cause(group) from group
     if making.failures:
         raise (DiskFull if making.full else RunError)(making.summary(len(deferred)))
+
+
+async def backend_of(connection: Connection) -> int:
+    """The server's process: behind a pooler not the one that the login was told."""
+    with translated(connection, "beginning to rebuild"):
+        found: int = await connection.fetchval("SELECT pg_backend_pid()")
+    return found
 
 
 class Schedule:
