@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from bulkseed import ledger
 from bulkseed.address import Address
 from bulkseed.errors import TargetError
-from bulkseed.orm import orm_connected
+from bulkseed.orm import orm_connected, server_said
 from bulkseed.schema import create_missing, missing
 from bulkseed.watch import Watcher
 
@@ -31,9 +31,8 @@ async def create(address: Address, watcher: Watcher) -> list[str]:
         try:
             made = await create_missing(connection)
         except SQLAlchemyError as error:
-            said = " ".join(str(getattr(error, "orig", error)).split("\n")[0].split()).split(">: ")[-1]
             raise TargetError(
-                f"the reference tables cannot be made at {address.server} ({said}): "
+                f"the reference tables cannot be made at {address.server} ({server_said(error)}): "
                 "grant the login what it lacks, or make the tables with your migrations"
             ) from error
         await connection.commit()

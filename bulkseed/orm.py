@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 from bulkseed.connection import Connection, Place, connect, passes, translated
 from bulkseed.errors import BulkseedError, TargetError
 
-__all__ = ["orm_connected"]
+__all__ = ["orm_connected", "server_said"]
 
 
 @asynccontextmanager
@@ -56,7 +56,12 @@ def refused(error: Exception, connection: Connection, place: Place) -> BulkseedE
                 raise cause
         except BulkseedError as found:
             return found
-    said = " ".join(str(getattr(error, "orig", error)).split("\n")[0].split()).split(">: ")[-1]
     return TargetError(
-        f"the tables at {place.server} cannot be read or made ({said}): correct them, or grant this login what it lacks"
+        f"the tables at {place.server} cannot be read or made ({server_said(error)}): "
+        "correct them, or grant this login what it lacks"
     )
+
+
+def server_said(error: Exception) -> str:
+    """What the server says in an error of SQLAlchemy's or the driver's, in one line."""
+    return " ".join(str(getattr(error, "orig", error)).split("\n")[0].split()).split(">: ")[-1]
