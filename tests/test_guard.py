@@ -191,6 +191,7 @@ class TestProduction:
         assert main(["init", "--yes", "--database-url", f"postgresql://guarded:p@:{port}/staging"]) == 2
         assert "give --allow db-prod-1.example.com/staging" in capsys.readouterr().err
 
+    @pytest.mark.usefixtures("made")  # whose login it is
     def test_the_name_that_is_told_works_in_a_shell(
         self, listening: Server, capsys: pytest.CaptureFixture[str]
     ) -> None:
