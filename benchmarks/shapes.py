@@ -22,9 +22,9 @@ from benchmarks.turns import turns
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan import Placement, Plan, microseconds
+from bulkseed.randomness.week import HOUR, MONDAY
+from bulkseed.randomness.zipf import fitted_exponent
 from bulkseed.shards import cut
-from bulkseed.week import HOUR, MONDAY
-from bulkseed.zipf import fitted_exponent
 
 __all__ = ["BENCHMARK", "fit_once", "fitted"]
 

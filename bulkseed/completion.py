@@ -30,10 +30,10 @@ from bulkseed.lanes import with_keys
 from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.model import Model
 from bulkseed.plan import Placement, Plan
+from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.shards import Shard, cut
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
-from bulkseed.streams import GENERATOR_VERSION
 from bulkseed.target import Target, read_target
 from bulkseed.transaction import transaction
 from bulkseed.undoing import answered_for

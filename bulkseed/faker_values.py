@@ -17,7 +17,7 @@ from bulkseed.errors import InputError
 from bulkseed.faker_clock import stilled
 from bulkseed.imports import imported
 from bulkseed.plan import EPOCH
-from bulkseed.streams import Streams
+from bulkseed.randomness.streams import Streams
 from bulkseed.suggestions import suggestion
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bulkseed.plan import Placement, Plan, microseconds
-from bulkseed.streams import Streams
-from bulkseed.uuids import Moments, Uuids
+from bulkseed.randomness.streams import Streams
+from bulkseed.randomness.uuids import Moments, Uuids
 
 __all__ = ["uuids_of"]
 

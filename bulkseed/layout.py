@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from bulkseed.draws import Bools, Ints, below, binomial
-from bulkseed.streams import Streams, Words
+from bulkseed.randomness.draws import Bools, Ints, below, binomial
+from bulkseed.randomness.streams import Streams, Words
 
 __all__ = ["BLOCK", "MessageLayout"]
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bulkseed.corpus import Pattern, Patterns, Pool, slug_of
-from bulkseed.draws import Ints, thresholds_of, weighted
-from bulkseed.streams import Streams, Words
+from bulkseed.randomness.draws import Ints, thresholds_of, weighted
+from bulkseed.randomness.streams import Streams, Words
 
 __all__ = ["named", "scalar"]
 

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bulkseed.corpus import WordList
-from bulkseed.draws import Bools, Ints, below
-from bulkseed.streams import Streams, Words
+from bulkseed.randomness.draws import Bools, Ints, below
+from bulkseed.randomness.streams import Streams, Words
 
 __all__ = [
     "MOST_SENTENCES",

@@ -12,11 +12,11 @@ from typing import Final
 
 import numpy as np
 
-from bulkseed.draws import Bools, Ints
-from bulkseed.permutation import KEY_WORDS, permute
 from bulkseed.plan import Plan
-from bulkseed.streams import Streams
-from bulkseed.zipf import apportioned, rank_weights
+from bulkseed.randomness.draws import Bools, Ints
+from bulkseed.randomness.permutation import KEY_WORDS, permute
+from bulkseed.randomness.streams import Streams
+from bulkseed.randomness.zipf import apportioned, rank_weights
 
 __all__ = ["LARGEST_GROUP_DM", "SMALLEST_GROUP_DM", "Ranking", "ranking_of"]
 

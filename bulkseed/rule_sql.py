@@ -18,9 +18,9 @@ from bulkseed.identifiers import quoted
 from bulkseed.keys import uuids_of
 from bulkseed.ledger import Run
 from bulkseed.model import Model
+from bulkseed.randomness.uuids import Uuids
 from bulkseed.ranking import Ranking, ranking_of
 from bulkseed.shape import Shape
-from bulkseed.uuids import Uuids
 
 __all__ = ["BROKEN", "Clause", "Draw", "Pass", "Scope"]
 

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from samples import unevenness
 
 from bulkseed.corpus import Corpus, Patterns, Pool, WordList, slug_of
-from bulkseed.draws import Ints
 from bulkseed.errors import InputError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.names import named
@@ -30,7 +29,8 @@ from bulkseed.prose import (
     longest_text,
     sentence_counts,
 )
-from bulkseed.streams import Streams
+from bulkseed.randomness.draws import Ints
+from bulkseed.randomness.streams import Streams
 from bulkseed.tables import TABLES
 
 STREAMS = Streams(seed=1, first_user=1)

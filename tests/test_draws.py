@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import unevenness
 
-from bulkseed.draws import (
+from bulkseed.randomness.draws import (
     Ints,
     below,
     between,
@@ -21,7 +21,7 @@ from bulkseed.draws import (
     thresholds_of,
     weighted,
 )
-from bulkseed.streams import Streams, Words
+from bulkseed.randomness.streams import Streams, Words
 
 LAST = 2**64 - 1
 STREAMS = Streams(seed=1, first_user=1)

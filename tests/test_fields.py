@@ -44,7 +44,7 @@ from bulkseed.fields import (
 )
 from bulkseed.fields.ranges import within_range
 from bulkseed.plan import microseconds
-from bulkseed.streams import Streams
+from bulkseed.randomness.streams import Streams
 
 AS_OF = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)
 NOW = microseconds(AS_OF)

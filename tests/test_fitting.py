@@ -26,8 +26,8 @@ from bulkseed.errors import RunError
 from bulkseed.fitting import Fit, fitted_batch, why_not
 from bulkseed.lanes import copy_into
 from bulkseed.pipeline import copy_batches
-from bulkseed.streams import Streams
-from bulkseed.uuids import HIGHEST_ID, Moments, Uuids
+from bulkseed.randomness.streams import Streams
+from bulkseed.randomness.uuids import HIGHEST_ID, Moments, Uuids
 
 LANES: tuple[Lane, ...] = get_args(Lane)
 FOUR = Uuids(Streams(1, 1), "users")

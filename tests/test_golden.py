@@ -20,7 +20,7 @@ from samples import tables_of
 
 from bulkseed.faker_corpus import FAKER_VERSION
 from bulkseed.plan import Placement, Plan, scaled_counts
-from bulkseed.streams import GENERATOR_VERSION
+from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.tables import TABLES
 
 FILE: Final = Path(__file__).with_name("golden.json")

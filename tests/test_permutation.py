@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import unevenness
 
-from bulkseed.draws import Ints
-from bulkseed.permutation import KEY_WORDS, permute
-from bulkseed.streams import Streams, Words
+from bulkseed.randomness.draws import Ints
+from bulkseed.randomness.permutation import KEY_WORDS, permute
+from bulkseed.randomness.streams import Streams, Words
 
 
 def keys_of(count: int, seed: int = 1) -> Words:

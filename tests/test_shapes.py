@@ -27,14 +27,14 @@ from bulkseed.estimate import expected_channel_rows, expected_rows
 from bulkseed.layout import BLOCK, MessageLayout
 from bulkseed.loading import load
 from bulkseed.plan import Plan, Probabilities, microseconds
+from bulkseed.randomness.streams import Streams
+from bulkseed.randomness.week import HOUR, MONDAY, WEEK, Week
+from bulkseed.randomness.zipf import apportioned, fitted_exponent, rank_weights, whole_weights
 from bulkseed.ranking import ranking_of
 from bulkseed.scenario import Scenario
 from bulkseed.shape import EVEN_OFFICE_HOURS, EVEN_WEEKENDS, Shape
 from bulkseed.shards import cut, shard_counts
-from bulkseed.streams import Streams
 from bulkseed.verifying import VerifyReport, verify
-from bulkseed.week import HOUR, MONDAY, WEEK, Week
-from bulkseed.zipf import apportioned, fitted_exponent, rank_weights, whole_weights
 
 SCENARIOS: Final = ("default", "slack", "viral", "archive", "tiny")
 DAY: Final = 24 * HOUR

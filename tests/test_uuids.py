@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from bulkseed.address import Address
 from bulkseed.connection import Connection, connected
 from bulkseed.errors import InputError, RunError
-from bulkseed.streams import Streams
-from bulkseed.uuids import HIGHEST_ID, Moments, Uuids
+from bulkseed.randomness.streams import Streams
+from bulkseed.randomness.uuids import HIGHEST_ID, Moments, Uuids
 
 STREAMS = Streams(1, 1)
 FOUR = Uuids(STREAMS, "users")

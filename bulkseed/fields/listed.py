@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from bulkseed.arrays import Unfit, array_of, longest_in
-from bulkseed.draws import below, thresholds_of, weighted
 from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Entry, Source
-from bulkseed.streams import Words
+from bulkseed.randomness.draws import below, thresholds_of, weighted
+from bulkseed.randomness.streams import Words
 
 __all__ = ["Choice", "Value"]
 

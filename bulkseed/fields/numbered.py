@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Distinct, Entry, Source
-from bulkseed.streams import Words
+from bulkseed.randomness.streams import Words
 
 __all__ = ["UUID_CHARACTERS", "Copy", "Sequence", "Uuid", "uuid_texts"]
 

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.draws import Ints
 from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Entry, Source
 from bulkseed.generators.context import TIMESTAMP, times
 from bulkseed.plan import microseconds
-from bulkseed.streams import Words
+from bulkseed.randomness.draws import Ints
+from bulkseed.randomness.streams import Words
 
 __all__ = ["After", "Uniform", "within_range"]
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bulkseed.arrays import python_values
-from bulkseed.draws import Ints
 from bulkseed.errors import RunError
-from bulkseed.streams import Streams, Words
+from bulkseed.randomness.draws import Ints
+from bulkseed.randomness.streams import Streams, Words
 from bulkseed.suggestions import suggestion
 
 __all__ = ["FieldRow", "FieldRows"]

@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.draws import chance
 from bulkseed.errors import InputError
 from bulkseed.faker_values import Fakes
 from bulkseed.fields.calls import Call
@@ -21,6 +20,7 @@ from bulkseed.fields.ranges import After, Uniform
 from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Distinct, Entry, Source
 from bulkseed.fields.templates import Template
+from bulkseed.randomness.draws import chance
 from bulkseed.suggestions import suggestion
 
 __all__ = ["FieldSpec", "distinct", "expected_arrow", "extremes", "fill", "longest", "parse_field"]

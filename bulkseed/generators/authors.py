@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bulkseed.draws import Ints, below, between
 from bulkseed.generators.context import ChannelBlock, Context
-from bulkseed.streams import Words
+from bulkseed.randomness.draws import Ints, below, between
+from bulkseed.randomness.streams import Words
 
 __all__ = ["authors"]
 

@@ -9,12 +9,12 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.draws import Bools, Ints, between, chance
 from bulkseed.generators.authors import authors
 from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
 from bulkseed.layout import BLOCK
 from bulkseed.prose import WORDS_PER_TEXT, sentence_counts
-from bulkseed.streams import Words
+from bulkseed.randomness.draws import Bools, Ints, between, chance
+from bulkseed.randomness.streams import Words
 
 __all__ = ["SCHEMA", "MessageSpan", "message_batches", "message_spans"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from bulkseed.arrays import TIMESTAMP
-from bulkseed.draws import Ints
 from bulkseed.errors import RunError
 from bulkseed.generators.context import Context
+from bulkseed.randomness.draws import Ints
 
 __all__ = ["Numbering", "whole_numbers"]
 

@@ -10,9 +10,9 @@ from random import Random
 
 import numpy as np
 
-from bulkseed.draws import Ints, between
 from bulkseed.plan import EPOCH
-from bulkseed.streams import Streams, Words
+from bulkseed.randomness.draws import Ints, between
+from bulkseed.randomness.streams import Streams, Words
 
 __all__ = ["Parent", "Parents"]
 

@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.draws import Ints
 from bulkseed.generators.context import BATCH_ROWS, ChannelBlock, Context, channel_block
 from bulkseed.generators.messages import MessageSpan, message_spans
 from bulkseed.generators.numbering import Numbering, whole_numbers
 from bulkseed.generators.parents import Parents
+from bulkseed.randomness.draws import Ints
 from bulkseed.shards import Shard
 from bulkseed.tables import CATALOGUE
 

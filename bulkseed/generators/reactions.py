@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.draws import Ints, below, between, chance
 from bulkseed.generators.context import MOST_BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
 from bulkseed.generators.messages import MessageSpan
-from bulkseed.streams import Words
+from bulkseed.randomness.draws import Ints, below, between, chance
+from bulkseed.randomness.streams import Words
 
 __all__ = ["MOST_REACTIONS", "SCHEMA", "reaction_batches"]
 

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.draws import below, between
 from bulkseed.generators.context import BATCH_ROWS, Context, times
 from bulkseed.generators.part import Part
-from bulkseed.permutation import KEY_WORDS, permute
+from bulkseed.randomness.draws import below, between
+from bulkseed.randomness.permutation import KEY_WORDS, permute
 
 __all__ = ["relationship_batches"]
 

@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.draws import Ints
 from bulkseed.errors import InputError, RunError
-from bulkseed.streams import Streams, Words
+from bulkseed.randomness.draws import Ints
+from bulkseed.randomness.streams import Streams, Words
 
 __all__ = ["HIGHEST_ID", "Moments", "Uuids"]
 

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bulkseed.draws import Ints
-from bulkseed.streams import Words
+from bulkseed.randomness.draws import Ints
+from bulkseed.randomness.streams import Words
 
 __all__ = ["HOUR", "MONDAY", "WEEK", "Week"]
 

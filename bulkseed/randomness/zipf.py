@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bulkseed.draws import Ints
+from bulkseed.randomness.draws import Ints
 
 __all__ = ["apportioned", "fitted_exponent", "rank_weights", "whole_weights"]
 

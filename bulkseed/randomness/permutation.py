@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from bulkseed.draws import Ints
-from bulkseed.streams import Words
+from bulkseed.randomness.draws import Ints
+from bulkseed.randomness.streams import Words
 
 __all__ = ["KEY_WORDS", "permute"]
 

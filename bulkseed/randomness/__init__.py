@@ -1,0 +1,1 @@
+"""Any random value from its row number alone: no generator is shared, and none depends on shard or worker."""
