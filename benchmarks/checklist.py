@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from bulkseed.address import Address
-from bulkseed.plan import Plan
+from bulkseed.plan.plan import Plan
 
 __all__ = ["seed"]
 

@@ -17,7 +17,7 @@ from bulkseed.address import Address
 from bulkseed.connection import connected
 from bulkseed.embedded import running
 from bulkseed.initialise import initialise
-from bulkseed.tables import TABLE_NAMES
+from bulkseed.plan.tables import TABLE_NAMES
 
 __all__ = ["Databases", "content", "count", "execute", "served", "value"]
 

@@ -17,7 +17,7 @@ from benchmarks.results import COLUMNS, Figures, Findings, Run, matching, ratio,
 from benchmarks.server_side import PARTED, bare, fill, fill_and_rebuild, write_files
 from benchmarks.turns import turns
 from bulkseed.address import Address
-from bulkseed.tables import TABLE_NAMES
+from bulkseed.plan.tables import TABLE_NAMES
 
 __all__ = ["BENCHMARK"]
 

@@ -21,9 +21,9 @@ from benchmarks.turns import turns
 from bulkseed.encoders import binary, records
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
-from bulkseed.plan import Placement
-from bulkseed.shards import cut
-from bulkseed.tables import TABLES
+from bulkseed.plan.plan import Placement
+from bulkseed.plan.shards import cut
+from bulkseed.plan.tables import TABLES
 
 __all__ = ["BENCHMARK", "generate_once"]
 

@@ -28,7 +28,7 @@ from bulkseed.encoders import records
 from bulkseed.lanes import copy_into
 from bulkseed.loops import LOOP
 from bulkseed.pipeline import copy_batches
-from bulkseed.plan import Plan
+from bulkseed.plan.plan import Plan
 from bulkseed.schema import MESSAGES
 
 __all__ = ["HANDED", "LANES", "MAKING", "run_lane"]

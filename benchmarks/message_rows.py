@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
-from bulkseed.plan import Placement, Plan
-from bulkseed.shards import cut
-from bulkseed.tables import TABLES
+from bulkseed.plan.plan import Placement, Plan
+from bulkseed.plan.shards import cut
+from bulkseed.plan.tables import TABLES
 
 __all__ = ["COLUMNS", "message_rows"]
 

@@ -17,7 +17,7 @@ from benchmarks.plans import plan_of
 from benchmarks.results import Figures, Findings, Run, matching, mebibytes
 from benchmarks.turns import turns
 from bulkseed.address import Address
-from bulkseed.plan import Plan
+from bulkseed.plan.plan import Plan
 
 __all__ = ["BENCHMARK", "seed_by_checklist"]
 

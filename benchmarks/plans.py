@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from bulkseed.plan import Plan
+from bulkseed.plan.plan import Plan
 from bulkseed.planning import make_plan
 from bulkseed.shipped import shipped
 

@@ -15,7 +15,7 @@ from benchmarks.programs import LEDGER, program, schema_of
 from benchmarks.results import COLUMNS, Figures, Findings, Run, matching, ratio, seconds_line, spread
 from benchmarks.turns import turns
 from bulkseed.address import Address
-from bulkseed.tables import CATALOGUE, TABLE_NAMES
+from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
 
 __all__ = ["BENCHMARK"]
 

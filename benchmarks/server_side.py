@@ -21,7 +21,7 @@ from bulkseed.deferral import Captured, Deferred, capture, drop, rebuild
 from bulkseed.deferral.definition import KEYS
 from bulkseed.identifiers import qualified
 from bulkseed.machine import available_cores
-from bulkseed.tables import TABLE_NAMES
+from bulkseed.plan.tables import TABLE_NAMES
 
 __all__ = ["PARTED", "bare", "copy_sql", "fill", "fill_and_rebuild", "write_files"]
 

@@ -21,10 +21,10 @@ from benchmarks.results import Figures, Findings, Run, matching
 from benchmarks.turns import turns
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
-from bulkseed.plan import Placement, Plan, microseconds
+from bulkseed.plan.plan import Placement, Plan, microseconds
+from bulkseed.plan.shards import cut
 from bulkseed.randomness.week import HOUR, MONDAY
 from bulkseed.randomness.zipf import fitted_exponent
-from bulkseed.shards import cut
 
 __all__ = ["BENCHMARK", "fit_once", "fitted"]
 

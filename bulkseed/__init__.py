@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bulkseed.errors import BulkseedError, InputError, RunError
     from bulkseed.generators.parents import Parent, Parents
     from bulkseed.generators.plugins import SeedTable, table
-    from bulkseed.plan import Plan
+    from bulkseed.plan.plan import Plan
     from bulkseed.planning import make_plan
     from bulkseed.watch import Silent, Watcher
 
@@ -41,7 +41,7 @@ PLACES: Final = {
     "errors": ("BulkseedError", "InputError", "RunError"),
     "generators.parents": ("Parent", "Parents"),
     "generators.plugins": ("SeedTable", "table"),
-    "plan": ("Plan",),
+    "plan.plan": ("Plan",),
     "planning": ("make_plan",),
     "watch": ("Silent", "Watcher"),
 }

@@ -15,8 +15,8 @@ from bulkseed.cleaning import CleanupReport
 from bulkseed.completion import LoadReport
 from bulkseed.ledger import SCHEMA
 from bulkseed.patience import Patience
-from bulkseed.plan import Plan
-from bulkseed.shards import ROWS_PER_SHARD
+from bulkseed.plan.plan import Plan
+from bulkseed.plan.shards import ROWS_PER_SHARD
 from bulkseed.verifying import VerifyReport
 from bulkseed.watch import Watcher
 

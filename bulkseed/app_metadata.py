@@ -12,10 +12,10 @@ from sqlalchemy.dialects import postgresql
 from bulkseed.errors import InputError
 from bulkseed.fields import normalised
 from bulkseed.imports import imported
-from bulkseed.model import Model
-from bulkseed.scenario import Scenario
+from bulkseed.plan.model import Model
+from bulkseed.plan.scenario import Scenario
+from bulkseed.plan.tables import Table
 from bulkseed.suggestions import suggestion
-from bulkseed.tables import Table
 
 __all__ = ["with_metadata"]
 

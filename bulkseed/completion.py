@@ -25,13 +25,13 @@ from bulkseed.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.filling import Filling
 from bulkseed.generators import Context
 from bulkseed.job import Endpoint, Job
-from bulkseed.keys import uuids_of
 from bulkseed.lanes import with_keys
 from bulkseed.ledger import Claim, Ledger, Run
-from bulkseed.model import Model
-from bulkseed.plan import Placement, Plan
+from bulkseed.plan.keys import uuids_of
+from bulkseed.plan.model import Model
+from bulkseed.plan.plan import Placement, Plan
+from bulkseed.plan.shards import Shard, cut
 from bulkseed.randomness.streams import GENERATOR_VERSION
-from bulkseed.shards import Shard, cut
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.target import Target, read_target

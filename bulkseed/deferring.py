@@ -9,8 +9,8 @@ from typing import Final
 from bulkseed.choices import Defer
 from bulkseed.connection import Connection
 from bulkseed.deferral import Deferred, Kept, capture
-from bulkseed.estimate import expected_rows
-from bulkseed.plan import Plan
+from bulkseed.plan.estimate import expected_rows
+from bulkseed.plan.plan import Plan
 from bulkseed.rowcount import estimated_rows
 from bulkseed.target import Target
 from bulkseed.watch import Watcher

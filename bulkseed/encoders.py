@@ -16,7 +16,7 @@ from pgpq import ArrowToPostgresBinaryEncoder
 
 from bulkseed import wire
 from bulkseed.errors import RunError
-from bulkseed.plan import EPOCH, microseconds
+from bulkseed.plan.plan import EPOCH, microseconds
 from bulkseed.wire import is_listed, offsets_of
 
 __all__ = ["BINARY_TYPES", "ArrayOf", "Chunk", "Record", "Type", "binary", "is_octets", "records"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bulkseed.errors import InputError
 from bulkseed.faker_clock import stilled
 from bulkseed.imports import imported
-from bulkseed.plan import EPOCH
+from bulkseed.plan.plan import EPOCH
 from bulkseed.randomness.streams import Streams
 from bulkseed.suggestions import suggestion
 

@@ -14,10 +14,10 @@ from bulkseed.deferral import Deferred, rebuild
 from bulkseed.errors import Stopped, first_cause
 from bulkseed.generators import Context
 from bulkseed.job import Job
-from bulkseed.model import Stage
 from bulkseed.patience import patient_connection, patiently
+from bulkseed.plan.model import Stage
+from bulkseed.plan.shards import Shard
 from bulkseed.shard_load import ShardLoader
-from bulkseed.shards import Shard
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.target import Target

@@ -10,7 +10,7 @@ from bulkseed import ledger
 from bulkseed.address import Address
 from bulkseed.connection import connected, looked_at
 from bulkseed.ledger import Ledger, Run
-from bulkseed.shards import shard_counts
+from bulkseed.plan.shards import shard_counts
 
 __all__ = ["History", "history"]
 

@@ -8,7 +8,7 @@ import asyncpg
 
 from bulkseed.address import Address
 from bulkseed.connection import Connection, connected, translated
-from bulkseed.tables import CATALOGUE, TABLE_NAMES
+from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
 from bulkseed.watch import Silent, Watcher
 
 __all__ = ["initialise"]

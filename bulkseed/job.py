@@ -12,7 +12,7 @@ from bulkseed.corpus import Corpus
 from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger
 from bulkseed.patience import Patience
-from bulkseed.plan import Placement, Plan
+from bulkseed.plan.plan import Placement, Plan
 
 __all__ = ["Endpoint", "Job"]
 

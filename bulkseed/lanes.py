@@ -18,7 +18,7 @@ from bulkseed.encoders import BINARY_TYPES
 from bulkseed.errors import TargetError
 from bulkseed.fitting import Keys
 from bulkseed.identifiers import qualified, quoted
-from bulkseed.tables import Table
+from bulkseed.plan.tables import Table
 from bulkseed.target import Target
 
 __all__ = ["choose_lanes", "copy_into", "with_keys"]

@@ -13,18 +13,18 @@ from bulkseed.control import controlled
 from bulkseed.deferral import save, unfinished
 from bulkseed.deferring import to_defer
 from bulkseed.errors import ConnectError, ConnectionLost, RunError, TargetError
-from bulkseed.estimate import expected_rows
 from bulkseed.generators import Context
 from bulkseed.lanes import choose_lanes
 from bulkseed.ledger import Claim, Ledger
 from bulkseed.patience import Patience
 from bulkseed.placing import place
-from bulkseed.plan import Plan
+from bulkseed.plan.estimate import expected_rows
+from bulkseed.plan.plan import Plan
+from bulkseed.plan.shards import ROWS_PER_SHARD, shard_counts
+from bulkseed.plan.tables import WITH_IDS
 from bulkseed.reservation import check_rights, unlogged
-from bulkseed.shards import ROWS_PER_SHARD, shard_counts
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
-from bulkseed.tables import WITH_IDS
 from bulkseed.transaction import transaction
 from bulkseed.trial import try_out
 from bulkseed.watch import Silent, Watcher

@@ -13,7 +13,7 @@ from bulkseed.errors import InputError
 from bulkseed.ledger import SCHEMA
 from bulkseed.machine import available_cores
 from bulkseed.patience import Patience
-from bulkseed.shards import ROWS_PER_SHARD
+from bulkseed.plan.shards import ROWS_PER_SHARD
 from bulkseed.shipped import shipped
 
 __all__ = [

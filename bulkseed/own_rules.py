@@ -11,7 +11,7 @@ from bulkseed.connection import Connection
 from bulkseed.errors import RunError
 from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
-from bulkseed.scenario import Rule
+from bulkseed.plan.scenario import Rule
 
 __all__ = ["own_rule"]
 

@@ -17,7 +17,7 @@ from bulkseed.encoders import binary, records
 from bulkseed.errors import first_cause
 from bulkseed.fitting import fitted_batch
 from bulkseed.generators import Context, shard_tables
-from bulkseed.shards import Shard
+from bulkseed.plan.shards import Shard
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.watch import Watcher
 

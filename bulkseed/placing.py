@@ -12,15 +12,15 @@ from anyio import to_thread
 from bulkseed.connection import Connection
 from bulkseed.corpus import Corpus
 from bulkseed.errors import TargetError
-from bulkseed.estimate import expected_rows
 from bulkseed.generators import Context
 from bulkseed.generators.channels import join_codes
 from bulkseed.generators.context import BATCH_ROWS
 from bulkseed.generators.users import unique_values
-from bulkseed.keys import uuids_of
-from bulkseed.plan import Placement, Plan
+from bulkseed.plan.estimate import expected_rows
+from bulkseed.plan.keys import uuids_of
+from bulkseed.plan.plan import Placement, Plan
+from bulkseed.plan.tables import WITH_IDS
 from bulkseed.reservation import is_taken, reserve_ids, room_for_ids, system_reactions
-from bulkseed.tables import WITH_IDS
 from bulkseed.target import Target
 
 __all__ = ["place"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from bulkseed.errors import InputError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.faker_values import Fakes
-from bulkseed.plan import Plan, microseconds, parse_as_of, scaled_counts
+from bulkseed.plan.plan import Plan, microseconds, parse_as_of, scaled_counts
 from bulkseed.scenario_file import read_scenario
 
 __all__ = ["make_plan"]

@@ -9,7 +9,7 @@ from typing import Final
 from bulkseed.connection import Connection
 from bulkseed.deferral import Deferred
 from bulkseed.identifiers import qualified, quoted
-from bulkseed.model import Names
+from bulkseed.plan.model import Names
 
 __all__ = ["Reference", "references"]
 

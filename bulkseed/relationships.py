@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from bulkseed.errors import InputError
-from bulkseed.scenario import Extra
+from bulkseed.plan.scenario import Extra
 from bulkseed.suggestions import suggestion
 
 __all__ = ["related"]

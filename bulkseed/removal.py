@@ -21,13 +21,13 @@ from bulkseed.generators.plugins import loaded
 from bulkseed.identifiers import quoted
 from bulkseed.lanes import copy_into, with_keys
 from bulkseed.ledger import Run
-from bulkseed.model import Model, Names
 from bulkseed.pipeline import copy_batches
+from bulkseed.plan.model import Model, Names
+from bulkseed.plan.shards import ROWS_PER_SHARD, cut
 from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.references import Reference, references
 from bulkseed.reservation import check_writable
 from bulkseed.rule_sql import Scope
-from bulkseed.shards import ROWS_PER_SHARD, cut
 from bulkseed.watch import Watcher
 
 __all__ = ["check_owner", "check_rights", "remove_rows"]

@@ -11,9 +11,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bulkseed.estimate import expected_bytes, expected_rows
-from bulkseed.plan import Plan
-from bulkseed.shards import shard_counts
+from bulkseed.plan.estimate import expected_bytes, expected_rows
+from bulkseed.plan.plan import Plan
+from bulkseed.plan.shards import shard_counts
 
 if TYPE_CHECKING:
     from bulkseed.cleaning import CleanupReport

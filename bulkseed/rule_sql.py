@@ -15,12 +15,12 @@ import pyarrow as pa
 from bulkseed.checks import ChanceCheck, RuleCheck
 from bulkseed.connection import Connection
 from bulkseed.identifiers import quoted
-from bulkseed.keys import uuids_of
 from bulkseed.ledger import Run
-from bulkseed.model import Model
+from bulkseed.plan.keys import uuids_of
+from bulkseed.plan.model import Model
+from bulkseed.plan.ranking import Ranking, ranking_of
+from bulkseed.plan.shape import Shape
 from bulkseed.randomness.uuids import Uuids
-from bulkseed.ranking import Ranking, ranking_of
-from bulkseed.shape import Shape
 
 __all__ = ["BROKEN", "Clause", "Draw", "Pass", "Scope"]
 

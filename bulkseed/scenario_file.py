@@ -17,13 +17,13 @@ from bulkseed.faker_values import Fakes
 from bulkseed.fields import normalised, parse_field
 from bulkseed.further_tables import has_order, put_together
 from bulkseed.generators.plugins import described
-from bulkseed.plan import Probabilities
+from bulkseed.plan.plan import Probabilities
+from bulkseed.plan.scenario import Extra, Rule, Scenario
+from bulkseed.plan.shape import Shape
+from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.relationships import related
-from bulkseed.scenario import Extra, Rule, Scenario
-from bulkseed.shape import Shape
 from bulkseed.shipped import shipped
 from bulkseed.suggestions import suggestion
-from bulkseed.tables import CATALOGUE, TABLES
 from bulkseed.target import ARROW_TYPES
 
 __all__ = ["ScenarioFile", "read_scenario"]

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from bulkseed.checks import ChanceCheck, RuleCheck
 from bulkseed.connection import Connection
+from bulkseed.plan.ranking import SMALLEST_GROUP_DM, Ranking
 from bulkseed.randomness.draws import Ints
 from bulkseed.randomness.zipf import fitted_exponent, rank_weights
-from bulkseed.ranking import SMALLEST_GROUP_DM, Ranking
 from bulkseed.rule_sql import Draw, Pass, Scope
 
 __all__ = ["judge_ranks", "judge_users", "shape_passes"]

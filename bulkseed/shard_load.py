@@ -12,7 +12,7 @@ from bulkseed.generators import Context
 from bulkseed.job import Job
 from bulkseed.patience import connected_patiently, patiently
 from bulkseed.pipeline import copy_shard
-from bulkseed.shards import Shard
+from bulkseed.plan.shards import Shard
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.transaction import transaction
 from bulkseed.watch import Silent, Watcher

@@ -13,9 +13,9 @@ from bulkseed.connection import Connection, looked_at
 from bulkseed.errors import TargetError
 from bulkseed.fitting import Fit, why_not
 from bulkseed.identifiers import qualified
-from bulkseed.model import Model, Names
+from bulkseed.plan.model import Model, Names
+from bulkseed.plan.tables import Column, Kind, Table
 from bulkseed.suggestions import suggestion
-from bulkseed.tables import Column, Kind, Table
 
 __all__ = ["ARROW_TYPES", "Target", "TargetColumn", "read_target"]
 

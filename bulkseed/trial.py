@@ -17,19 +17,19 @@ from bulkseed.connection import Connection, translated
 from bulkseed.copy import CopyInto
 from bulkseed.corpus import Corpus
 from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
-from bulkseed.estimate import expected_rows
 from bulkseed.fields import distinct
 from bulkseed.fitting import Keys
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.filled import fields_of
 from bulkseed.identifiers import quoted
-from bulkseed.keys import uuids_of
 from bulkseed.lanes import with_keys
 from bulkseed.pipeline import copy_batches
-from bulkseed.plan import Placement, Plan
+from bulkseed.plan.estimate import expected_rows
+from bulkseed.plan.keys import uuids_of
+from bulkseed.plan.plan import Placement, Plan
+from bulkseed.plan.shards import Shard
+from bulkseed.plan.tables import WITH_IDS, Table
 from bulkseed.reservation import room_for_ids, system_reactions
-from bulkseed.shards import Shard
-from bulkseed.tables import WITH_IDS, Table
 from bulkseed.target import Target
 from bulkseed.transaction import begun
 

@@ -9,9 +9,9 @@ from bulkseed.connection import Connection
 from bulkseed.corpus import Corpus
 from bulkseed.errors import TargetError
 from bulkseed.ledger import Run
+from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.prose import longest_text
 from bulkseed.rule_sql import Scope
-from bulkseed.tables import CATALOGUE, TABLES
 
 __all__ = ["scope_of"]
 

@@ -17,9 +17,9 @@ from bulkseed.errors import InputError
 from bulkseed.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.ledger import Run
 from bulkseed.own_rules import own_rule
+from bulkseed.plan.shape import Shape
 from bulkseed.readings import read_companies, read_names, read_texts
 from bulkseed.rule_sql import BROKEN, Clause, Pass, Scope
-from bulkseed.shape import Shape
 from bulkseed.shape_rules import judge_ranks, judge_users, shape_passes
 from bulkseed.unjudged import scope_of
 from bulkseed.watch import Silent, Watcher

@@ -24,7 +24,7 @@ from bulkseed.embedded import Listen, Server, running
 from bulkseed.identifiers import qualified
 from bulkseed.loading import load
 from bulkseed.orm import orm_connected
-from bulkseed.plan import Plan, scaled_counts
+from bulkseed.plan.plan import Plan, scaled_counts
 from bulkseed.schema import create_missing
 from bulkseed.workers import parent
 

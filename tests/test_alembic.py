@@ -26,7 +26,7 @@ from bulkseed.embedded import Server
 from bulkseed.history import history
 from bulkseed.ledger import Ledger
 from bulkseed.loading import load
-from bulkseed.plan import Plan
+from bulkseed.plan.plan import Plan
 from bulkseed.resuming import resume
 from bulkseed.rule_sql import Scope
 from bulkseed.verifying import verify

@@ -20,6 +20,7 @@ from bulkseed.corpus import Corpus, Patterns, Pool, WordList, slug_of
 from bulkseed.errors import InputError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.names import named
+from bulkseed.plan.tables import TABLES
 from bulkseed.prose import (
     MOST_SENTENCES,
     SENTENCES_IN_PARAGRAPH,
@@ -31,7 +32,6 @@ from bulkseed.prose import (
 )
 from bulkseed.randomness.draws import Ints
 from bulkseed.randomness.streams import Streams
-from bulkseed.tables import TABLES
 
 STREAMS = Streams(seed=1, first_user=1)
 PROSE_LOCALES = ["en_US", "ja_JP", "th_TH", "fr_FR"]

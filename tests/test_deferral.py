@@ -24,10 +24,10 @@ from bulkseed.deferral.work import Lock, Task, Work
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.ledger import Ledger
-from bulkseed.model import Model, Names
+from bulkseed.plan.model import Model, Names
+from bulkseed.plan.scenario import Scenario
+from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.references import Reference, references
-from bulkseed.scenario import Scenario
-from bulkseed.tables import TABLE_NAMES
 
 DEFERRED = Ledger().deferred
 

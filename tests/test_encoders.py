@@ -18,8 +18,8 @@ from samples import batches_of
 from bulkseed import wire
 from bulkseed.encoders import BINARY_TYPES, ArrayOf, Chunk, Record, binary, records
 from bulkseed.errors import RunError
-from bulkseed.plan import EPOCH, Plan, microseconds
-from bulkseed.tables import TABLES
+from bulkseed.plan.plan import EPOCH, Plan, microseconds
+from bulkseed.plan.tables import TABLES
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"

@@ -43,7 +43,7 @@ from bulkseed.fields import (
     parse_field,
 )
 from bulkseed.fields.ranges import within_range
-from bulkseed.plan import microseconds
+from bulkseed.plan.plan import microseconds
 from bulkseed.randomness.streams import Streams
 
 AS_OF = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)

@@ -19,9 +19,9 @@ import pytest
 from samples import tables_of
 
 from bulkseed.faker_corpus import FAKER_VERSION
-from bulkseed.plan import Placement, Plan, scaled_counts
+from bulkseed.plan.plan import Placement, Plan, scaled_counts
+from bulkseed.plan.tables import TABLES
 from bulkseed.randomness.streams import GENERATOR_VERSION
-from bulkseed.tables import TABLES
 
 FILE: Final = Path(__file__).with_name("golden.json")
 

@@ -30,10 +30,10 @@ from bulkseed.generators import Context
 from bulkseed.lanes import copy_into
 from bulkseed.loading import load
 from bulkseed.pipeline import copy_batches, copy_shard
-from bulkseed.plan import Placement, microseconds
-from bulkseed.shards import cut
+from bulkseed.plan.plan import Placement, microseconds
+from bulkseed.plan.shards import cut
+from bulkseed.plan.tables import TABLES
 from bulkseed.stopwatch import Stopwatch
-from bulkseed.tables import TABLES
 from bulkseed.watch import Silent
 
 LANES: tuple[Lane, ...] = get_args(Lane)

@@ -18,9 +18,9 @@ from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context
 from bulkseed.loading import load
-from bulkseed.model import Model
 from bulkseed.patience import Patience
-from bulkseed.plan import Placement
+from bulkseed.plan.model import Model
+from bulkseed.plan.plan import Placement
 from bulkseed.target import Target, read_target
 from bulkseed.watch import Silent
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkseed.errors import InputError
-from bulkseed.estimate import expected_rows
-from bulkseed.plan import Placement, Plan, Probabilities, microseconds, parse_as_of, scaled_counts
-from bulkseed.shards import cut
+from bulkseed.plan.estimate import expected_rows
+from bulkseed.plan.plan import Placement, Plan, Probabilities, microseconds, parse_as_of, scaled_counts
+from bulkseed.plan.shards import cut
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 

@@ -32,7 +32,7 @@ from bulkseed.commands import COMMANDS
 from bulkseed.embedded import Server
 from bulkseed.faker_values import Fakes
 from bulkseed.fields import parse_field
-from bulkseed.plan import microseconds
+from bulkseed.plan.plan import microseconds
 
 README: Final = (ROOT / "README.md").read_text()
 BLOCKS: Final = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)

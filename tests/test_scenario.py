@@ -13,7 +13,7 @@ from bulkseed.cleaning import cleanup
 from bulkseed.connection import connected
 from bulkseed.faker_values import Fakes
 from bulkseed.loading import load
-from bulkseed.plan import Plan, microseconds, scaled_counts
+from bulkseed.plan.plan import Plan, microseconds, scaled_counts
 from bulkseed.scenario_file import read_scenario
 from bulkseed.verifying import verify
 

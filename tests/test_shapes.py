@@ -20,20 +20,20 @@ from samples import placement_of, tables_of
 from test_generators import Rows, check_columns, check_reactions, rows_of
 
 from bulkseed.address import Address
-from bulkseed.crowd import crowd_of
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError
-from bulkseed.estimate import expected_channel_rows, expected_rows
-from bulkseed.layout import BLOCK, MessageLayout
 from bulkseed.loading import load
-from bulkseed.plan import Plan, Probabilities, microseconds
+from bulkseed.plan.activity import crowd_of
+from bulkseed.plan.estimate import expected_channel_rows, expected_rows
+from bulkseed.plan.message_ids import BLOCK, MessageLayout
+from bulkseed.plan.plan import Plan, Probabilities, microseconds
+from bulkseed.plan.ranking import ranking_of
+from bulkseed.plan.scenario import Scenario
+from bulkseed.plan.shape import EVEN_OFFICE_HOURS, EVEN_WEEKENDS, Shape
+from bulkseed.plan.shards import cut, shard_counts
 from bulkseed.randomness.streams import Streams
 from bulkseed.randomness.week import HOUR, MONDAY, WEEK, Week
 from bulkseed.randomness.zipf import apportioned, fitted_exponent, rank_weights, whole_weights
-from bulkseed.ranking import ranking_of
-from bulkseed.scenario import Scenario
-from bulkseed.shape import EVEN_OFFICE_HOURS, EVEN_WEEKENDS, Shape
-from bulkseed.shards import cut, shard_counts
 from bulkseed.verifying import VerifyReport, verify
 
 SCENARIOS: Final = ("default", "slack", "viral", "archive", "tiny")

@@ -18,7 +18,7 @@ from bulkseed.connection import connected
 from bulkseed.errors import InputError, TargetError
 from bulkseed.faker_corpus import corpus_of
 from bulkseed.loading import load
-from bulkseed.plan import Plan, Probabilities
+from bulkseed.plan.plan import Plan, Probabilities
 from bulkseed.readings import TextReader
 from bulkseed.verifying import RuleCheck, VerifyReport, verify
 from bulkseed.watch import Silent

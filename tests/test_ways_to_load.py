@@ -24,10 +24,10 @@ from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.loading import load, useful_workers
 from bulkseed.patience import Patience
+from bulkseed.plan.shards import Shard
+from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.resuming import resume
 from bulkseed.rowcount import estimated_rows
-from bulkseed.shards import Shard
-from bulkseed.tables import TABLE_NAMES
 from bulkseed.transaction import begun
 from bulkseed.verifying import verify
 from bulkseed.watch import Silent
@@ -210,7 +210,7 @@ async def cut_off(database: Address) -> None:
 
 
 async def shards_in(connection: Connection) -> int:
-    if not await connection.fetchval("SELECT to_regclass('bulkseed.shards') IS NOT NULL"):
+    if not await connection.fetchval("SELECT to_regclass('bulkseed.plan.shards') IS NOT NULL"):
         return 0
     return int(await connection.fetchval("SELECT count(*) FROM bulkseed.shards WHERE number > 0"))
 

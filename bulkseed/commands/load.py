@@ -11,7 +11,6 @@ from bulkseed.commands.outcome import told
 from bulkseed.completion import LoadReport
 from bulkseed.consent import Consent, check_disk, obtain
 from bulkseed.errors import InputError
-from bulkseed.estimate import expected_bytes, expected_rows
 from bulkseed.loading import load
 from bulkseed.options import (
     CONSENT_OPTIONS,
@@ -24,6 +23,7 @@ from bulkseed.options import (
     default_workers,
 )
 from bulkseed.patience import Patience
+from bulkseed.plan.estimate import expected_bytes, expected_rows
 from bulkseed.planning import make_plan
 from bulkseed.progress import shown
 from bulkseed.runner import opened, run

@@ -9,7 +9,6 @@ from bulkseed.choices import Format, OnError
 from bulkseed.commands.outcome import told
 from bulkseed.completion import LoadReport
 from bulkseed.consent import Consent, check_disk, obtain
-from bulkseed.estimate import expected_bytes
 from bulkseed.ledger import Run
 from bulkseed.options import (
     CONSENT_OPTIONS,
@@ -22,6 +21,7 @@ from bulkseed.options import (
     work_options,
 )
 from bulkseed.patience import Patience
+from bulkseed.plan.estimate import expected_bytes
 from bulkseed.progress import shown
 from bulkseed.resuming import interrupted_run, resume
 from bulkseed.runner import opened, run

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Entry, Source
 from bulkseed.generators.context import TIMESTAMP, times
-from bulkseed.plan import microseconds
+from bulkseed.plan.plan import microseconds
 from bulkseed.randomness.draws import Ints
 from bulkseed.randomness.streams import Words
 

@@ -20,8 +20,8 @@ from bulkseed.generators.relationship import relationship_batches
 from bulkseed.generators.rows import batches_of
 from bulkseed.generators.users import user_batches
 from bulkseed.imports import said
-from bulkseed.scenario import Extra
-from bulkseed.shards import Shard
+from bulkseed.plan.scenario import Extra
+from bulkseed.plan.shards import Shard
 
 __all__ = ["Context", "shard_tables"]
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from bulkseed.generators.context import Context
 from bulkseed.generators.numbering import Numbering
-from bulkseed.plan import Plan, microseconds
+from bulkseed.plan.plan import Plan, microseconds
 
 if TYPE_CHECKING:
     from bulkseed.fields import FieldSpec

@@ -10,7 +10,7 @@ from random import Random
 
 import numpy as np
 
-from bulkseed.plan import EPOCH
+from bulkseed.plan.plan import EPOCH
 from bulkseed.randomness.draws import Ints, between
 from bulkseed.randomness.streams import Streams, Words
 

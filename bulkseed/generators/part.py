@@ -13,9 +13,9 @@ from bulkseed.generators.context import BATCH_ROWS, ChannelBlock, Context, chann
 from bulkseed.generators.messages import MessageSpan, message_spans
 from bulkseed.generators.numbering import Numbering, whole_numbers
 from bulkseed.generators.parents import Parents
+from bulkseed.plan.shards import Shard
+from bulkseed.plan.tables import CATALOGUE
 from bulkseed.randomness.draws import Ints
-from bulkseed.shards import Shard
-from bulkseed.tables import CATALOGUE
 
 __all__ = ["Maker", "Part"]
 

@@ -13,12 +13,12 @@ from typing import Any, Final
 from bulkseed.errors import InputError
 from bulkseed.generators.parents import Parents
 from bulkseed.imports import imported, said
-from bulkseed.scenario import Extra
+from bulkseed.plan.scenario import Extra
 from bulkseed.suggestions import suggestion
 
 __all__ = ["GROUP", "SeedTable", "described", "loaded", "table"]
 
-GROUP: Final = "bulkseed.tables"
+GROUP: Final = "bulkseed.plan.tables"
 """The entry-point group in which packages name their tables."""
 
 HOLDS: Final = {"user_id": "users", "channel_id": "channels", "message_id": "messages"}

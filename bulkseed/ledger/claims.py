@@ -13,7 +13,7 @@ from bulkseed.connection import Connection
 from bulkseed.deferral import forget_rebuilt, holders
 from bulkseed.errors import InputError, RunError
 from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
-from bulkseed.plan import Placement, Plan
+from bulkseed.plan.plan import Placement, Plan
 from bulkseed.watch import Watcher
 
 __all__ = [

@@ -12,8 +12,8 @@ from bulkseed.connection import Connection
 from bulkseed.errors import InputError, TargetError
 from bulkseed.ledger.claims import Claim, another
 from bulkseed.ledger.tables import Ledger, exists, version
-from bulkseed.model import Names
-from bulkseed.plan import Placement, Plan
+from bulkseed.plan.model import Names
+from bulkseed.plan.plan import Placement, Plan
 
 __all__ = ["Run", "State", "chosen_runs", "runs"]
 

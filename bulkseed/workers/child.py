@@ -20,8 +20,8 @@ import anyio
 from bulkseed.errors import BulkseedError, RunError
 from bulkseed.job import Job
 from bulkseed.loops import LOOP, unheard
+from bulkseed.plan.shards import Shard
 from bulkseed.shard_load import ShardLoader
-from bulkseed.shards import Shard
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.watch import Silent
 from bulkseed.workers.wire import HELLO, Done, Failed, Note, Ready, Rows, frame, read_frame

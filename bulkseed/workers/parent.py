@@ -16,8 +16,8 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from bulkseed.errors import RunError, first_cause
 from bulkseed.job import Job
+from bulkseed.plan.shards import Shard
 from bulkseed.shard_load import Counted
-from bulkseed.shards import Shard
 from bulkseed.watch import Silent, Watcher
 from bulkseed.workers.turns import Turns
 from bulkseed.workers.wire import HELLO, Done, Failed, Note, Ready, Rows, frame, receive_frame

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import anyio
 
-from bulkseed.shards import Shard
+from bulkseed.plan.shards import Shard
 
 __all__ = ["Turns"]
 

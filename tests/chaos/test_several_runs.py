@@ -13,7 +13,7 @@ from bulkseed.choices import Defer
 from bulkseed.cleaning import cleanup, recorded_runs
 from bulkseed.connection import connected
 from bulkseed.loading import load
-from bulkseed.tables import TABLE_NAMES
+from bulkseed.plan.tables import TABLE_NAMES
 from chaos.world import World, state
 
 RUNS: Final[dict[str, Defer]] = {"2.1x": "never", "3x": "always", "2x": "never"}

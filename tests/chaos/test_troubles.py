@@ -10,7 +10,7 @@ from conftest import address_of, plan_of, run_sql
 
 from bulkseed.connection import connected
 from bulkseed.loading import load
-from bulkseed.shards import cut
+from bulkseed.plan.shards import cut
 from chaos.commands import PLAN, begun, bulkseed
 from chaos.world import World, recorded, state
 

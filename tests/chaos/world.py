@@ -22,7 +22,7 @@ from bulkseed.connection import connected
 from bulkseed.embedded import Server
 from bulkseed.history import history
 from bulkseed.identifiers import qualified
-from bulkseed.tables import TABLE_NAMES
+from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.verifying import verify
 from chaos.commands import PLAN, Ended, bulkseed
 from chaos.proxy import proxied

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bulkseed.plan.shape import Shape
 from bulkseed.randomness.draws import Bools, Ints, between
 from bulkseed.randomness.permutation import KEY_WORDS, permute
 from bulkseed.randomness.streams import Streams, Words
 from bulkseed.randomness.zipf import whole_weights
-from bulkseed.shape import Shape
 
 __all__ = ["Crowd", "crowd_of"]
 

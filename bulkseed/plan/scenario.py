@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bulkseed.shape import Shape
+from bulkseed.plan.shape import Shape
 
 __all__ = ["Extra", "Rule", "Scenario"]
 

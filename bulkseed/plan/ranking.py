@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from bulkseed.plan import Plan
+from bulkseed.plan.plan import Plan
 from bulkseed.randomness.draws import Bools, Ints
 from bulkseed.randomness.permutation import KEY_WORDS, permute
 from bulkseed.randomness.streams import Streams

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Literal
 
 from bulkseed.identifiers import qualified, quoted
-from bulkseed.scenario import Extra, Scenario
-from bulkseed.tables import CATALOGUE, TABLES, Column, Table
+from bulkseed.plan.scenario import Extra, Scenario
+from bulkseed.plan.tables import CATALOGUE, TABLES, Column, Table
 
 __all__ = ["Model", "Names", "Stage"]
 

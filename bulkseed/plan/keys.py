@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bulkseed.plan import Placement, Plan, microseconds
+from bulkseed.plan.plan import Placement, Plan, microseconds
 from bulkseed.randomness.streams import Streams
 from bulkseed.randomness.uuids import Moments, Uuids
 
