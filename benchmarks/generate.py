@@ -19,11 +19,11 @@ from benchmarks.plans import plan_of
 from benchmarks.results import Figures, Findings, Run, mebibytes, spread
 from benchmarks.turns import turns
 from bulkseed.encoders import binary, records
-from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement
 from bulkseed.plan.shards import cut
 from bulkseed.plan.tables import TABLES
+from bulkseed.text.faker_corpus import corpus_of
 
 __all__ = ["BENCHMARK", "generate_once"]
 

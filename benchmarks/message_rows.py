@@ -7,11 +7,11 @@ from typing import Final
 
 import pyarrow as pa
 
-from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import cut
 from bulkseed.plan.tables import TABLES
+from bulkseed.text.faker_corpus import corpus_of
 
 __all__ = ["COLUMNS", "message_rows"]
 

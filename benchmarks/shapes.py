@@ -19,12 +19,12 @@ from benchmarks.measure import Spread, in_fresh_process
 from benchmarks.plans import SCENARIOS, plan_of
 from benchmarks.results import Figures, Findings, Run, matching
 from benchmarks.turns import turns
-from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement, Plan, microseconds
 from bulkseed.plan.shards import cut
 from bulkseed.randomness.week import HOUR, MONDAY
 from bulkseed.randomness.zipf import fitted_exponent
+from bulkseed.text.faker_corpus import corpus_of
 
 __all__ = ["BENCHMARK", "fit_once", "fitted"]
 

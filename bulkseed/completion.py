@@ -17,11 +17,9 @@ from bulkseed.choices import OnError
 from bulkseed.connection import Connection, translated
 from bulkseed.control import Control
 from bulkseed.copy import CopyInto
-from bulkseed.corpus import Corpus
 from bulkseed.deferral import LOCK_SECONDS, Deferred, drop, mark_rebuilt, unfinished
 from bulkseed.deferring import what_is_locked
 from bulkseed.errors import RunError
-from bulkseed.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.filling import Filling
 from bulkseed.generators import Context
 from bulkseed.job import Endpoint, Job
@@ -35,6 +33,8 @@ from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.target import Target, read_target
+from bulkseed.text.corpus import Corpus
+from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.transaction import transaction
 from bulkseed.undoing import answered_for
 from bulkseed.watch import Watcher

@@ -8,11 +8,11 @@ from typing import Any
 
 from bulkseed.connection import Place
 from bulkseed.copy import CopyInto
-from bulkseed.corpus import Corpus
 from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger
 from bulkseed.patience import Patience
 from bulkseed.plan.plan import Placement, Plan
+from bulkseed.text.corpus import Corpus
 
 __all__ = ["Endpoint", "Job"]
 

@@ -10,7 +10,6 @@ import pyarrow as pa
 from anyio import to_thread
 
 from bulkseed.connection import Connection
-from bulkseed.corpus import Corpus
 from bulkseed.errors import TargetError
 from bulkseed.generators import Context
 from bulkseed.generators.channels import join_codes
@@ -22,6 +21,7 @@ from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.reservation import is_taken, reserve_ids, room_for_ids, system_reactions
 from bulkseed.target import Target
+from bulkseed.text.corpus import Corpus
 
 __all__ = ["place"]
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bulkseed.errors import InputError
-from bulkseed.faker_corpus import corpus_of
-from bulkseed.faker_values import Fakes
 from bulkseed.plan.plan import Plan, microseconds, parse_as_of, scaled_counts
 from bulkseed.scenario_file import read_scenario
+from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.faker_values import Fakes
 
 __all__ = ["make_plan"]
 

@@ -15,9 +15,9 @@ from anyio import to_thread
 
 from bulkseed.checks import ChanceCheck, RuleCheck, Tally
 from bulkseed.connection import Connection
-from bulkseed.corpus import SLUG_CHARACTERS, Corpus, WordList
-from bulkseed.prose import MOST_SENTENCES, SENTENCES_IN_PARAGRAPH, WORDS_IN_SENTENCE
 from bulkseed.rule_sql import Scope
+from bulkseed.text.corpus import SLUG_CHARACTERS, Corpus, WordList
+from bulkseed.text.prose import MOST_SENTENCES, SENTENCES_IN_PARAGRAPH, WORDS_IN_SENTENCE
 
 __all__ = ["TextReader", "read_companies", "read_names", "read_texts"]
 

@@ -14,7 +14,6 @@ from bulkseed.connection import Connection, translated
 from bulkseed.copy import CopyInto
 from bulkseed.deferral import Deferred, not_owned
 from bulkseed.errors import InputError, RunError, TargetError
-from bulkseed.faker_corpus import corpus_of
 from bulkseed.fitting import fitted_batch
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.plugins import loaded
@@ -28,6 +27,7 @@ from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.references import Reference, references
 from bulkseed.reservation import check_writable
 from bulkseed.rule_sql import Scope
+from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.watch import Watcher
 
 __all__ = ["check_owner", "check_rights", "remove_rows"]

@@ -13,7 +13,6 @@ from typing import Any, Final
 import pyarrow as pa
 
 from bulkseed.errors import InputError
-from bulkseed.faker_values import Fakes
 from bulkseed.fields import normalised, parse_field
 from bulkseed.further_tables import has_order, put_together
 from bulkseed.generators.plugins import described
@@ -25,6 +24,7 @@ from bulkseed.relationships import related
 from bulkseed.shipped import shipped
 from bulkseed.suggestions import suggestion
 from bulkseed.target import ARROW_TYPES
+from bulkseed.text.faker_values import Fakes
 
 __all__ = ["ScenarioFile", "read_scenario"]
 

@@ -15,7 +15,6 @@ from anyio import to_thread
 
 from bulkseed.connection import Connection, translated
 from bulkseed.copy import CopyInto
-from bulkseed.corpus import Corpus
 from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
 from bulkseed.fields import distinct
 from bulkseed.fitting import Keys
@@ -31,6 +30,7 @@ from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import WITH_IDS, Table
 from bulkseed.reservation import room_for_ids, system_reactions
 from bulkseed.target import Target
+from bulkseed.text.corpus import Corpus
 from bulkseed.transaction import begun
 
 __all__ = ["try_out"]

@@ -6,12 +6,12 @@ from typing import Final
 
 from bulkseed.columns import TYPES_SQL, fit_of
 from bulkseed.connection import Connection
-from bulkseed.corpus import Corpus
 from bulkseed.errors import TargetError
 from bulkseed.ledger import Run
 from bulkseed.plan.tables import CATALOGUE, TABLES
-from bulkseed.prose import longest_text
 from bulkseed.rule_sql import Scope
+from bulkseed.text.corpus import Corpus
+from bulkseed.text.prose import longest_text
 
 __all__ = ["scope_of"]
 

@@ -12,15 +12,15 @@ from bulkseed.address import Address
 from bulkseed.checks import ChanceCheck, RuleCheck, VerifyReport
 from bulkseed.connection import Connection, connected, looked_at
 from bulkseed.conversation_rules import distinct_contents, message_passes, reaction_passes, reply_passes
-from bulkseed.corpus import Corpus
 from bulkseed.errors import InputError
-from bulkseed.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.ledger import Run
 from bulkseed.own_rules import own_rule
 from bulkseed.plan.shape import Shape
 from bulkseed.readings import read_companies, read_names, read_texts
 from bulkseed.rule_sql import BROKEN, Clause, Pass, Scope
 from bulkseed.shape_rules import judge_ranks, judge_users, shape_passes
+from bulkseed.text.corpus import Corpus
+from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.unjudged import scope_of
 from bulkseed.watch import Silent, Watcher
 from bulkseed.workspace_rules import channel_passes, membership_passes, user_passes

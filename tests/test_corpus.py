@@ -16,12 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import unevenness
 
-from bulkseed.corpus import Corpus, Patterns, Pool, WordList, slug_of
 from bulkseed.errors import InputError
-from bulkseed.faker_corpus import corpus_of
-from bulkseed.names import named
 from bulkseed.plan.tables import TABLES
-from bulkseed.prose import (
+from bulkseed.randomness.draws import Ints
+from bulkseed.randomness.streams import Streams
+from bulkseed.text.corpus import Corpus, Patterns, Pool, WordList, slug_of
+from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.names import named
+from bulkseed.text.prose import (
     MOST_SENTENCES,
     SENTENCES_IN_PARAGRAPH,
     WORDS_IN_SENTENCE,
@@ -30,8 +32,6 @@ from bulkseed.prose import (
     longest_text,
     sentence_counts,
 )
-from bulkseed.randomness.draws import Ints
-from bulkseed.randomness.streams import Streams
 
 STREAMS = Streams(seed=1, first_user=1)
 PROSE_LOCALES = ["en_US", "ja_JP", "th_TH", "fr_FR"]

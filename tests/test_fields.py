@@ -30,7 +30,6 @@ from hypothesis import strategies as st
 from bulkseed.arrays import JSON
 from bulkseed.chance import within_chance
 from bulkseed.errors import InputError, RunError
-from bulkseed.faker_values import Fakes
 from bulkseed.fields import (
     FieldRows,
     FieldSpec,
@@ -45,6 +44,7 @@ from bulkseed.fields import (
 from bulkseed.fields.ranges import within_range
 from bulkseed.plan.plan import microseconds
 from bulkseed.randomness.streams import Streams
+from bulkseed.text.faker_values import Fakes
 
 AS_OF = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)
 NOW = microseconds(AS_OF)

@@ -23,13 +23,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from samples import batches_of, placement_of, tables_of, unevenness
 
-from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.channels import JOIN_CODE_ALPHABET
 from bulkseed.plan.estimate import expected_rows
 from bulkseed.plan.plan import Placement, Plan, Probabilities, microseconds
 from bulkseed.plan.shards import cut
 from bulkseed.plan.tables import TABLE_NAMES, TABLES
+from bulkseed.text.faker_corpus import corpus_of
 
 Numbers = npt.NDArray[np.int64]
 

@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 import pytest
 from samples import tables_of
 
-from bulkseed.faker_corpus import FAKER_VERSION
 from bulkseed.plan.plan import Placement, Plan, scaled_counts
 from bulkseed.plan.tables import TABLES
 from bulkseed.randomness.streams import GENERATOR_VERSION
+from bulkseed.text.faker_corpus import FAKER_VERSION
 
 FILE: Final = Path(__file__).with_name("golden.json")
 

@@ -25,7 +25,6 @@ from bulkseed.cleaning import cleanup
 from bulkseed.connection import Connection, connected
 from bulkseed.copy import CopyInto, Lane
 from bulkseed.errors import ConnectionLost, RunError, TargetError
-from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context
 from bulkseed.lanes import copy_into
 from bulkseed.loading import load
@@ -34,6 +33,7 @@ from bulkseed.plan.plan import Placement, microseconds
 from bulkseed.plan.shards import cut
 from bulkseed.plan.tables import TABLES
 from bulkseed.stopwatch import Stopwatch
+from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.watch import Silent
 
 LANES: tuple[Lane, ...] = get_args(Lane)

@@ -15,13 +15,13 @@ from bulkseed.cleaning import cleanup
 from bulkseed.completion import LoadReport
 from bulkseed.connection import Connection, connected
 from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
-from bulkseed.faker_corpus import corpus_of
 from bulkseed.generators import Context
 from bulkseed.loading import load
 from bulkseed.patience import Patience
 from bulkseed.plan.model import Model
 from bulkseed.plan.plan import Placement
 from bulkseed.target import Target, read_target
+from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.watch import Silent
 
 EMPTY = {"users": 0, "channels": 0, "user_channels": 0, "messages": 0, "message_reactions": 0}

@@ -30,9 +30,9 @@ from bulkseed.address import Address
 from bulkseed.cli import cli
 from bulkseed.commands import COMMANDS
 from bulkseed.embedded import Server
-from bulkseed.faker_values import Fakes
 from bulkseed.fields import parse_field
 from bulkseed.plan.plan import microseconds
+from bulkseed.text.faker_values import Fakes
 
 README: Final = (ROOT / "README.md").read_text()
 BLOCKS: Final = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)

@@ -11,10 +11,10 @@ from conftest import AS_OF, MakeDatabase, digest, plan_of, run_sql
 from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
 from bulkseed.connection import connected
-from bulkseed.faker_values import Fakes
 from bulkseed.loading import load
 from bulkseed.plan.plan import Plan, microseconds, scaled_counts
 from bulkseed.scenario_file import read_scenario
+from bulkseed.text.faker_values import Fakes
 from bulkseed.verifying import verify
 
 APP = """

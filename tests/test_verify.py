@@ -16,10 +16,10 @@ from test_load import APP_ROWS
 from bulkseed.address import Address
 from bulkseed.connection import connected
 from bulkseed.errors import InputError, TargetError
-from bulkseed.faker_corpus import corpus_of
 from bulkseed.loading import load
 from bulkseed.plan.plan import Plan, Probabilities
 from bulkseed.readings import TextReader
+from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.verifying import RuleCheck, VerifyReport, verify
 from bulkseed.watch import Silent
 

@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 
 from bulkseed.arrays import Unfit, array_of, longest_in
 from bulkseed.errors import InputError
-from bulkseed.faker_values import MOST_VALUES, Fakes
 from bulkseed.fields.normal import normalised, revived
 from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Distinct, Entry, Source
-from bulkseed.names import scalar
 from bulkseed.randomness.draws import below
 from bulkseed.randomness.streams import Words
+from bulkseed.text.faker_values import MOST_VALUES, Fakes
+from bulkseed.text.names import scalar
 
 __all__ = ["POOL", "Fake", "FakePool"]
 

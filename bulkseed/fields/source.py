@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 
 from bulkseed.errors import InputError
-from bulkseed.faker_values import Fakes
 from bulkseed.fields.rows import FieldRows
 from bulkseed.suggestions import suggestion
+from bulkseed.text.faker_values import Fakes
 
 __all__ = ["Distinct", "Entry", "Source"]
 

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from bulkseed.errors import InputError
-from bulkseed.faker_values import Fakes
 from bulkseed.fields.calls import Call
 from bulkseed.fields.fakers import Fake
 from bulkseed.fields.listed import Choice, Value
@@ -22,6 +21,7 @@ from bulkseed.fields.source import Distinct, Entry, Source
 from bulkseed.fields.templates import Template
 from bulkseed.randomness.draws import chance
 from bulkseed.suggestions import suggestion
+from bulkseed.text.faker_values import Fakes
 
 __all__ = ["FieldSpec", "distinct", "expected_arrow", "extremes", "fill", "longest", "parse_field"]
 

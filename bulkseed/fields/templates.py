@@ -17,7 +17,7 @@ from bulkseed.fields.fakers import FakePool
 from bulkseed.fields.numbered import UUID_CHARACTERS, uuid_texts
 from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Distinct, Entry, Source
-from bulkseed.names import scalar
+from bulkseed.text.names import scalar
 
 __all__ = ["Template"]
 

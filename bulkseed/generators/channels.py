@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 
 from bulkseed.generators.context import BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
 from bulkseed.generators.users import user_names
-from bulkseed.names import named, scalar
-from bulkseed.prose import WORDS_PER_TEXT
 from bulkseed.randomness.draws import Bools, Ints
 from bulkseed.randomness.permutation import KEY_WORDS, permute
+from bulkseed.text.names import named, scalar
+from bulkseed.text.prose import WORDS_PER_TEXT
 
 __all__ = ["DESCRIPTION_CHARACTERS", "JOIN_CODE_ALPHABET", "SCHEMA", "channel_batches", "join_codes"]
 

@@ -10,18 +10,18 @@ import numpy as np
 import pyarrow as pa
 
 from bulkseed.arrays import TIMESTAMP
-from bulkseed.corpus import Corpus
 from bulkseed.plan.activity import Crowd, crowd_of
 from bulkseed.plan.message_ids import MessageLayout
 from bulkseed.plan.plan import Placement, Plan, microseconds
 from bulkseed.plan.ranking import LARGEST_GROUP_DM, SMALLEST_GROUP_DM, Ranking, ranking_of
 from bulkseed.plan.shape import Shape
 from bulkseed.plan.shards import Shard
-from bulkseed.prose import Prose
 from bulkseed.randomness.draws import Bools, Ints, below, between, chance
 from bulkseed.randomness.permutation import KEY_WORDS, permute
 from bulkseed.randomness.streams import Streams
 from bulkseed.randomness.week import Week
+from bulkseed.text.corpus import Corpus
+from bulkseed.text.prose import Prose
 
 __all__ = ["BATCH_ROWS", "MOST_BATCH_ROWS", "TIMESTAMP", "ChannelBlock", "Context", "channel_block", "times"]
 

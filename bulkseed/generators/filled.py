@@ -42,8 +42,8 @@ def filled(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> I
 @lru_cache(maxsize=4)
 def fields_of(plan: Plan) -> Mapping[str, Mapping[str, FieldSpec]]:
     """What fills the columns that a plan's scenario adds, by table and the app's column."""
-    from bulkseed.faker_values import Fakes  # noqa: PLC0415
     from bulkseed.fields import parse_field  # noqa: PLC0415
+    from bulkseed.text.faker_values import Fakes  # noqa: PLC0415
 
     fakes = Fakes(plan.locale, plan.seed, microseconds(plan.as_of), plan.scenario.providers)
     return {

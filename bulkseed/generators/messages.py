@@ -12,9 +12,9 @@ import pyarrow as pa
 from bulkseed.generators.authors import authors
 from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
 from bulkseed.plan.message_ids import BLOCK
-from bulkseed.prose import WORDS_PER_TEXT, sentence_counts
 from bulkseed.randomness.draws import Bools, Ints, between, chance
 from bulkseed.randomness.streams import Words
+from bulkseed.text.prose import WORDS_PER_TEXT, sentence_counts
 
 __all__ = ["SCHEMA", "MessageSpan", "message_batches", "message_spans"]
 

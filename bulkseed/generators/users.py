@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.corpus import SLUG_CHARACTERS
 from bulkseed.generators.context import BATCH_ROWS, TIMESTAMP, Context, times
-from bulkseed.names import named, scalar
 from bulkseed.plan.shards import Shard
-from bulkseed.prose import WORDS_PER_TEXT
 from bulkseed.randomness.draws import Ints, below, chance
+from bulkseed.text.corpus import SLUG_CHARACTERS
+from bulkseed.text.names import named, scalar
+from bulkseed.text.prose import WORDS_PER_TEXT
 
 __all__ = ["BIO_CHARACTERS", "SCHEMA", "addresses", "unique_values", "user_batches", "user_names"]
 

@@ -23,8 +23,8 @@ from faker.providers.company import Provider as CompanyProvider
 from faker.providers.lorem import Provider as LoremProvider
 from faker.providers.person import Provider as PersonProvider
 
-from bulkseed.corpus import Corpus, Pattern, Patterns, Pool, WordList, weight_of
 from bulkseed.errors import InputError
+from bulkseed.text.corpus import Corpus, Pattern, Patterns, Pool, WordList, weight_of
 
 __all__ = ["FAKER_VERSION", "corpus_of"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.corpus import Pattern, Patterns, Pool, slug_of
 from bulkseed.randomness.draws import Ints, thresholds_of, weighted
 from bulkseed.randomness.streams import Streams, Words
+from bulkseed.text.corpus import Pattern, Patterns, Pool, slug_of
 
 __all__ = ["named", "scalar"]
 

@@ -14,11 +14,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from bulkseed.errors import InputError
-from bulkseed.faker_clock import stilled
 from bulkseed.imports import imported
 from bulkseed.plan.plan import EPOCH
 from bulkseed.randomness.streams import Streams
 from bulkseed.suggestions import suggestion
+from bulkseed.text.faker_clock import stilled
 
 if TYPE_CHECKING:
     from faker import Generator

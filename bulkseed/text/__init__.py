@@ -1,0 +1,1 @@
+"""Names and prose of a locale. The only importer of Faker."""
