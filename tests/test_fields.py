@@ -27,7 +27,6 @@ from faker import Faker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkseed.arrays import JSON
 from bulkseed.chance import within_chance
 from bulkseed.errors import InputError, RunError
 from bulkseed.fields import (
@@ -42,6 +41,7 @@ from bulkseed.fields import (
     parse_field,
 )
 from bulkseed.fields.ranges import within_range
+from bulkseed.generators.arrays import JSON
 from bulkseed.plan.plan import microseconds
 from bulkseed.randomness.streams import Streams
 from bulkseed.text.faker_values import Fakes

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.arrays import TIMESTAMP
+from bulkseed.generators.arrays import TIMESTAMP
 from bulkseed.plan.activity import Crowd, crowd_of
 from bulkseed.plan.message_ids import MessageLayout
 from bulkseed.plan.plan import Placement, Plan, microseconds

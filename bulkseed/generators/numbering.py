@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.arrays import TIMESTAMP
 from bulkseed.errors import RunError
+from bulkseed.generators.arrays import TIMESTAMP
 from bulkseed.generators.context import Context
 from bulkseed.randomness.draws import Ints
 
