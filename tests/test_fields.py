@@ -40,8 +40,8 @@ from bulkseed.fields import (
     normalised,
     parse_field,
 )
+from bulkseed.fields.arrays import JSON
 from bulkseed.fields.ranges import within_range
-from bulkseed.generators.arrays import JSON
 from bulkseed.plan.plan import microseconds
 from bulkseed.randomness.streams import Streams
 from bulkseed.text.faker_values import Fakes

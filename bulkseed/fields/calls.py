@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from bulkseed.errors import BulkseedError, RunError
+from bulkseed.fields.arrays import Unfit, array_of, in_microseconds
 from bulkseed.fields.rows import FieldRow, FieldRows, SharedRows
 from bulkseed.fields.source import Entry, Source
-from bulkseed.generators.arrays import Unfit, array_of, in_microseconds
 from bulkseed.imports import imported, said
 
 __all__ = ["Call"]

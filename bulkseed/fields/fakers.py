@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bulkseed.errors import InputError
+from bulkseed.fields.arrays import Unfit, array_of, longest_in
 from bulkseed.fields.normal import normalised, revived
 from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Distinct, Entry, Source
-from bulkseed.generators.arrays import Unfit, array_of, longest_in
 from bulkseed.randomness.draws import below
 from bulkseed.randomness.streams import Words
 from bulkseed.text.faker_values import MOST_VALUES, Fakes

@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
+from bulkseed.fields.arrays import Unfit, array_of, longest_in
 from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Entry, Source
-from bulkseed.generators.arrays import Unfit, array_of, longest_in
 from bulkseed.randomness.draws import below, thresholds_of, weighted
 from bulkseed.randomness.streams import Words
 

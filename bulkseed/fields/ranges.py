@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bulkseed.fields.arrays import TIMESTAMP, times
 from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Entry, Source
-from bulkseed.generators.context import TIMESTAMP, times
 from bulkseed.plan.plan import microseconds
 from bulkseed.randomness.draws import Ints
 from bulkseed.randomness.streams import Words

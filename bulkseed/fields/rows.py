@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bulkseed.errors import RunError
-from bulkseed.generators.arrays import python_values
+from bulkseed.fields.arrays import python_values
 from bulkseed.randomness.draws import Ints
 from bulkseed.randomness.streams import Streams, Words
 from bulkseed.suggestions import suggestion

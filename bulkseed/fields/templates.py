@@ -12,11 +12,11 @@ from typing import Final, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bulkseed.fields.arrays import longest_in, texts_of
 from bulkseed.fields.fakers import FakePool
 from bulkseed.fields.numbered import UUID_CHARACTERS, uuid_texts
 from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Distinct, Entry, Source
-from bulkseed.generators.arrays import longest_in, texts_of
 from bulkseed.text.names import scalar
 
 __all__ = ["Template"]

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.generators.context import BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
+from bulkseed.fields.arrays import TIMESTAMP, times
+from bulkseed.generators.context import BATCH_ROWS, ChannelBlock, Context
 from bulkseed.generators.users import user_names
 from bulkseed.randomness.draws import Bools, Ints
 from bulkseed.randomness.permutation import KEY_WORDS, permute

@@ -7,9 +7,7 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 
-from bulkseed.generators.arrays import TIMESTAMP
 from bulkseed.plan.activity import Crowd, crowd_of
 from bulkseed.plan.message_ids import MessageLayout
 from bulkseed.plan.plan import Placement, Plan, microseconds
@@ -23,18 +21,13 @@ from bulkseed.randomness.week import Week
 from bulkseed.text.corpus import Corpus
 from bulkseed.text.prose import Prose
 
-__all__ = ["BATCH_ROWS", "MOST_BATCH_ROWS", "TIMESTAMP", "ChannelBlock", "Context", "channel_block", "times"]
+__all__ = ["BATCH_ROWS", "MOST_BATCH_ROWS", "ChannelBlock", "Context", "channel_block"]
 
 BATCH_ROWS: Final = 16_384
 """Rows that a batch is made for; with replies and reactions it may hold more."""
 
 MOST_BATCH_ROWS: Final = 65_536
 """Rows that a batch holds at most."""
-
-
-def times(values: Ints) -> pa.TimestampArray:
-    """Microseconds since 1970 as Arrow timestamps without zone (UTC)."""
-    return pa.array(values).view(TIMESTAMP)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def filled(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> I
     if not context.plan.scenario.fields.get(table):
         yield from batches
         return
-    # only here: fields are made of what generators are
+    # imported here: most plans have no fields
     from bulkseed.fields import FieldRows, fill  # noqa: PLC0415
 
     fields = fields_of(context.plan)[table]

@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from bulkseed.fields.arrays import TIMESTAMP, times
 from bulkseed.generators.authors import authors
-from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
+from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS, ChannelBlock, Context
 from bulkseed.plan.message_ids import BLOCK
 from bulkseed.randomness.draws import Bools, Ints, between, chance
 from bulkseed.randomness.streams import Words

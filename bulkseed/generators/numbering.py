@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from bulkseed.errors import RunError
-from bulkseed.generators.arrays import TIMESTAMP
+from bulkseed.fields.arrays import TIMESTAMP
 from bulkseed.generators.context import Context
 from bulkseed.randomness.draws import Ints
 

@@ -18,7 +18,7 @@ from bulkseed.suggestions import suggestion
 
 __all__ = ["GROUP", "SeedTable", "described", "loaded", "table"]
 
-GROUP: Final = "bulkseed.plan.tables"
+GROUP: Final = "bulkseed.tables"
 """The entry-point group in which packages name their tables."""
 
 HOLDS: Final = {"user_id": "users", "channel_id": "channels", "message_id": "messages"}

@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.generators.context import MOST_BATCH_ROWS, TIMESTAMP, ChannelBlock, Context, times
+from bulkseed.fields.arrays import TIMESTAMP, times
+from bulkseed.generators.context import MOST_BATCH_ROWS, ChannelBlock, Context
 from bulkseed.generators.messages import MessageSpan
 from bulkseed.randomness.draws import Ints, below, between, chance
 from bulkseed.randomness.streams import Words

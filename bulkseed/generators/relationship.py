@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.generators.context import BATCH_ROWS, Context, times
+from bulkseed.fields.arrays import times
+from bulkseed.generators.context import BATCH_ROWS, Context
 from bulkseed.generators.part import Part
 from bulkseed.randomness.draws import below, between
 from bulkseed.randomness.permutation import KEY_WORDS, permute

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from bulkseed.errors import RunError
-from bulkseed.generators.arrays import Unfit, array_of
+from bulkseed.fields.arrays import Unfit, array_of
 from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS
 
 __all__ = ["batches_of"]

@@ -10,10 +10,11 @@ from typing import Any, Final
 from uuid import UUID
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["JSON", "TIMESTAMP", "Unfit", "array_of", "in_microseconds", "longest_in", "python_values", "texts_of"]
+__all__ = ["JSON", "TIMESTAMP", "Unfit", "array_of", "in_microseconds", "longest_in", "python_values", "texts_of", "times"]
 
 TIMESTAMP: Final = pa.timestamp("us")
 """Moments, in UTC."""
@@ -55,6 +56,11 @@ KINDS: Final = {
 
 PLAIN: Final = {bool, int, float, str, bytes, date}
 """Types that Arrow takes as they are."""
+
+
+def times(values: npt.NDArray[np.int64]) -> pa.TimestampArray:
+    """Microseconds since 1970 as Arrow timestamps without zone (UTC)."""
+    return pa.array(values).view(TIMESTAMP)
 
 
 class Unfit(Exception):
