@@ -17,7 +17,7 @@ from benchmarks.loads import command_load, phases_told
 from benchmarks.plans import plan_of
 from benchmarks.results import COLUMNS, Figures, Findings, Run, matching, ratio, seconds_line
 from benchmarks.turns import turns
-from bulkseed.address import Address
+from bulkseed.postgres.address import Address
 
 __all__ = ["BENCHMARK"]
 

@@ -21,8 +21,8 @@ from sqlalchemy import BigInteger, ForeignKey, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from bulkseed.address import Address
 from bulkseed.plan.plan import Plan
+from bulkseed.postgres.address import Address
 
 __all__ = ["seed"]
 

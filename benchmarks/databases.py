@@ -13,11 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from bulkseed.address import Address
-from bulkseed.connection import connected
 from bulkseed.embedded import running
 from bulkseed.initialise import initialise
 from bulkseed.plan.tables import TABLE_NAMES
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 
 __all__ = ["Databases", "content", "count", "execute", "served", "value"]
 

@@ -16,8 +16,8 @@ from benchmarks.programs import schema_of
 from benchmarks.results import COLUMNS, Figures, Findings, Run, matching, ratio, seconds_line, spread
 from benchmarks.server_side import PARTED, bare, fill, fill_and_rebuild, write_files
 from benchmarks.turns import turns
-from bulkseed.address import Address
 from bulkseed.plan.tables import TABLE_NAMES
+from bulkseed.postgres.address import Address
 
 __all__ = ["BENCHMARK"]
 

@@ -22,13 +22,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from benchmarks.measure import Clock, clocked, peak_rss
 from benchmarks.message_rows import COLUMNS, message_rows
 from benchmarks.plans import AS_OF, plan_of
-from bulkseed.address import Address
-from bulkseed.connection import connected
 from bulkseed.encoders import records
 from bulkseed.lanes import copy_into
-from bulkseed.loops import LOOP
 from bulkseed.pipeline import copy_batches
 from bulkseed.plan.plan import Plan
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
+from bulkseed.postgres.loops import LOOP
 from bulkseed.schema import MESSAGES
 
 __all__ = ["HANDED", "LANES", "MAKING", "run_lane"]

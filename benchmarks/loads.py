@@ -10,7 +10,7 @@ from benchmarks.commands import ran
 from benchmarks.measure import Spread
 from benchmarks.plans import AS_OF
 from benchmarks.results import Run
-from bulkseed.address import Address
+from bulkseed.postgres.address import Address
 
 __all__ = ["command_load", "phases_told"]
 

@@ -16,8 +16,8 @@ from benchmarks.measure import Clock, Spread, clocked, in_fresh_process, peak_rs
 from benchmarks.plans import plan_of
 from benchmarks.results import Figures, Findings, Run, matching, mebibytes
 from benchmarks.turns import turns
-from bulkseed.address import Address
 from bulkseed.plan.plan import Plan
+from bulkseed.postgres.address import Address
 
 __all__ = ["BENCHMARK", "seed_by_checklist"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.commands import Ran, ran
-from bulkseed.address import Address
 from bulkseed.embedded.account import clean_environment
 from bulkseed.embedded.wheel import wheel_binaries
+from bulkseed.postgres.address import Address
 
 __all__ = ["program", "schema_of"]
 

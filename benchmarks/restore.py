@@ -14,8 +14,8 @@ from benchmarks.loads import command_load, phases_told
 from benchmarks.programs import LEDGER, program, schema_of
 from benchmarks.results import COLUMNS, Figures, Findings, Run, matching, ratio, seconds_line, spread
 from benchmarks.turns import turns
-from bulkseed.address import Address
 from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
+from bulkseed.postgres.address import Address
 
 __all__ = ["BENCHMARK"]
 

@@ -16,8 +16,8 @@ from benchmarks.loads import command_load
 from benchmarks.results import Figures, Findings, Run, matching, ratio, spread
 from benchmarks.server_side import bare, copy_sql
 from benchmarks.turns import turns
-from bulkseed.address import Address
-from bulkseed.connection import connected
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 
 __all__ = ["BENCHMARK"]
 

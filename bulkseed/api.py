@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bulkseed import cleaning, loading, resuming, verifying
-from bulkseed.address import Address
 from bulkseed.choices import Defer, Format, OnError
 from bulkseed.cleaning import CleanupReport
 from bulkseed.completion import LoadReport
 from bulkseed.ledger import SCHEMA
-from bulkseed.patience import Patience
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.retry import Patience
 from bulkseed.verifying import VerifyReport
 from bulkseed.watch import Watcher
 

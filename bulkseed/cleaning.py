@@ -13,17 +13,17 @@ from typing import Final
 import anyio
 
 from bulkseed import ledger
-from bulkseed.address import Address
-from bulkseed.connection import Connection, connected, looked_at, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import Deferred, drop, mark_rebuilt, rebuild, unfinished
 from bulkseed.errors import ConnectError, ConnectionLost, DiskFull, InputError, RunError, TargetError
 from bulkseed.ledger import SCHEMA, Claim, Ledger, Run
-from bulkseed.machine import available_cores
-from bulkseed.patience import Patience
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected, looked_at, translated
+from bulkseed.postgres.machine import available_cores
+from bulkseed.postgres.retry import Patience
+from bulkseed.postgres.transaction import transaction
 from bulkseed.removal import check_owner, check_rights, remove_rows
 from bulkseed.room import make_room, removed_in_parts, vacuum
-from bulkseed.transaction import transaction
 from bulkseed.watch import Silent, Watcher
 
 __all__ = ["CleanupReport", "cleanup", "recorded_runs", "taken_out"]

@@ -12,9 +12,7 @@ import numpy as np
 from anyio import to_thread
 
 from bulkseed import ledger
-from bulkseed.address import Address
 from bulkseed.choices import OnError
-from bulkseed.connection import Connection, translated
 from bulkseed.control import Control
 from bulkseed.copy import CopyInto
 from bulkseed.deferral import LOCK_SECONDS, Deferred, drop, mark_rebuilt, unfinished
@@ -29,13 +27,15 @@ from bulkseed.plan.keys import uuids_of
 from bulkseed.plan.model import Model
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard, cut
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, translated
+from bulkseed.postgres.transaction import transaction
 from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.target import Target, read_target
 from bulkseed.text.corpus import Corpus
 from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
-from bulkseed.transaction import transaction
 from bulkseed.undoing import answered_for
 from bulkseed.watch import Watcher
 from bulkseed.workers import Worker

@@ -9,9 +9,9 @@ from typing import Final, TypeVar
 import anyio
 
 from bulkseed import ledger
-from bulkseed.connection import Connection, Place, close, connect, kept_alive
 from bulkseed.errors import TransientError, first_cause
-from bulkseed.patience import Patience, connected_patiently, patiently
+from bulkseed.postgres.connection import Connection, Place, close, connect, kept_alive
+from bulkseed.postgres.retry import Patience, connected_patiently, patiently
 from bulkseed.watch import Watcher
 
 __all__ = ["Control", "controlled"]

@@ -10,10 +10,10 @@ import anyio
 import asyncpg
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from bulkseed.connection import LOST, Connection, translated
 from bulkseed.encoders import Chunk, Record, Type
 from bulkseed.errors import ConnectionLost, RunError
 from bulkseed.fitting import Fit
+from bulkseed.postgres.connection import LOST, Connection, translated
 
 __all__ = ["BATCHES_AHEAD", "CopyInto", "Lane", "copy_binary", "copy_records"]
 

@@ -6,9 +6,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from bulkseed import ledger
-from bulkseed.address import Address
 from bulkseed.errors import TargetError
-from bulkseed.orm import orm_connected, server_said
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.orm import orm_connected, server_said
 from bulkseed.schema import create_missing, missing
 from bulkseed.watch import Watcher
 

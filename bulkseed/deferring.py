@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from bulkseed.choices import Defer
-from bulkseed.connection import Connection
 from bulkseed.deferral import Deferred, Kept, capture
 from bulkseed.plan.estimate import expected_rows
 from bulkseed.plan.plan import Plan
-from bulkseed.rowcount import estimated_rows
+from bulkseed.postgres.connection import Connection
+from bulkseed.postgres.rowcount import estimated_rows
 from bulkseed.target import Target
 from bulkseed.watch import Watcher
 

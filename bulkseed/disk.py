@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from bulkseed.address import Address
-from bulkseed.connection import Connection, connected, looked_at
 from bulkseed.errors import InputError
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected, looked_at
 
 __all__ = ["DISK_PER_BYTE", "check_folders", "check_server", "folders"]
 

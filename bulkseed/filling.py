@@ -14,9 +14,9 @@ from bulkseed.deferral import Deferred, rebuild
 from bulkseed.errors import Stopped, first_cause
 from bulkseed.generators import Context
 from bulkseed.job import Job
-from bulkseed.patience import patient_connection, patiently
 from bulkseed.plan.model import Stage
 from bulkseed.plan.shards import Shard
+from bulkseed.postgres.retry import patient_connection, patiently
 from bulkseed.shard_load import ShardLoader
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bulkseed.address import Address
-from bulkseed.connection import connected, looked_at
 from bulkseed.errors import InputError
-from bulkseed.rowcount import estimated_rows
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected, looked_at
+from bulkseed.postgres.rowcount import estimated_rows
 
 __all__ = ["Survey", "check_allowed", "looks_like_production", "survey"]
 

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any, Literal
 
 from bulkseed import ledger
-from bulkseed.address import Address
-from bulkseed.connection import connected, looked_at
 from bulkseed.ledger import Ledger, Run
 from bulkseed.plan.shards import shard_counts
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected, looked_at
 
 __all__ = ["History", "history"]
 

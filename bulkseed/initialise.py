@@ -6,9 +6,9 @@ from typing import Final
 
 import asyncpg
 
-from bulkseed.address import Address
-from bulkseed.connection import Connection, connected, translated
 from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected, translated
 from bulkseed.watch import Silent, Watcher
 
 __all__ = ["initialise"]

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bulkseed.connection import Place
 from bulkseed.copy import CopyInto
 from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger
-from bulkseed.patience import Patience
 from bulkseed.plan.plan import Placement, Plan
+from bulkseed.postgres.connection import Place
+from bulkseed.postgres.retry import Patience
 from bulkseed.text.corpus import Corpus
 
 __all__ = ["Endpoint", "Job"]

@@ -12,13 +12,13 @@ from typing import Any
 
 from bulkseed.choices import Format
 from bulkseed.columns import TYPES_SQL, fit_of, type_of
-from bulkseed.connection import Connection
 from bulkseed.copy import CopyInto, Lane
 from bulkseed.encoders import BINARY_TYPES
 from bulkseed.errors import TargetError
 from bulkseed.fitting import Keys
 from bulkseed.identifiers import qualified, quoted
 from bulkseed.plan.tables import Table
+from bulkseed.postgres.connection import Connection
 from bulkseed.target import Target
 
 __all__ = ["choose_lanes", "copy_into", "with_keys"]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import uuid
 
 from bulkseed import ledger
-from bulkseed.address import Address
 from bulkseed.choices import Defer, Format, OnError
 from bulkseed.completion import LoadReport, Undertaking, complete, made_by, target_of
-from bulkseed.connection import Connection, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import save, unfinished
 from bulkseed.deferring import to_defer
@@ -16,16 +14,18 @@ from bulkseed.errors import ConnectError, ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
 from bulkseed.lanes import choose_lanes
 from bulkseed.ledger import Claim, Ledger
-from bulkseed.patience import Patience
 from bulkseed.placing import place
 from bulkseed.plan.estimate import expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD, shard_counts
 from bulkseed.plan.tables import WITH_IDS
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, translated
+from bulkseed.postgres.retry import Patience
+from bulkseed.postgres.transaction import transaction
 from bulkseed.reservation import check_rights, unlogged
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
-from bulkseed.transaction import transaction
 from bulkseed.trial import try_out
 from bulkseed.watch import Silent, Watcher
 from bulkseed.workers import hired

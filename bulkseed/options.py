@@ -11,9 +11,9 @@ import click
 from bulkseed.choices import Defer, Format, OnError
 from bulkseed.errors import InputError
 from bulkseed.ledger import SCHEMA
-from bulkseed.machine import available_cores
-from bulkseed.patience import Patience
 from bulkseed.plan.shards import ROWS_PER_SHARD
+from bulkseed.postgres.machine import available_cores
+from bulkseed.postgres.retry import Patience
 from bulkseed.shipped import shipped
 
 __all__ = [

@@ -7,11 +7,11 @@ from typing import Final
 import asyncpg
 
 from bulkseed.checks import RuleCheck
-from bulkseed.connection import Connection
 from bulkseed.errors import RunError
 from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
 from bulkseed.plan.scenario import Rule
+from bulkseed.postgres.connection import Connection
 
 __all__ = ["own_rule"]
 

@@ -9,7 +9,6 @@ from typing import Final
 import pyarrow as pa
 from anyio import to_thread
 
-from bulkseed.connection import Connection
 from bulkseed.errors import TargetError
 from bulkseed.generators import Context
 from bulkseed.generators.channels import join_codes
@@ -19,6 +18,7 @@ from bulkseed.plan.estimate import expected_rows
 from bulkseed.plan.keys import uuids_of
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.tables import WITH_IDS
+from bulkseed.postgres.connection import Connection
 from bulkseed.reservation import is_taken, reserve_ids, room_for_ids, system_reactions
 from bulkseed.target import Target
 from bulkseed.text.corpus import Corpus

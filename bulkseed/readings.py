@@ -14,7 +14,7 @@ from typing import Any, Final
 from anyio import to_thread
 
 from bulkseed.checks import ChanceCheck, RuleCheck, Tally
-from bulkseed.connection import Connection
+from bulkseed.postgres.connection import Connection
 from bulkseed.rule_sql import Scope
 from bulkseed.text.corpus import SLUG_CHARACTERS, Corpus, WordList
 from bulkseed.text.prose import MOST_SENTENCES, SENTENCES_IN_PARAGRAPH, WORDS_IN_SENTENCE

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from bulkseed.connection import Connection
 from bulkseed.deferral import Deferred
 from bulkseed.identifiers import qualified, quoted
 from bulkseed.plan.model import Names
+from bulkseed.postgres.connection import Connection
 
 __all__ = ["Reference", "references"]
 

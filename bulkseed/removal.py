@@ -10,7 +10,6 @@ from typing import Final
 
 import pyarrow as pa
 
-from bulkseed.connection import Connection, translated
 from bulkseed.copy import CopyInto
 from bulkseed.deferral import Deferred, not_owned
 from bulkseed.errors import InputError, RunError, TargetError
@@ -23,6 +22,7 @@ from bulkseed.ledger import Run
 from bulkseed.pipeline import copy_batches
 from bulkseed.plan.model import Model, Names
 from bulkseed.plan.shards import ROWS_PER_SHARD, cut
+from bulkseed.postgres.connection import Connection, translated
 from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.references import Reference, references
 from bulkseed.reservation import check_writable

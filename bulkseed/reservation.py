@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bulkseed.connection import Connection
 from bulkseed.errors import TargetError
+from bulkseed.postgres.connection import Connection
 from bulkseed.target import Target
 
 __all__ = ["check_rights", "check_writable", "is_taken", "reserve_ids", "room_for_ids", "system_reactions", "unlogged"]

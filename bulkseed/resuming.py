@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from typing import Final
 
 from bulkseed import ledger
-from bulkseed.address import Address
 from bulkseed.choices import Format, OnError
 from bulkseed.completion import LoadReport, Undertaking, complete, made_by, shards_to_come, target_of
-from bulkseed.connection import Connection, connected, looked_at, translated
 from bulkseed.control import controlled
 from bulkseed.deferral import unfinished
 from bulkseed.errors import InputError, TargetError
 from bulkseed.generators.plugins import described
 from bulkseed.lanes import choose_lanes
 from bulkseed.ledger import Claim, Ledger, Run
-from bulkseed.patience import Patience
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected, looked_at, translated
+from bulkseed.postgres.retry import Patience
+from bulkseed.postgres.transaction import transaction
 from bulkseed.removal import check_owner
 from bulkseed.reservation import check_rights, system_reactions
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.target import Target
-from bulkseed.transaction import transaction
 from bulkseed.watch import Silent, Watcher
 from bulkseed.workers import hired
 

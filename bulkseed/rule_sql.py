@@ -13,13 +13,13 @@ from uuid import UUID
 import pyarrow as pa
 
 from bulkseed.checks import ChanceCheck, RuleCheck
-from bulkseed.connection import Connection
 from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
 from bulkseed.plan.keys import uuids_of
 from bulkseed.plan.model import Model
 from bulkseed.plan.ranking import Ranking, ranking_of
 from bulkseed.plan.shape import Shape
+from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.uuids import Uuids
 
 __all__ = ["BROKEN", "Clause", "Draw", "Pass", "Scope"]

@@ -13,11 +13,11 @@ from typing import Final, TypeVar
 
 import anyio
 
-from bulkseed.address import Address, named_address
 from bulkseed.embedded import Listen, Server, running
 from bulkseed.errors import ConnectionLost, Stopped, first_cause
 from bulkseed.initialise import initialise
-from bulkseed.loops import LOOP, unheard
+from bulkseed.postgres.address import Address, named_address
+from bulkseed.postgres.loops import LOOP, unheard
 from bulkseed.progress import shown
 from bulkseed.stopping import Stop
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from bulkseed.address import Address
-from bulkseed.connection import connected, translated
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected, translated
 
 __all__ = ["DEFAULT_PORT", "is_free", "kept_password", "set_password"]
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bulkseed.checks import ChanceCheck, RuleCheck
-from bulkseed.connection import Connection
 from bulkseed.plan.ranking import SMALLEST_GROUP_DM, Ranking
+from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.draws import Ints
 from bulkseed.randomness.zipf import fitted_exponent, rank_weights
 from bulkseed.rule_sql import Draw, Pass, Scope

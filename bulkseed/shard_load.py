@@ -7,14 +7,14 @@ from types import TracebackType
 from typing import Self
 
 from bulkseed import ledger
-from bulkseed.connection import Connection, close, translated
 from bulkseed.generators import Context
 from bulkseed.job import Job
-from bulkseed.patience import connected_patiently, patiently
 from bulkseed.pipeline import copy_shard
 from bulkseed.plan.shards import Shard
+from bulkseed.postgres.connection import Connection, close, translated
+from bulkseed.postgres.retry import connected_patiently, patiently
+from bulkseed.postgres.transaction import transaction
 from bulkseed.stopwatch import Stopwatch
-from bulkseed.transaction import transaction
 from bulkseed.watch import Silent, Watcher
 
 __all__ = ["Counted", "ShardLoader"]

@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from bulkseed.columns import COLUMNS_SQL, TYPES_SQL, fit_of
-from bulkseed.connection import Connection, looked_at
 from bulkseed.errors import TargetError
 from bulkseed.fitting import Fit, why_not
 from bulkseed.identifiers import qualified
 from bulkseed.plan.model import Model, Names
 from bulkseed.plan.tables import Column, Kind, Table
+from bulkseed.postgres.connection import Connection, looked_at
 from bulkseed.suggestions import suggestion
 
 __all__ = ["ARROW_TYPES", "Target", "TargetColumn", "read_target"]

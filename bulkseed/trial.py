@@ -13,7 +13,6 @@ import asyncpg
 import pyarrow as pa
 from anyio import to_thread
 
-from bulkseed.connection import Connection, translated
 from bulkseed.copy import CopyInto
 from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
 from bulkseed.fields import distinct
@@ -28,10 +27,11 @@ from bulkseed.plan.keys import uuids_of
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import WITH_IDS, Table
+from bulkseed.postgres.connection import Connection, translated
+from bulkseed.postgres.transaction import begun
 from bulkseed.reservation import room_for_ids, system_reactions
 from bulkseed.target import Target
 from bulkseed.text.corpus import Corpus
-from bulkseed.transaction import begun
 
 __all__ = ["try_out"]
 

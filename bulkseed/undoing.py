@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 import anyio
 
 from bulkseed import ledger
-from bulkseed.address import Address
 from bulkseed.choices import OnError
 from bulkseed.cleaning import taken_out
-from bulkseed.connection import Connection, translated
 from bulkseed.control import Control
 from bulkseed.errors import BulkseedError, RunError, ServerUnavailable, Stopped, TargetError
 from bulkseed.ledger import Claim, Ledger
-from bulkseed.patience import Patience
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, translated
+from bulkseed.postgres.retry import Patience
 from bulkseed.stopping import Stop
 
 __all__ = ["Outcome", "answered_for"]

@@ -8,14 +8,14 @@ from typing import Final, TypeVar
 from anyio import to_thread
 
 from bulkseed import ledger
-from bulkseed.address import Address
 from bulkseed.checks import ChanceCheck, RuleCheck, VerifyReport
-from bulkseed.connection import Connection, connected, looked_at
 from bulkseed.conversation_rules import distinct_contents, message_passes, reaction_passes, reply_passes
 from bulkseed.errors import InputError
 from bulkseed.ledger import Run
 from bulkseed.own_rules import own_rule
 from bulkseed.plan.shape import Shape
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected, looked_at
 from bulkseed.readings import read_companies, read_names, read_texts
 from bulkseed.rule_sql import BROKEN, Clause, Pass, Scope
 from bulkseed.shape_rules import judge_ranks, judge_users, shape_passes

@@ -18,13 +18,13 @@ from homes import home_for
 from hypothesis import settings
 from installed import running_with
 
-from bulkseed.address import Address
-from bulkseed.connection import Connection, connected
 from bulkseed.embedded import Listen, Server, running
 from bulkseed.identifiers import qualified
 from bulkseed.loading import load
-from bulkseed.orm import orm_connected
 from bulkseed.plan.plan import Plan, scaled_counts
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.orm import orm_connected
 from bulkseed.schema import create_missing
 from bulkseed.workers import parent
 

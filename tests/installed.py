@@ -12,7 +12,7 @@ import pytest
 
 from bulkseed.embedded import Server, running, settings
 from bulkseed.embedded.account import account_for, run_as
-from bulkseed.machine import available_cores, available_memory
+from bulkseed.postgres.machine import available_cores, available_memory
 
 PLACES = (
     "/usr/lib/postgresql/*/bin",  # Debian

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from bulkseed.address import Address
 from bulkseed.embedded import Server
 from bulkseed.embedded.account import account_for
+from bulkseed.postgres.address import Address
 
 PROGRAM = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
 

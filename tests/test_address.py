@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from conftest import address_of
 
-from bulkseed.address import Address, named_address
-from bulkseed.connection import connected
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectError, InputError
+from bulkseed.postgres.address import Address, named_address
+from bulkseed.postgres.connection import connected
 
 SECRET = "s3cret"
 

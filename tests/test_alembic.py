@@ -19,14 +19,14 @@ from test_load import Interfering
 from test_scenario import planned, rows
 
 from bulkseed import ledger
-from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
-from bulkseed.connection import connected
 from bulkseed.embedded import Server
 from bulkseed.history import history
 from bulkseed.ledger import Ledger
 from bulkseed.loading import load
 from bulkseed.plan.plan import Plan
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 from bulkseed.resuming import resume
 from bulkseed.rule_sql import Scope
 from bulkseed.verifying import verify

@@ -16,10 +16,10 @@ import pytest
 from conftest import address_of, run_sql
 
 from bulkseed.__main__ import main
-from bulkseed.address import Address
-from bulkseed.connection import connected
 from bulkseed.embedded import Server
 from bulkseed.identifiers import qualified, quoted
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 from bulkseed.schema import METADATA
 
 TABLES: Final = tuple(METADATA.tables)

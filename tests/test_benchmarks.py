@@ -24,10 +24,10 @@ from benchmarks.plans import plan_of
 from benchmarks.report import BENCHMARKS, write
 from benchmarks.results import Figures, Run, keep
 from benchmarks.turns import turns
-from bulkseed.address import Address
 from bulkseed.choices import Defer
 from bulkseed.errors import InputError
 from bulkseed.loading import load
+from bulkseed.postgres.address import Address
 
 ROOT = Path(__file__).parent.parent
 NAMES = [benchmark.name for benchmark in BENCHMARKS]

@@ -8,13 +8,13 @@ import pytest
 from conftest import digest, plan_of, run_sql
 from test_load import APP_ROWS, has_ledger
 
-from bulkseed.address import Address
 from bulkseed.cleaning import cleanup, recorded_runs
-from bulkseed.connection import connected
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.initialise import initialise
 from bulkseed.ledger.tables import VERSION
 from bulkseed.loading import load
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 from bulkseed.verifying import verify
 
 LATER = "'2026-11-01'"

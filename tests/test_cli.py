@@ -27,9 +27,9 @@ from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS
 
 from bulkseed.__main__ import main
-from bulkseed.address import Address
-from bulkseed.connection import connected
 from bulkseed.embedded import Server
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 
 ROOT = Path(__file__).parents[1]
 TABLES = ["users", "channels", "user_channels", "messages", "message_reactions"]

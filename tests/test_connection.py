@@ -6,9 +6,9 @@ from typing import Final
 
 from conftest import address_of, run_sql
 
-from bulkseed.address import Address
-from bulkseed.connection import Connection, connected
 from bulkseed.embedded import Server
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected
 
 SECRET: Final = "s3cret"
 WATCHED: Final = {

@@ -16,8 +16,6 @@ import asyncpg
 import pytest
 from conftest import MakeDatabase, address_of, run_sql
 
-from bulkseed.address import Address
-from bulkseed.connection import Connection, connected
 from bulkseed.deferral import DDL, Deferred, capture, drop, mark_rebuilt, rebuild, save, unfinished
 from bulkseed.deferral.definition import Captured
 from bulkseed.deferral.work import Lock, Task, Work
@@ -27,6 +25,8 @@ from bulkseed.ledger import Ledger
 from bulkseed.plan.model import Model, Names
 from bulkseed.plan.scenario import Scenario
 from bulkseed.plan.tables import TABLE_NAMES
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected
 from bulkseed.references import Reference, references
 
 DEFERRED = Ledger().deferred

@@ -14,12 +14,12 @@ from conftest import AS_OF, MakeDatabase, digest, run_sql
 from test_load import Interfering
 from test_scenario import planned, rows
 
-from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.generators.plugins import loaded
 from bulkseed.loading import load
 from bulkseed.planning import make_plan
+from bulkseed.postgres.address import Address
 from bulkseed.resuming import resume
 from bulkseed.verifying import verify
 

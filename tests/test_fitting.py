@@ -18,14 +18,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bulkseed.address import Address
-from bulkseed.connection import Connection, connected
 from bulkseed.copy import Lane
 from bulkseed.encoders import BINARY_TYPES, ArrayOf, binary, records
 from bulkseed.errors import RunError
 from bulkseed.fitting import Fit, fitted_batch, why_not
 from bulkseed.lanes import copy_into
 from bulkseed.pipeline import copy_batches
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected
 from bulkseed.randomness.streams import Streams
 from bulkseed.randomness.uuids import HIGHEST_ID, Moments, Uuids
 

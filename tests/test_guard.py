@@ -21,11 +21,11 @@ from test_cli import ROOT, environment
 
 from bulkseed import disk
 from bulkseed.__main__ import main
-from bulkseed.address import Address
-from bulkseed.connection import connected
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError
 from bulkseed.guard import looks_like_production
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 
 ELSEWHERE: Final = "127.1"
 """This machine, by a name that does not say so."""

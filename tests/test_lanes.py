@@ -20,9 +20,7 @@ from conftest import MakeDatabase, digest, plan_of, run_sql
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
-from bulkseed.connection import Connection, connected
 from bulkseed.copy import CopyInto, Lane
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
@@ -32,6 +30,8 @@ from bulkseed.pipeline import copy_batches, copy_shard
 from bulkseed.plan.plan import Placement, microseconds
 from bulkseed.plan.shards import cut
 from bulkseed.plan.tables import TABLES
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.watch import Silent

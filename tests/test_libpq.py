@@ -11,11 +11,11 @@ from urllib.parse import quote
 import pytest
 from conftest import MakeDatabase, plan_of
 
-from bulkseed.address import Address
-from bulkseed.connection import connected
 from bulkseed.embedded import Server
 from bulkseed.errors import BulkseedError, InputError
 from bulkseed.loading import load
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 
 SECRET: Final = "s3 cr%e:t\\'"
 ASKED: Final = """

@@ -10,16 +10,16 @@ import pytest
 from conftest import MakeDatabase, digest, plan_of, run_sql
 
 from bulkseed import completion
-from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
 from bulkseed.completion import LoadReport
-from bulkseed.connection import Connection, connected
 from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
 from bulkseed.loading import load
-from bulkseed.patience import Patience
 from bulkseed.plan.model import Model
 from bulkseed.plan.plan import Placement
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.retry import Patience
 from bulkseed.target import Target, read_target
 from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.watch import Silent

@@ -19,11 +19,11 @@ from test_cli import FIXED
 from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS
 
-from bulkseed.address import Address
-from bulkseed.connection import Connection, connect, connected, translated
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectError, TargetError
-from bulkseed.pooler import ANOTHER_SESSION, refusal
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connect, connected, translated
+from bulkseed.postgres.pooler import ANOTHER_SESSION, refusal
 
 Pool = Callable[..., Address]
 
@@ -134,7 +134,7 @@ async def test_what_a_pool_refuses_is_a_sentence(
     async with connected(through):
         with pytest.raises(ConnectError, match=r"no connection left for us .query_wait_timeout.*larger pool"):
             await connect(through)
-        monkeypatch.setattr("bulkseed.connection.CONNECT_SECONDS", 0.3)
+        monkeypatch.setattr("bulkseed.postgres.connection.CONNECT_SECONDS", 0.3)
         with pytest.raises(ConnectError, match=r"let us in and then said nothing .*larger pool"):
             await connect(through)
     crowded = pool("session", database, max_client_conn="2")

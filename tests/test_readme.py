@@ -26,12 +26,12 @@ from test_scenario import rows
 
 import bulkseed
 from bulkseed.__main__ import main
-from bulkseed.address import Address
 from bulkseed.cli import cli
 from bulkseed.commands import COMMANDS
 from bulkseed.embedded import Server
 from bulkseed.fields import parse_field
 from bulkseed.plan.plan import microseconds
+from bulkseed.postgres.address import Address
 from bulkseed.text.faker_values import Fakes
 
 README: Final = (ROOT / "README.md").read_text()

@@ -18,20 +18,20 @@ from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS, EMPTY, FAIL, Interfering, counts, has_ledger
 
 from bulkseed import ledger
-from bulkseed.address import Address
 from bulkseed.choices import Defer
 from bulkseed.cleaning import cleanup, recorded_runs
-from bulkseed.connection import connected
 from bulkseed.deferral import drop
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, Stopped, TargetError
 from bulkseed.history import History, history
 from bulkseed.ledger import Ledger
 from bulkseed.loading import load
-from bulkseed.patience import Patience
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
+from bulkseed.postgres.retry import Patience
+from bulkseed.postgres.transaction import begun
 from bulkseed.resuming import resume
 from bulkseed.stopping import Stop
-from bulkseed.transaction import begun
 from bulkseed.verifying import verify
 from bulkseed.watch import Silent
 

@@ -8,12 +8,12 @@ from test_deferral import dump
 from test_load import APP_ROWS
 from test_ways_to_load import Notes
 
-from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
-from bulkseed.connection import connected
 from bulkseed.embedded import Server
 from bulkseed.errors import DiskFull, RunError
 from bulkseed.loading import load
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 
 FULL = """
 CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$

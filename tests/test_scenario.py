@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from conftest import AS_OF, MakeDatabase, digest, plan_of, run_sql
 
-from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
-from bulkseed.connection import connected
 from bulkseed.loading import load
 from bulkseed.plan.plan import Plan, microseconds, scaled_counts
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 from bulkseed.scenario_file import read_scenario
 from bulkseed.text.faker_values import Fakes
 from bulkseed.verifying import verify

@@ -18,11 +18,11 @@ from conftest import address_of, make_reference, run_sql
 from inside import inside
 from test_cli import ROOT, environment
 
-from bulkseed.address import Address
-from bulkseed.connection import connected
 from bulkseed.embedded import Server
 from bulkseed.errors import RunError
 from bulkseed.job import Endpoint
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 from bulkseed.serving import kept_password
 from bulkseed.workers.wire import frame
 

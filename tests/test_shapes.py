@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from samples import placement_of, tables_of
 from test_generators import Rows, check_columns, check_reactions, rows_of
 
-from bulkseed.address import Address
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError
 from bulkseed.loading import load
@@ -31,6 +30,7 @@ from bulkseed.plan.ranking import ranking_of
 from bulkseed.plan.scenario import Scenario
 from bulkseed.plan.shape import EVEN_OFFICE_HOURS, EVEN_WEEKENDS, Shape
 from bulkseed.plan.shards import cut, shard_counts
+from bulkseed.postgres.address import Address
 from bulkseed.randomness.streams import Streams
 from bulkseed.randomness.week import HOUR, MONDAY, WEEK, Week
 from bulkseed.randomness.zipf import apportioned, fitted_exponent, rank_weights, whole_weights

@@ -14,9 +14,9 @@ from conftest import MakeDatabase
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bulkseed.address import Address
-from bulkseed.connection import Connection, connected
 from bulkseed.errors import InputError, RunError
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected
 from bulkseed.randomness.streams import Streams
 from bulkseed.randomness.uuids import HIGHEST_ID, Moments, Uuids
 

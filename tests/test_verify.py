@@ -13,11 +13,11 @@ from corruptions import CORRUPTIONS, SYSTEM, UNCHECKED, Corruption, sentence
 from faker import Faker
 from test_load import APP_ROWS
 
-from bulkseed.address import Address
-from bulkseed.connection import connected
 from bulkseed.errors import InputError, TargetError
 from bulkseed.loading import load
 from bulkseed.plan.plan import Plan, Probabilities
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 from bulkseed.readings import TextReader
 from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.verifying import RuleCheck, VerifyReport, verify

@@ -44,10 +44,10 @@ from test_ways_to_load import (
     test_an_error_in_the_middle_is_undone as an_error_in_the_middle_is_undone,
 )
 
-from bulkseed.address import Address
 from bulkseed.choices import Defer
-from bulkseed.connection import Connection
 from bulkseed.embedded import Server
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection
 
 FOUND = installed()
 

@@ -15,20 +15,20 @@ from conftest import MakeDatabase, digest, plan_of, run_sql
 from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS, CHECK, EMPTY, FAIL, Interfering, counts, has_ledger
 
-from bulkseed.address import Address
 from bulkseed.choices import Defer
 from bulkseed.cleaning import cleanup
-from bulkseed.connection import Connection, connected
 from bulkseed.deferring import is_worth_it
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.loading import load, useful_workers
-from bulkseed.patience import Patience
 from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import TABLE_NAMES
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.retry import Patience
+from bulkseed.postgres.rowcount import estimated_rows
+from bulkseed.postgres.transaction import begun
 from bulkseed.resuming import resume
-from bulkseed.rowcount import estimated_rows
-from bulkseed.transaction import begun
 from bulkseed.verifying import verify
 from bulkseed.watch import Silent
 from bulkseed.workers import parent

@@ -11,8 +11,8 @@ import pytest
 from conftest import address_of, digest, run_sql
 
 from bulkseed.__main__ import main
-from bulkseed.address import Address
 from bulkseed.embedded import Server
+from bulkseed.postgres.address import Address
 
 FILES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "no TOML": ("users = ", ("is not TOML", "correct it there")),

@@ -22,9 +22,9 @@ from bulkseed.options import (
     QUIET_OPTION,
     default_workers,
 )
-from bulkseed.patience import Patience
 from bulkseed.plan.estimate import expected_bytes, expected_rows
 from bulkseed.planning import make_plan
+from bulkseed.postgres.retry import Patience
 from bulkseed.progress import shown
 from bulkseed.runner import opened, run
 from bulkseed.stopping import Stop

@@ -20,8 +20,8 @@ from bulkseed.options import (
     failure_options,
     work_options,
 )
-from bulkseed.patience import Patience
 from bulkseed.plan.estimate import expected_bytes
+from bulkseed.postgres.retry import Patience
 from bulkseed.progress import shown
 from bulkseed.resuming import interrupted_run, resume
 from bulkseed.runner import opened, run

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bulkseed.connection import Connection
 from bulkseed.deferral.catalogue import DEPENDENTS, EXTENSIONS, FOREIGN_KEYS, INDEXES, full_names
 from bulkseed.deferral.definition import Captured, Deferred, Kept, Kind, add_foreign_key
 from bulkseed.identifiers import qualified, quoted
+from bulkseed.postgres.connection import Connection
 
 __all__ = ["capture"]
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, Literal
 
-from bulkseed.connection import Connection
 from bulkseed.deferral.definition import KEYS, Deferred, add_foreign_key
+from bulkseed.postgres.connection import Connection
 
 __all__ = [
     "DEPENDENTS",

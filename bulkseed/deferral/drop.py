@@ -8,12 +8,12 @@ from typing import Final
 import anyio
 import asyncpg
 
-from bulkseed.connection import Connection, told
 from bulkseed.deferral.catalogue import constraint_state, full_names, index_state
 from bulkseed.deferral.definition import KEYS, Deferred
 from bulkseed.deferral.steps import LOCK_SECONDS, Limits, NoLock, step, tried
 from bulkseed.errors import TargetError
 from bulkseed.identifiers import quoted
+from bulkseed.postgres.connection import Connection, told
 
 __all__ = ["drop"]
 

@@ -10,12 +10,12 @@ from typing import Final
 
 import anyio
 
-from bulkseed.connection import Connection, translated
 from bulkseed.deferral.definition import Deferred, is_twin
 from bulkseed.deferral.making import Making
 from bulkseed.deferral.steps import LOCK_SECONDS, Limits
 from bulkseed.deferral.work import Lock, Task, Work
 from bulkseed.errors import DiskFull, RunError, first_cause
+from bulkseed.postgres.connection import Connection, translated
 
 __all__ = ["rebuild"]
 

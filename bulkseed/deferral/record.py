@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from bulkseed.connection import Connection
 from bulkseed.deferral.definition import Deferred
+from bulkseed.postgres.connection import Connection
 
 __all__ = ["DDL", "forget_rebuilt", "mark_rebuilt", "save", "unfinished"]
 

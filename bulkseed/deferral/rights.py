@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bulkseed.connection import Connection
 from bulkseed.deferral.definition import Deferred
+from bulkseed.postgres.connection import Connection
 
 __all__ = ["not_owned"]
 

@@ -10,9 +10,9 @@ from typing import Final
 import anyio
 import asyncpg
 
-from bulkseed.connection import Connection, translated
 from bulkseed.errors import RunError
-from bulkseed.transaction import begun
+from bulkseed.postgres.connection import Connection, translated
+from bulkseed.postgres.transaction import begun
 
 __all__ = ["LOCK_SECONDS", "Limits", "NoLock", "holders", "step", "tried"]
 

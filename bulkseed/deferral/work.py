@@ -9,7 +9,7 @@ from typing import Final
 
 import anyio
 
-from bulkseed.connection import Connection
+from bulkseed.postgres.connection import Connection
 
 __all__ = ["Lock", "Task", "Work"]
 

@@ -11,7 +11,7 @@ from bulkseed.embedded.account import Account, run_as
 from bulkseed.embedded.locks import FileLock
 from bulkseed.embedded.wheel import major_version
 from bulkseed.errors import EmbeddedError
-from bulkseed.machine import available_cores, available_memory
+from bulkseed.postgres.machine import available_cores, available_memory
 
 __all__ = ["ensure_cluster", "settings"]
 

@@ -14,7 +14,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["JSON", "TIMESTAMP", "Unfit", "array_of", "in_microseconds", "longest_in", "python_values", "texts_of", "times"]
+__all__ = [
+    "JSON",
+    "TIMESTAMP",
+    "Unfit",
+    "array_of",
+    "in_microseconds",
+    "longest_in",
+    "python_values",
+    "texts_of",
+    "times",
+]
 
 TIMESTAMP: Final = pa.timestamp("us")
 """Moments, in UTC."""

@@ -9,11 +9,11 @@ from typing import Final
 
 import asyncpg
 
-from bulkseed.connection import Connection
 from bulkseed.deferral import forget_rebuilt, holders
 from bulkseed.errors import InputError, RunError
 from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
 from bulkseed.plan.plan import Placement, Plan
+from bulkseed.postgres.connection import Connection
 from bulkseed.watch import Watcher
 
 __all__ = [

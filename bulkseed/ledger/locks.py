@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bulkseed.connection import Connection, translated
+from bulkseed.postgres.connection import Connection, translated
 from bulkseed.watch import Watcher
 
 __all__ = ["LOCK", "holder", "take_turn"]

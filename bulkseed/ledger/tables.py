@@ -10,9 +10,9 @@ from typing import Final
 import asyncpg
 
 from bulkseed import deferral
-from bulkseed.connection import Connection
 from bulkseed.errors import TargetError
 from bulkseed.identifiers import qualified, quoted
+from bulkseed.postgres.connection import Connection
 
 __all__ = ["SCHEMA", "Ledger", "check_ledger", "drop_ledger", "exists", "make_ledger", "other_ledgers", "version"]
 

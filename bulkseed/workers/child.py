@@ -19,8 +19,8 @@ import anyio
 
 from bulkseed.errors import BulkseedError, RunError
 from bulkseed.job import Job
-from bulkseed.loops import LOOP, unheard
 from bulkseed.plan.shards import Shard
+from bulkseed.postgres.loops import LOOP, unheard
 from bulkseed.shard_load import ShardLoader
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.watch import Silent

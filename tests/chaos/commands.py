@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bulkseed.address import Address
+from bulkseed.postgres.address import Address
 
 __all__ = ["PATIENCE", "PLAN", "Command", "Ended", "begun", "bulkseed", "gone"]
 

@@ -14,7 +14,7 @@ from bulkseed.embedded import Server
 from bulkseed.embedded.account import Account, account_for, run_as
 from bulkseed.embedded.cluster import settings
 from bulkseed.embedded.wheel import binaries_for
-from bulkseed.machine import available_cores, available_memory
+from bulkseed.postgres.machine import available_cores, available_memory
 
 __all__ = ["OwnServer", "own_server"]
 

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
-from bulkseed.address import Address
 from bulkseed.embedded import Server
+from bulkseed.postgres.address import Address
 
 __all__ = ["CUTS", "Cut", "Proxy", "proxied"]
 

@@ -14,9 +14,9 @@ import pytest
 from test_cli import FIXED, bulkseed
 from test_deferral import dump
 
-from bulkseed.address import Address
-from bulkseed.connection import connected
 from bulkseed.embedded import Server
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 from bulkseed.verifying import verify
 
 OURS = {

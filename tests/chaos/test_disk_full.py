@@ -21,9 +21,9 @@ from test_cli import FIXED, bulkseed
 from test_deferral import dump
 from test_load import APP_ROWS
 
-from bulkseed.address import Address
-from bulkseed.connection import connected
 from bulkseed.embedded import Server, running
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 
 NAMES = itertools.count()
 MB = 1024 * 1024

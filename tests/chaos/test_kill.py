@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from bulkseed.address import Address
+from bulkseed.postgres.address import Address
 from chaos.commands import PLAN, Command, begun, bulkseed, gone
 from chaos.conftest import Hit
 from chaos.world import UNRECORDED, World, nobody_left

@@ -8,12 +8,12 @@ from typing import Final
 from conftest import plan_of, run_sql
 from test_load import APP_ROWS
 
-from bulkseed.address import Address
 from bulkseed.choices import Defer
 from bulkseed.cleaning import cleanup, recorded_runs
-from bulkseed.connection import connected
 from bulkseed.loading import load
 from bulkseed.plan.tables import TABLE_NAMES
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 from chaos.world import World, state
 
 RUNS: Final[dict[str, Defer]] = {"2.1x": "never", "3x": "always", "2x": "never"}

@@ -8,9 +8,9 @@ import signal
 
 import pytest
 
-from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
-from bulkseed.connection import connected
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 from chaos.commands import PATIENCE, PLAN, Command, Ended, begun, bulkseed
 from chaos.world import UNRECORDED, World, recorded, state
 

@@ -8,9 +8,9 @@ from unittest.mock import ANY
 import pytest
 from conftest import address_of, plan_of, run_sql
 
-from bulkseed.connection import connected
 from bulkseed.loading import load
 from bulkseed.plan.shards import cut
+from bulkseed.postgres.connection import connected
 from chaos.commands import PLAN, begun, bulkseed
 from chaos.world import World, recorded, state
 

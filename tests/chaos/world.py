@@ -16,13 +16,13 @@ from conftest import address_of, make_reference, run_sql
 from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS
 
-from bulkseed.address import Address
 from bulkseed.cleaning import cleanup
-from bulkseed.connection import connected
 from bulkseed.embedded import Server
 from bulkseed.history import history
 from bulkseed.identifiers import qualified
 from bulkseed.plan.tables import TABLE_NAMES
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
 from bulkseed.verifying import verify
 from chaos.commands import PLAN, Ended, bulkseed
 from chaos.proxy import proxied

@@ -9,8 +9,8 @@ from typing import Final
 import anyio
 import asyncpg
 
-from bulkseed.connection import Connection, translated
 from bulkseed.errors import ConnectionLost
+from bulkseed.postgres.connection import Connection, translated
 
 __all__ = ["begun", "transaction"]
 

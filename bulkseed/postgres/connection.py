@@ -22,7 +22,7 @@ from bulkseed.errors import (
     TransientError,
     first_cause,
 )
-from bulkseed.pooler import ANOTHER_SESSION, check_session, is_of_pooling, refusal
+from bulkseed.postgres.pooler import ANOTHER_SESSION, check_session, is_of_pooling, refusal
 
 __all__ = [
     "LOST",

@@ -12,7 +12,7 @@ import asyncpg
 from bulkseed.errors import ConnectError, ServerUnavailable, TargetError
 
 if TYPE_CHECKING:
-    from bulkseed.connection import Connection, Place
+    from bulkseed.postgres.connection import Connection, Place
 
 __all__ = ["ANOTHER_SESSION", "check_session", "is_of_pooling", "refusal"]
 

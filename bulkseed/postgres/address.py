@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from bulkseed import libpq
 from bulkseed.errors import InputError
-from bulkseed.passfile import found_password, why_unread
-from bulkseed.url import USUAL, Url
+from bulkseed.postgres import libpq
+from bulkseed.postgres.passfile import found_password, why_unread
+from bulkseed.postgres.url import USUAL, Url
 
 __all__ = ["Address", "named_address"]
 

@@ -11,8 +11,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from tenacity.stop import stop_base
 from tenacity.wait import wait_exponential, wait_random
 
-from bulkseed.connection import Connection, Place, close, connect
 from bulkseed.errors import ServerUnavailable, is_passing
+from bulkseed.postgres.connection import Connection, Place, close, connect
 from bulkseed.watch import Watcher
 
 __all__ = ["Patience", "connected_patiently", "patient_connection", "patiently"]

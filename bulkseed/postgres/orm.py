@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from bulkseed.connection import Connection, Place, connect, passes, translated
 from bulkseed.errors import BulkseedError, TargetError
+from bulkseed.postgres.connection import Connection, Place, connect, passes, translated
 
 __all__ = ["orm_connected", "server_said"]
 

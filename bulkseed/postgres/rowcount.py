@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from bulkseed.connection import Connection
+from bulkseed.postgres.connection import Connection
 
 __all__ = ["estimated_rows"]
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from bulkseed.libpq import DEFAULT_PORT, Host, home, hosts
+from bulkseed.postgres.libpq import DEFAULT_PORT, Host, home, hosts
 
 __all__ = ["found_password", "why_unread"]
 

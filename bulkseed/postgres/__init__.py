@@ -1,0 +1,1 @@
+"""Connections as users of libpq expect them: addresses, sessions, transactions, retries."""
