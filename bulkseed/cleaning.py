@@ -13,10 +13,10 @@ from typing import Final
 import anyio
 
 from bulkseed import ledger
-from bulkseed.control import controlled
 from bulkseed.deferral import Deferred, drop, mark_rebuilt, rebuild, unfinished
 from bulkseed.errors import ConnectError, ConnectionLost, DiskFull, InputError, RunError, TargetError
 from bulkseed.ledger import SCHEMA, Claim, Ledger, Run
+from bulkseed.ledger.control import controlled
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at, translated
 from bulkseed.postgres.machine import available_cores

@@ -13,7 +13,6 @@ from anyio import to_thread
 
 from bulkseed import ledger
 from bulkseed.choices import OnError
-from bulkseed.control import Control
 from bulkseed.copy import CopyInto
 from bulkseed.deferral import LOCK_SECONDS, Deferred, drop, mark_rebuilt, unfinished
 from bulkseed.deferring import what_is_locked
@@ -23,6 +22,7 @@ from bulkseed.generators import Context
 from bulkseed.job import Endpoint, Job
 from bulkseed.lanes import with_keys
 from bulkseed.ledger import Claim, Ledger, Run
+from bulkseed.ledger.control import Control
 from bulkseed.plan.keys import uuids_of
 from bulkseed.plan.model import Model
 from bulkseed.plan.plan import Placement, Plan

@@ -9,11 +9,11 @@ from functools import partial
 
 import anyio
 
-from bulkseed.control import Control
 from bulkseed.deferral import Deferred, rebuild
 from bulkseed.errors import Stopped, first_cause
 from bulkseed.generators import Context
 from bulkseed.job import Job
+from bulkseed.ledger.control import Control
 from bulkseed.plan.model import Stage
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.retry import patient_connection, patiently

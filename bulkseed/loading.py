@@ -7,13 +7,13 @@ import uuid
 from bulkseed import ledger
 from bulkseed.choices import Defer, Format, OnError
 from bulkseed.completion import LoadReport, Undertaking, complete, made_by, target_of
-from bulkseed.control import controlled
 from bulkseed.deferral import save, unfinished
 from bulkseed.deferring import to_defer
 from bulkseed.errors import ConnectError, ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
 from bulkseed.lanes import choose_lanes
 from bulkseed.ledger import Claim, Ledger
+from bulkseed.ledger.control import controlled
 from bulkseed.placing import place
 from bulkseed.plan.estimate import expected_rows
 from bulkseed.plan.plan import Plan

@@ -18,7 +18,7 @@ from bulkseed.plan.shards import shard_counts
 if TYPE_CHECKING:
     from bulkseed.cleaning import CleanupReport
     from bulkseed.completion import LoadReport
-    from bulkseed.history import History
+    from bulkseed.ledger.history import History
     from bulkseed.verifying import VerifyReport
 
 __all__ = [

@@ -9,12 +9,12 @@ from typing import Final
 from bulkseed import ledger
 from bulkseed.choices import Format, OnError
 from bulkseed.completion import LoadReport, Undertaking, complete, made_by, shards_to_come, target_of
-from bulkseed.control import controlled
 from bulkseed.deferral import unfinished
 from bulkseed.errors import InputError, TargetError
 from bulkseed.generators.plugins import described
 from bulkseed.lanes import choose_lanes
 from bulkseed.ledger import Claim, Ledger, Run
+from bulkseed.ledger.control import controlled
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at, translated
 from bulkseed.postgres.retry import Patience

@@ -10,9 +10,9 @@ import anyio
 from bulkseed import ledger
 from bulkseed.choices import OnError
 from bulkseed.cleaning import taken_out
-from bulkseed.control import Control
 from bulkseed.errors import BulkseedError, RunError, ServerUnavailable, Stopped, TargetError
 from bulkseed.ledger import Claim, Ledger
+from bulkseed.ledger.control import Control
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.postgres.retry import Patience

@@ -21,8 +21,8 @@ from test_scenario import planned, rows
 from bulkseed import ledger
 from bulkseed.cleaning import cleanup
 from bulkseed.embedded import Server
-from bulkseed.history import history
 from bulkseed.ledger import Ledger
+from bulkseed.ledger.history import history
 from bulkseed.loading import load
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.address import Address

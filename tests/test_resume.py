@@ -23,8 +23,8 @@ from bulkseed.cleaning import cleanup, recorded_runs
 from bulkseed.deferral import drop
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, Stopped, TargetError
-from bulkseed.history import History, history
 from bulkseed.ledger import Ledger
+from bulkseed.ledger.history import History, history
 from bulkseed.loading import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bulkseed import report
-from bulkseed.history import History, history
+from bulkseed.ledger.history import History, history
 from bulkseed.options import DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION
 from bulkseed.runner import opened, run
 

@@ -18,8 +18,8 @@ from test_load import APP_ROWS
 
 from bulkseed.cleaning import cleanup
 from bulkseed.embedded import Server
-from bulkseed.history import history
 from bulkseed.identifiers import qualified
+from bulkseed.ledger.history import history
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
