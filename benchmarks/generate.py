@@ -18,7 +18,7 @@ from benchmarks.measure import Clock, Spread, clocked, in_fresh_process, peak_rs
 from benchmarks.plans import plan_of
 from benchmarks.results import Figures, Findings, Run, mebibytes, spread
 from benchmarks.turns import turns
-from bulkseed.encoders import binary, records
+from bulkseed.copy.encoders import binary, records
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement
 from bulkseed.plan.shards import cut

@@ -22,9 +22,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from benchmarks.measure import Clock, clocked, peak_rss
 from benchmarks.message_rows import COLUMNS, message_rows
 from benchmarks.plans import AS_OF, plan_of
-from bulkseed.encoders import records
+from bulkseed.copy.encoders import records
+from bulkseed.copy.pipeline import copy_batches
 from bulkseed.lanes import copy_into
-from bulkseed.pipeline import copy_batches
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bulkseed.encoders import ArrayOf, Type
-from bulkseed.fitting import Fit
+from bulkseed.copy.column_mapping import Fit
+from bulkseed.copy.encoders import ArrayOf, Type
 
 __all__ = ["COLUMNS_SQL", "TYPES_SQL", "fit_of", "type_of"]
 

@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from bulkseed import ledger
 from bulkseed.choices import OnError
-from bulkseed.copy import CopyInto
+from bulkseed.copy.writer import CopyInto
 from bulkseed.deferral import LOCK_SECONDS, Deferred, drop, mark_rebuilt, unfinished
 from bulkseed.deferring import what_is_locked
 from bulkseed.errors import RunError

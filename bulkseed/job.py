@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bulkseed.copy import CopyInto
+from bulkseed.copy.writer import CopyInto
 from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger
 from bulkseed.plan.plan import Placement, Plan

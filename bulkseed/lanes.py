@@ -12,10 +12,10 @@ from typing import Any
 
 from bulkseed.choices import Format
 from bulkseed.columns import TYPES_SQL, fit_of, type_of
-from bulkseed.copy import CopyInto, Lane
-from bulkseed.encoders import BINARY_TYPES
+from bulkseed.copy.column_mapping import Keys
+from bulkseed.copy.encoders import BINARY_TYPES
+from bulkseed.copy.writer import CopyInto, Lane
 from bulkseed.errors import TargetError
-from bulkseed.fitting import Keys
 from bulkseed.identifiers import qualified, quoted
 from bulkseed.plan.tables import Table
 from bulkseed.postgres.connection import Connection

@@ -10,16 +10,16 @@ from typing import Final
 
 import pyarrow as pa
 
-from bulkseed.copy import CopyInto
+from bulkseed.copy.column_mapping import fitted_batch
+from bulkseed.copy.pipeline import copy_batches
+from bulkseed.copy.writer import CopyInto
 from bulkseed.deferral import Deferred, not_owned
 from bulkseed.errors import InputError, RunError, TargetError
-from bulkseed.fitting import fitted_batch
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.plugins import loaded
 from bulkseed.identifiers import quoted
 from bulkseed.lanes import copy_into, with_keys
 from bulkseed.ledger import Run
-from bulkseed.pipeline import copy_batches
 from bulkseed.plan.model import Model, Names
 from bulkseed.plan.shards import ROWS_PER_SHARD, cut
 from bulkseed.postgres.connection import Connection, translated

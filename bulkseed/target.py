@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from bulkseed.columns import COLUMNS_SQL, TYPES_SQL, fit_of
+from bulkseed.copy.column_mapping import Fit, why_not
 from bulkseed.errors import TargetError
-from bulkseed.fitting import Fit, why_not
 from bulkseed.identifiers import qualified
 from bulkseed.plan.model import Model, Names
 from bulkseed.plan.tables import Column, Kind, Table

@@ -13,15 +13,15 @@ import asyncpg
 import pyarrow as pa
 from anyio import to_thread
 
-from bulkseed.copy import CopyInto
+from bulkseed.copy.column_mapping import Keys
+from bulkseed.copy.pipeline import copy_batches
+from bulkseed.copy.writer import CopyInto
 from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
 from bulkseed.fields import distinct
-from bulkseed.fitting import Keys
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.filled import fields_of
 from bulkseed.identifiers import quoted
 from bulkseed.lanes import with_keys
-from bulkseed.pipeline import copy_batches
 from bulkseed.plan.estimate import expected_rows
 from bulkseed.plan.keys import uuids_of
 from bulkseed.plan.plan import Placement, Plan

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bulkseed.copy import Lane
-from bulkseed.encoders import BINARY_TYPES, ArrayOf, binary, records
+from bulkseed.copy.column_mapping import Fit, fitted_batch, why_not
+from bulkseed.copy.encoders import BINARY_TYPES, ArrayOf, binary, records
+from bulkseed.copy.pipeline import copy_batches
+from bulkseed.copy.writer import Lane
 from bulkseed.errors import RunError
-from bulkseed.fitting import Fit, fitted_batch, why_not
 from bulkseed.lanes import copy_into
-from bulkseed.pipeline import copy_batches
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 from bulkseed.randomness.streams import Streams

@@ -21,12 +21,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bulkseed.cleaning import cleanup
-from bulkseed.copy import CopyInto, Lane
+from bulkseed.copy.pipeline import copy_batches, copy_shard
+from bulkseed.copy.writer import CopyInto, Lane
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
 from bulkseed.lanes import copy_into
 from bulkseed.loading import load
-from bulkseed.pipeline import copy_batches, copy_shard
 from bulkseed.plan.plan import Placement, microseconds
 from bulkseed.plan.shards import cut
 from bulkseed.plan.tables import TABLES

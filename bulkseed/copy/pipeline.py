@@ -11,10 +11,10 @@ import pyarrow as pa
 from anyio import to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from bulkseed.copy import BATCHES_AHEAD, CopyInto, copy_binary, copy_records
-from bulkseed.encoders import binary, records
+from bulkseed.copy.column_mapping import fitted_batch
+from bulkseed.copy.encoders import binary, records
+from bulkseed.copy.writer import BATCHES_AHEAD, CopyInto, copy_binary, copy_records
 from bulkseed.errors import first_cause
-from bulkseed.fitting import fitted_batch
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.connection import Connection

@@ -10,9 +10,9 @@ import anyio
 import asyncpg
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from bulkseed.encoders import Chunk, Record, Type
+from bulkseed.copy.column_mapping import Fit
+from bulkseed.copy.encoders import Chunk, Record, Type
 from bulkseed.errors import ConnectionLost, RunError
-from bulkseed.fitting import Fit
 from bulkseed.postgres.connection import LOST, Connection, translated
 
 __all__ = ["BATCHES_AHEAD", "CopyInto", "Lane", "copy_binary", "copy_records"]

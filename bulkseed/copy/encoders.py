@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pgpq import ArrowToPostgresBinaryEncoder
 
-from bulkseed import wire
+from bulkseed.copy import pg_binary as wire
+from bulkseed.copy.pg_binary import is_listed, offsets_of
 from bulkseed.errors import RunError
 from bulkseed.plan.plan import EPOCH, microseconds
-from bulkseed.wire import is_listed, offsets_of
 
 __all__ = ["BINARY_TYPES", "ArrayOf", "Chunk", "Record", "Type", "binary", "is_octets", "records"]
 

@@ -14,9 +14,9 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.encoders import BINARY_TYPES, is_octets
+from bulkseed.copy.encoders import BINARY_TYPES, is_octets
+from bulkseed.copy.pg_binary import is_listed, offsets_of
 from bulkseed.errors import RunError
-from bulkseed.wire import is_listed, offsets_of
 
 __all__ = ["Fit", "Keys", "fitted_batch", "why_not"]
 
