@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from bulkseed.embedded import running
-from bulkseed.initialise import initialise
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
+from bulkseed.target.initialise import initialise
 
 __all__ = ["Databases", "content", "count", "execute", "served", "value"]
 

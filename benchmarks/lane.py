@@ -24,12 +24,12 @@ from benchmarks.message_rows import COLUMNS, message_rows
 from benchmarks.plans import AS_OF, plan_of
 from bulkseed.copy.encoders import records
 from bulkseed.copy.pipeline import copy_batches
-from bulkseed.lanes import copy_into
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.postgres.loops import LOOP
-from bulkseed.schema import MESSAGES
+from bulkseed.target.copy_plan import copy_into
+from bulkseed.target.schema import MESSAGES
 
 __all__ = ["HANDED", "LANES", "MAKING", "run_lane"]
 

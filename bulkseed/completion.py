@@ -20,7 +20,6 @@ from bulkseed.errors import RunError
 from bulkseed.filling import Filling
 from bulkseed.generators import Context
 from bulkseed.job import Endpoint, Job
-from bulkseed.lanes import with_keys
 from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.ledger.control import Control
 from bulkseed.plan.keys import uuids_of
@@ -33,7 +32,8 @@ from bulkseed.postgres.transaction import transaction
 from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
-from bulkseed.target import Target, read_target
+from bulkseed.target.copy_plan import with_keys
+from bulkseed.target.target import Target, read_target
 from bulkseed.text.corpus import Corpus
 from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.undoing import answered_for

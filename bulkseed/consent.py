@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import click
 
-from bulkseed.disk import DISK_PER_BYTE, check_folders, check_server
 from bulkseed.errors import InputError
-from bulkseed.guard import Survey, check_allowed, survey
 from bulkseed.runner import Database, run
+from bulkseed.target.disk import DISK_PER_BYTE, check_folders, check_server
+from bulkseed.target.guard import Survey, check_allowed, survey
 
 __all__ = ["Consent", "check_disk", "obtain"]
 

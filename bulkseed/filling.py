@@ -20,7 +20,7 @@ from bulkseed.postgres.retry import patient_connection, patiently
 from bulkseed.shard_load import ShardLoader
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
-from bulkseed.target import Target
+from bulkseed.target.target import Target
 from bulkseed.watch import Watcher
 from bulkseed.workers import Done, Turns, Worker, load_shards
 

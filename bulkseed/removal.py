@@ -18,15 +18,15 @@ from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.plugins import loaded
 from bulkseed.identifiers import quoted
-from bulkseed.lanes import copy_into, with_keys
 from bulkseed.ledger import Run
 from bulkseed.plan.model import Model, Names
 from bulkseed.plan.shards import ROWS_PER_SHARD, cut
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.references import Reference, references
-from bulkseed.reservation import check_writable
 from bulkseed.rule_sql import Scope
+from bulkseed.target.copy_plan import copy_into, with_keys
+from bulkseed.target.reservation import check_writable
 from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.watch import Watcher
 

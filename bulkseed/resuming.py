@@ -12,7 +12,6 @@ from bulkseed.completion import LoadReport, Undertaking, complete, made_by, shar
 from bulkseed.deferral import unfinished
 from bulkseed.errors import InputError, TargetError
 from bulkseed.generators.plugins import described
-from bulkseed.lanes import choose_lanes
 from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.ledger.control import controlled
 from bulkseed.postgres.address import Address
@@ -20,10 +19,11 @@ from bulkseed.postgres.connection import Connection, connected, looked_at, trans
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import transaction
 from bulkseed.removal import check_owner
-from bulkseed.reservation import check_rights, system_reactions
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
-from bulkseed.target import Target
+from bulkseed.target.copy_plan import choose_lanes
+from bulkseed.target.reservation import check_rights, system_reactions
+from bulkseed.target.target import Target
 from bulkseed.watch import Silent, Watcher
 from bulkseed.workers import hired
 

@@ -23,7 +23,7 @@ from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.relationships import related
 from bulkseed.shipped import shipped
 from bulkseed.suggestions import suggestion
-from bulkseed.target import ARROW_TYPES
+from bulkseed.target.target import ARROW_TYPES
 from bulkseed.text.faker_values import Fakes
 
 __all__ = ["ScenarioFile", "read_scenario"]

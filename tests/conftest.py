@@ -25,7 +25,7 @@ from bulkseed.plan.plan import Plan, scaled_counts
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 from bulkseed.postgres.orm import orm_connected
-from bulkseed.schema import create_missing
+from bulkseed.target.schema import create_missing
 from bulkseed.workers import parent
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)

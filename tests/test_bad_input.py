@@ -20,7 +20,7 @@ from bulkseed.embedded import Server
 from bulkseed.identifiers import qualified, quoted
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.schema import METADATA
+from bulkseed.target.schema import METADATA
 
 TABLES: Final = tuple(METADATA.tables)
 SECRET: Final = "s3cret"

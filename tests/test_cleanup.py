@@ -10,11 +10,11 @@ from test_load import APP_ROWS, has_ledger
 
 from bulkseed.cleaning import cleanup, recorded_runs
 from bulkseed.errors import InputError, RunError, TargetError
-from bulkseed.initialise import initialise
 from bulkseed.ledger.tables import VERSION
 from bulkseed.loading import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
+from bulkseed.target.initialise import initialise
 from bulkseed.verifying import verify
 
 LATER = "'2026-11-01'"

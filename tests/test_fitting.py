@@ -23,11 +23,11 @@ from bulkseed.copy.encoders import BINARY_TYPES, ArrayOf, binary, records
 from bulkseed.copy.pipeline import copy_batches
 from bulkseed.copy.writer import Lane
 from bulkseed.errors import RunError
-from bulkseed.lanes import copy_into
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 from bulkseed.randomness.streams import Streams
 from bulkseed.randomness.uuids import HIGHEST_ID, Moments, Uuids
+from bulkseed.target.copy_plan import copy_into
 
 LANES: tuple[Lane, ...] = get_args(Lane)
 FOUR = Uuids(Streams(1, 1), "users")

@@ -19,13 +19,13 @@ import pytest
 from conftest import MakeDatabase, address_of, digest, make_reference, run_sql
 from test_cli import ROOT, environment
 
-from bulkseed import disk
 from bulkseed.__main__ import main
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError
-from bulkseed.guard import looks_like_production
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
+from bulkseed.target import disk
+from bulkseed.target.guard import looks_like_production
 
 ELSEWHERE: Final = "127.1"
 """This machine, by a name that does not say so."""

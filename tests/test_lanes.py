@@ -25,7 +25,6 @@ from bulkseed.copy.pipeline import copy_batches, copy_shard
 from bulkseed.copy.writer import CopyInto, Lane
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
-from bulkseed.lanes import copy_into
 from bulkseed.loading import load
 from bulkseed.plan.plan import Placement, microseconds
 from bulkseed.plan.shards import cut
@@ -33,6 +32,7 @@ from bulkseed.plan.tables import TABLES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 from bulkseed.stopwatch import Stopwatch
+from bulkseed.target.copy_plan import copy_into
 from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.watch import Silent
 

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 from conftest import MakeDatabase, digest, plan_of, run_sql
 
-from bulkseed.disk import check_server
 from bulkseed.errors import TargetError
-from bulkseed.guard import survey
-from bulkseed.initialise import initialise
 from bulkseed.loading import load
 from bulkseed.planning import make_plan
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
+from bulkseed.target.disk import check_server
+from bulkseed.target.guard import survey
+from bulkseed.target.initialise import initialise
 
 MISFITS = {
     "a missing table": ("DROP TABLE message_reactions", "table message_reactions is missing in schema 'public'.*init"),

@@ -6,11 +6,11 @@ import click
 
 from bulkseed import report
 from bulkseed.consent import Consent, obtain
-from bulkseed.initialise import initialise
 from bulkseed.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION
 from bulkseed.plan.model import Model
 from bulkseed.plan.scenario import Scenario
 from bulkseed.runner import opened, run
+from bulkseed.target.initialise import initialise
 
 __all__ = ["init_command"]
 

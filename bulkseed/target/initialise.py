@@ -31,7 +31,7 @@ async def initialise(address: Address, *, watcher: Watcher | None = None) -> lis
             if await is_whole(connection):
                 return []
     # only here: SQLAlchemy takes a fifth of a second to import
-    from bulkseed.creation import create  # noqa: PLC0415
+    from bulkseed.target.creation import create  # noqa: PLC0415
 
     return await create(address, watcher or Silent())
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from bulkseed.errors import TargetError
 from bulkseed.postgres.connection import Connection
-from bulkseed.target import Target
+from bulkseed.target.target import Target
 
 __all__ = ["check_rights", "check_writable", "is_taken", "reserve_ids", "room_for_ids", "system_reactions", "unlogged"]
 

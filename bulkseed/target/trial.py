@@ -21,7 +21,6 @@ from bulkseed.fields import distinct
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.filled import fields_of
 from bulkseed.identifiers import quoted
-from bulkseed.lanes import with_keys
 from bulkseed.plan.estimate import expected_rows
 from bulkseed.plan.keys import uuids_of
 from bulkseed.plan.plan import Placement, Plan
@@ -29,8 +28,9 @@ from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import WITH_IDS, Table
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.postgres.transaction import begun
-from bulkseed.reservation import room_for_ids, system_reactions
-from bulkseed.target import Target
+from bulkseed.target.copy_plan import with_keys
+from bulkseed.target.reservation import room_for_ids, system_reactions
+from bulkseed.target.target import Target
 from bulkseed.text.corpus import Corpus
 
 __all__ = ["try_out"]

@@ -19,8 +19,8 @@ from bulkseed.plan.keys import uuids_of
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection
-from bulkseed.reservation import is_taken, reserve_ids, room_for_ids, system_reactions
-from bulkseed.target import Target
+from bulkseed.target.reservation import is_taken, reserve_ids, room_for_ids, system_reactions
+from bulkseed.target.target import Target
 from bulkseed.text.corpus import Corpus
 
 __all__ = ["place"]

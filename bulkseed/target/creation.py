@@ -9,7 +9,7 @@ from bulkseed import ledger
 from bulkseed.errors import TargetError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.orm import orm_connected, server_said
-from bulkseed.schema import create_missing, missing
+from bulkseed.target.schema import create_missing, missing
 from bulkseed.watch import Watcher
 
 __all__ = ["create"]

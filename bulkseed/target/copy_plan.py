@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 from bulkseed.choices import Format
-from bulkseed.columns import TYPES_SQL, fit_of, type_of
 from bulkseed.copy.column_mapping import Keys
 from bulkseed.copy.encoders import BINARY_TYPES
 from bulkseed.copy.writer import CopyInto, Lane
@@ -19,7 +18,8 @@ from bulkseed.errors import TargetError
 from bulkseed.identifiers import qualified, quoted
 from bulkseed.plan.tables import Table
 from bulkseed.postgres.connection import Connection
-from bulkseed.target import Target
+from bulkseed.target.columns import TYPES_SQL, fit_of, type_of
+from bulkseed.target.target import Target
 
 __all__ = ["choose_lanes", "copy_into", "with_keys"]
 

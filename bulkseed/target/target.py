@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 
 import pyarrow as pa
 
-from bulkseed.columns import COLUMNS_SQL, TYPES_SQL, fit_of
 from bulkseed.copy.column_mapping import Fit, why_not
 from bulkseed.errors import TargetError
 from bulkseed.identifiers import qualified
@@ -16,6 +15,7 @@ from bulkseed.plan.model import Model, Names
 from bulkseed.plan.tables import Column, Kind, Table
 from bulkseed.postgres.connection import Connection, looked_at
 from bulkseed.suggestions import suggestion
+from bulkseed.target.columns import COLUMNS_SQL, TYPES_SQL, fit_of
 
 __all__ = ["ARROW_TYPES", "Target", "TargetColumn", "read_target"]
 
