@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bulkseed.generators.parents import Parent, Parents
     from bulkseed.generators.plugins import SeedTable, table
     from bulkseed.plan.plan import Plan
-    from bulkseed.planning import make_plan
+    from bulkseed.scenarios.planning import make_plan
     from bulkseed.watch import Silent, Watcher
 
 __all__ = [
@@ -42,7 +42,7 @@ PLACES: Final = {
     "generators.parents": ("Parent", "Parents"),
     "generators.plugins": ("SeedTable", "table"),
     "plan.plan": ("Plan",),
-    "planning": ("make_plan",),
+    "scenarios.planning": ("make_plan",),
     "watch": ("Silent", "Watcher"),
 }
 

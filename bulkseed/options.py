@@ -14,7 +14,7 @@ from bulkseed.ledger import SCHEMA
 from bulkseed.plan.shards import ROWS_PER_SHARD
 from bulkseed.postgres.machine import available_cores
 from bulkseed.postgres.retry import Patience
-from bulkseed.shipped import shipped
+from bulkseed.scenarios.shipped import shipped
 
 __all__ = [
     "CONSENT_OPTIONS",

@@ -18,9 +18,9 @@ from bulkseed.cleaning import cleanup
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.generators.plugins import loaded
 from bulkseed.loading import load
-from bulkseed.planning import make_plan
 from bulkseed.postgres.address import Address
 from bulkseed.resuming import resume
+from bulkseed.scenarios.planning import make_plan
 from bulkseed.verifying import verify
 
 STATUSES = """

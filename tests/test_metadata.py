@@ -11,8 +11,8 @@ from test_scenario import rows
 
 from bulkseed.errors import InputError
 from bulkseed.loading import load
-from bulkseed.planning import make_plan
 from bulkseed.postgres.orm import orm_connected
+from bulkseed.scenarios.planning import make_plan
 from bulkseed.verifying import verify
 
 SCENARIO = Path(__file__).parent / "examples" / "models.toml"

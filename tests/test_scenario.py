@@ -13,7 +13,7 @@ from bulkseed.loading import load
 from bulkseed.plan.plan import Plan, microseconds, scaled_counts
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.scenario_file import read_scenario
+from bulkseed.scenarios.scenario_file import read_scenario
 from bulkseed.text.faker_values import Fakes
 from bulkseed.verifying import verify
 

@@ -9,9 +9,9 @@ from conftest import MakeDatabase, digest, plan_of, run_sql
 
 from bulkseed.errors import TargetError
 from bulkseed.loading import load
-from bulkseed.planning import make_plan
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
+from bulkseed.scenarios.planning import make_plan
 from bulkseed.target.disk import check_server
 from bulkseed.target.guard import survey
 from bulkseed.target.initialise import initialise

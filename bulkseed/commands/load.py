@@ -23,10 +23,10 @@ from bulkseed.options import (
     default_workers,
 )
 from bulkseed.plan.estimate import expected_bytes, expected_rows
-from bulkseed.planning import make_plan
 from bulkseed.postgres.retry import Patience
 from bulkseed.progress import shown
 from bulkseed.runner import opened, run
+from bulkseed.scenarios.planning import make_plan
 from bulkseed.stopping import Stop
 
 __all__ = ["load_command"]

@@ -8,7 +8,7 @@ import click
 
 from bulkseed import report
 from bulkseed.options import JSON_OPTION, PLAN_OPTIONS, SHARD_OPTION
-from bulkseed.planning import make_plan
+from bulkseed.scenarios.planning import make_plan
 
 __all__ = ["plan_command"]
 

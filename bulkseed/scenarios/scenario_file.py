@@ -14,14 +14,14 @@ import pyarrow as pa
 
 from bulkseed.errors import InputError
 from bulkseed.fields import normalised, parse_field
-from bulkseed.further_tables import has_order, put_together
 from bulkseed.generators.plugins import described
 from bulkseed.plan.plan import Probabilities
 from bulkseed.plan.scenario import Extra, Rule, Scenario
 from bulkseed.plan.shape import Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
-from bulkseed.relationships import related
-from bulkseed.shipped import shipped
+from bulkseed.scenarios.plugin_tables import has_order, put_together
+from bulkseed.scenarios.relationships import related
+from bulkseed.scenarios.shipped import shipped
 from bulkseed.suggestions import suggestion
 from bulkseed.target.target import ARROW_TYPES
 from bulkseed.text.faker_values import Fakes

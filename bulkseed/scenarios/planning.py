@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bulkseed.errors import InputError
 from bulkseed.plan.plan import Plan, microseconds, parse_as_of, scaled_counts
-from bulkseed.scenario_file import read_scenario
+from bulkseed.scenarios.scenario_file import read_scenario
 from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.text.faker_values import Fakes
 
@@ -50,7 +50,7 @@ def make_plan(
     whole = found.scenario
     if metadata is not None:
         # only here: SQLAlchemy takes a fifth of a second to import
-        from bulkseed.app_metadata import with_metadata  # noqa: PLC0415
+        from bulkseed.scenarios.metadata import with_metadata  # noqa: PLC0415
 
         whole = with_metadata(whole, metadata)
     scaled = scaled_counts(scale, found.counts)

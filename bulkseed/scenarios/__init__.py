@@ -1,0 +1,1 @@
+"""Scenarios: what the user wrote becomes a plan; and those that ship."""
