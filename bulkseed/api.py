@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bulkseed import cleaning, loading, resuming, verifying
+from bulkseed import cleaning, loading, resuming
 from bulkseed.choices import Defer, Format, OnError
 from bulkseed.cleaning import CleanupReport
 from bulkseed.completion import LoadReport
@@ -17,7 +17,8 @@ from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.retry import Patience
-from bulkseed.verifying import VerifyReport
+from bulkseed.verifier import verify as verifying
+from bulkseed.verifier.verify import VerifyReport
 from bulkseed.watch import Watcher
 
 __all__ = ["cleanup", "load", "resume", "verify"]

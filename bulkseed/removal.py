@@ -24,10 +24,10 @@ from bulkseed.plan.shards import ROWS_PER_SHARD, cut
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.references import Reference, references
-from bulkseed.rule_sql import Scope
 from bulkseed.target.copy_plan import copy_into, with_keys
 from bulkseed.target.reservation import check_writable
 from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.verifier.rule_sql import Scope
 from bulkseed.watch import Watcher
 
 __all__ = ["check_owner", "check_rights", "remove_rows"]

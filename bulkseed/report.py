@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bulkseed.cleaning import CleanupReport
     from bulkseed.completion import LoadReport
     from bulkseed.ledger.history import History
-    from bulkseed.verifying import VerifyReport
+    from bulkseed.verifier.verify import VerifyReport
 
 __all__ = [
     "cleanup_json",

@@ -28,8 +28,8 @@ from bulkseed.plan.plan import Plan
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.resuming import resume
-from bulkseed.rule_sql import Scope
-from bulkseed.verifying import verify
+from bulkseed.verifier.rule_sql import Scope
+from bulkseed.verifier.verify import verify
 
 PROJECT = Path(__file__).parent / "alembic_app"
 SCENARIO = (PROJECT / "bulkseed.toml").read_text()

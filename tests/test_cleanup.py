@@ -15,7 +15,7 @@ from bulkseed.loading import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.target.initialise import initialise
-from bulkseed.verifying import verify
+from bulkseed.verifier.verify import verify
 
 LATER = "'2026-11-01'"
 

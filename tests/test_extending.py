@@ -21,7 +21,7 @@ from bulkseed.loading import load
 from bulkseed.postgres.address import Address
 from bulkseed.resuming import resume
 from bulkseed.scenarios.planning import make_plan
-from bulkseed.verifying import verify
+from bulkseed.verifier.verify import verify
 
 STATUSES = """
 CREATE TABLE user_statuses (

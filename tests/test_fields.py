@@ -27,7 +27,6 @@ from faker import Faker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkseed.chance import within_chance
 from bulkseed.errors import InputError, RunError
 from bulkseed.fields import (
     FieldRows,
@@ -45,6 +44,7 @@ from bulkseed.fields.ranges import within_range
 from bulkseed.plan.plan import microseconds
 from bulkseed.randomness.streams import Streams
 from bulkseed.text.faker_values import Fakes
+from bulkseed.verifier.chance import within_chance
 
 AS_OF = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)
 NOW = microseconds(AS_OF)

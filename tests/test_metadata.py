@@ -13,7 +13,7 @@ from bulkseed.errors import InputError
 from bulkseed.loading import load
 from bulkseed.postgres.orm import orm_connected
 from bulkseed.scenarios.planning import make_plan
-from bulkseed.verifying import verify
+from bulkseed.verifier.verify import verify
 
 SCENARIO = Path(__file__).parent / "examples" / "models.toml"
 

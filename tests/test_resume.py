@@ -32,7 +32,7 @@ from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import begun
 from bulkseed.resuming import resume
 from bulkseed.stopping import Stop
-from bulkseed.verifying import verify
+from bulkseed.verifier.verify import verify
 from bulkseed.watch import Silent
 
 PLAN = plan_of("3x")

@@ -15,7 +15,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.scenarios.scenario_file import read_scenario
 from bulkseed.text.faker_values import Fakes
-from bulkseed.verifying import verify
+from bulkseed.verifier.verify import verify
 
 APP = """
 CREATE SCHEMA chat;

@@ -34,7 +34,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.randomness.streams import Streams
 from bulkseed.randomness.week import HOUR, MONDAY, WEEK, Week
 from bulkseed.randomness.zipf import apportioned, fitted_exponent, rank_weights, whole_weights
-from bulkseed.verifying import VerifyReport, verify
+from bulkseed.verifier.verify import VerifyReport, verify
 
 SCENARIOS: Final = ("default", "slack", "viral", "archive", "tiny")
 DAY: Final = 24 * HOUR

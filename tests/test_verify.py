@@ -18,9 +18,9 @@ from bulkseed.loading import load
 from bulkseed.plan.plan import Plan, Probabilities
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.readings import TextReader
 from bulkseed.text.faker_corpus import corpus_of
-from bulkseed.verifying import RuleCheck, VerifyReport, verify
+from bulkseed.verifier.text_checks import TextReader
+from bulkseed.verifier.verify import RuleCheck, VerifyReport, verify
 from bulkseed.watch import Silent
 
 

@@ -29,7 +29,7 @@ from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.rowcount import estimated_rows
 from bulkseed.postgres.transaction import begun
 from bulkseed.resuming import resume
-from bulkseed.verifying import verify
+from bulkseed.verifier.verify import verify
 from bulkseed.watch import Silent
 from bulkseed.workers import parent
 from bulkseed.workers.turns import Turns

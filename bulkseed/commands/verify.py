@@ -8,7 +8,7 @@ from bulkseed import report
 from bulkseed.options import DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
 from bulkseed.progress import shown
 from bulkseed.runner import opened, run
-from bulkseed.verifying import VerifyReport, verify
+from bulkseed.verifier.verify import VerifyReport, verify
 
 __all__ = ["verify_command"]
 

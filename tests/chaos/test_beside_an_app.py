@@ -17,7 +17,7 @@ from test_deferral import dump
 from bulkseed.embedded import Server
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.verifying import verify
+from bulkseed.verifier.verify import verify
 
 OURS = {
     "users": "t.auth0_id LIKE 'app|%'",

@@ -23,7 +23,7 @@ from bulkseed.ledger.history import history
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.verifying import verify
+from bulkseed.verifier.verify import verify
 from chaos.commands import PLAN, Ended, bulkseed
 from chaos.proxy import proxied
 

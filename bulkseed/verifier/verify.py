@@ -8,22 +8,22 @@ from typing import Final, TypeVar
 from anyio import to_thread
 
 from bulkseed import ledger
-from bulkseed.checks import ChanceCheck, RuleCheck, VerifyReport
-from bulkseed.conversation_rules import distinct_contents, message_passes, reaction_passes, reply_passes
 from bulkseed.errors import InputError
 from bulkseed.ledger import Run
-from bulkseed.own_rules import own_rule
 from bulkseed.plan.shape import Shape
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at
-from bulkseed.readings import read_companies, read_names, read_texts
-from bulkseed.rule_sql import BROKEN, Clause, Pass, Scope
-from bulkseed.shape_rules import judge_ranks, judge_users, shape_passes
 from bulkseed.text.corpus import Corpus
 from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
-from bulkseed.unjudged import scope_of
+from bulkseed.verifier.checks import ChanceCheck, RuleCheck, VerifyReport
+from bulkseed.verifier.conversation_rules import distinct_contents, message_passes, reaction_passes, reply_passes
+from bulkseed.verifier.own_rules import own_rule
+from bulkseed.verifier.rule_scope import scope_of
+from bulkseed.verifier.rule_sql import BROKEN, Clause, Pass, Scope
+from bulkseed.verifier.shape_rules import judge_ranks, judge_users, shape_passes
+from bulkseed.verifier.text_checks import read_companies, read_names, read_texts
+from bulkseed.verifier.workspace_rules import channel_passes, membership_passes, user_passes
 from bulkseed.watch import Silent, Watcher
-from bulkseed.workspace_rules import channel_passes, membership_passes, user_passes
 
 __all__ = ["ChanceCheck", "RuleCheck", "VerifyReport", "verify"]
 

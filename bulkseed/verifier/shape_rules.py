@@ -12,12 +12,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bulkseed.checks import ChanceCheck, RuleCheck
 from bulkseed.plan.ranking import SMALLEST_GROUP_DM, Ranking
 from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.draws import Ints
 from bulkseed.randomness.zipf import fitted_exponent, rank_weights
-from bulkseed.rule_sql import Draw, Pass, Scope
+from bulkseed.verifier.checks import ChanceCheck, RuleCheck
+from bulkseed.verifier.rule_sql import Draw, Pass, Scope
 
 __all__ = ["judge_ranks", "judge_users", "shape_passes"]
 

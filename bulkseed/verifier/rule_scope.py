@@ -8,10 +8,10 @@ from bulkseed.errors import TargetError
 from bulkseed.ledger import Run
 from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.postgres.connection import Connection
-from bulkseed.rule_sql import Scope
 from bulkseed.target.columns import TYPES_SQL, fit_of
 from bulkseed.text.corpus import Corpus
 from bulkseed.text.prose import longest_text
+from bulkseed.verifier.rule_sql import Scope
 
 __all__ = ["scope_of"]
 

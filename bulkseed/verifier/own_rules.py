@@ -6,12 +6,12 @@ from typing import Final
 
 import asyncpg
 
-from bulkseed.checks import RuleCheck
 from bulkseed.errors import RunError
 from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
 from bulkseed.plan.scenario import Rule
 from bulkseed.postgres.connection import Connection
+from bulkseed.verifier.checks import RuleCheck
 
 __all__ = ["own_rule"]
 

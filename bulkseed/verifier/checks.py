@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bulkseed.chance import within_chance
+from bulkseed.verifier.chance import within_chance
 
 __all__ = ["ChanceCheck", "RuleCheck", "Tally", "VerifyReport"]
 

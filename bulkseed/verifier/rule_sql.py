@@ -12,7 +12,6 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from bulkseed.checks import ChanceCheck, RuleCheck
 from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
 from bulkseed.plan.keys import uuids_of
@@ -21,6 +20,7 @@ from bulkseed.plan.ranking import Ranking, ranking_of
 from bulkseed.plan.shape import Shape
 from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.uuids import Uuids
+from bulkseed.verifier.checks import ChanceCheck, RuleCheck
 
 __all__ = ["BROKEN", "Clause", "Draw", "Pass", "Scope"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bulkseed.plan.ranking import LARGEST_GROUP_DM, SMALLEST_GROUP_DM
-from bulkseed.rule_sql import BROKEN, Clause, Draw, Pass, Scope
+from bulkseed.verifier.rule_sql import BROKEN, Clause, Draw, Pass, Scope
 
 __all__ = ["channel_passes", "membership_passes", "user_passes"]
 

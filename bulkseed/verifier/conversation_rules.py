@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from bulkseed.rule_sql import BROKEN, Clause, Draw, Pass, Scope
 from bulkseed.text.corpus import WordList
 from bulkseed.text.prose import WORDS_IN_SENTENCE
+from bulkseed.verifier.rule_sql import BROKEN, Clause, Draw, Pass, Scope
 
 __all__ = ["distinct_contents", "message_passes", "reaction_passes", "reply_passes"]
 

@@ -1,0 +1,1 @@
+"""Every rule, proven by SQL over the loaded tables."""
