@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bulkseed import cleaning, loading, resuming
+from bulkseed import loading, resuming
 from bulkseed.choices import Defer, Format, OnError
-from bulkseed.cleaning import CleanupReport
+from bulkseed.cleaner import cleanup as cleaning
+from bulkseed.cleaner.cleanup import CleanupReport
 from bulkseed.completion import LoadReport
 from bulkseed.ledger import SCHEMA
 from bulkseed.plan.plan import Plan

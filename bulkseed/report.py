@@ -16,7 +16,7 @@ from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import shard_counts
 
 if TYPE_CHECKING:
-    from bulkseed.cleaning import CleanupReport
+    from bulkseed.cleaner.cleanup import CleanupReport
     from bulkseed.completion import LoadReport
     from bulkseed.ledger.history import History
     from bulkseed.verifier.verify import VerifyReport

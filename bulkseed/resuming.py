@@ -8,6 +8,7 @@ from typing import Final
 
 from bulkseed import ledger
 from bulkseed.choices import Format, OnError
+from bulkseed.cleaner.removal import check_owner
 from bulkseed.completion import LoadReport, Undertaking, complete, made_by, shards_to_come, target_of
 from bulkseed.deferral import unfinished
 from bulkseed.errors import InputError, TargetError
@@ -18,7 +19,6 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at, translated
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import transaction
-from bulkseed.removal import check_owner
 from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.target.copy_plan import choose_lanes

@@ -9,7 +9,7 @@ import anyio
 
 from bulkseed import ledger
 from bulkseed.choices import OnError
-from bulkseed.cleaning import taken_out
+from bulkseed.cleaner.cleanup import taken_out
 from bulkseed.errors import BulkseedError, RunError, ServerUnavailable, Stopped, TargetError
 from bulkseed.ledger import Claim, Ledger
 from bulkseed.ledger.control import Control

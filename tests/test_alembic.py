@@ -19,7 +19,7 @@ from test_load import Interfering
 from test_scenario import planned, rows
 
 from bulkseed import ledger
-from bulkseed.cleaning import cleanup
+from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.ledger import Ledger
 from bulkseed.ledger.history import history

@@ -8,7 +8,7 @@ import pytest
 from conftest import digest, plan_of, run_sql
 from test_load import APP_ROWS, has_ledger
 
-from bulkseed.cleaning import cleanup, recorded_runs
+from bulkseed.cleaner.cleanup import cleanup, recorded_runs
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.ledger.tables import VERSION
 from bulkseed.loading import load

@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 from conftest import MakeDatabase, address_of, run_sql
 
+from bulkseed.cleaner.references import Reference, references
 from bulkseed.deferral import DDL, Deferred, capture, drop, mark_rebuilt, rebuild, save, unfinished
 from bulkseed.deferral.definition import Captured
 from bulkseed.deferral.work import Lock, Task, Work
@@ -27,7 +28,6 @@ from bulkseed.plan.scenario import Scenario
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
-from bulkseed.references import Reference, references
 
 DEFERRED = Ledger().deferred
 

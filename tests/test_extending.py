@@ -14,7 +14,7 @@ from conftest import AS_OF, MakeDatabase, digest, run_sql
 from test_load import Interfering
 from test_scenario import planned, rows
 
-from bulkseed.cleaning import cleanup
+from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.generators.plugins import loaded
 from bulkseed.loading import load

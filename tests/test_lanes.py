@@ -20,7 +20,7 @@ from conftest import MakeDatabase, digest, plan_of, run_sql
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bulkseed.cleaning import cleanup
+from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.copy.pipeline import copy_batches, copy_shard
 from bulkseed.copy.writer import CopyInto, Lane
 from bulkseed.errors import ConnectionLost, RunError, TargetError

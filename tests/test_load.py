@@ -10,7 +10,7 @@ import pytest
 from conftest import MakeDatabase, digest, plan_of, run_sql
 
 from bulkseed import completion
-from bulkseed.cleaning import cleanup
+from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.completion import LoadReport
 from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context

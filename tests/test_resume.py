@@ -19,7 +19,7 @@ from test_load import APP_ROWS, EMPTY, FAIL, Interfering, counts, has_ledger
 
 from bulkseed import ledger
 from bulkseed.choices import Defer
-from bulkseed.cleaning import cleanup, recorded_runs
+from bulkseed.cleaner.cleanup import cleanup, recorded_runs
 from bulkseed.deferral import drop
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, Stopped, TargetError

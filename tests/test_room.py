@@ -8,7 +8,7 @@ from test_deferral import dump
 from test_load import APP_ROWS
 from test_ways_to_load import Notes
 
-from bulkseed.cleaning import cleanup
+from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.errors import DiskFull, RunError
 from bulkseed.loading import load
@@ -32,7 +32,7 @@ CUT_OFF = "UPDATE bulkseed.runs SET state = 'loading', rows = NULL, finished_at 
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bulkseed.room.ROWS_AT_ONCE", 1000)
+    monkeypatch.setattr("bulkseed.cleaner.disk_full.ROWS_AT_ONCE", 1000)
 
 
 @pytest.mark.parametrize("moment", ["timestamp", "timestamptz", "moment"])

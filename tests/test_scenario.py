@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import AS_OF, MakeDatabase, digest, plan_of, run_sql
 
-from bulkseed.cleaning import cleanup
+from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.loading import load
 from bulkseed.plan.plan import Plan, microseconds, scaled_counts
 from bulkseed.postgres.address import Address

@@ -16,7 +16,7 @@ from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS, CHECK, EMPTY, FAIL, Interfering, counts, has_ledger
 
 from bulkseed.choices import Defer
-from bulkseed.cleaning import cleanup
+from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.deferring import is_worth_it
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, TargetError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bulkseed import report
-from bulkseed.cleaning import CleanupReport, cleanup, recorded_runs
+from bulkseed.cleaner.cleanup import CleanupReport, cleanup, recorded_runs
 from bulkseed.consent import Consent, obtain
 from bulkseed.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
 from bulkseed.progress import shown

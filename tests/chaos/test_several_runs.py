@@ -9,7 +9,7 @@ from conftest import plan_of, run_sql
 from test_load import APP_ROWS
 
 from bulkseed.choices import Defer
-from bulkseed.cleaning import cleanup, recorded_runs
+from bulkseed.cleaner.cleanup import cleanup, recorded_runs
 from bulkseed.loading import load
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from bulkseed.cleaning import cleanup
+from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from chaos.commands import PATIENCE, PLAN, Command, Ended, begun, bulkseed

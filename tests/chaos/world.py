@@ -16,7 +16,7 @@ from conftest import address_of, make_reference, run_sql
 from test_deferral import MUSEUM, dump
 from test_load import APP_ROWS
 
-from bulkseed.cleaning import cleanup
+from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.identifiers import qualified
 from bulkseed.ledger.history import history

@@ -10,6 +10,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from bulkseed.cleaner.references import Reference, references
 from bulkseed.copy.column_mapping import fitted_batch
 from bulkseed.copy.pipeline import copy_batches
 from bulkseed.copy.writer import CopyInto
@@ -23,7 +24,6 @@ from bulkseed.plan.model import Model, Names
 from bulkseed.plan.shards import ROWS_PER_SHARD, cut
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.randomness.streams import GENERATOR_VERSION
-from bulkseed.references import Reference, references
 from bulkseed.target.copy_plan import copy_into, with_keys
 from bulkseed.target.reservation import check_writable
 from bulkseed.text.faker_corpus import corpus_of

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Final
 
 from bulkseed import ledger
+from bulkseed.cleaner.removal import remove_rows
 from bulkseed.deferral import Deferred, drop
 from bulkseed.errors import BulkseedError, ConnectionLost
 from bulkseed.ledger import Ledger, Run
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.postgres.transaction import transaction
-from bulkseed.removal import remove_rows
 from bulkseed.watch import Watcher
 
 __all__ = ["make_room", "removed_in_parts", "vacuum"]

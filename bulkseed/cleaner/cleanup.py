@@ -13,6 +13,8 @@ from typing import Final
 import anyio
 
 from bulkseed import ledger
+from bulkseed.cleaner.disk_full import make_room, removed_in_parts, vacuum
+from bulkseed.cleaner.removal import check_owner, check_rights, remove_rows
 from bulkseed.deferral import Deferred, drop, mark_rebuilt, rebuild, unfinished
 from bulkseed.errors import ConnectError, ConnectionLost, DiskFull, InputError, RunError, TargetError
 from bulkseed.ledger import SCHEMA, Claim, Ledger, Run
@@ -22,8 +24,6 @@ from bulkseed.postgres.connection import Connection, connected, looked_at, trans
 from bulkseed.postgres.machine import available_cores
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import transaction
-from bulkseed.removal import check_owner, check_rights, remove_rows
-from bulkseed.room import make_room, removed_in_parts, vacuum
 from bulkseed.watch import Silent, Watcher
 
 __all__ = ["CleanupReport", "cleanup", "recorded_runs", "taken_out"]

@@ -1,0 +1,1 @@
+"""Exact removal of the rows of runs."""
