@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bulkseed import loading, resuming
 from bulkseed.choices import Defer, Format, OnError
 from bulkseed.cleaner import cleanup as cleaning
 from bulkseed.cleaner.cleanup import CleanupReport
-from bulkseed.completion import LoadReport
 from bulkseed.ledger import SCHEMA
+from bulkseed.loader import load as loading
+from bulkseed.loader import resume as resuming
+from bulkseed.loader.completion import LoadReport
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD
 from bulkseed.postgres.address import Address

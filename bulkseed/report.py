@@ -17,8 +17,8 @@ from bulkseed.plan.shards import shard_counts
 
 if TYPE_CHECKING:
     from bulkseed.cleaner.cleanup import CleanupReport
-    from bulkseed.completion import LoadReport
     from bulkseed.ledger.history import History
+    from bulkseed.loader.completion import LoadReport
     from bulkseed.verifier.verify import VerifyReport
 
 __all__ = [

@@ -20,13 +20,13 @@ from installed import running_with
 
 from bulkseed.embedded import Listen, Server, running
 from bulkseed.identifiers import qualified
-from bulkseed.loading import load
+from bulkseed.loader.load import load
+from bulkseed.loader.workers import parent
 from bulkseed.plan.plan import Plan, scaled_counts
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 from bulkseed.postgres.orm import orm_connected
 from bulkseed.target.schema import create_missing
-from bulkseed.workers import parent
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 NAMES = itertools.count()

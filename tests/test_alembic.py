@@ -23,11 +23,11 @@ from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.ledger import Ledger
 from bulkseed.ledger.history import history
-from bulkseed.loading import load
+from bulkseed.loader.load import load
+from bulkseed.loader.resume import resume
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.resuming import resume
 from bulkseed.verifier.rule_sql import Scope
 from bulkseed.verifier.verify import verify
 

@@ -26,7 +26,7 @@ from benchmarks.results import Figures, Run, keep
 from benchmarks.turns import turns
 from bulkseed.choices import Defer
 from bulkseed.errors import InputError
-from bulkseed.loading import load
+from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 
 ROOT = Path(__file__).parent.parent

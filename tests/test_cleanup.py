@@ -11,7 +11,7 @@ from test_load import APP_ROWS, has_ledger
 from bulkseed.cleaner.cleanup import cleanup, recorded_runs
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.ledger.tables import VERSION
-from bulkseed.loading import load
+from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.target.initialise import initialise

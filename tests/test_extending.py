@@ -17,9 +17,9 @@ from test_scenario import planned, rows
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.generators.plugins import loaded
-from bulkseed.loading import load
+from bulkseed.loader.load import load
+from bulkseed.loader.resume import resume
 from bulkseed.postgres.address import Address
-from bulkseed.resuming import resume
 from bulkseed.scenarios.planning import make_plan
 from bulkseed.verifier.verify import verify
 

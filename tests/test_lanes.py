@@ -25,7 +25,7 @@ from bulkseed.copy.pipeline import copy_batches, copy_shard
 from bulkseed.copy.writer import CopyInto, Lane
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
-from bulkseed.loading import load
+from bulkseed.loader.load import load
 from bulkseed.plan.plan import Placement, microseconds
 from bulkseed.plan.shards import cut
 from bulkseed.plan.tables import TABLES

@@ -13,7 +13,7 @@ from conftest import MakeDatabase, plan_of
 
 from bulkseed.embedded import Server
 from bulkseed.errors import BulkseedError, InputError
-from bulkseed.loading import load
+from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 

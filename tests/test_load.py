@@ -9,12 +9,12 @@ import anyio
 import pytest
 from conftest import MakeDatabase, digest, plan_of, run_sql
 
-from bulkseed import completion
 from bulkseed.cleaner.cleanup import cleanup
-from bulkseed.completion import LoadReport
 from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
-from bulkseed.loading import load
+from bulkseed.loader import completion
+from bulkseed.loader.completion import LoadReport
+from bulkseed.loader.load import load
 from bulkseed.plan.model import Model
 from bulkseed.plan.plan import Placement
 from bulkseed.postgres.address import Address

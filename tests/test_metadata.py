@@ -10,7 +10,7 @@ from examples.models import Base
 from test_scenario import rows
 
 from bulkseed.errors import InputError
-from bulkseed.loading import load
+from bulkseed.loader.load import load
 from bulkseed.postgres.orm import orm_connected
 from bulkseed.scenarios.planning import make_plan
 from bulkseed.verifier.verify import verify

@@ -25,13 +25,13 @@ from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, Stopped, TargetError
 from bulkseed.ledger import Ledger
 from bulkseed.ledger.history import History, history
-from bulkseed.loading import load
+from bulkseed.loader.load import load
+from bulkseed.loader.resume import resume
+from bulkseed.loader.stopping import Stop
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import begun
-from bulkseed.resuming import resume
-from bulkseed.stopping import Stop
 from bulkseed.verifier.verify import verify
 from bulkseed.watch import Silent
 
@@ -366,7 +366,7 @@ async def test_who_has_lost_a_run_drops_nothing(
             await (resume(database) if how == "resume" else cleanup(database, [1]))
         await drop(*arguments, **named)
 
-    monkeypatch.setattr("bulkseed.completion.drop", late)
+    monkeypatch.setattr("bulkseed.loader.completion.drop", late)
     said = "left to that command" if how == "resume" else "is gone: another command has undone it"
     with pytest.raises(RunError, match=said):
         await load(plan_of("3x"), database, defer="always", **SMALL)

@@ -11,7 +11,7 @@ from test_ways_to_load import Notes
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.errors import DiskFull, RunError
-from bulkseed.loading import load
+from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import AS_OF, MakeDatabase, digest, plan_of, run_sql
 
 from bulkseed.cleaner.cleanup import cleanup
-from bulkseed.loading import load
+from bulkseed.loader.load import load
 from bulkseed.plan.plan import Plan, microseconds, scaled_counts
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected

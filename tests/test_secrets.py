@@ -20,11 +20,11 @@ from test_cli import ROOT, environment
 
 from bulkseed.embedded import Server
 from bulkseed.errors import RunError
-from bulkseed.job import Endpoint
+from bulkseed.loader.job import Endpoint
+from bulkseed.loader.workers.ipc import frame
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.serving import kept_password
-from bulkseed.workers.wire import frame
 
 SECRET: Final = "s3cr3t-of-the-tests"
 PROC: Final = Path("/proc/self/task")
@@ -79,7 +79,7 @@ def test_a_load_hands_no_password_on(way: str, guarded: str, listening: Server, 
         while load.poll() is None:
             for child in children(load.pid):
                 found = read(child, "cmdline"), read(child, "environ")
-                if "bulkseed.workers.child" in found[0]:
+                if "bulkseed.loader.workers.child" in found[0]:
                     seen[child] = found
             assert SECRET not in read(load.pid, "cmdline")
             time.sleep(0.005)

@@ -21,7 +21,7 @@ from test_generators import Rows, check_columns, check_reactions, rows_of
 
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError
-from bulkseed.loading import load
+from bulkseed.loader.load import load
 from bulkseed.plan.activity import crowd_of
 from bulkseed.plan.estimate import expected_channel_rows, expected_rows
 from bulkseed.plan.message_ids import BLOCK, MessageLayout

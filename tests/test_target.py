@@ -8,7 +8,7 @@ import pytest
 from conftest import MakeDatabase, digest, plan_of, run_sql
 
 from bulkseed.errors import TargetError
-from bulkseed.loading import load
+from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.scenarios.planning import make_plan

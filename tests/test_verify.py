@@ -14,7 +14,7 @@ from faker import Faker
 from test_load import APP_ROWS
 
 from bulkseed.errors import InputError, TargetError
-from bulkseed.loading import load
+from bulkseed.loader.load import load
 from bulkseed.plan.plan import Plan, Probabilities
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected

@@ -17,10 +17,14 @@ from test_load import APP_ROWS, CHECK, EMPTY, FAIL, Interfering, counts, has_led
 
 from bulkseed.choices import Defer
 from bulkseed.cleaner.cleanup import cleanup
-from bulkseed.deferring import is_worth_it
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, TargetError
-from bulkseed.loading import load, useful_workers
+from bulkseed.loader.deferring import is_worth_it
+from bulkseed.loader.load import load, useful_workers
+from bulkseed.loader.resume import resume
+from bulkseed.loader.workers import parent
+from bulkseed.loader.workers.ipc import HELLO, frame
+from bulkseed.loader.workers.shard_queue import Turns
 from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
@@ -28,12 +32,8 @@ from bulkseed.postgres.connection import Connection, connected
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.rowcount import estimated_rows
 from bulkseed.postgres.transaction import begun
-from bulkseed.resuming import resume
 from bulkseed.verifier.verify import verify
 from bulkseed.watch import Silent
-from bulkseed.workers import parent
-from bulkseed.workers.turns import Turns
-from bulkseed.workers.wire import HELLO, frame
 
 WAYS: list[dict[str, Any]] = [
     {"workers": 1, "format": "records", "defer": "never"},
@@ -158,7 +158,7 @@ async def test_an_unforeseen_error_of_a_worker_is_told_with_its_traceback(
 
 BROKEN_WORKER = """
 import os
-from bulkseed.workers import child
+from bulkseed.loader.workers import child
 child.ShardLoader = lambda *_: 1 / 0
 child.main(os.fdopen(os.dup(1), "wb"))
 """
@@ -218,7 +218,7 @@ async def shards_in(connection: Connection) -> int:
 async def test_a_table_that_an_app_holds_is_named_and_nothing_is_touched(
     database: Address, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bulkseed.completion.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("bulkseed.loader.completion.LOCK_SECONDS", 0.1)
     before = dump(server, database)
     async with connected(database) as app:
         await app.execute("BEGIN; SELECT FROM channels")
@@ -291,7 +291,11 @@ def test_a_worker_whose_parent_dies_in_the_middle_of_a_word_ends() -> None:
     said = frame({"a": "job"})
     for told in (said[:2], said[:-1], said[:4] + b"nothing that was pickled"):
         done = subprocess.run(
-            [sys.executable, "-m", "bulkseed.workers.child"], input=told, capture_output=True, timeout=30, check=False
+            [sys.executable, "-m", "bulkseed.loader.workers.child"],
+            input=told,
+            capture_output=True,
+            timeout=30,
+            check=False,
         )
         assert done.returncode == 1
         assert done.stdout == HELLO
@@ -358,7 +362,7 @@ async def test_a_cleanup_cancelled_while_it_rebuilds_says_so_and_goes_on_another
 async def test_what_acts_at_insert_keeps_indexes_and_keys_in_place(
     database: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bulkseed.deferring.LEAST_ROWS", 0)
+    monkeypatch.setattr("bulkseed.loader.deferring.LEAST_ROWS", 0)
     await run_sql(database, GUEST)
     notes = Notes()
     assert not (await load(plan_of(), database, watcher=notes)).deferred

@@ -8,10 +8,11 @@ import click
 
 from bulkseed.choices import Defer, Format, OnError
 from bulkseed.commands.outcome import told
-from bulkseed.completion import LoadReport
 from bulkseed.consent import Consent, check_disk, obtain
 from bulkseed.errors import InputError
-from bulkseed.loading import load
+from bulkseed.loader.completion import LoadReport
+from bulkseed.loader.load import load
+from bulkseed.loader.stopping import Stop
 from bulkseed.options import (
     CONSENT_OPTIONS,
     DATABASE_OPTION,
@@ -27,7 +28,6 @@ from bulkseed.postgres.retry import Patience
 from bulkseed.progress import shown
 from bulkseed.runner import opened, run
 from bulkseed.scenarios.planning import make_plan
-from bulkseed.stopping import Stop
 
 __all__ = ["load_command"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 
 from bulkseed import report
-from bulkseed.completion import LoadReport
 from bulkseed.ledger import Ledger
+from bulkseed.loader.completion import LoadReport
 from bulkseed.runner import Database
 
 __all__ = ["told"]

@@ -7,9 +7,11 @@ import click
 from bulkseed import report
 from bulkseed.choices import Format, OnError
 from bulkseed.commands.outcome import told
-from bulkseed.completion import LoadReport
 from bulkseed.consent import Consent, check_disk, obtain
 from bulkseed.ledger import Run
+from bulkseed.loader.completion import LoadReport
+from bulkseed.loader.resume import interrupted_run, resume
+from bulkseed.loader.stopping import Stop
 from bulkseed.options import (
     CONSENT_OPTIONS,
     DATABASE_OPTION,
@@ -23,9 +25,7 @@ from bulkseed.options import (
 from bulkseed.plan.estimate import expected_bytes
 from bulkseed.postgres.retry import Patience
 from bulkseed.progress import shown
-from bulkseed.resuming import interrupted_run, resume
 from bulkseed.runner import opened, run
-from bulkseed.stopping import Stop
 
 __all__ = ["resume_command"]
 

@@ -10,7 +10,7 @@ from test_load import APP_ROWS
 
 from bulkseed.choices import Defer
 from bulkseed.cleaner.cleanup import cleanup, recorded_runs
-from bulkseed.loading import load
+from bulkseed.loader.load import load
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected

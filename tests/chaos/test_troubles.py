@@ -8,7 +8,7 @@ from unittest.mock import ANY
 import pytest
 from conftest import address_of, plan_of, run_sql
 
-from bulkseed.loading import load
+from bulkseed.loader.load import load
 from bulkseed.plan.shards import cut
 from bulkseed.postgres.connection import connected
 from chaos.commands import PLAN, begun, bulkseed

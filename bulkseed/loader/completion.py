@@ -15,13 +15,16 @@ from bulkseed import ledger
 from bulkseed.choices import OnError
 from bulkseed.copy.writer import CopyInto
 from bulkseed.deferral import LOCK_SECONDS, Deferred, drop, mark_rebuilt, unfinished
-from bulkseed.deferring import what_is_locked
 from bulkseed.errors import RunError
-from bulkseed.filling import Filling
 from bulkseed.generators import Context
-from bulkseed.job import Endpoint, Job
 from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.ledger.control import Control
+from bulkseed.loader.deferring import what_is_locked
+from bulkseed.loader.filling import Filling
+from bulkseed.loader.job import Endpoint, Job
+from bulkseed.loader.stopping import Stop
+from bulkseed.loader.undoing import answered_for
+from bulkseed.loader.workers import Worker
 from bulkseed.plan.keys import uuids_of
 from bulkseed.plan.model import Model
 from bulkseed.plan.plan import Placement, Plan
@@ -30,15 +33,12 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.postgres.transaction import transaction
 from bulkseed.randomness.streams import GENERATOR_VERSION
-from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.target import Target, read_target
 from bulkseed.text.corpus import Corpus
 from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
-from bulkseed.undoing import answered_for
 from bulkseed.watch import Watcher
-from bulkseed.workers import Worker
 
 __all__ = ["LoadReport", "Undertaking", "complete", "made_by", "shards_to_come", "target_of"]
 

@@ -6,13 +6,15 @@ import uuid
 
 from bulkseed import ledger
 from bulkseed.choices import Defer, Format, OnError
-from bulkseed.completion import LoadReport, Undertaking, complete, made_by, target_of
 from bulkseed.deferral import save, unfinished
-from bulkseed.deferring import to_defer
 from bulkseed.errors import ConnectError, ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger
 from bulkseed.ledger.control import controlled
+from bulkseed.loader.completion import LoadReport, Undertaking, complete, made_by, target_of
+from bulkseed.loader.deferring import to_defer
+from bulkseed.loader.stopping import Stop
+from bulkseed.loader.workers import hired
 from bulkseed.plan.estimate import expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD, shard_counts
@@ -21,14 +23,12 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import transaction
-from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.target.allocation import place
 from bulkseed.target.copy_plan import choose_lanes
 from bulkseed.target.reservation import check_rights, unlogged
 from bulkseed.target.trial import try_out
 from bulkseed.watch import Silent, Watcher
-from bulkseed.workers import hired
 
 __all__ = ["load", "useful_workers"]
 

@@ -9,7 +9,7 @@ from typing import Self
 from bulkseed import ledger
 from bulkseed.copy.pipeline import copy_shard
 from bulkseed.generators import Context
-from bulkseed.job import Job
+from bulkseed.loader.job import Job
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.connection import Connection, close, translated
 from bulkseed.postgres.retry import connected_patiently, patiently

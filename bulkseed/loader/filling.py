@@ -12,17 +12,17 @@ import anyio
 from bulkseed.deferral import Deferred, rebuild
 from bulkseed.errors import Stopped, first_cause
 from bulkseed.generators import Context
-from bulkseed.job import Job
 from bulkseed.ledger.control import Control
+from bulkseed.loader.job import Job
+from bulkseed.loader.shard_load import ShardLoader
+from bulkseed.loader.stopping import Stop
+from bulkseed.loader.workers import Done, Turns, Worker, load_shards
 from bulkseed.plan.model import Stage
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.retry import patient_connection, patiently
-from bulkseed.shard_load import ShardLoader
-from bulkseed.stopping import Stop
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.target.target import Target
 from bulkseed.watch import Watcher
-from bulkseed.workers import Done, Turns, Worker, load_shards
 
 __all__ = ["Filling"]
 

@@ -15,17 +15,17 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from bulkseed.errors import RunError, first_cause
-from bulkseed.job import Job
+from bulkseed.loader.job import Job
+from bulkseed.loader.shard_load import Counted
+from bulkseed.loader.workers.ipc import HELLO, Done, Failed, Note, Ready, Rows, frame, receive_frame
+from bulkseed.loader.workers.shard_queue import Turns
 from bulkseed.plan.shards import Shard
-from bulkseed.shard_load import Counted
 from bulkseed.watch import Silent, Watcher
-from bulkseed.workers.turns import Turns
-from bulkseed.workers.wire import HELLO, Done, Failed, Note, Ready, Rows, frame, receive_frame
 
 __all__ = ["Worker", "hired", "load_shards"]
 
 GOODBYE_SECONDS: Final = 5
-COMMAND: Final = ("-P", "-m", "bulkseed.workers.child")
+COMMAND: Final = ("-P", "-m", "bulkseed.loader.workers.child")
 """-P: what lies in the current directory is no module of ours."""
 MOST_PRINTED: Final = 2**20
 BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
