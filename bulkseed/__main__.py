@@ -30,9 +30,9 @@ def commanded(arguments: list[str] | None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import click  # noqa: PLC0415
 
-    from bulkseed.cli import cli  # noqa: PLC0415
+    from bulkseed.cli.main import cli  # noqa: PLC0415
+    from bulkseed.cli.runner import Interrupted  # noqa: PLC0415
     from bulkseed.errors import BulkseedError  # noqa: PLC0415
-    from bulkseed.runner import Interrupted  # noqa: PLC0415
 
     gc.freeze()  # what is imported stays: no collection need look at it
     try:

@@ -18,13 +18,13 @@ from conftest import address_of, make_reference, run_sql
 from inside import inside
 from test_cli import ROOT, environment
 
+from bulkseed.cli.serving import kept_password
 from bulkseed.embedded import Server
 from bulkseed.errors import RunError
 from bulkseed.loader.job import Endpoint
 from bulkseed.loader.workers.ipc import frame
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.serving import kept_password
 
 SECRET: Final = "s3cr3t-of-the-tests"
 PROC: Final = Path("/proc/self/task")

@@ -1,6 +1,7 @@
 """A worker process: loads the shards that it is told to, over a connection of its own, until its stdin ends.
 
-It is run as ``python -m bulkseed.loader.workers.child``, and imports neither Faker nor SQLAlchemy: it is to start quickly.
+It is run as ``python -m bulkseed.loader.workers.child``, and imports neither Faker nor SQLAlchemy, to start
+quickly.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from bulkseed import report
-from bulkseed.options import JSON_OPTION, PLAN_OPTIONS, SHARD_OPTION
+from bulkseed.cli import report
+from bulkseed.cli.options import JSON_OPTION, PLAN_OPTIONS, SHARD_OPTION
 from bulkseed.scenarios.planning import make_plan
 
 __all__ = ["plan_command"]

@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-from bulkseed.commands import COMMANDS
+from bulkseed.cli.commands import COMMANDS
 from bulkseed.suggestions import suggestion
 
 __all__ = ["cli"]
@@ -23,7 +23,7 @@ class DefaultsToLoad(click.Group):
         """That of the name, or None."""
         if cmd_name not in COMMANDS:
             return None
-        found: click.Command = getattr(import_module(f"bulkseed.commands.{cmd_name}"), f"{cmd_name}_command")
+        found: click.Command = getattr(import_module(f"bulkseed.cli.commands.{cmd_name}"), f"{cmd_name}_command")
         return found
 
     def resolve_command(

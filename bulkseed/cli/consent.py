@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import click
 
+from bulkseed.cli.runner import Database, run
 from bulkseed.errors import InputError
-from bulkseed.runner import Database, run
 from bulkseed.target.disk import DISK_PER_BYTE, check_folders, check_server
 from bulkseed.target.guard import Survey, check_allowed, survey
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from bulkseed import report
-from bulkseed.options import DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
-from bulkseed.progress import shown
-from bulkseed.runner import opened, run
+from bulkseed.cli import report
+from bulkseed.cli.options import DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
+from bulkseed.cli.progress import shown
+from bulkseed.cli.runner import opened, run
 from bulkseed.verifier.verify import VerifyReport, verify
 
 __all__ = ["verify_command"]

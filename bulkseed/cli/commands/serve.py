@@ -7,9 +7,9 @@ import sys
 import anyio
 import click
 
+from bulkseed.cli.runner import Interrupted, opened, run
+from bulkseed.cli.serving import DEFAULT_PORT, is_free, kept_password, set_password
 from bulkseed.embedded import Listen
-from bulkseed.runner import Interrupted, opened, run
-from bulkseed.serving import DEFAULT_PORT, is_free, kept_password, set_password
 
 __all__ = ["serve_command"]
 

@@ -13,12 +13,12 @@ from typing import Final, TypeVar
 
 import anyio
 
+from bulkseed.cli.progress import shown
 from bulkseed.embedded import Listen, Server, running
 from bulkseed.errors import ConnectionLost, Stopped, first_cause
 from bulkseed.loader.stopping import Stop
 from bulkseed.postgres.address import Address, named_address
 from bulkseed.postgres.loops import LOOP, unheard
-from bulkseed.progress import shown
 from bulkseed.target.initialise import initialise
 
 __all__ = ["Database", "Interrupted", "opened", "run"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from bulkseed import report
-from bulkseed.consent import Consent, obtain
-from bulkseed.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION
+from bulkseed.cli import report
+from bulkseed.cli.consent import Consent, obtain
+from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION
+from bulkseed.cli.runner import opened, run
 from bulkseed.plan.model import Model
 from bulkseed.plan.scenario import Scenario
-from bulkseed.runner import opened, run
 from bulkseed.target.initialise import initialise
 
 __all__ = ["init_command"]

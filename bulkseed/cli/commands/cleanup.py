@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from bulkseed import report
 from bulkseed.cleaner.cleanup import CleanupReport, cleanup, recorded_runs
-from bulkseed.consent import Consent, obtain
-from bulkseed.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
-from bulkseed.progress import shown
-from bulkseed.runner import opened, run
+from bulkseed.cli import report
+from bulkseed.cli.consent import Consent, obtain
+from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
+from bulkseed.cli.progress import shown
+from bulkseed.cli.runner import opened, run
 
 __all__ = ["cleanup_command"]
 

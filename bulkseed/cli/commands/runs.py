@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from bulkseed import report
+from bulkseed.cli import report
+from bulkseed.cli.options import DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION
+from bulkseed.cli.runner import opened, run
 from bulkseed.ledger.history import History, history
-from bulkseed.options import DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION
-from bulkseed.runner import opened, run
 
 __all__ = ["runs_command"]
 

@@ -7,13 +7,9 @@ from typing import Any
 import click
 
 from bulkseed.choices import Defer, Format, OnError
-from bulkseed.commands.outcome import told
-from bulkseed.consent import Consent, check_disk, obtain
-from bulkseed.errors import InputError
-from bulkseed.loader.completion import LoadReport
-from bulkseed.loader.load import load
-from bulkseed.loader.stopping import Stop
-from bulkseed.options import (
+from bulkseed.cli.commands.outcome import told
+from bulkseed.cli.consent import Consent, check_disk, obtain
+from bulkseed.cli.options import (
     CONSENT_OPTIONS,
     DATABASE_OPTION,
     JSON_OPTION,
@@ -23,10 +19,14 @@ from bulkseed.options import (
     QUIET_OPTION,
     default_workers,
 )
+from bulkseed.cli.progress import shown
+from bulkseed.cli.runner import opened, run
+from bulkseed.errors import InputError
+from bulkseed.loader.completion import LoadReport
+from bulkseed.loader.load import load
+from bulkseed.loader.stopping import Stop
 from bulkseed.plan.estimate import expected_bytes, expected_rows
 from bulkseed.postgres.retry import Patience
-from bulkseed.progress import shown
-from bulkseed.runner import opened, run
 from bulkseed.scenarios.planning import make_plan
 
 __all__ = ["load_command"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 
-from bulkseed import report
+from bulkseed.cli import report
+from bulkseed.cli.runner import Database
 from bulkseed.ledger import Ledger
 from bulkseed.loader.completion import LoadReport
-from bulkseed.runner import Database
 
 __all__ = ["told"]
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import click
 
-from bulkseed import report
 from bulkseed.choices import Format, OnError
-from bulkseed.commands.outcome import told
-from bulkseed.consent import Consent, check_disk, obtain
-from bulkseed.ledger import Run
-from bulkseed.loader.completion import LoadReport
-from bulkseed.loader.resume import interrupted_run, resume
-from bulkseed.loader.stopping import Stop
-from bulkseed.options import (
+from bulkseed.cli import report
+from bulkseed.cli.commands.outcome import told
+from bulkseed.cli.consent import Consent, check_disk, obtain
+from bulkseed.cli.options import (
     CONSENT_OPTIONS,
     DATABASE_OPTION,
     JSON_OPTION,
@@ -22,10 +18,14 @@ from bulkseed.options import (
     failure_options,
     work_options,
 )
+from bulkseed.cli.progress import shown
+from bulkseed.cli.runner import opened, run
+from bulkseed.ledger import Run
+from bulkseed.loader.completion import LoadReport
+from bulkseed.loader.resume import interrupted_run, resume
+from bulkseed.loader.stopping import Stop
 from bulkseed.plan.estimate import expected_bytes
 from bulkseed.postgres.retry import Patience
-from bulkseed.progress import shown
-from bulkseed.runner import opened, run
 
 __all__ = ["resume_command"]
 
