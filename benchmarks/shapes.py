@@ -22,8 +22,7 @@ from benchmarks.turns import turns
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement, Plan, microseconds
 from bulkseed.plan.shards import cut
-from bulkseed.randomness.week import HOUR, MONDAY
-from bulkseed.randomness.zipf import fitted_exponent
+from bulkseed.randomness.distributions import HOUR, MONDAY, fitted_exponent
 from bulkseed.text.faker_corpus import corpus_of
 
 __all__ = ["BENCHMARK", "fit_once", "fitted"]

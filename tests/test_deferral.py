@@ -23,9 +23,8 @@ from bulkseed.deferral.work import Lock, Task, Work
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.ledger import Ledger
-from bulkseed.plan.model import Model, Names
 from bulkseed.plan.scenario import Scenario
-from bulkseed.plan.tables import TABLE_NAMES
+from bulkseed.plan.tables import TABLE_NAMES, Model, Names
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bulkseed.plan.message_ids import BLOCK, MessageLayout
+from bulkseed.plan.ids import BLOCK, MessageLayout
 from bulkseed.randomness.streams import Streams
 
 probabilities = st.sampled_from([0.0, 0.001, 0.2, 0.5, 0.999, 1.0])

@@ -15,8 +15,8 @@ from bulkseed.generators import Context
 from bulkseed.loader import completion
 from bulkseed.loader.completion import LoadReport
 from bulkseed.loader.load import load
-from bulkseed.plan.model import Model
 from bulkseed.plan.plan import Placement
+from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 from bulkseed.postgres.retry import Patience

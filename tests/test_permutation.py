@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import unevenness
 
-from bulkseed.randomness.draws import Ints
-from bulkseed.randomness.permutation import KEY_WORDS, permute
+from bulkseed.randomness.draws import KEY_WORDS, Ints, permute
 from bulkseed.randomness.streams import Streams, Words
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from bulkseed.deferral import Deferred
 from bulkseed.identifiers import qualified, quoted
-from bulkseed.plan.model import Names
+from bulkseed.plan.tables import Names
 from bulkseed.postgres.connection import Connection
 
 __all__ = ["Reference", "references"]

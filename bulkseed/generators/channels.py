@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 from bulkseed.fields.arrays import TIMESTAMP, times
 from bulkseed.generators.context import BATCH_ROWS, ChannelBlock, Context
 from bulkseed.generators.users import user_names
-from bulkseed.randomness.draws import Bools, Ints
-from bulkseed.randomness.permutation import KEY_WORDS, permute
+from bulkseed.randomness.draws import KEY_WORDS, Bools, Ints, permute
 from bulkseed.text.names import named, scalar
 from bulkseed.text.prose import WORDS_PER_TEXT
 

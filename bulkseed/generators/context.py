@@ -8,16 +8,14 @@ from typing import Final
 
 import numpy as np
 
-from bulkseed.plan.activity import Crowd, crowd_of
-from bulkseed.plan.message_ids import MessageLayout
+from bulkseed.plan.activity import LARGEST_GROUP_DM, SMALLEST_GROUP_DM, Crowd, Ranking, crowd_of, ranking_of
+from bulkseed.plan.ids import MessageLayout
 from bulkseed.plan.plan import Placement, Plan, microseconds
-from bulkseed.plan.ranking import LARGEST_GROUP_DM, SMALLEST_GROUP_DM, Ranking, ranking_of
-from bulkseed.plan.shape import Shape
+from bulkseed.plan.scenario import Shape
 from bulkseed.plan.shards import Shard
-from bulkseed.randomness.draws import Bools, Ints, below, between, chance
-from bulkseed.randomness.permutation import KEY_WORDS, permute
+from bulkseed.randomness.distributions import Week
+from bulkseed.randomness.draws import KEY_WORDS, Bools, Ints, below, between, chance, permute
 from bulkseed.randomness.streams import Streams
-from bulkseed.randomness.week import Week
 from bulkseed.text.corpus import Corpus
 from bulkseed.text.prose import Prose
 

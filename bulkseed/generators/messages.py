@@ -12,7 +12,7 @@ import pyarrow as pa
 from bulkseed.fields.arrays import TIMESTAMP, times
 from bulkseed.generators.authors import authors
 from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS, ChannelBlock, Context
-from bulkseed.plan.message_ids import BLOCK
+from bulkseed.plan.ids import BLOCK
 from bulkseed.randomness.draws import Bools, Ints, between, chance
 from bulkseed.randomness.streams import Words
 from bulkseed.text.prose import WORDS_PER_TEXT, sentence_counts

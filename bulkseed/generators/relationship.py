@@ -11,8 +11,7 @@ import pyarrow as pa
 from bulkseed.fields.arrays import times
 from bulkseed.generators.context import BATCH_ROWS, Context
 from bulkseed.generators.part import Part
-from bulkseed.randomness.draws import below, between
-from bulkseed.randomness.permutation import KEY_WORDS, permute
+from bulkseed.randomness.draws import KEY_WORDS, below, between, permute
 
 __all__ = ["relationship_batches"]
 

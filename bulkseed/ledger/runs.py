@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 from bulkseed.errors import InputError, TargetError
 from bulkseed.ledger.claims import Claim, another
 from bulkseed.ledger.tables import Ledger, exists, version
-from bulkseed.plan.model import Names
 from bulkseed.plan.plan import Placement, Plan
+from bulkseed.plan.tables import Names
 from bulkseed.postgres.connection import Connection
 
 __all__ = ["Run", "State", "chosen_runs", "runs"]

@@ -25,10 +25,10 @@ from bulkseed.loader.job import Endpoint, Job
 from bulkseed.loader.stopping import Stop
 from bulkseed.loader.undoing import answered_for
 from bulkseed.loader.workers import Worker
-from bulkseed.plan.keys import uuids_of
-from bulkseed.plan.model import Model
+from bulkseed.plan.ids import uuids_of
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard, cut
+from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.postgres.transaction import transaction

@@ -17,8 +17,8 @@ from bulkseed.loader.job import Job
 from bulkseed.loader.shard_load import ShardLoader
 from bulkseed.loader.stopping import Stop
 from bulkseed.loader.workers import Done, Turns, Worker, load_shards
-from bulkseed.plan.model import Stage
 from bulkseed.plan.shards import Shard
+from bulkseed.plan.tables import Stage
 from bulkseed.postgres.retry import patient_connection, patiently
 from bulkseed.stopwatch import Stopwatch
 from bulkseed.target.target import Target

@@ -1,18 +1,110 @@
-"""The users of a run by how active they are, where the shape has them differ: who writes how much, and who is idle."""
+"""How active channels and users are: the rank of each channel, with its size, and the weight of each user.
+
+The largest ranks are regular channels, then come group DMs, then DMs: how many of each is exact. All of it follows
+from the plan alone, so that shards can be cut and ids be known before any row is made.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
-from bulkseed.plan.shape import Shape
-from bulkseed.randomness.draws import Bools, Ints, between
-from bulkseed.randomness.permutation import KEY_WORDS, permute
+from bulkseed.plan.plan import Plan
+from bulkseed.plan.scenario import Shape
+from bulkseed.randomness.distributions import apportioned, rank_weights, whole_weights
+from bulkseed.randomness.draws import KEY_WORDS, Bools, Ints, between, permute
 from bulkseed.randomness.streams import Streams, Words
-from bulkseed.randomness.zipf import whole_weights
 
-__all__ = ["Crowd", "crowd_of"]
+__all__ = ["LARGEST_GROUP_DM", "SMALLEST_GROUP_DM", "Crowd", "Ranking", "crowd_of", "ranking_of"]
+
+SMALLEST_GROUP_DM: Final = 3
+LARGEST_GROUP_DM: Final = 8
+
+NO_USER: Final = 0
+"""In place of the run's first user id, which the streams are keyed by: a plan has ranks before it has ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The channels of a plan by rank: ``rank`` has that of each channel, from 0.
+
+    Ranks below ``regular`` are of regular channels, the next ``groups`` of group DMs, the others of DMs of two.
+    By rank, ``messages`` has the top-level messages; and of the regular channels ``private`` says which are, and
+    ``sizes`` has the members (0 where they are drawn).
+    """
+
+    rank: Ints
+    regular: int
+    groups: int
+    messages: Ints
+    private: Bools
+    sizes: Ints
+
+    @property
+    def dms(self) -> int:
+        """DMs of any size."""
+        return len(self.rank) - self.regular
+
+
+def rounded(share: float, of: int) -> int:
+    return int(share * of + 0.5)
+
+
+@lru_cache(maxsize=4)
+def ranking_of(plan: Plan) -> Ranking | None:
+    """The ranks of the channels of ``plan``; None where its shape has none."""
+    shape, chances, channels = plan.scenario.shape, plan.probabilities, plan.channels
+    if not shape.ranked:
+        return None
+    dms = min(rounded(chances.channel_dm, channels), channels - (shape.viral > 0))
+    regular = channels - dms
+    groups = rounded(shape.group_dms, dms) if plan.users >= SMALLEST_GROUP_DM else 0
+    # the busiest channel of all is the first: a load that begins with its longest shard ends soonest
+    return Ranking(
+        rank=np.concatenate([[0], 1 + shuffled(plan, "rank", channels - 1)]),
+        regular=regular,
+        groups=groups,
+        messages=messages_by_rank(plan),
+        private=shuffled(plan, "rank.private", regular) < rounded(chances.channel_private, regular),
+        sizes=sizes_by_rank(plan, regular),
+    )
+
+
+def shuffled(plan: Plan, column: str, count: int) -> Ints:
+    """A keyed permutation of [0, ``count``)."""
+    keys = Streams(plan.seed, NO_USER).words("channels", column, 0, KEY_WORDS).reshape(1, KEY_WORDS)
+    places = np.arange(count)
+    return permute(places, count, keys, np.zeros_like(places))
+
+
+def messages_by_rank(plan: Plan) -> Ints:
+    """The top-level messages of each rank; they are all of the plan's."""
+    shape, total = plan.scenario.shape, plan.top_level_messages
+    if not shape.viral:
+        return apportioned(total, rank_weights(plan.channels, shape.channel_activity))
+    if plan.channels == 1:
+        return np.array([total])
+    first = rounded(shape.viral, total)
+    others = apportioned(total - first, rank_weights(plan.channels - 1, shape.channel_activity))
+    return np.concatenate([[first], others])
+
+
+def sizes_by_rank(plan: Plan, regular: int) -> Ints:
+    """The members of the regular channels; 0 where they are drawn (rule M2)."""
+    shape = plan.scenario.shape
+    sizes = np.zeros(regular, dtype=np.int64)
+    viral = shape.viral > 0
+    if shape.channel_sizes:
+        shares = rank_weights(regular - viral, shape.channel_sizes)
+        full = max(1, rounded(shape.everyone, len(shares)))
+        shares = np.minimum(shares / shares[full - 1 : full], 1)
+        sizes[viral:] = np.maximum(np.floor(plan.largest_channel * shares + 0.5), 2)
+    if viral:
+        sizes[0] = plan.users
+    return sizes
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from bulkseed.plan.activity import LARGEST_GROUP_DM, SMALLEST_GROUP_DM, Ranking, ranking_of
 from bulkseed.plan.plan import Plan
-from bulkseed.plan.ranking import LARGEST_GROUP_DM, SMALLEST_GROUP_DM, Ranking, ranking_of
 
 __all__ = ["expected_bytes", "expected_channel_rows", "expected_rows"]
 

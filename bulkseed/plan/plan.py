@@ -11,8 +11,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final, Self
 
 from bulkseed.errors import InputError
-from bulkseed.plan.model import Model
 from bulkseed.plan.scenario import Scenario
+from bulkseed.plan.tables import Model
 
 __all__ = ["EPOCH", "Placement", "Plan", "Probabilities", "microseconds", "parse_as_of", "scaled_counts"]
 

@@ -1,17 +1,124 @@
-"""A scenario: the shape of the data, what the app calls its tables and columns, and what fills the rest.
-
-Plain values; they are part of the plan, and kept with the run. ``scenario_file.py`` reads them from TOML.
-"""
+"""What a scenario says beyond counts: the shape of the workspace, names, further tables, fields."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final
 
-from bulkseed.plan.shape import Shape
+from bulkseed.errors import InputError
 
-__all__ = ["Extra", "Rule", "Scenario"]
+__all__ = ["EVEN_OFFICE_HOURS", "EVEN_WEEKENDS", "Extra", "Rule", "Scenario", "Shape"]
+
+EVEN_OFFICE_HOURS: Final = 40 / 168
+EVEN_WEEKENDS: Final = 48 / 168
+
+RANGES: Final[dict[str, tuple[float, float]]] = {
+    "history": (0, 100),
+    "channel_sizes": (0, 3),
+    "everyone": (0, 1),
+    "channel_activity": (0, 3),
+    "user_activity": (0, 3),
+    "idle": (0, 1),
+    "idle_days": (1, 36_500),
+    "office_hours": (0, 1),
+    "weekends": (0, 1),
+    "most_replies": (1, 50),
+    "group_dms": (0, 1),
+    "viral": (0, 1),
+}
+"""The least and the most that each parameter may be. Replies fit a batch with their parents (generators/messages)."""
+
+DAYS_IN_YEAR: Final = 365.25
+SETTLING_DAYS: Final = 8
+"""So that every author has a whole week to write in before they fall silent (generators/messages.py)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """The parameters of a workspace's distributions; the defaults are the rules as they stand in rules.md.
+
+    Exponents are of Zipf's law: what has rank r gets a share in proportion to r to the power of minus the exponent.
+
+    - ``history``: years of data before as_of; 0: from 1 January of as_of's year.
+    - ``channel_sizes``: exponent of the members of regular channels by rank; 0: uniform from 2 to all that a channel
+      may have (rule M2).
+    - ``everyone``: share of the regular channels, at least one, that have all of those, with ``channel_sizes``:
+      the law begins with the last of them.
+    - ``channel_activity``: exponent of the top-level messages of channels by rank; 0: each has as many.
+      The busiest channels are the largest, and the first of the run is the busiest of all; then come group DMs,
+      then DMs.
+    - ``user_activity``: exponent of the messages of users by rank; 0: the members of a channel write alike.
+      In a DM of two, both write as much.
+    - ``idle``: share of users, the least active, whose last message is at least ``idle_days`` days before as_of.
+      Accounts and channels are then eight days older still.
+    - ``office_hours``, ``weekends``: shares of the top-level messages that are written from Monday to Friday,
+      9 to 17 o'clock UTC, and on Saturdays and Sundays UTC; by default no hour is unlike another.
+    - ``most_replies``: a message that gets replies gets from 1 to so many, each number as often.
+    - ``group_dms``: share of the DMs that have 3 to 8 members instead of two.
+    - ``viral``: share of all top-level messages that are in one channel, the first, which every user is a member of.
+
+    Raises InputError for a value outside its range, or where two contradict each other.
+    """
+
+    history: float = 0.0
+    channel_sizes: float = 0.0
+    everyone: float = 0.0
+    channel_activity: float = 0.0
+    user_activity: float = 0.0
+    idle: float = 0.0
+    idle_days: int = 30
+    office_hours: float = EVEN_OFFICE_HOURS
+    weekends: float = EVEN_WEEKENDS
+    most_replies: int = 1
+    group_dms: float = 0.0
+    viral: float = 0.0
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value, (least, most) = getattr(self, each.name), RANGES[each.name]
+            whole = each.type == "int"
+            if not isinstance(value, int if whole else (int, float)) or isinstance(value, bool):
+                kind = "a whole number" if whole else "a number"
+                raise InputError(f"the shape's {each.name} is {value!r}: give {kind} from {least} to {most}")
+            if not least <= value <= most:
+                raise InputError(f"the shape's {each.name} is {value}: give a number from {least} to {most}")
+        if self.office_hours + self.weekends > 1:
+            raise InputError(
+                f"the shape's office_hours ({self.office_hours:g}) and weekends ({self.weekends:g}) are more than "
+                "all messages: give shares that add up to 1 at most"
+            )
+        needed = self.idle_days + 2 * SETTLING_DAYS
+        if self.idle and self.history * DAYS_IN_YEAR < needed:
+            raise InputError(
+                f"the shape's idle_days ({self.idle_days}) want a history of more than {needed} days: "
+                f"give history {needed / DAYS_IN_YEAR:.2f} (years) or more"
+            )
+
+    @property
+    def ranked(self) -> bool:
+        """Whether channels have ranks, which say of each what it is and how much is in it."""
+        return any((self.channel_sizes, self.channel_activity, self.group_dms, self.viral))
+
+    @property
+    def even_week(self) -> bool:
+        """Whether every hour of the week is alike."""
+        return self.office_hours == EVEN_OFFICE_HOURS and self.weekends == EVEN_WEEKENDS
+
+    @property
+    def replies_per_thread(self) -> float:
+        """The mean number of replies of a message that has some."""
+        return (1 + self.most_replies) / 2
+
+    @property
+    def history_days(self) -> float:
+        """The days that ``history`` comes to."""
+        return self.history * DAYS_IN_YEAR
+
+    @property
+    def settled_days(self) -> int:
+        """The least age in days of accounts and channels."""
+        return self.idle_days + SETTLING_DAYS if self.idle else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from typing import Final, Literal
 import numpy as np
 
 from bulkseed.plan.estimate import expected_channel_rows, expected_rows
-from bulkseed.plan.model import Stage
 from bulkseed.plan.plan import Plan
+from bulkseed.plan.tables import Stage
 
 __all__ = ["ROWS_PER_SHARD", "Shard", "cut", "shard_counts"]
 

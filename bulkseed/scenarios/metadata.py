@@ -12,9 +12,8 @@ from sqlalchemy.dialects import postgresql
 from bulkseed.errors import InputError
 from bulkseed.fields import normalised
 from bulkseed.imports import imported
-from bulkseed.plan.model import Model
 from bulkseed.plan.scenario import Scenario
-from bulkseed.plan.tables import Table
+from bulkseed.plan.tables import Model, Table
 from bulkseed.suggestions import suggestion
 
 __all__ = ["with_metadata"]

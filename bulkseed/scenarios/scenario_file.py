@@ -16,8 +16,7 @@ from bulkseed.errors import InputError
 from bulkseed.fields import normalised, parse_field
 from bulkseed.generators.plugins import described
 from bulkseed.plan.plan import Probabilities
-from bulkseed.plan.scenario import Extra, Rule, Scenario
-from bulkseed.plan.shape import Shape
+from bulkseed.plan.scenario import Extra, Rule, Scenario, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.scenarios.plugin_tables import has_order, put_together
 from bulkseed.scenarios.relationships import related

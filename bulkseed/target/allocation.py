@@ -15,7 +15,7 @@ from bulkseed.generators.channels import join_codes
 from bulkseed.generators.context import BATCH_ROWS
 from bulkseed.generators.users import unique_values
 from bulkseed.plan.estimate import expected_rows
-from bulkseed.plan.keys import uuids_of
+from bulkseed.plan.ids import uuids_of
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection

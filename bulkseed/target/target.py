@@ -11,8 +11,7 @@ import pyarrow as pa
 from bulkseed.copy.column_mapping import Fit, why_not
 from bulkseed.errors import TargetError
 from bulkseed.identifiers import qualified
-from bulkseed.plan.model import Model, Names
-from bulkseed.plan.tables import Column, Kind, Table
+from bulkseed.plan.tables import Column, Kind, Model, Names, Table
 from bulkseed.postgres.connection import Connection, looked_at
 from bulkseed.suggestions import suggestion
 from bulkseed.target.columns import COLUMNS_SQL, TYPES_SQL, fit_of

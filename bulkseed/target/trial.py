@@ -22,7 +22,7 @@ from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.filled import fields_of
 from bulkseed.identifiers import quoted
 from bulkseed.plan.estimate import expected_rows
-from bulkseed.plan.keys import uuids_of
+from bulkseed.plan.ids import uuids_of
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import WITH_IDS, Table

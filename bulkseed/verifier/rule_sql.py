@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
-from bulkseed.plan.keys import uuids_of
-from bulkseed.plan.model import Model
-from bulkseed.plan.ranking import Ranking, ranking_of
-from bulkseed.plan.shape import Shape
+from bulkseed.plan.activity import Ranking, ranking_of
+from bulkseed.plan.ids import uuids_of
+from bulkseed.plan.scenario import Shape
+from bulkseed.plan.tables import Model
 from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.uuids import Uuids
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck

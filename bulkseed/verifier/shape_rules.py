@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bulkseed.plan.ranking import SMALLEST_GROUP_DM, Ranking
+from bulkseed.plan.activity import SMALLEST_GROUP_DM, Ranking
 from bulkseed.postgres.connection import Connection
+from bulkseed.randomness.distributions import fitted_exponent, rank_weights
 from bulkseed.randomness.draws import Ints
-from bulkseed.randomness.zipf import fitted_exponent, rank_weights
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck
 from bulkseed.verifier.rule_sql import Draw, Pass, Scope
 

@@ -10,7 +10,7 @@ from anyio import to_thread
 from bulkseed import ledger
 from bulkseed.errors import InputError
 from bulkseed.ledger import Run
-from bulkseed.plan.shape import Shape
+from bulkseed.plan.scenario import Shape
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at
 from bulkseed.text.corpus import Corpus

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from bulkseed.plan.ranking import LARGEST_GROUP_DM, SMALLEST_GROUP_DM
+from bulkseed.plan.activity import LARGEST_GROUP_DM, SMALLEST_GROUP_DM
 from bulkseed.verifier.rule_sql import BROKEN, Clause, Draw, Pass, Scope
 
 __all__ = ["channel_passes", "membership_passes", "user_passes"]

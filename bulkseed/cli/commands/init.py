@@ -8,8 +8,8 @@ from bulkseed.cli import report
 from bulkseed.cli.consent import Consent, obtain
 from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION
 from bulkseed.cli.runner import opened, run
-from bulkseed.plan.model import Model
 from bulkseed.plan.scenario import Scenario
+from bulkseed.plan.tables import Model
 from bulkseed.target.initialise import initialise
 
 __all__ = ["init_command"]

@@ -8,14 +8,17 @@ dealt out evenly, so the number of any message is known without making those bef
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 
+from bulkseed.plan.plan import Placement, Plan, microseconds
 from bulkseed.randomness.draws import Bools, Ints, below, binomial
 from bulkseed.randomness.streams import Streams, Words
+from bulkseed.randomness.uuids import Moments, Uuids
 
-__all__ = ["BLOCK", "MessageLayout"]
+__all__ = ["BLOCK", "MessageLayout", "uuids_of"]
 
 BLOCK: Final = 1024
 """Top-level messages in a block; part of what fixes the rows, so a change is another generator version."""
@@ -107,3 +110,15 @@ def triangle(count: Ints | int) -> Ints:
     """The sum of the numbers from 1 to ``count``."""
     found: Ints = np.asarray(count) * (np.asarray(count) + 1) // 2
     return found
+
+
+def uuids_of(plan: Plan, placement: Placement, messages: int) -> Mapping[str, Uuids]:
+    """The UUIDs of each table whose ids are UUIDs, of a run with so many ``messages``."""
+    counts = {"users": plan.users, "channels": plan.channels, "messages": messages}
+    streams = Streams(plan.seed, placement.first_user)
+    start, end = microseconds(plan.history_start), microseconds(plan.as_of)
+    timed = plan.scenario.uuid == 7
+    return {
+        table: Uuids(streams, table, Moments(placement.first(table), counts[table], start, end) if timed else None)
+        for table in placement.uuids
+    }
