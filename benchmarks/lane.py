@@ -23,11 +23,11 @@ from benchmarks.measure import Clock, clocked, peak_rss
 from benchmarks.message_rows import COLUMNS, message_rows
 from benchmarks.plans import AS_OF, plan_of
 from bulkseed.copy.encoders import records
-from bulkseed.copy.pipeline import copy_batches
+from bulkseed.copy.writer import copy_batches
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.postgres.loops import LOOP
+from bulkseed.postgres.driver import LOOP
 from bulkseed.target.copy_plan import copy_into
 from bulkseed.target.schema import MESSAGES
 

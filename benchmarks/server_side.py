@@ -16,7 +16,7 @@ from typing import Final
 import anyio
 
 from bulkseed.deferral import Captured, Deferred, capture, drop, rebuild
-from bulkseed.deferral.definition import KEYS
+from bulkseed.deferral.definitions import KEYS
 from bulkseed.identifiers import qualified
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address

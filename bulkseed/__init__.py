@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from bulkseed.api import cleanup, load, resume, verify
     from bulkseed.errors import BulkseedError, InputError, RunError
-    from bulkseed.generators.parents import Parent, Parents
-    from bulkseed.generators.plugins import SeedTable, table
+    from bulkseed.generators.plugins import Parent, Parents, SeedTable, table
     from bulkseed.plan.plan import Plan
+    from bulkseed.progress import Silent, Watcher
     from bulkseed.scenarios.planning import make_plan
-    from bulkseed.watch import Silent, Watcher
 
 __all__ = [
     "BulkseedError",

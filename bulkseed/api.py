@@ -19,9 +19,9 @@ from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.retry import Patience
+from bulkseed.progress import Watcher
 from bulkseed.verifier import verify as verifying
 from bulkseed.verifier.verify import VerifyReport
-from bulkseed.watch import Watcher
 
 __all__ = ["cleanup", "load", "resume", "verify"]
 

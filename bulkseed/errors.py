@@ -6,7 +6,9 @@ All of them take the message as their only, positional argument, so that they su
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import ClassVar, Final
 
 __all__ = [
     "BulkseedError",
@@ -22,6 +24,7 @@ __all__ = [
     "TransientError",
     "first_cause",
     "is_passing",
+    "suggestion",
 ]
 
 
@@ -83,3 +86,13 @@ def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error of a task group that says what happened: one of ours if there is one, else the first."""
     leaves = [first_cause(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
     return next((error for error in leaves if isinstance(error, BulkseedError)), leaves[0])
+
+
+NEAR: Final = 0.7
+"""Of 1: the least likeness of a name that is offered."""
+
+
+def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
+    """``did you mean … or …`` for the known names that are near, else ``otherwise``: the end of an error's sentence."""
+    near = get_close_matches(name, list(known), cutoff=NEAR)
+    return f"did you mean {' or '.join(near)}" if near else otherwise

@@ -7,8 +7,7 @@ from functools import reduce
 from importlib import import_module
 from typing import Any, Final
 
-from bulkseed.errors import InputError
-from bulkseed.suggestions import suggestion
+from bulkseed.errors import InputError, suggestion
 
 __all__ = ["imported", "said"]
 

@@ -20,8 +20,8 @@ from installed import running_with
 
 from bulkseed.embedded import Listen, Server, running
 from bulkseed.identifiers import qualified
+from bulkseed.loader import worker_pool as parent
 from bulkseed.loader.load import load
-from bulkseed.loader.workers import parent
 from bulkseed.plan.plan import Plan, scaled_counts
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected

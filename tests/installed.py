@@ -70,7 +70,7 @@ def running_with(home: Path, binaries: Path | None) -> Iterator[Server]:
             # while it is started; then they are known
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("bulkseed.embedded.session.wheel_binaries", lambda: binaries)
-                patch.setattr("bulkseed.embedded.start.binaries_for", lambda *_: binaries)
+                patch.setattr("bulkseed.embedded.cluster.binaries_for", lambda *_: binaries)
                 server = stack.enter_context(running(home))
         else:
             server = stack.enter_context(running(home))

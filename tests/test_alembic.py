@@ -22,7 +22,7 @@ from bulkseed import ledger
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.ledger import Ledger
-from bulkseed.ledger.history import history
+from bulkseed.ledger.runs import history
 from bulkseed.loader.load import load
 from bulkseed.loader.resume import resume
 from bulkseed.plan.plan import Plan

@@ -18,8 +18,8 @@ from conftest import MakeDatabase, address_of, run_sql
 
 from bulkseed.cleaner.references import Reference, references
 from bulkseed.deferral import DDL, Deferred, capture, drop, mark_rebuilt, rebuild, save, unfinished
-from bulkseed.deferral.definition import Captured
-from bulkseed.deferral.work import Lock, Task, Work
+from bulkseed.deferral.definitions import Captured
+from bulkseed.deferral.steps import Lock, Task, Work
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.ledger import Ledger

@@ -44,7 +44,7 @@ from bulkseed.fields.ranges import within_range
 from bulkseed.plan.plan import microseconds
 from bulkseed.randomness.streams import Streams
 from bulkseed.text.faker_values import Fakes
-from bulkseed.verifier.chance import within_chance
+from bulkseed.verifier.checks import within_chance
 
 AS_OF = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)
 NOW = microseconds(AS_OF)

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 
 from bulkseed.copy.column_mapping import Fit, fitted_batch, why_not
 from bulkseed.copy.encoders import BINARY_TYPES, ArrayOf, binary, records
-from bulkseed.copy.pipeline import copy_batches
-from bulkseed.copy.writer import Lane
+from bulkseed.copy.writer import Lane, copy_batches
 from bulkseed.errors import RunError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected

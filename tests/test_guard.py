@@ -24,7 +24,7 @@ from bulkseed.embedded import Server
 from bulkseed.errors import InputError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.target import disk
+from bulkseed.target import guard as disk
 from bulkseed.target.guard import looks_like_production
 
 ELSEWHERE: Final = "127.1"

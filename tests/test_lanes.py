@@ -21,8 +21,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bulkseed.cleaner.cleanup import cleanup
-from bulkseed.copy.pipeline import copy_batches, copy_shard
-from bulkseed.copy.writer import CopyInto, Lane
+from bulkseed.copy.writer import CopyInto, Lane, copy_batches, copy_shard
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
 from bulkseed.loader.load import load
@@ -31,10 +30,9 @@ from bulkseed.plan.shards import cut
 from bulkseed.plan.tables import TABLES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
-from bulkseed.stopwatch import Stopwatch
+from bulkseed.progress import Silent, Stopwatch
 from bulkseed.target.copy_plan import copy_into
 from bulkseed.text.faker_corpus import corpus_of
-from bulkseed.watch import Silent
 
 LANES: tuple[Lane, ...] = get_args(Lane)
 each_lane = pytest.mark.parametrize("lane", LANES)

@@ -20,9 +20,9 @@ from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 from bulkseed.postgres.retry import Patience
+from bulkseed.progress import Silent
 from bulkseed.target.target import Target, read_target
 from bulkseed.text.faker_corpus import corpus_of
-from bulkseed.watch import Silent
 
 EMPTY = {"users": 0, "channels": 0, "user_channels": 0, "messages": 0, "message_reactions": 0}
 

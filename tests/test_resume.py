@@ -24,7 +24,7 @@ from bulkseed.deferral import drop
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, Stopped, TargetError
 from bulkseed.ledger import Ledger
-from bulkseed.ledger.history import History, history
+from bulkseed.ledger.runs import History, history
 from bulkseed.loader.load import load
 from bulkseed.loader.resume import resume
 from bulkseed.loader.stopping import Stop
@@ -32,8 +32,8 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import begun
+from bulkseed.progress import Silent
 from bulkseed.verifier.verify import verify
-from bulkseed.watch import Silent
 
 PLAN = plan_of("3x")
 SMALL: dict[str, Any] = {"rows_per_shard": 700}

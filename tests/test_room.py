@@ -32,7 +32,7 @@ CUT_OFF = "UPDATE bulkseed.runs SET state = 'loading', rows = NULL, finished_at 
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bulkseed.cleaner.disk_full.ROWS_AT_ONCE", 1000)
+    monkeypatch.setattr("bulkseed.cleaner.cleanup.ROWS_AT_ONCE", 1000)
 
 
 @pytest.mark.parametrize("moment", ["timestamp", "timestamptz", "moment"])

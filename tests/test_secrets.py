@@ -21,8 +21,8 @@ from test_cli import ROOT, environment
 from bulkseed.cli.serving import kept_password
 from bulkseed.embedded import Server
 from bulkseed.errors import RunError
-from bulkseed.loader.job import Endpoint
-from bulkseed.loader.workers.ipc import frame
+from bulkseed.loader.ipc import frame
+from bulkseed.loader.shard_load import Endpoint
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 
@@ -79,7 +79,7 @@ def test_a_load_hands_no_password_on(way: str, guarded: str, listening: Server, 
         while load.poll() is None:
             for child in children(load.pid):
                 found = read(child, "cmdline"), read(child, "environ")
-                if "bulkseed.loader.workers.child" in found[0]:
+                if "bulkseed.loader.worker" in found[0]:
                     seen[child] = found
             assert SECRET not in read(load.pid, "cmdline")
             time.sleep(0.005)

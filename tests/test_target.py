@@ -12,8 +12,7 @@ from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.scenarios.planning import make_plan
-from bulkseed.target.disk import check_server
-from bulkseed.target.guard import survey
+from bulkseed.target.guard import check_server, survey
 from bulkseed.target.initialise import initialise
 
 MISFITS = {

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkseed.errors import InputError
-from bulkseed.postgres.url import Url
+from bulkseed.postgres.address import Url
 
 words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 hosts = st.one_of(words, st.ip_addresses().map(str))

@@ -18,10 +18,10 @@ from bulkseed.loader.load import load
 from bulkseed.plan.plan import Plan, Probabilities
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
+from bulkseed.progress import Silent
 from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.verifier.text_checks import TextReader
 from bulkseed.verifier.verify import RuleCheck, VerifyReport, verify
-from bulkseed.watch import Silent
 
 
 def check(report: VerifyReport, rule: str, text: str) -> RuleCheck:

@@ -19,12 +19,12 @@ from bulkseed.choices import Defer
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.loader import worker_pool as parent
 from bulkseed.loader.deferring import is_worth_it
+from bulkseed.loader.ipc import HELLO, frame
 from bulkseed.loader.load import load, useful_workers
 from bulkseed.loader.resume import resume
-from bulkseed.loader.workers import parent
-from bulkseed.loader.workers.ipc import HELLO, frame
-from bulkseed.loader.workers.shard_queue import Turns
+from bulkseed.loader.worker_pool import Turns
 from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
@@ -32,8 +32,8 @@ from bulkseed.postgres.connection import Connection, connected
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.rowcount import estimated_rows
 from bulkseed.postgres.transaction import begun
+from bulkseed.progress import Silent
 from bulkseed.verifier.verify import verify
-from bulkseed.watch import Silent
 
 WAYS: list[dict[str, Any]] = [
     {"workers": 1, "format": "records", "defer": "never"},
@@ -158,7 +158,7 @@ async def test_an_unforeseen_error_of_a_worker_is_told_with_its_traceback(
 
 BROKEN_WORKER = """
 import os
-from bulkseed.loader.workers import child
+from bulkseed.loader import worker as child
 child.ShardLoader = lambda *_: 1 / 0
 child.main(os.fdopen(os.dup(1), "wb"))
 """
@@ -291,7 +291,7 @@ def test_a_worker_whose_parent_dies_in_the_middle_of_a_word_ends() -> None:
     said = frame({"a": "job"})
     for told in (said[:2], said[:-1], said[:4] + b"nothing that was pickled"):
         done = subprocess.run(
-            [sys.executable, "-m", "bulkseed.loader.workers.child"],
+            [sys.executable, "-m", "bulkseed.loader.worker"],
             input=told,
             capture_output=True,
             timeout=30,

@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from bulkseed.cleaner.references import Reference, references
 from bulkseed.copy.column_mapping import fitted_batch
-from bulkseed.copy.pipeline import copy_batches
-from bulkseed.copy.writer import CopyInto
+from bulkseed.copy.writer import CopyInto, copy_batches
 from bulkseed.deferral import Deferred, not_owned
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.generators import Context, shard_tables
@@ -23,12 +22,12 @@ from bulkseed.ledger import Run
 from bulkseed.plan.shards import ROWS_PER_SHARD, cut
 from bulkseed.plan.tables import Model, Names
 from bulkseed.postgres.connection import Connection, translated
+from bulkseed.progress import Watcher
 from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.target.copy_plan import copy_into, with_keys
-from bulkseed.target.reservation import check_writable
+from bulkseed.target.ids import check_writable
 from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.verifier.rule_sql import Scope
-from bulkseed.watch import Watcher
 
 __all__ = ["check_owner", "check_rights", "remove_rows"]
 

@@ -10,8 +10,7 @@ import click
 
 from bulkseed.cli.runner import Database, run
 from bulkseed.errors import InputError
-from bulkseed.target.disk import DISK_PER_BYTE, check_folders, check_server
-from bulkseed.target.guard import Survey, check_allowed, survey
+from bulkseed.target.guard import DISK_PER_BYTE, Survey, check_allowed, check_folders, check_server, survey
 
 __all__ = ["Consent", "check_disk", "obtain"]
 

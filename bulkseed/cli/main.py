@@ -7,7 +7,7 @@ from importlib import import_module
 import click
 
 from bulkseed.cli.commands import COMMANDS
-from bulkseed.suggestions import suggestion
+from bulkseed.errors import suggestion
 
 __all__ = ["cli"]
 

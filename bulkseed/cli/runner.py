@@ -18,7 +18,7 @@ from bulkseed.embedded import Listen, Server, running
 from bulkseed.errors import ConnectionLost, Stopped, first_cause
 from bulkseed.loader.stopping import Stop
 from bulkseed.postgres.address import Address, named_address
-from bulkseed.postgres.loops import LOOP, unheard
+from bulkseed.postgres.driver import LOOP, unheard
 from bulkseed.target.initialise import initialise
 
 __all__ = ["Database", "Interrupted", "opened", "run"]

@@ -5,11 +5,19 @@ In this order: :func:`capture`, :func:`save` and commit, :func:`drop`, the load,
 """
 
 from bulkseed.deferral.capture import capture
-from bulkseed.deferral.definition import Captured, Deferred, Kept
+from bulkseed.deferral.definitions import (
+    DDL,
+    Captured,
+    Deferred,
+    Kept,
+    forget_rebuilt,
+    mark_rebuilt,
+    not_owned,
+    save,
+    unfinished,
+)
 from bulkseed.deferral.drop import drop
 from bulkseed.deferral.rebuild import rebuild
-from bulkseed.deferral.record import DDL, forget_rebuilt, mark_rebuilt, save, unfinished
-from bulkseed.deferral.rights import not_owned
 from bulkseed.deferral.steps import LOCK_SECONDS, holders
 
 __all__ = [

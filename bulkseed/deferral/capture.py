@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bulkseed.deferral.catalogue import DEPENDENTS, EXTENSIONS, FOREIGN_KEYS, INDEXES, full_names
-from bulkseed.deferral.definition import Captured, Deferred, Kept, Kind, add_foreign_key
+from bulkseed.deferral.definitions import Captured, Deferred, Kept, Kind, add_foreign_key
 from bulkseed.identifiers import qualified, quoted
 from bulkseed.postgres.connection import Connection
 

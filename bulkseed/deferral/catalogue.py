@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, Literal
 
-from bulkseed.deferral.definition import KEYS, Deferred, add_foreign_key
+from bulkseed.deferral.definitions import KEYS, Deferred, add_foreign_key
 from bulkseed.postgres.connection import Connection
 
 __all__ = [

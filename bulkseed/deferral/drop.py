@@ -9,7 +9,7 @@ import anyio
 import asyncpg
 
 from bulkseed.deferral.catalogue import constraint_state, full_names, index_state
-from bulkseed.deferral.definition import KEYS, Deferred
+from bulkseed.deferral.definitions import KEYS, Deferred
 from bulkseed.deferral.steps import LOCK_SECONDS, Limits, NoLock, step, tried
 from bulkseed.errors import TargetError
 from bulkseed.identifiers import quoted

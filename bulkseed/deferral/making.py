@@ -11,7 +11,7 @@ from typing import Final
 import asyncpg
 
 from bulkseed.deferral.catalogue import constraint_state, full_names, index_state, is_valid
-from bulkseed.deferral.definition import KEYS, Deferred
+from bulkseed.deferral.definitions import KEYS, Deferred
 from bulkseed.deferral.steps import Limits, NoLock, step, tried
 from bulkseed.errors import DiskFull, RunError, TransientError
 from bulkseed.postgres.connection import Connection, told, translated

@@ -10,10 +10,9 @@ from typing import Final
 
 import anyio
 
-from bulkseed.deferral.definition import Deferred, is_twin
+from bulkseed.deferral.definitions import Deferred, is_twin
 from bulkseed.deferral.making import Making
-from bulkseed.deferral.steps import LOCK_SECONDS, Limits
-from bulkseed.deferral.work import Lock, Task, Work
+from bulkseed.deferral.steps import LOCK_SECONDS, Limits, Lock, Task, Work
 from bulkseed.errors import DiskFull, RunError, first_cause
 from bulkseed.postgres.connection import Connection, translated
 

@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bulkseed.errors import RunError
+from bulkseed.errors import RunError, suggestion
 from bulkseed.fields.arrays import python_values
 from bulkseed.randomness.draws import Ints
 from bulkseed.randomness.streams import Streams, Words
-from bulkseed.suggestions import suggestion
 
 __all__ = ["FieldRow", "FieldRows"]
 

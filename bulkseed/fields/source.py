@@ -9,9 +9,8 @@ from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
-from bulkseed.errors import InputError
+from bulkseed.errors import InputError, suggestion
 from bulkseed.fields.rows import FieldRows
-from bulkseed.suggestions import suggestion
 from bulkseed.text.faker_values import Fakes
 
 __all__ = ["Distinct", "Entry", "Source"]

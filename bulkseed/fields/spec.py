@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.errors import InputError
+from bulkseed.errors import InputError, suggestion
 from bulkseed.fields.calls import Call
 from bulkseed.fields.fakers import Fake
 from bulkseed.fields.listed import Choice, Value
@@ -20,7 +20,6 @@ from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Distinct, Entry, Source
 from bulkseed.fields.templates import Template
 from bulkseed.randomness.draws import chance
-from bulkseed.suggestions import suggestion
 from bulkseed.text.faker_values import Fakes
 
 __all__ = ["FieldSpec", "distinct", "expected_arrow", "extremes", "fill", "longest", "parse_field"]

@@ -16,7 +16,7 @@ from bulkseed.randomness.draws import KEY_WORDS, Bools, Ints, permute
 from bulkseed.text.names import named, scalar
 from bulkseed.text.prose import WORDS_PER_TEXT
 
-__all__ = ["DESCRIPTION_CHARACTERS", "JOIN_CODE_ALPHABET", "SCHEMA", "channel_batches", "join_codes"]
+__all__ = ["DESCRIPTION_CHARACTERS", "JOIN_CODE_ALPHABET", "channel_batches", "join_codes", "membership_batches"]
 
 DESCRIPTION_CHARACTERS: Final = 100
 JOIN_CODE_ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -24,7 +24,7 @@ JOIN_CODE_ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 JOIN_CODE_CHARACTERS: Final = 8
 JOIN_CODE_LETTERS: Final = np.frombuffer(JOIN_CODE_ALPHABET.encode(), dtype=np.uint8)
 
-SCHEMA: Final = pa.schema(
+CHANNELS: Final = pa.schema(
     [
         ("id", pa.int64()),
         ("name", pa.string()),
@@ -85,5 +85,23 @@ def batch(context: Context, block: ChannelBlock, start: int, stop: int) -> pa.Re
             is_dm,
             pc.if_else(has_code, join_codes(context, first, count), None),
         ],
-        schema=SCHEMA,
+        schema=CHANNELS,
     )
+
+
+MEMBERSHIPS: Final = pa.schema([("user_id", pa.int64()), ("channel_id", pa.int64())])
+
+
+def membership_batches(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
+    """The members of the channels of ``block``: channel by channel, the owner first."""
+    placement = context.placement
+    for start in range(0, len(block.members), BATCH_ROWS):
+        stop = min(start + BATCH_ROWS, len(block.members))
+        channel = np.searchsorted(block.offsets, np.arange(start, stop), side="right") - 1
+        yield pa.record_batch(
+            [
+                pa.array(placement.first_user + block.members[start:stop]),
+                pa.array(placement.first_channel + block.start + channel),
+            ],
+            schema=MEMBERSHIPS,
+        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from bulkseed.generators.context import Context
-from bulkseed.generators.numbering import Numbering
+from bulkseed.generators.part import Numbering
 from bulkseed.plan.plan import Plan, microseconds
 
 if TYPE_CHECKING:

@@ -1,22 +1,123 @@
-"""Tables of the user's own: what they say of themselves, and the code that makes their rows."""
+"""What a table is made beside: the rows of the table that it follows, as its maker gets them."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from datetime import datetime, timedelta
+from functools import cached_property, lru_cache
 from importlib.metadata import entry_points
+from random import Random
 from typing import Any, Final
 
-from bulkseed.errors import InputError
-from bulkseed.generators.parents import Parents
-from bulkseed.imports import imported, said
-from bulkseed.plan.scenario import Extra
-from bulkseed.suggestions import suggestion
+import numpy as np
+import pyarrow as pa
 
-__all__ = ["GROUP", "SeedTable", "described", "loaded", "table"]
+from bulkseed.errors import InputError, RunError, suggestion
+from bulkseed.fields.arrays import Unfit, array_of
+from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS
+from bulkseed.imports import imported, said
+from bulkseed.plan.plan import EPOCH
+from bulkseed.plan.scenario import Extra
+from bulkseed.randomness.draws import Ints, between
+from bulkseed.randomness.streams import Streams, Words
+
+__all__ = ["GROUP", "Parent", "Parents", "SeedTable", "batches_of", "described", "loaded", "table"]
+
+
+@dataclass(frozen=True)
+class Parents:
+    """Some rows of the table that is followed, in its order; all arrays have one entry for each.
+
+    ``numbers`` are the rows' places in their table, which ascend and which no shard or batch changes: all chance hangs
+    on them. ``ids`` are their ids, ``created`` microseconds since 1970 UTC, ``columns`` what else is known of them,
+    such as a message's ``user_id`` and ``channel_id``. ``table`` is the name of the table that is to be made, ``as_of``
+    the latest moment that a row may have, in microseconds.
+    """
+
+    table: str
+    numbers: Ints
+    ids: Ints
+    created: Ints
+    columns: Mapping[str, Ints]
+    as_of: int
+    streams: Streams
+
+    def __len__(self) -> int:
+        """How many rows these are."""
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Parent]:
+        """Row by row: some 10 µs each."""
+        words = self.words("row")
+        for place in range(len(self)):
+            yield Parent(self, place, int(words[place]))
+
+    def words(self, column: str, each: int = 1) -> Words:
+        """Random words for a column of the table, ``each`` for every parent: uint64, shape ``(len * each,)``."""
+        if each == 1:
+            return self.streams.words_at(self.table, column, self.numbers)
+        numbers = self.numbers[:, None] * each + np.arange(each)
+        return self.streams.words_at(self.table, column, numbers.ravel())
+
+    def moments(self, column: str, each: int = 1) -> Ints:
+        """Times from each parent's creation to as_of, ``each`` for every parent: microseconds, ``(len * each,)``."""
+        return between(self.words(column, each), np.repeat(self.created, each), self.as_of)
+
+
+@dataclass(frozen=True)
+class Parent:
+    """One row that is followed; its columns are attributes, ``id`` and ``created_at`` (aware, UTC) among them."""
+
+    among: Parents
+    place: int
+    word: int
+
+    @property
+    def id(self) -> int:
+        """Its id: as bulkseed counts, also where the app has UUIDs for it."""
+        return int(self.among.ids[self.place])
+
+    @property
+    def number(self) -> int:
+        """Its place in its table, from 0."""
+        return int(self.among.numbers[self.place])
+
+    @cached_property
+    def created_at(self) -> datetime:
+        """When it was made."""
+        return EPOCH + timedelta(microseconds=int(self.among.created[self.place]))
+
+    @cached_property
+    def as_of(self) -> datetime:
+        """The latest moment that a row of the run may have."""
+        return EPOCH + timedelta(microseconds=self.among.as_of)
+
+    @cached_property
+    def random(self) -> Random:
+        """Chance of its own, the same in every run of the plan."""
+        return Random(self.word)  # noqa: S311 - not for secrets
+
+    def moment(self, after: datetime | None = None) -> datetime:
+        """A moment from ``after``, or its creation, to as_of."""
+        start = self.created_at if after is None else after
+        return start + timedelta(microseconds=self.random.randint(0, max(0, (self.as_of - start) // MICROSECOND)))
+
+    def __getattr__(self, name: str) -> int:
+        """Another of its columns, such as ``user_id``."""
+        try:
+            return int(self.among.columns[name][self.place])
+        except KeyError:
+            known = ", ".join(["id", "number", "created_at", *self.among.columns])
+            raise AttributeError(
+                f"the rows that {self.among.table} follows have no {name!r}: they have {known}"
+            ) from None
+
+
+MICROSECOND = timedelta(microseconds=1)
+
 
 GROUP: Final = "bulkseed.tables"
 """The entry-point group in which packages name their tables."""
@@ -161,3 +262,56 @@ def references_of(found: SeedTable, columns: Sequence[str], named: str) -> dict[
     if not isinstance(given, Mapping) or not all(isinstance(each, str) for each in (*given, *given.values())):
         raise InputError(f'{named} has references {given!r}: give such as {{"user_id": "users"}}')
     return dict(given)
+
+
+def batches_of(made: Iterable[Any], table: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Batches of what a table's maker yields: tuples with a value for each of ``columns``, or RecordBatches (it may
+    return one too).
+
+    Raises RunError, naming the table, for a row of another width, a batch of other columns, and values of a column
+    that do not go together.
+    """
+    if isinstance(made, pa.RecordBatch):
+        made = [made]
+    if not isinstance(made, Iterable):
+        raise RunError(
+            f"what makes {table} returned {made!r:.80}: let it yield tuples of {len(columns)} values, or Arrow batches"
+        )
+    rows: list[Sequence[Any]] = []
+    for each in made:
+        if isinstance(each, pa.RecordBatch):
+            if rows:
+                yield batch_of(rows, table, columns)
+                rows = []
+            if set(each.schema.names) != set(columns):
+                raise RunError(
+                    f"a batch of {table} has the columns {', '.join(each.schema.names)}: give it {', '.join(columns)}"
+                )
+            for start in range(0, each.num_rows, MOST_BATCH_ROWS):
+                yield each.select(list(columns)).slice(start, MOST_BATCH_ROWS)
+            continue
+        if not isinstance(each, tuple | list) or len(each) != len(columns):
+            raise RunError(
+                f"a row of {table} is {each!r:.80}: yield tuples of {len(columns)} values ({', '.join(columns)}), "
+                "or Arrow batches"
+            )
+        rows.append(each)
+        if len(rows) == BATCH_ROWS:
+            yield batch_of(rows, table, columns)
+            rows = []
+    if rows:
+        yield batch_of(rows, table, columns)
+
+
+def batch_of(rows: Sequence[Sequence[Any]], table: str, columns: Sequence[str]) -> pa.RecordBatch:
+    arrays = []
+    for place, column in enumerate(columns):
+        values = [row[place] for row in rows]
+        try:
+            arrays.append(array_of(values))
+        except Unfit as unfit:
+            raise RunError(
+                f"a value of {table}.{column} is {values[unfit.place]!r:.80}, which {unfit.problem}: "
+                "yield values of one kind, or None"
+            ) from None
+    return pa.RecordBatch.from_arrays(arrays, list(columns))

@@ -14,7 +14,7 @@ from bulkseed.errors import InputError, RunError
 from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.postgres.connection import Connection
-from bulkseed.watch import Watcher
+from bulkseed.progress import Watcher
 
 __all__ = [
     "Claim",

@@ -12,7 +12,7 @@ from bulkseed import ledger
 from bulkseed.errors import TransientError, first_cause
 from bulkseed.postgres.connection import Connection, Place, close, connect, kept_alive
 from bulkseed.postgres.retry import Patience, connected_patiently, patiently
-from bulkseed.watch import Watcher
+from bulkseed.progress import Watcher
 
 __all__ = ["Control", "controlled"]
 

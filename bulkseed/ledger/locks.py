@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bulkseed.postgres.connection import Connection, translated
-from bulkseed.watch import Watcher
+from bulkseed.progress import Watcher
 
 __all__ = ["LOCK", "holder", "take_turn"]
 

@@ -10,12 +10,15 @@ from typing import Any, Final, Literal
 
 from bulkseed.errors import InputError, TargetError
 from bulkseed.ledger.claims import Claim, another
-from bulkseed.ledger.tables import Ledger, exists, version
+from bulkseed.ledger.locks import holder
+from bulkseed.ledger.tables import SCHEMA, Ledger, exists, version
 from bulkseed.plan.plan import Placement, Plan
+from bulkseed.plan.shards import shard_counts
 from bulkseed.plan.tables import Names
-from bulkseed.postgres.connection import Connection
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected, looked_at
 
-__all__ = ["Run", "State", "chosen_runs", "runs"]
+__all__ = ["History", "Run", "State", "chosen_runs", "history", "runs"]
 
 State = Literal["loading", "whole", "undoing"]
 """``loading`` until all shards are in and all indexes and keys are back; ``undoing`` from when that is given up."""
@@ -159,3 +162,72 @@ async def chosen_runs(connection: Connection, ledger: Ledger, wanted: Collection
             raise InputError(another(number, ledger))
         chosen.append(there[number])
     return chosen
+
+
+Condition = Literal["whole", "loading", "interrupted", "undoing"]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A run, and what has become of it.
+
+    ``loading``: another command works in this database now, at this run as far as can be told; ``interrupted``: it
+    waits for `resume` or `cleanup`.
+    """
+
+    run: Run
+    state: Condition
+    now: datetime
+    """The server's time."""
+
+    @property
+    def seconds(self) -> float:
+        """From its begin until it was whole, interruptions included; of one that is not, to its last shard or now."""
+        until = self.now if self.state == "loading" else self.run.ended or self.run.began
+        return (until - self.run.began).total_seconds()
+
+    @property
+    def shards(self) -> tuple[int, int] | None:
+        """How many of its shards are in, and how many there are; None for a run of a version that kept none."""
+        if self.run.shards is None or self.run.rows_per_shard is None:
+            return None
+        return len(self.run.shards), sum(shard_counts(self.run.plan, self.run.rows_per_shard).values())
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, with times in ISO 8601 and seconds."""
+        run = self.run
+        return {
+            "run": run.number,
+            "state": self.state,
+            "rows": dict(run.rows),
+            "expected": dict(run.expected),
+            "shards": None if self.shards is None else {"in": self.shards[0], "of": self.shards[1]},
+            "schema": run.schema,
+            "seed": run.plan.seed,
+            "as_of": run.plan.as_of.isoformat(),
+            "began": run.began.isoformat(),
+            "ended": None if run.ended is None else run.ended.isoformat(),
+            "seconds": round(self.seconds, 3),
+            "phases": dict(run.seconds),
+            "login": run.login,
+            "client": run.client,
+            "resumed": run.resumed,
+            "made_by": dict(run.made_by),
+        }
+
+
+async def history(address: Address, *, ledger_schema: str = SCHEMA) -> list[History]:
+    """All runs, oldest first; none where there is no ledger. Raises ConnectError, TargetError."""
+    async with connected(address) as connection:
+        with looked_at(connection, "reading the ledger"):
+            # first: a run that ends in between is then called whole
+            busy = await holder(connection) is not None
+            found = await runs(connection, Ledger(ledger_schema))
+            now = await connection.fetchval("SELECT clock_timestamp()")
+    return [History(run, state_of(run, busy=busy), now) for run in found]
+
+
+def state_of(run: Run, *, busy: bool) -> Condition:
+    if run.state != "loading":
+        return run.state
+    return "loading" if busy else "interrupted"

@@ -21,10 +21,10 @@ from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.ledger.control import Control
 from bulkseed.loader.deferring import what_is_locked
 from bulkseed.loader.filling import Filling
-from bulkseed.loader.job import Endpoint, Job
+from bulkseed.loader.shard_load import Endpoint, Job
 from bulkseed.loader.stopping import Stop
 from bulkseed.loader.undoing import answered_for
-from bulkseed.loader.workers import Worker
+from bulkseed.loader.worker_pool import Worker
 from bulkseed.plan.ids import uuids_of
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard, cut
@@ -32,13 +32,12 @@ from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.postgres.transaction import transaction
+from bulkseed.progress import Stopwatch, Watcher
 from bulkseed.randomness.streams import GENERATOR_VERSION
-from bulkseed.stopwatch import Stopwatch
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.target import Target, read_target
 from bulkseed.text.corpus import Corpus
 from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
-from bulkseed.watch import Watcher
 
 __all__ = ["LoadReport", "Undertaking", "complete", "made_by", "shards_to_come", "target_of"]
 

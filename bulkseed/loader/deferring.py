@@ -12,8 +12,8 @@ from bulkseed.plan.estimate import expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.connection import Connection
 from bulkseed.postgres.rowcount import estimated_rows
+from bulkseed.progress import Watcher
 from bulkseed.target.target import Target
-from bulkseed.watch import Watcher
 
 __all__ = ["is_worth_it", "to_defer", "what_is_locked"]
 

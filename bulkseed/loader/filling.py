@@ -13,16 +13,15 @@ from bulkseed.deferral import Deferred, rebuild
 from bulkseed.errors import Stopped, first_cause
 from bulkseed.generators import Context
 from bulkseed.ledger.control import Control
-from bulkseed.loader.job import Job
-from bulkseed.loader.shard_load import ShardLoader
+from bulkseed.loader.ipc import Done
+from bulkseed.loader.shard_load import Job, ShardLoader
 from bulkseed.loader.stopping import Stop
-from bulkseed.loader.workers import Done, Turns, Worker, load_shards
+from bulkseed.loader.worker_pool import Turns, Worker, load_shards
 from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import Stage
 from bulkseed.postgres.retry import patient_connection, patiently
-from bulkseed.stopwatch import Stopwatch
+from bulkseed.progress import Stopwatch, Watcher
 from bulkseed.target.target import Target
-from bulkseed.watch import Watcher
 
 __all__ = ["Filling"]
 

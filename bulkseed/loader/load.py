@@ -14,7 +14,7 @@ from bulkseed.ledger.control import controlled
 from bulkseed.loader.completion import LoadReport, Undertaking, complete, made_by, target_of
 from bulkseed.loader.deferring import to_defer
 from bulkseed.loader.stopping import Stop
-from bulkseed.loader.workers import hired
+from bulkseed.loader.worker_pool import hired
 from bulkseed.plan.estimate import expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD, shard_counts
@@ -23,12 +23,10 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import transaction
-from bulkseed.stopwatch import Stopwatch
-from bulkseed.target.allocation import place
+from bulkseed.progress import Silent, Stopwatch, Watcher
 from bulkseed.target.copy_plan import choose_lanes
-from bulkseed.target.reservation import check_rights, unlogged
+from bulkseed.target.ids import check_rights, place, unlogged
 from bulkseed.target.trial import try_out
-from bulkseed.watch import Silent, Watcher
 
 __all__ = ["load", "useful_workers"]
 

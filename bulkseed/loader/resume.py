@@ -16,16 +16,15 @@ from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.ledger.control import controlled
 from bulkseed.loader.completion import LoadReport, Undertaking, complete, made_by, shards_to_come, target_of
 from bulkseed.loader.stopping import Stop
-from bulkseed.loader.workers import hired
+from bulkseed.loader.worker_pool import hired
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at, translated
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import transaction
-from bulkseed.stopwatch import Stopwatch
+from bulkseed.progress import Silent, Stopwatch, Watcher
 from bulkseed.target.copy_plan import choose_lanes
-from bulkseed.target.reservation import check_rights, system_reactions
+from bulkseed.target.ids import check_rights, system_reactions
 from bulkseed.target.target import Target
-from bulkseed.watch import Silent, Watcher
 
 __all__ = ["interrupted_run", "resume"]
 

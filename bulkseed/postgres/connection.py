@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final
 
 import anyio
 import asyncpg
@@ -22,6 +22,7 @@ from bulkseed.errors import (
     TransientError,
     first_cause,
 )
+from bulkseed.postgres.driver import Connection, Place
 from bulkseed.postgres.pooler import ANOTHER_SESSION, check_session, is_of_pooling, refusal
 
 __all__ = [
@@ -37,47 +38,6 @@ __all__ = [
     "told",
     "translated",
 ]
-
-
-class Place(Protocol):
-    """Where a database is, as far as a connection wants to know; ``arguments`` may hold a password, the rest is shown.
-
-    ``arguments`` are asyncpg's; ``unread`` says why a password file that is there was not used.
-    """
-
-    @property
-    def arguments(self) -> Mapping[str, Any]: ...
-    @property
-    def unread(self) -> str | None: ...
-    @property
-    def server(self) -> str: ...
-    @property
-    def database(self) -> str: ...
-
-
-class Connection(Protocol):
-    """What is used of an asyncpg connection (asyncpg ships no types)."""
-
-    async def execute(self, query: str, *args: object) -> str: ...
-    async def fetch(self, query: str, *args: object) -> list[Any]: ...
-    async def fetchrow(self, query: str, *args: object) -> Any: ...
-    async def fetchval(self, query: str, *args: object) -> Any: ...
-    def cursor(self, query: str, *args: object, prefetch: int | None = None) -> Any: ...
-    async def copy_records_to_table(
-        self, table_name: str, *, records: object, columns: Sequence[str], schema_name: str | None
-    ) -> str: ...
-    async def copy_to_table(
-        self, table_name: str, *, source: object, columns: Sequence[str], schema_name: str | None, format: str
-    ) -> str: ...
-    def transaction(self, *, isolation: str | None = None, readonly: bool = False) -> Any: ...
-    async def set_builtin_type_codec(self, typename: str, *, schema: str, codec_name: str) -> None: ...
-    def add_termination_listener(self, callback: Callable[[Connection], None]) -> None: ...
-    def remove_termination_listener(self, callback: Callable[[Connection], None]) -> None: ...
-    def get_server_version(self) -> Any: ...
-    def get_server_pid(self) -> int: ...
-    def is_closed(self) -> bool: ...
-    async def close(self) -> None: ...
-    def terminate(self) -> None: ...
 
 
 CONNECT_SECONDS: Final = 20.0

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 import asyncpg
 
 from bulkseed.errors import ConnectError, ServerUnavailable, TargetError
-
-if TYPE_CHECKING:
-    from bulkseed.postgres.connection import Connection, Place
+from bulkseed.postgres.driver import Connection, Place
 
 __all__ = ["ANOTHER_SESSION", "check_session", "is_of_pooling", "refusal"]
 

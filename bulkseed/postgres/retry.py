@@ -13,7 +13,7 @@ from tenacity.wait import wait_exponential, wait_random
 
 from bulkseed.errors import ServerUnavailable, is_passing
 from bulkseed.postgres.connection import Connection, Place, close, connect
-from bulkseed.watch import Watcher
+from bulkseed.progress import Watcher
 
 __all__ = ["Patience", "connected_patiently", "patient_connection", "patiently"]
 

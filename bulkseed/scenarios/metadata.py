@@ -9,12 +9,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from bulkseed.errors import InputError
+from bulkseed.errors import InputError, suggestion
 from bulkseed.fields import normalised
 from bulkseed.imports import imported
 from bulkseed.plan.scenario import Scenario
 from bulkseed.plan.tables import Model, Table
-from bulkseed.suggestions import suggestion
 
 __all__ = ["with_metadata"]
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from bulkseed.errors import suggestion
 from bulkseed.plan.scenario import Extra
 from bulkseed.plan.tables import CATALOGUE, TABLES, WITH_IDS
-from bulkseed.suggestions import suggestion
 
 __all__ = ["has_order", "put_together"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bulkseed.errors import InputError
+from bulkseed.errors import InputError, suggestion
 from bulkseed.plan.scenario import Extra
-from bulkseed.suggestions import suggestion
 
 __all__ = ["related"]
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from bulkseed.errors import InputError
+from bulkseed.errors import InputError, suggestion
 from bulkseed.fields import normalised, parse_field
 from bulkseed.generators.plugins import described
 from bulkseed.plan.plan import Probabilities
@@ -21,7 +21,6 @@ from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.scenarios.plugin_tables import has_order, put_together
 from bulkseed.scenarios.relationships import related
 from bulkseed.scenarios.shipped import shipped
-from bulkseed.suggestions import suggestion
 from bulkseed.target.target import ARROW_TYPES
 from bulkseed.text.faker_values import Fakes
 

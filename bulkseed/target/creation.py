@@ -9,8 +9,8 @@ from bulkseed import ledger
 from bulkseed.errors import TargetError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.orm import orm_connected, server_said
+from bulkseed.progress import Watcher
 from bulkseed.target.schema import create_missing, missing
-from bulkseed.watch import Watcher
 
 __all__ = ["create"]
 

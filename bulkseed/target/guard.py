@@ -5,19 +5,32 @@ The target alone is judged, never a variable that claims to know what it is.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shlex
+import shutil
 import unicodedata
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from bulkseed.errors import InputError
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected, looked_at
+from bulkseed.postgres.connection import Connection, connected, looked_at
 from bulkseed.postgres.rowcount import estimated_rows
 
-__all__ = ["Survey", "check_allowed", "looks_like_production", "survey"]
+__all__ = [
+    "DISK_PER_BYTE",
+    "Survey",
+    "check_allowed",
+    "check_folders",
+    "check_server",
+    "folders",
+    "looks_like_production",
+    "survey",
+]
 
 WORDS: Final = re.compile(r"(?:prod|production|prd|live)\d*")
 
@@ -76,3 +89,79 @@ def check_allowed(found: Survey, allow: str | None) -> None:
             f"{telling[0]} looks like production: "
             f"if that is where you mean to write, give --allow {shlex.quote(found.title)}"
         )
+
+
+DISK_PER_BYTE: Final = 2.5
+"""Free bytes wanted for each byte of rows and indexes: the write-ahead log, sorting, and some room."""
+
+SERVER: Final = """
+SELECT inet_server_addr() AS address, inet_server_port() AS port,
+       (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS data
+"""
+"""Who lacks the right to know the data folder does not see the setting."""
+
+TABLESPACES: Final = """
+SELECT name, pg_tablespace_location(coalesce(nullif(reltablespace, 0), dattablespace)) AS folder
+FROM unnest($1::text[]) AS name
+CROSS JOIN (SELECT dattablespace FROM pg_database WHERE datname = current_database()) AS d
+LEFT JOIN pg_class ON oid = to_regclass(name)
+"""
+"""The folder of each table's tablespace; empty for those that are in the data folder."""
+
+
+async def check_server(address: Address, expected: Mapping[str, float]) -> None:
+    """Raises InputError where the server's disks have too little room for ``expected`` bytes of each table.
+
+    Raises ConnectError (ConnectionLost), and TargetError where this login may not ask.
+
+    ``address`` is on this machine; where something else answers there, such as a tunnel, nothing is known.
+    """
+    async with connected(address) as connection:
+        with looked_at(connection, "asking for the server's folders"):
+            needed = await folders(connection, address, expected)
+    check_folders(needed)
+
+
+async def folders(connection: Connection, address: Address, expected: Mapping[str, float]) -> dict[Path, float]:
+    """The bytes that are needed in each of the server's folders, of those that are on this machine."""
+    row = await connection.fetchrow(SERVER)
+    if not is_here(row, address):
+        return {}
+    data = Path(row["data"]) if row["data"] else None
+    needed: dict[Path, float] = defaultdict(float)
+    if data is not None:
+        needed[data] = sum(expected.values()) * (DISK_PER_BYTE - 1)
+    for table in await connection.fetch(TABLESPACES, list(expected)):
+        # an in-place tablespace says where it is below the data folder
+        folder = (data or Path()) / table["folder"]
+        if folder.is_absolute():
+            needed[folder] += expected[table["name"]]
+    return dict(needed)
+
+
+def is_here(row: Any, address: Address) -> bool:
+    """Whether the server is where we connect to: a tunnel or a container's port leads elsewhere."""
+    if row["address"] is None:
+        return True
+    return ipaddress.ip_interface(str(row["address"])).is_loopback and row["port"] in address.ports
+
+
+def check_folders(needed: Mapping[Path, float], mend: str = "load less, or free some space") -> None:
+    """Raises InputError where the disks of the folders have less free than the bytes ``needed`` in them.
+
+    Of folders that are not here, or cannot be entered, nothing is known.
+    """
+    disks: dict[int, list[tuple[Path, float]]] = defaultdict(list)
+    for folder, wanted in needed.items():
+        try:
+            disks[folder.stat().st_dev].append((folder, wanted))
+        except OSError:
+            continue
+    for on_it in disks.values():
+        folder = on_it[0][0]
+        wanted, free = sum(each for _, each in on_it), shutil.disk_usage(folder).free
+        if free < wanted:
+            raise InputError(
+                f"the load needs some {wanted / 1e9:,.2f} GB of disk, "
+                f"and {folder} has {free / 1e9:,.2f} GB free: {mend}"
+            )

@@ -9,7 +9,7 @@ import asyncpg
 from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, translated
-from bulkseed.watch import Silent, Watcher
+from bulkseed.progress import Silent, Watcher
 
 __all__ = ["initialise"]
 

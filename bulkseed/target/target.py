@@ -9,12 +9,11 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from bulkseed.copy.column_mapping import Fit, why_not
-from bulkseed.errors import TargetError
+from bulkseed.errors import TargetError, suggestion
 from bulkseed.identifiers import qualified
 from bulkseed.plan.tables import Column, Kind, Model, Names, Table
 from bulkseed.postgres.connection import Connection, looked_at
-from bulkseed.suggestions import suggestion
-from bulkseed.target.columns import COLUMNS_SQL, TYPES_SQL, fit_of
+from bulkseed.target.copy_plan import COLUMNS_SQL, TYPES_SQL, fit_of
 
 __all__ = ["ARROW_TYPES", "Target", "TargetColumn", "read_target"]
 

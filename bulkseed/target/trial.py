@@ -14,8 +14,7 @@ import pyarrow as pa
 from anyio import to_thread
 
 from bulkseed.copy.column_mapping import Keys
-from bulkseed.copy.pipeline import copy_batches
-from bulkseed.copy.writer import CopyInto
+from bulkseed.copy.writer import CopyInto, copy_batches
 from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
 from bulkseed.fields import distinct
 from bulkseed.generators import Context, shard_tables
@@ -29,7 +28,7 @@ from bulkseed.plan.tables import WITH_IDS, Table
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.postgres.transaction import begun
 from bulkseed.target.copy_plan import with_keys
-from bulkseed.target.reservation import room_for_ids, system_reactions
+from bulkseed.target.ids import room_for_ids, system_reactions
 from bulkseed.target.target import Target
 from bulkseed.text.corpus import Corpus
 

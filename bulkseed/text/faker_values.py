@@ -1,29 +1,99 @@
-"""Values of any Faker method: a pool of them made once, as a call takes some 10 to 100 µs.
+"""Faker with a still clock: its methods ask for now and today in many places, and must always hear the same.
 
-With ``faker_corpus.py`` the only modules that import Faker.
+Only for as long as a pool of values is made; no module but Faker's, and those of custom providers, is touched.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
+import random
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
+from threading import Lock
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
-from bulkseed.errors import InputError
+from bulkseed.errors import InputError, suggestion
 from bulkseed.imports import imported
 from bulkseed.plan.plan import EPOCH
 from bulkseed.randomness.streams import Streams
-from bulkseed.suggestions import suggestion
-from bulkseed.text.faker_clock import stilled
 
 if TYPE_CHECKING:
     from faker import Generator
 
-__all__ = ["MOST_VALUES", "Fakes"]
+__all__ = ["MOST_VALUES", "Fakes", "stilled"]
+
+TURN: Final = Lock()
+"""The names of a module are one for all threads."""
+
+
+@contextmanager
+def stilled(moment: datetime.datetime, seed: int, others: Iterable[str]) -> Iterator[None]:
+    """The modules of Faker, and those named by ``others``, take ``moment`` (naive, UTC) for now, and UTC for here.
+
+    Some of Faker's providers draw from Python's global generator: it has ``seed`` meanwhile, and its state back after.
+    """
+    replaced = replacements(moment)
+    names = {name for name in sys.modules if name.split(".")[0] == "faker"} | set(others)
+    with TURN:
+        state = random.getstate()
+        undo = [
+            (module, name, value)
+            for module in [sys.modules[name] for name in names]
+            for name, value in list(vars(module).items())
+            if isinstance(value, type | ModuleType) and value in replaced
+        ]
+        try:
+            random.seed(seed)
+            for module, name, value in undo:
+                setattr(module, name, replaced[value])
+            yield
+        finally:
+            for module, name, value in undo:
+                setattr(module, name, value)
+            random.setstate(state)
+
+
+def replacements(moment: datetime.datetime) -> dict[Any, Any]:
+    """What stands in for ``datetime.datetime``, ``datetime.date`` and the module."""
+
+    class Kind(type):
+        """What Python calls a datetime is one, and what it calls a date."""
+
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, cls.__mro__[1])
+
+    class StillDatetime(datetime.datetime, metaclass=Kind):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Any:
+            still = cls.combine(moment.date(), moment.time())
+            return still if tz is None else still.astimezone(tz)
+
+        utcnow = now
+        today = now
+
+        def astimezone(self, tz: datetime.tzinfo | None = None) -> Any:
+            aware = self.replace(tzinfo=datetime.UTC) if self.tzinfo is None else self
+            return datetime.datetime.astimezone(aware, tz or datetime.UTC)
+
+    class StillDate(datetime.date, metaclass=Kind):
+        @classmethod
+        def today(cls) -> Any:
+            return cls(moment.year, moment.month, moment.day)
+
+    names = vars(datetime) | {"datetime": StillDatetime, "date": StillDate}
+    return {
+        datetime.datetime: StillDatetime,
+        datetime.date: StillDate,
+        datetime: SimpleNamespace(**names),
+    }
+
 
 MOST_VALUES: Final = 100_000
 """Values of a pool: some seconds of Faker's time in each worker."""

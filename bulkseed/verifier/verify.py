@@ -1,31 +1,107 @@
-"""Verifying: each rule of rules.md, proved or refuted on the rows that a run left in the target."""
+"""What of the rules cannot be judged in an app's own tables: columns that it lacks, or that hold less than was made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
+import asyncpg
 from anyio import to_thread
 
 from bulkseed import ledger
-from bulkseed.errors import InputError
+from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
-from bulkseed.plan.scenario import Shape
+from bulkseed.plan.scenario import Rule, Shape
+from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at
+from bulkseed.progress import Silent, Watcher
+from bulkseed.target.copy_plan import TYPES_SQL, fit_of
 from bulkseed.text.corpus import Corpus
 from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
+from bulkseed.text.prose import longest_text
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck, VerifyReport
 from bulkseed.verifier.conversation_rules import distinct_contents, message_passes, reaction_passes, reply_passes
-from bulkseed.verifier.own_rules import own_rule
-from bulkseed.verifier.rule_scope import scope_of
 from bulkseed.verifier.rule_sql import BROKEN, Clause, Pass, Scope
 from bulkseed.verifier.shape_rules import judge_ranks, judge_users, shape_passes
 from bulkseed.verifier.text_checks import read_companies, read_names, read_texts
 from bulkseed.verifier.workspace_rules import channel_passes, membership_passes, user_passes
-from bulkseed.watch import Silent, Watcher
 
-__all__ = ["ChanceCheck", "RuleCheck", "VerifyReport", "verify"]
+__all__ = ["ChanceCheck", "RuleCheck", "VerifyReport", "own_rule", "scope_of", "verify"]
+
+AS_TEXT: Final = {
+    "json": "({} #>> '{{}}')",
+    "jsonb": "({} #>> '{{}}')",
+    "citext": "{}::text",
+    "enum": "{}::text",
+    "name": "{}::text",
+}
+"""How the text is read back that went into a column of another type."""
+
+
+async def scope_of(connection: Connection, run: Run, corpus: Corpus) -> Scope:
+    """The scope of a run's rules: without the columns that the app lacks, or in which it keeps less than was made.
+
+    Raises TargetError where a column that a load has filled is gone.
+    """
+    missing: list[str] = []
+    lacking: set[tuple[str, str]] = set()
+    texts: dict[tuple[str, str], str] = {}
+    model = run.plan.model
+    for table in model.by_name.values():
+        name, actual = model.name(table.name), run.names.name(table.name)
+        exists = await connection.fetchval("SELECT to_regclass($1::text) IS NOT NULL", actual)
+        rows = await connection.fetch(TYPES_SQL, actual) if exists else []
+        there = {row["name"]: fit_of("", row) for row in rows}
+        wanted = {each.name: model.column(table.name, each.name) for each in table.columns}
+        gone = [f"{name}.{each}" for each in wanted.values() if each not in there]
+        missing += gone if there else [name]
+        for column in table.columns:
+            fit = there.get(wanted[column.name])
+            if fit is None:
+                continue
+            longest = longest_text(corpus.lorem) if column.longest is None else column.longest
+            if fit.type == "date" or (column.kind == "text" and fit.length is not None and fit.length < longest):
+                lacking.add((table.name, column.name))
+            if column.kind == "text" and fit.kind in AS_TEXT:
+                texts[table.name, column.name] = AS_TEXT[fit.kind]
+    if missing:
+        raise TargetError(
+            f"run {run.number} cannot be verified, as schema {run.schema!r} no longer has {', '.join(missing)}: "
+            "put back what was dropped or renamed"
+        )
+    every = {(table.name, column.name) for table in (*TABLES, CATALOGUE) for column in table.columns}
+    kept = {(table.name, column.name) for table in model.by_name.values() for column in table.columns}
+    absent = {each for each in every - kept if each[0] in model.by_name}
+    return Scope(run, frozenset(lacking | absent), texts)
+
+
+SET: Final = "SELECT set_config('search_path', $1, true)"
+
+
+async def own_rule(connection: Connection, run: Run, rule: Rule) -> RuleCheck:
+    """A rule of the scenario's own: an SQL query that gives the number of rows that break it.
+
+    Raises RunError where it gives anything else.
+    """
+    path = await connection.fetchval("SHOW search_path")
+    await connection.execute(SET, ", ".join(filter(None, [quoted(run.schema), path])))
+    try:
+        async with connection.transaction():
+            found = await connection.fetch(rule.sql)
+    except asyncpg.PostgresError as error:
+        raise RunError(f"the rule {rule.name!r} of the scenario cannot be judged ({error}): correct its SQL") from error
+    finally:
+        await connection.execute(SET, path)
+    if len(found) != 1 or len(found[0]) != 1 or not isinstance(found[0][0], int):
+        raise RunError(
+            f"the rule {rule.name!r} of the scenario gives no number: "
+            "let its SQL be such as SELECT count(*) FROM … WHERE …"
+        )
+    example = f"{found[0][0]:,} rows" if found[0][0] else None
+    return RuleCheck("own", rule.name, found[0][0], example)
+
 
 SETTINGS: Final = """
 SET LOCAL work_mem = '64MB';

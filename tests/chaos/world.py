@@ -19,7 +19,7 @@ from test_load import APP_ROWS
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.identifiers import qualified
-from bulkseed.ledger.history import history
+from bulkseed.ledger.runs import history
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected

@@ -7,7 +7,7 @@ import click
 from bulkseed.cli import report
 from bulkseed.cli.options import DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION
 from bulkseed.cli.runner import opened, run
-from bulkseed.ledger.history import History, history
+from bulkseed.ledger.runs import History, history
 
 __all__ = ["runs_command"]
 

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Literal, get_args
 
 from bulkseed.identifiers import qualified, quoted
+from bulkseed.postgres.connection import Connection
 
-__all__ = ["KEYS", "Captured", "Deferred", "Kept", "Kind", "add_foreign_key", "is_twin"]
+__all__ = [
+    "DDL",
+    "KEYS",
+    "Captured",
+    "Deferred",
+    "Kept",
+    "Kind",
+    "add_foreign_key",
+    "forget_rebuilt",
+    "is_twin",
+    "mark_rebuilt",
+    "not_owned",
+    "save",
+    "unfinished",
+]
 
 Kind = Literal["index", "primary key", "unique", "foreign key"]
 
@@ -129,3 +145,85 @@ def add_foreign_key(table: str, name: str, definition: str) -> str:
     """The statement that adds a foreign key NOT VALID, from what ``pg_get_constraintdef`` says of it."""
     body = definition.removesuffix(NOT_VALID)
     return f"ALTER TABLE {table} ADD CONSTRAINT {quoted(name)} {body}{NOT_VALID}"
+
+
+DDL: Final = """
+CREATE TABLE {table} (
+    run bigint NOT NULL,
+    place integer NOT NULL,
+    definition jsonb NOT NULL,
+    saved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    rebuilt_at timestamptz,
+    PRIMARY KEY (run, place)
+);
+COMMENT ON TABLE {table} IS
+    'indexes, keys and foreign keys dropped for a load; those without rebuilt_at have yet to be made again';
+"""
+"""Makes the table, whose qualified name is to be put in; its schema, the ledger's, must be there.
+
+It has no foreign key to the runs on purpose: definitions must outlive a run whose row is gone.
+"""
+
+
+async def save(connection: Connection, table: str, run: int, deferred: Iterable[Deferred]) -> None:
+    """Write the definitions under the number of a run into ``table`` (qualified), as all of these functions do.
+
+    The caller commits, *before* it drops the first.
+
+    Raises what asyncpg raises; a second save under the same run is a UniqueViolationError.
+    """
+    texts = [each.to_json() for each in deferred]
+    await connection.execute(
+        f"INSERT INTO {table} (run, place, definition) "
+        "SELECT $1, place, definition::jsonb FROM unnest($2::text[]) WITH ORDINALITY AS u (definition, place)",
+        run,
+        texts,
+    )
+
+
+async def unfinished(connection: Connection, table: str) -> dict[int, tuple[Deferred, ...]]:
+    """The definitions that have yet to be rebuilt, by run, in the order in which they were saved.
+
+    Empty where there are none, or no such table. A load must look here first: what another has dropped
+    cannot be seen in the catalogue.
+    """
+    if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
+        return {}
+    found: dict[int, tuple[Deferred, ...]] = {}
+    for row in await connection.fetch(
+        f"SELECT run, definition::text AS definition FROM {table} WHERE rebuilt_at IS NULL ORDER BY run, place"
+    ):
+        found[row["run"]] = (*found.get(row["run"], ()), Deferred.from_json(row["definition"]))
+    return found
+
+
+async def mark_rebuilt(connection: Connection, table: str, run: int, deferred: Iterable[Deferred]) -> None:
+    """Record that these definitions of a run are in place again. The caller commits."""
+    await connection.execute(
+        f"UPDATE {table} SET rebuilt_at = clock_timestamp() "
+        "WHERE run = $1 AND rebuilt_at IS NULL AND definition = ANY ($2::text[]::jsonb[])",
+        run,
+        [each.to_json() for each in deferred],
+    )
+
+
+async def forget_rebuilt(connection: Connection, table: str, run: int) -> None:
+    """Delete the definitions of a run that are in place again; nothing where there is no such table."""
+    if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
+        await connection.execute(f"DELETE FROM {table} WHERE run = $1 AND rebuilt_at IS NOT NULL", run)
+
+
+OWNERS = """
+SELECT n.name, quote_ident(pg_get_userbyid(c.relowner)) AS owner
+FROM unnest($1::text[]) AS n (name) JOIN pg_class AS c ON c.oid = to_regclass(n.name)
+WHERE NOT pg_has_role(c.relowner, 'USAGE') ORDER BY n.name
+"""
+
+
+async def not_owned(connection: Connection, deferred: Sequence[Deferred]) -> dict[str, str]:
+    """The tables whose indexes and keys this login may not make again, with their owners; those that are gone not.
+
+    Raises what asyncpg raises.
+    """
+    tables = sorted({each.table for each in deferred})
+    return {row["name"]: row["owner"] for row in await connection.fetch(OWNERS, tables)}

@@ -1,4 +1,4 @@
-"""The parent's side of worker processes: they are started, given a job and its shards, heard, and always ended."""
+"""Which shard is next, for workers that ask as they get free."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -15,17 +15,55 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from bulkseed.errors import RunError, first_cause
-from bulkseed.loader.job import Job
-from bulkseed.loader.shard_load import Counted
-from bulkseed.loader.workers.ipc import HELLO, Done, Failed, Note, Ready, Rows, frame, receive_frame
-from bulkseed.loader.workers.shard_queue import Turns
+from bulkseed.loader.ipc import HELLO, Done, Failed, Note, Ready, Rows, frame, receive_frame
+from bulkseed.loader.shard_load import Counted, Job
 from bulkseed.plan.shards import Shard
-from bulkseed.watch import Silent, Watcher
+from bulkseed.progress import Silent, Watcher
 
-__all__ = ["Worker", "hired", "load_shards"]
+__all__ = ["Turns", "Worker", "hired", "load_shards"]
+
+
+class Turns:
+    """Shards in their order, each given out once. Those of a stage wait until all of the one before are in.
+
+    A foreign key that stays in place wants the users there first.
+    """
+
+    def __init__(self, shards: Iterable[Shard]) -> None:
+        self.shards = iter(shards)
+        self.waiting: Shard | None = next(self.shards, None)
+        self.stage = self.waiting.stage if self.waiting else "users"
+        self.out = 0
+        self.changed = anyio.Event()
+
+    async def following(self) -> Shard | None:
+        """The next shard, when it may be begun; None where none is left."""
+        while self.waiting is not None and self.waiting.stage != self.stage and self.out:
+            await self.changed.wait()
+        shard = self.waiting
+        if shard is not None:
+            self.waiting = next(self.shards, None)
+            self.stage = shard.stage
+            self.out += 1
+        return shard
+
+    def close(self) -> None:
+        """Give out no more."""
+        self.waiting = None
+        self.wake()
+
+    def done(self, shard: Shard) -> None:
+        """The shard is in."""
+        self.out -= 1
+        self.wake()
+
+    def wake(self) -> None:
+        self.changed.set()
+        self.changed = anyio.Event()
+
 
 GOODBYE_SECONDS: Final = 5
-COMMAND: Final = ("-P", "-m", "bulkseed.loader.workers.child")
+COMMAND: Final = ("-P", "-m", "bulkseed.loader.worker")
 """-P: what lies in the current directory is no module of ours."""
 MOST_PRINTED: Final = 2**20
 BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)

@@ -1,6 +1,6 @@
 """A worker process: loads the shards that it is told to, over a connection of its own, until its stdin ends.
 
-It is run as ``python -m bulkseed.loader.workers.child``, and imports neither Faker nor SQLAlchemy, to start
+It is run as ``python -m bulkseed.loader.worker``, and imports neither Faker nor SQLAlchemy, to start
 quickly.
 """
 
@@ -19,13 +19,11 @@ from typing import Any, BinaryIO, Final
 import anyio
 
 from bulkseed.errors import BulkseedError, RunError
-from bulkseed.loader.job import Job
-from bulkseed.loader.shard_load import ShardLoader
-from bulkseed.loader.workers.ipc import HELLO, Done, Failed, Note, Ready, Rows, frame, read_frame
+from bulkseed.loader.ipc import HELLO, Done, Failed, Note, Ready, Rows, frame, read_frame
+from bulkseed.loader.shard_load import Job, ShardLoader
 from bulkseed.plan.shards import Shard
-from bulkseed.postgres.loops import LOOP, unheard
-from bulkseed.stopwatch import Stopwatch
-from bulkseed.watch import Silent
+from bulkseed.postgres.driver import LOOP, unheard
+from bulkseed.progress import Silent, Stopwatch
 
 SECONDS_BETWEEN_ROWS: Final = 0.05
 YOUNG_OBJECTS: Final = 200_000
