@@ -16,7 +16,7 @@ from typing import Any, Final
 from bulkseed.address import Address
 from bulkseed.connection import connected
 from bulkseed.embedded import running
-from bulkseed.initialise import initialise
+from bulkseed.reference_schema import initialise
 from bulkseed.tables import TABLE_NAMES
 
 __all__ = ["Databases", "content", "count", "execute", "served", "value"]

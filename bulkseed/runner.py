@@ -16,9 +16,9 @@ import anyio
 from bulkseed.address import Address, named_address
 from bulkseed.embedded import Listen, Server, running
 from bulkseed.errors import ConnectionLost, Stopped, first_cause
-from bulkseed.initialise import initialise
 from bulkseed.loops import LOOP, unheard
 from bulkseed.progress import shown
+from bulkseed.reference_schema import initialise
 from bulkseed.stopping import Stop
 
 __all__ = ["Database", "Interrupted", "opened", "run"]

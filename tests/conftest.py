@@ -23,9 +23,8 @@ from bulkseed.connection import Connection, connected
 from bulkseed.embedded import Listen, Server, running
 from bulkseed.identifiers import qualified
 from bulkseed.loading import load
-from bulkseed.orm import orm_connected
 from bulkseed.plan import Plan, scaled_counts
-from bulkseed.schema import create_missing
+from bulkseed.reference_schema import initialise
 from bulkseed.workers import parent
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
@@ -89,9 +88,7 @@ async def run_sql(address: Address, *statements: str) -> None:
 
 async def make_reference(address: Address) -> None:
     """The reference tables and catalogue."""
-    async with orm_connected(address) as connection:
-        await create_missing(connection)
-        await connection.commit()
+    await initialise(address)
 
 
 def make_templates(server: Server) -> dict[str, str]:

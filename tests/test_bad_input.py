@@ -20,9 +20,9 @@ from bulkseed.address import Address
 from bulkseed.connection import connected
 from bulkseed.embedded import Server
 from bulkseed.identifiers import qualified, quoted
-from bulkseed.schema import METADATA
+from bulkseed.tables import TABLE_NAMES
 
-TABLES: Final = tuple(METADATA.tables)
+TABLES: Final = (*TABLE_NAMES, "reactions")
 SECRET: Final = "s3cret"
 DROP: Final = '"; DROP TABLE users; --'
 

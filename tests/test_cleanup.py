@@ -12,9 +12,9 @@ from bulkseed.address import Address
 from bulkseed.cleaning import cleanup, recorded_runs
 from bulkseed.connection import connected
 from bulkseed.errors import InputError, RunError, TargetError
-from bulkseed.initialise import initialise
 from bulkseed.ledger.tables import VERSION
 from bulkseed.loading import load
+from bulkseed.reference_schema import initialise
 from bulkseed.verifying import verify
 
 LATER = "'2026-11-01'"

@@ -23,10 +23,10 @@ LAYERS: Final = {
     1: "arrays streams draws permutation zipf ranking estimate shards crowd week layout uuids keys corpus faker_corpus "
     "faker_clock faker_values names prose",
     2: "generators fields",
-    3: "machine loops pooler connection orm target reservation references wire encoders fitting columns copy lanes "
-    "ledger transaction schema embedded deferral patience control libpq passfile url address rowcount",
+    3: "machine loops pooler connection target reservation references wire encoders fitting columns copy lanes "
+    "ledger transaction embedded deferral patience control libpq passfile url address rowcount",
     4: "shipped scenario_file app_metadata planning own_rules unjudged trial placing pipeline job shard_load workers "
-    "deferring stopping filling removal room completion undoing loading resuming history cleaning creation initialise "
+    "deferring stopping filling removal room completion undoing loading resuming history cleaning reference_schema "
     "verifying chance checks readings rule_sql workspace_rules conversation_rules shape_rules guard disk",
     5: "api cli commands consent options progress report runner serving __main__ __init__",
 }
@@ -187,6 +187,12 @@ def test_only_two_modules_import_faker(module: Module) -> None:
 
 
 @every_module
+def test_only_the_apps_metadata_imports_sqlalchemy(module: Module) -> None:
+    if any(name.split(".")[0] == "sqlalchemy" for name in module.imported()):
+        assert module.name == "app_metadata"
+
+
+@every_module
 def test_module_says_what_it_offers(module: Module) -> None:
     """A list of names, sorted as ruff does, each of which is there."""
     assigned = [
@@ -215,6 +221,7 @@ def test_module_begins_with_a_docstring(module: Module) -> None:
 HEAVY: Final = {
     "commands.psql": "numpy pyarrow asyncpg faker sqlalchemy",
     "commands.runs": "pyarrow faker sqlalchemy",
+    "commands.init": "pyarrow faker sqlalchemy",
     "commands.load": "sqlalchemy",
     "commands.resume": "sqlalchemy",
     "commands.plan": "sqlalchemy",

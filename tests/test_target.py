@@ -12,9 +12,9 @@ from bulkseed.connection import connected
 from bulkseed.disk import check_server
 from bulkseed.errors import TargetError
 from bulkseed.guard import survey
-from bulkseed.initialise import initialise
 from bulkseed.loading import load
 from bulkseed.planning import make_plan
+from bulkseed.reference_schema import initialise
 
 MISFITS = {
     "a missing table": ("DROP TABLE message_reactions", "table message_reactions is missing in schema 'public'.*init"),

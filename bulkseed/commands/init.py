@@ -6,9 +6,9 @@ import click
 
 from bulkseed import report
 from bulkseed.consent import Consent, obtain
-from bulkseed.initialise import initialise
 from bulkseed.model import Model
 from bulkseed.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION
+from bulkseed.reference_schema import initialise
 from bulkseed.runner import opened, run
 from bulkseed.scenario import Scenario
 
