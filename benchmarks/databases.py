@@ -17,7 +17,7 @@ from bulkseed.embedded import running
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.target.initialise import initialise
+from bulkseed.target.reference_schema import initialise
 
 __all__ = ["Databases", "content", "count", "execute", "served", "value"]
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import anyio
 import asyncpg
 import pyarrow as pa
-from sqlalchemy import insert
+from sqlalchemy import BigInteger, DateTime, Text, column, insert, table
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from benchmarks.measure import Clock, clocked, peak_rss
@@ -29,7 +29,6 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.postgres.driver import LOOP
 from bulkseed.target.copy_plan import copy_into
-from bulkseed.target.schema import MESSAGES
 
 __all__ = ["HANDED", "LANES", "MAKING", "run_lane"]
 
@@ -37,6 +36,8 @@ Lane = Callable[[Plan, str, Clock], Any]
 
 TYPES: Final = ("int8", "text", "timestamp", "timestamp", "int8", "int8", "int8")
 COPY: Final = f"COPY messages ({', '.join(COLUMNS)}) FROM STDIN"
+SQL_TYPES: Final = (BigInteger, Text, DateTime, DateTime, BigInteger, BigInteger, BigInteger)
+MESSAGES: Final = table("messages", *(column(name, type_) for name, type_ in zip(COLUMNS, SQL_TYPES, strict=True)))
 PAGE: Final = 10_000
 """Rows of an ``execute`` of SQLAlchemy: more were no quicker."""
 

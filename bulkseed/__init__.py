@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from bulkseed.api import cleanup, load, resume, verify
     from bulkseed.errors import BulkseedError, InputError, RunError
     from bulkseed.generators.plugins import Parent, Parents, SeedTable, table
+    from bulkseed.listeners import Silent, Watcher
     from bulkseed.plan.plan import Plan
-    from bulkseed.progress import Silent, Watcher
     from bulkseed.scenarios.planning import make_plan
 
 __all__ = [
@@ -38,11 +38,10 @@ __all__ = [
 PLACES: Final = {
     "api": ("cleanup", "load", "resume", "verify"),
     "errors": ("BulkseedError", "InputError", "RunError"),
-    "generators.parents": ("Parent", "Parents"),
-    "generators.plugins": ("SeedTable", "table"),
+    "generators.plugins": ("Parent", "Parents", "SeedTable", "table"),
     "plan.plan": ("Plan",),
     "scenarios.planning": ("make_plan",),
-    "watch": ("Silent", "Watcher"),
+    "listeners": ("Silent", "Watcher"),
 }
 
 

@@ -12,6 +12,7 @@ from bulkseed.choices import Defer, Format, OnError
 from bulkseed.cleaner import cleanup as cleaning
 from bulkseed.cleaner.cleanup import CleanupReport
 from bulkseed.ledger import SCHEMA
+from bulkseed.listeners import Watcher
 from bulkseed.loader import load as loading
 from bulkseed.loader import resume as resuming
 from bulkseed.loader.completion import LoadReport
@@ -19,7 +20,6 @@ from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.retry import Patience
-from bulkseed.progress import Watcher
 from bulkseed.verifier import verify as verifying
 from bulkseed.verifier.verify import VerifyReport
 

@@ -25,8 +25,7 @@ from bulkseed.loader.load import load
 from bulkseed.plan.plan import Plan, scaled_counts
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
-from bulkseed.postgres.orm import orm_connected
-from bulkseed.target.schema import create_missing
+from bulkseed.target.reference_schema import initialise
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 NAMES = itertools.count()
@@ -89,9 +88,7 @@ async def run_sql(address: Address, *statements: str) -> None:
 
 async def make_reference(address: Address) -> None:
     """The reference tables and catalogue."""
-    async with orm_connected(address) as connection:
-        await create_missing(connection)
-        await connection.commit()
+    await initialise(address)
 
 
 def make_templates(server: Server) -> dict[str, str]:

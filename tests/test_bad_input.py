@@ -18,11 +18,11 @@ from conftest import address_of, run_sql
 from bulkseed.__main__ import main
 from bulkseed.embedded import Server
 from bulkseed.identifiers import qualified, quoted
+from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.target.schema import METADATA
 
-TABLES: Final = tuple(METADATA.tables)
+TABLES: Final = (*TABLE_NAMES, "reactions")
 SECRET: Final = "s3cret"
 DROP: Final = '"; DROP TABLE users; --'
 

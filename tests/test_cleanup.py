@@ -14,7 +14,7 @@ from bulkseed.ledger.tables import VERSION
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.target.initialise import initialise
+from bulkseed.target.reference_schema import initialise
 from bulkseed.verifier.verify import verify
 
 LATER = "'2026-11-01'"

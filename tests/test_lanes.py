@@ -24,13 +24,13 @@ from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.copy.writer import CopyInto, Lane, copy_batches, copy_shard
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
+from bulkseed.listeners import Silent, Stopwatch
 from bulkseed.loader.load import load
 from bulkseed.plan.plan import Placement, microseconds
 from bulkseed.plan.shards import cut
 from bulkseed.plan.tables import TABLES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
-from bulkseed.progress import Silent, Stopwatch
 from bulkseed.target.copy_plan import copy_into
 from bulkseed.text.faker_corpus import corpus_of
 

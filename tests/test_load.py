@@ -12,6 +12,7 @@ from conftest import MakeDatabase, digest, plan_of, run_sql
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
+from bulkseed.listeners import Silent
 from bulkseed.loader import completion
 from bulkseed.loader.completion import LoadReport
 from bulkseed.loader.load import load
@@ -20,7 +21,6 @@ from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 from bulkseed.postgres.retry import Patience
-from bulkseed.progress import Silent
 from bulkseed.target.target import Target, read_target
 from bulkseed.text.faker_corpus import corpus_of
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import AS_OF, MakeDatabase
+from conftest import AS_OF, MakeDatabase, run_sql
 from examples.models import Base
+from sqlalchemy import create_mock_engine
+from sqlalchemy.dialects import postgresql
 from test_scenario import rows
 
 from bulkseed.errors import InputError
 from bulkseed.loader.load import load
-from bulkseed.postgres.orm import orm_connected
 from bulkseed.scenarios.planning import make_plan
 from bulkseed.verifier.verify import verify
 
@@ -20,10 +21,13 @@ SCENARIO = Path(__file__).parent / "examples" / "models.toml"
 
 async def test_models_fill_what_they_would_fill(make_database: MakeDatabase) -> None:
     database = await make_database("empty")
-    async with orm_connected(database) as connection:
-        await connection.exec_driver_sql("CREATE SCHEMA app")
-        await connection.run_sync(Base.metadata.create_all)
-        await connection.commit()
+    made = ["CREATE SCHEMA app"]
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    engine = create_mock_engine(
+        "postgresql+asyncpg://", lambda each, *_, **__: made.append(str(each.compile(dialect=dialect)))
+    )
+    Base.metadata.create_all(engine, checkfirst=False)
+    await run_sql(database, *made)
     plan = make_plan("2x", as_of=AS_OF, scenario=str(SCENARIO), metadata="examples.models:Base")
     assert plan.scenario.schema == "app"
     await load(plan, database)

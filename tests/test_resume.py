@@ -25,6 +25,7 @@ from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, Stopped, TargetError
 from bulkseed.ledger import Ledger
 from bulkseed.ledger.runs import History, history
+from bulkseed.listeners import Silent
 from bulkseed.loader.load import load
 from bulkseed.loader.resume import resume
 from bulkseed.loader.stopping import Stop
@@ -32,7 +33,6 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import begun
-from bulkseed.progress import Silent
 from bulkseed.verifier.verify import verify
 
 PLAN = plan_of("3x")

@@ -13,7 +13,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.scenarios.planning import make_plan
 from bulkseed.target.guard import check_server, survey
-from bulkseed.target.initialise import initialise
+from bulkseed.target.reference_schema import initialise
 
 MISFITS = {
     "a missing table": ("DROP TABLE message_reactions", "table message_reactions is missing in schema 'public'.*init"),

@@ -14,11 +14,11 @@ from faker import Faker
 from test_load import APP_ROWS
 
 from bulkseed.errors import InputError, TargetError
+from bulkseed.listeners import Silent
 from bulkseed.loader.load import load
 from bulkseed.plan.plan import Plan, Probabilities
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.progress import Silent
 from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.verifier.text_checks import TextReader
 from bulkseed.verifier.verify import RuleCheck, VerifyReport, verify

@@ -33,6 +33,11 @@ from test_load import (  # noqa: F401
     test_loads_beside_an_apps_rows_and_beside_each_other,
     test_timestamptz_columns_get_the_same_instants,
 )
+from test_reference_schema import (  # noqa: F401
+    test_each_table_is_made_with_its_indexes,
+    test_names_that_are_taken,
+    test_the_schema_is_this,
+)
 from test_target import login, test_a_login_with_just_these_rights_can_load  # noqa: F401
 from test_uuids import test_sql_reads_them_back_and_no_other  # noqa: F401
 from test_verify import test_judges_each_run_by_its_own_plan_beside_an_apps_rows  # noqa: F401

@@ -19,6 +19,7 @@ from bulkseed.choices import Defer
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.listeners import Silent
 from bulkseed.loader import worker_pool as parent
 from bulkseed.loader.deferring import is_worth_it
 from bulkseed.loader.ipc import HELLO, frame
@@ -32,7 +33,6 @@ from bulkseed.postgres.connection import Connection, connected
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.rowcount import estimated_rows
 from bulkseed.postgres.transaction import begun
-from bulkseed.progress import Silent
 from bulkseed.verifier.verify import verify
 
 WAYS: list[dict[str, Any]] = [

@@ -21,12 +21,12 @@ from bulkseed.deferral import Deferred, drop, mark_rebuilt, rebuild, unfinished
 from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, DiskFull, InputError, RunError, TargetError
 from bulkseed.ledger import SCHEMA, Claim, Ledger, Run
 from bulkseed.ledger.control import controlled
+from bulkseed.listeners import Silent, Watcher
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at, translated
 from bulkseed.postgres.machine import available_cores
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import transaction
-from bulkseed.progress import Silent, Watcher
 
 __all__ = ["CleanupReport", "cleanup", "make_room", "recorded_runs", "removed_in_parts", "taken_out", "vacuum"]
 

@@ -19,10 +19,10 @@ from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.plugins import loaded
 from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
+from bulkseed.listeners import Watcher
 from bulkseed.plan.shards import ROWS_PER_SHARD, cut
 from bulkseed.plan.tables import Model, Names
 from bulkseed.postgres.connection import Connection, translated
-from bulkseed.progress import Watcher
 from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.target.copy_plan import copy_into, with_keys
 from bulkseed.target.ids import check_writable

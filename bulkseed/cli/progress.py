@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from bulkseed.progress import Silent, Watcher
+from bulkseed.listeners import Silent, Watcher
 
 __all__ = ["shown"]
 

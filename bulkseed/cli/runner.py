@@ -19,7 +19,7 @@ from bulkseed.errors import ConnectionLost, Stopped, first_cause
 from bulkseed.loader.stopping import Stop
 from bulkseed.postgres.address import Address, named_address
 from bulkseed.postgres.driver import LOOP, unheard
-from bulkseed.target.initialise import initialise
+from bulkseed.target.reference_schema import initialise
 
 __all__ = ["Database", "Interrupted", "opened", "run"]
 

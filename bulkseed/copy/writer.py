@@ -17,9 +17,9 @@ from bulkseed.copy.column_mapping import Fit, fitted_batch
 from bulkseed.copy.encoders import Chunk, Record, Type, binary, records
 from bulkseed.errors import ConnectionLost, RunError, first_cause
 from bulkseed.generators import Context, shard_tables
+from bulkseed.listeners import Stopwatch, Watcher
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.connection import LOST, Connection, translated
-from bulkseed.progress import Stopwatch, Watcher
 
 __all__ = ["BATCHES_AHEAD", "CopyInto", "Lane", "copy_batches", "copy_binary", "copy_records", "copy_shard"]
 

@@ -12,9 +12,9 @@ import asyncpg
 from bulkseed.deferral import forget_rebuilt, holders
 from bulkseed.errors import InputError, RunError
 from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
+from bulkseed.listeners import Watcher
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.postgres.connection import Connection
-from bulkseed.progress import Watcher
 
 __all__ = [
     "Claim",

@@ -10,9 +10,9 @@ import anyio
 
 from bulkseed import ledger
 from bulkseed.errors import TransientError, first_cause
+from bulkseed.listeners import Watcher
 from bulkseed.postgres.connection import Connection, Place, close, connect, kept_alive
 from bulkseed.postgres.retry import Patience, connected_patiently, patiently
-from bulkseed.progress import Watcher
 
 __all__ = ["Control", "controlled"]
 

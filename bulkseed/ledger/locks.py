@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from bulkseed.listeners import Watcher
 from bulkseed.postgres.connection import Connection, translated
-from bulkseed.progress import Watcher
 
 __all__ = ["LOCK", "holder", "take_turn"]
 

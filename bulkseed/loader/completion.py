@@ -19,6 +19,7 @@ from bulkseed.errors import RunError
 from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.ledger.control import Control
+from bulkseed.listeners import Stopwatch, Watcher
 from bulkseed.loader.deferring import what_is_locked
 from bulkseed.loader.filling import Filling
 from bulkseed.loader.shard_load import Endpoint, Job
@@ -32,7 +33,6 @@ from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.postgres.transaction import transaction
-from bulkseed.progress import Stopwatch, Watcher
 from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.target import Target, read_target

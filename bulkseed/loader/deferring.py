@@ -8,11 +8,11 @@ from typing import Final
 
 from bulkseed.choices import Defer
 from bulkseed.deferral import Deferred, Kept, capture
+from bulkseed.listeners import Watcher
 from bulkseed.plan.estimate import expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.connection import Connection
 from bulkseed.postgres.rowcount import estimated_rows
-from bulkseed.progress import Watcher
 from bulkseed.target.target import Target
 
 __all__ = ["is_worth_it", "to_defer", "what_is_locked"]

@@ -13,6 +13,7 @@ from bulkseed.deferral import Deferred, rebuild
 from bulkseed.errors import Stopped, first_cause
 from bulkseed.generators import Context
 from bulkseed.ledger.control import Control
+from bulkseed.listeners import Stopwatch, Watcher
 from bulkseed.loader.ipc import Done
 from bulkseed.loader.shard_load import Job, ShardLoader
 from bulkseed.loader.stopping import Stop
@@ -20,7 +21,6 @@ from bulkseed.loader.worker_pool import Turns, Worker, load_shards
 from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import Stage
 from bulkseed.postgres.retry import patient_connection, patiently
-from bulkseed.progress import Stopwatch, Watcher
 from bulkseed.target.target import Target
 
 __all__ = ["Filling"]

@@ -11,6 +11,7 @@ from bulkseed.errors import ConnectError, ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger
 from bulkseed.ledger.control import controlled
+from bulkseed.listeners import Silent, Stopwatch, Watcher
 from bulkseed.loader.completion import LoadReport, Undertaking, complete, made_by, target_of
 from bulkseed.loader.deferring import to_defer
 from bulkseed.loader.stopping import Stop
@@ -23,7 +24,6 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import transaction
-from bulkseed.progress import Silent, Stopwatch, Watcher
 from bulkseed.target.copy_plan import choose_lanes
 from bulkseed.target.ids import check_rights, place, unlogged
 from bulkseed.target.trial import try_out

@@ -14,6 +14,7 @@ from bulkseed.errors import InputError, TargetError
 from bulkseed.generators.plugins import described
 from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.ledger.control import controlled
+from bulkseed.listeners import Silent, Stopwatch, Watcher
 from bulkseed.loader.completion import LoadReport, Undertaking, complete, made_by, shards_to_come, target_of
 from bulkseed.loader.stopping import Stop
 from bulkseed.loader.worker_pool import hired
@@ -21,7 +22,6 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at, translated
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import transaction
-from bulkseed.progress import Silent, Stopwatch, Watcher
 from bulkseed.target.copy_plan import choose_lanes
 from bulkseed.target.ids import check_rights, system_reactions
 from bulkseed.target.target import Target

@@ -12,12 +12,12 @@ from bulkseed import ledger
 from bulkseed.copy.writer import CopyInto, copy_shard
 from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger
+from bulkseed.listeners import Silent, Stopwatch, Watcher
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.connection import Connection, Place, close, translated
 from bulkseed.postgres.retry import Patience, connected_patiently, patiently
 from bulkseed.postgres.transaction import transaction
-from bulkseed.progress import Silent, Stopwatch, Watcher
 from bulkseed.text.corpus import Corpus
 
 __all__ = ["Counted", "Endpoint", "Job", "ShardLoader"]

@@ -19,11 +19,11 @@ from typing import Any, BinaryIO, Final
 import anyio
 
 from bulkseed.errors import BulkseedError, RunError
+from bulkseed.listeners import Silent, Stopwatch
 from bulkseed.loader.ipc import HELLO, Done, Failed, Note, Ready, Rows, frame, read_frame
 from bulkseed.loader.shard_load import Job, ShardLoader
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.driver import LOOP, unheard
-from bulkseed.progress import Silent, Stopwatch
 
 SECONDS_BETWEEN_ROWS: Final = 0.05
 YOUNG_OBJECTS: Final = 200_000

@@ -15,10 +15,10 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from bulkseed.errors import RunError, first_cause
+from bulkseed.listeners import Silent, Watcher
 from bulkseed.loader.ipc import HELLO, Done, Failed, Note, Ready, Rows, frame, receive_frame
 from bulkseed.loader.shard_load import Counted, Job
 from bulkseed.plan.shards import Shard
-from bulkseed.progress import Silent, Watcher
 
 __all__ = ["Turns", "Worker", "hired", "load_shards"]
 

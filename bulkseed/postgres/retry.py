@@ -12,8 +12,8 @@ from tenacity.stop import stop_base
 from tenacity.wait import wait_exponential, wait_random
 
 from bulkseed.errors import ServerUnavailable, is_passing
+from bulkseed.listeners import Watcher
 from bulkseed.postgres.connection import Connection, Place, close, connect
-from bulkseed.progress import Watcher
 
 __all__ = ["Patience", "connected_patiently", "patient_connection", "patiently"]
 

@@ -12,11 +12,11 @@ from bulkseed import ledger
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
+from bulkseed.listeners import Silent, Watcher
 from bulkseed.plan.scenario import Rule, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at
-from bulkseed.progress import Silent, Watcher
 from bulkseed.target.copy_plan import TYPES_SQL, fit_of
 from bulkseed.text.corpus import Corpus
 from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of

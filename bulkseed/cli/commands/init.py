@@ -10,7 +10,7 @@ from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION
 from bulkseed.cli.runner import opened, run
 from bulkseed.plan.scenario import Scenario
 from bulkseed.plan.tables import Model
-from bulkseed.target.initialise import initialise
+from bulkseed.target.reference_schema import initialise
 
 __all__ = ["init_command"]
 
