@@ -15,13 +15,13 @@ from typing import Final
 
 import anyio
 
+from bulkseed.choices import available_cores
 from bulkseed.deferral import Captured, Deferred, capture, drop, rebuild
 from bulkseed.deferral.definitions import KEYS
 from bulkseed.identifiers import qualified
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
-from bulkseed.postgres.machine import available_cores
 
 __all__ = ["PARTED", "bare", "copy_sql", "fill", "fill_and_rebuild", "write_files"]
 

@@ -1,10 +1,12 @@
-"""What a user may choose of how a load goes about it."""
+"""What a user may choose of how a load goes about it, and what of the machine it may use."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Literal
 
-__all__ = ["Defer", "Format", "OnError"]
+__all__ = ["Defer", "Format", "OnError", "available_cores", "available_memory"]
 
 Defer = Literal["auto", "always", "never"]
 """Whether indexes and keys are dropped for a load and rebuilt after it."""
@@ -14,3 +16,29 @@ Format = Literal["auto", "records", "binary"]
 
 OnError = Literal["undo", "keep"]
 """What becomes of a run that fails."""
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or its control group's limit."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    root = Path("/sys/fs/cgroup")
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("0::/"):
+            group = root / line.removeprefix("0::/")
+            for folder in (group, *group.parents):
+                try:
+                    limits.append(int((folder / "memory.max").read_text()))
+                except (OSError, ValueError):  # no such group, or "max"
+                    continue
+    return min(limits)
+
+
+def available_cores() -> int:
+    """Return the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

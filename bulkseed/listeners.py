@@ -1,4 +1,4 @@
-"""How work tells of its progress: a protocol for the face to implement, and one that says nothing."""
+"""Progress: the protocol for those that listen to it, one that says nothing, and the seconds of each phase."""
 
 from __future__ import annotations
 

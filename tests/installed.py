@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from bulkseed.choices import available_cores, available_memory
 from bulkseed.embedded import Server, running, settings
 from bulkseed.embedded.account import account_for, run_as
-from bulkseed.postgres.machine import available_cores, available_memory
 
 PLACES = (
     "/usr/lib/postgresql/*/bin",  # Debian

@@ -18,7 +18,7 @@ from conftest import address_of, make_reference, run_sql
 from inside import inside
 from test_cli import ROOT, environment
 
-from bulkseed.cli.serving import kept_password
+from bulkseed.cli.commands.serve import kept_password
 from bulkseed.embedded import Server
 from bulkseed.errors import RunError
 from bulkseed.loader.ipc import frame

@@ -31,8 +31,8 @@ from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 from bulkseed.postgres.retry import Patience
-from bulkseed.postgres.rowcount import estimated_rows
 from bulkseed.postgres.transaction import begun
+from bulkseed.target.target import estimated_rows
 from bulkseed.verifier.verify import verify
 
 WAYS: list[dict[str, Any]] = [

@@ -1,7 +1,4 @@
-"""A full disk: undoing a run wants some room too, for a list of what is to go, and this is how it gets by without.
-
-What was rolled back, or deleted, takes its place in a table's file until VACUUM has cut that off at the end.
-"""
+"""Cleanup: removing the rows of runs, also where the disk is full, and rebuilding what loads had dropped."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ from typing import Final
 import anyio
 
 from bulkseed import ledger
+from bulkseed.choices import available_cores
 from bulkseed.cleaner.removal import check_owner, check_rights, remove_rows
 from bulkseed.deferral import Deferred, drop, mark_rebuilt, rebuild, unfinished
 from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, DiskFull, InputError, RunError, TargetError
@@ -24,7 +22,6 @@ from bulkseed.ledger.control import controlled
 from bulkseed.listeners import Silent, Watcher
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at, translated
-from bulkseed.postgres.machine import available_cores
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import transaction
 

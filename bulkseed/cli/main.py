@@ -23,7 +23,8 @@ class DefaultsToLoad(click.Group):
         """That of the name, or None."""
         if cmd_name not in COMMANDS:
             return None
-        found: click.Command = getattr(import_module(f"bulkseed.cli.commands.{cmd_name}"), f"{cmd_name}_command")
+        module = import_module(f"bulkseed.cli.commands.{COMMANDS[cmd_name]}")
+        found: click.Command = getattr(module, f"{cmd_name}_command")
         return found
 
     def resolve_command(

@@ -8,11 +8,10 @@ from typing import Any, Final, TypeVar, get_args
 
 import click
 
-from bulkseed.choices import Defer, Format, OnError
+from bulkseed.choices import Defer, Format, OnError, available_cores
 from bulkseed.errors import InputError
 from bulkseed.ledger import SCHEMA
 from bulkseed.plan.shards import ROWS_PER_SHARD
-from bulkseed.postgres.machine import available_cores
 from bulkseed.postgres.retry import Patience
 from bulkseed.scenarios.shipped import shipped
 

@@ -1,4 +1,4 @@
-"""What is put off: an index, a key or a foreign key, as the statements that make it again from nothing."""
+"""Definitions of indexes and keys, saved in the ledger before the first is dropped, so that no crash can lose one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded server's data folder: how it is made, and how it is tuned for loading."""
+"""The embedded server made and started: ``initdb``, its settings, and a process that ends with its parent."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bulkseed.choices import available_cores, available_memory
 from bulkseed.embedded.account import Account, account_for, barring_folder, clean_environment, open_private, run_as
 from bulkseed.embedded.locks import FileLock
 from bulkseed.embedded.server import Server, await_ready, clear_leftover, last_words
 from bulkseed.embedded.wheel import binaries_for, major_version
 from bulkseed.errors import EmbeddedError
-from bulkseed.postgres.machine import available_cores, available_memory
 
 __all__ = ["Listen", "ensure_cluster", "settings", "start"]
 

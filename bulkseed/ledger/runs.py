@@ -1,4 +1,4 @@
-"""Reading the ledger: what each run was to make, where, and how far it came."""
+"""What the ledger says of runs: state, rows, when, by whom, how long."""
 
 from __future__ import annotations
 

@@ -12,8 +12,7 @@ from bulkseed.listeners import Watcher
 from bulkseed.plan.estimate import expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.connection import Connection
-from bulkseed.postgres.rowcount import estimated_rows
-from bulkseed.target.target import Target
+from bulkseed.target.target import Target, estimated_rows
 
 __all__ = ["is_worth_it", "to_defer", "what_is_locked"]
 

@@ -1,4 +1,4 @@
-"""What a worker is given: all that its shards need, as plain data that another process can be sent."""
+"""Loading a shard: the job that a worker is given, and one transaction for rows and ledger."""
 
 from __future__ import annotations
 

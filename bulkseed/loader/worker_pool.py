@@ -1,4 +1,4 @@
-"""Which shard is next, for workers that ask as they get free."""
+"""The pool of worker processes: started, given one shard after another, watched."""
 
 from __future__ import annotations
 

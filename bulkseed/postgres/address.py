@@ -1,7 +1,4 @@
-"""URLs of databases, as PostgreSQL's own programs, SQLAlchemy and asyncpg write them.
-
-https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
-"""
+"""Where the database is: a URL as users write it, made into what the driver takes, and one to show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the catalogue says of a table's columns: their types, below any domain, as encoders and fits want them."""
+"""How each table is copied: its columns with their types in the catalogue, and in which format."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Where a command is about to write, as the server itself says, and whether that looks like production.
-
-The target alone is judged, never a variable that claims to know what it is.
-"""
+"""What stands before a write: whether the target looks like production, and whether its disks have room."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from typing import Any, Final
 from bulkseed.errors import InputError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at
-from bulkseed.postgres.rowcount import estimated_rows
+from bulkseed.target.target import estimated_rows
 
 __all__ = [
     "DISK_PER_BYTE",

@@ -1,4 +1,4 @@
-"""Where in the target a run goes: rights, the catalogue, ids from the tables' sequences, unique values."""
+"""Ids for the rows of a run: a range of each table, reserved in the database, so that an app can go on inserting."""
 
 from __future__ import annotations
 

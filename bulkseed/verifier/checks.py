@@ -1,4 +1,4 @@
-"""Whether what was drawn lies within what chance allows: one bound that holds for every number of trials."""
+"""Checks: what a rule counts, and how likely a count is by chance."""
 
 from __future__ import annotations
 

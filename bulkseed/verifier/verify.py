@@ -1,4 +1,4 @@
-"""What of the rules cannot be judged in an app's own tables: columns that it lacks, or that hold less than was made."""
+"""Verifying runs: each rule that applies, judged by SQL over the rows as they are."""
 
 from __future__ import annotations
 

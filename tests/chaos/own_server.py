@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bulkseed.choices import available_cores, available_memory
 from bulkseed.embedded import Server
 from bulkseed.embedded.account import Account, account_for, run_as
 from bulkseed.embedded.cluster import settings
 from bulkseed.embedded.wheel import binaries_for
-from bulkseed.postgres.machine import available_cores, available_memory
 
 __all__ = ["OwnServer", "own_server"]
 

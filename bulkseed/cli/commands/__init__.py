@@ -1,4 +1,4 @@
-"""The commands of the command line: each in a module of its name, imported when it is wanted."""
+"""The commands of the command line, each imported when it is wanted."""
 
 from __future__ import annotations
 
@@ -6,5 +6,15 @@ from typing import Final
 
 __all__ = ["COMMANDS"]
 
-COMMANDS: Final = ("cleanup", "init", "load", "plan", "psql", "resume", "runs", "serve", "verify")
-"""Their names, in the order in which ``--help`` lists them."""
+COMMANDS: Final = {
+    "cleanup": "cleanup",
+    "init": "init",
+    "load": "load",
+    "plan": "plan",
+    "psql": "psql",
+    "resume": "load",
+    "runs": "runs",
+    "serve": "serve",
+    "verify": "verify",
+}
+"""The module of each, in the order in which ``--help`` lists them."""
