@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import re
 import signal
 import uuid
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -33,6 +35,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.postgres.retry import Patience
 from bulkseed.postgres.transaction import begun
+from bulkseed.randomness.streams import GENERATOR_VERSION
 from bulkseed.verifier.verify import verify
 
 PLAN = plan_of("3x")
@@ -250,6 +253,7 @@ async def test_what_cannot_be_resumed_is_one_sentence(database: Address) -> None
     for change, said in (
         ("""made_by = made_by || '{"faker": "1.0"}'""", r"begun with faker 1\.0, .*resume it with that version"),
         ("""made_by = made_by || '{"generator": "0"}'""", r"begun with generator 0"),
+        ("""made_by = made_by || '{"anyascii": "0.1"}'""", r"begun with anyascii 0\.1, .*resume it with that version"),
         ("target_schema = 'elsewhere'", r"goes into the schema 'elsewhere', .* 'public'"),
         ("placement = jsonb_set(placement, '{reactions,0}', '999')", r"lacks the reactions 999"),
         ("state = 'undoing'", r"run 1 is being undone.*`bulkseed cleanup 1`"),
@@ -264,6 +268,33 @@ async def test_what_cannot_be_resumed_is_one_sentence(database: Address) -> None
                 "(SELECT made_by, target_schema, placement, state FROM kept); DROP TABLE kept"
             )
     assert await resume(database) is not None
+
+
+async def test_what_a_run_was_made_by_is_recorded_whole(seeded: Address) -> None:
+    packages = ("bulkseed", "faker", "anyascii", "numpy", "pyarrow")
+    installed = {name: version(name) for name in packages} | {
+        "generator": str(GENERATOR_VERSION),
+        "python": platform.python_version(),
+    }
+    [found] = await history(seeded)
+    assert found.to_json()["made_by"] == installed
+
+
+@pytest.mark.parametrize(
+    "made_by",
+    [
+        "made_by - '{anyascii,pyarrow,python}'::text[]",
+        """made_by || '{"numpy": "2.1.0", "pyarrow": "18.0.0", "python": "3.10.1", "later": "1"}'""",
+    ],
+    ids=["an older bulkseed said less", "they make the same rows"],
+)
+async def test_versions_that_make_no_other_rows_do_not_stop_a_resume(
+    beside: Address, server: Server, whole: Whole, made_by: str
+) -> None:
+    await cut_off(beside, "channels")
+    await run_sql(beside, f"UPDATE bulkseed.runs SET made_by = {made_by}")
+    assert await resume(beside) is not None
+    assert (await digest(beside), dump(server, beside)) == whole
 
 
 async def test_history_says_what_became_of_each_run(database: Address) -> None:

@@ -251,6 +251,25 @@ async def test_tells_of_its_phases_and_of_another_faker(seeded: Address) -> None
     assert "run 1 was made with Faker 1.0" in heard.notes[0]
 
 
+async def test_tells_of_another_anyascii_where_a_run_says_which(seeded: Address) -> None:
+    class Heard(Silent):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, message: str) -> None:
+            self.notes.append(message)
+
+    heard = Heard()
+    await run_sql(seeded, "UPDATE bulkseed.runs SET made_by = made_by - 'anyascii'")
+    await verify(seeded, watcher=heard)
+    assert not heard.notes
+    await run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"anyascii": "0.1"}'""")
+    await verify(seeded, watcher=heard)
+    [note] = heard.notes
+    assert "run 1 was made with anyascii 0.1" in note
+    assert "U2" in note
+
+
 async def test_report_is_in_the_order_of_the_rules_and_survives_json(seeded: Address) -> None:
     [report] = await verify(seeded)
     judged = [each.rule for each in report.rules]

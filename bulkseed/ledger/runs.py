@@ -26,6 +26,7 @@ State = Literal["loading", "whole", "undoing"]
 STATES: Final[dict[str, State]] = {"loading": "loading", "whole": "whole", "undoing": "undoing"}
 
 MADE_BY: Final = ("bulkseed", "generator", "faker", "numpy")
+"""The versions that every run has; those of later bulkseeds have more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def run_of(row: Any, ledger: Ledger) -> Run:
             schema=values["target_schema"],
             plan=plan,
             placement=Placement.from_json(json.dumps(values["placement"])),
-            made_by={name: values["made_by"][name] for name in MADE_BY},
+            made_by={name: values["made_by"][name] for name in (*MADE_BY, *values["made_by"])},
             state=STATES[state],
             rows={name: int(rows[name] if state == "whole" else rows.get(name, 0)) for name in plan.model.names},
             expected={name: int(expected[name]) for name in plan.model.names},

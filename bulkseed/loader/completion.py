@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import partial
 from importlib.metadata import version
 
 import numpy as np
+import pyarrow as pa
 from anyio import to_thread
 
 from bulkseed import ledger
@@ -83,12 +85,19 @@ async def target_of(control: Control, plan: Plan) -> tuple[Corpus, Target]:
 
 
 def made_by() -> dict[str, str]:
-    """The versions that a run's bytes depend on, by name."""
+    """The versions of all that a run's bytes depend on, by name.
+
+    ``anyascii`` writes the names in e-mail addresses. ``pyarrow`` joins texts, and writes numbers and moments as text
+    in templates. ``python`` draws Faker's values and the ``random`` of rows, and writes JSON.
+    """
     return {
         "bulkseed": version("bulkseed"),
         "generator": str(GENERATOR_VERSION),
         "faker": FAKER_VERSION,
+        "anyascii": version("anyascii"),
         "numpy": np.__version__,
+        "pyarrow": pa.__version__,
+        "python": platform.python_version(),
     }
 
 

@@ -28,8 +28,12 @@ from bulkseed.target.target import Target
 
 __all__ = ["interrupted_run", "resume"]
 
-OF_BYTES: Final = ("generator", "faker")
-"""The versions that make other rows. NumPy's part is only Philox's raw output, which it keeps stable."""
+OF_BYTES: Final = ("generator", "faker", "anyascii")
+"""The versions that make other rows: those of transforms and of data.
+
+The others are recorded, and may differ. NumPy's part is only Philox's raw output, which it keeps stable; pyarrow's and
+Python's are documented functions, whose results the golden rows of the tests pin.
+"""
 
 
 async def interrupted_run(address: Address, number: int | None, *, ledger_schema: str = ledger.SCHEMA) -> Run | None:
@@ -109,12 +113,16 @@ async def chosen(connection: Connection, book: Ledger, wanted: int | Claim | Non
 
 
 def check_versions(run: Run, book: Ledger) -> None:
-    """Raises InputError where the rest of the run's rows would not be those that it began with."""
+    """Raises InputError where the rest of the run's rows would not be those that it began with.
+
+    A version that the run lacks was not recorded by the bulkseed that began it, and is no difference.
+    """
     ours = made_by()
     for name in OF_BYTES:
-        if run.made_by[name] != ours[name]:
+        begun_with = run.made_by.get(name, ours[name])
+        if begun_with != ours[name]:
             raise InputError(
-                f"run {run.number} was begun with {name} {run.made_by[name]}, and this is {ours[name]}, which makes "
+                f"run {run.number} was begun with {name} {begun_with}, and this is {ours[name]}, which makes "
                 f"other rows: resume it with that version, or undo it with {book.command(f'cleanup {run.number}')}"
             )
 

@@ -13,7 +13,7 @@ from bulkseed.errors import TargetError, suggestion
 from bulkseed.identifiers import qualified
 from bulkseed.plan.tables import Column, Kind, Model, Names, Table
 from bulkseed.postgres.connection import Connection, looked_at
-from bulkseed.target.copy_plan import COLUMNS_SQL, TYPES_SQL, fit_of
+from bulkseed.target.columns import COLUMNS_SQL, TYPES_SQL, fit_of
 
 __all__ = ["ARROW_TYPES", "Target", "TargetColumn", "estimated_rows", "read_target"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
 from typing import Final, TypeVar
 
 import asyncpg
@@ -17,7 +18,7 @@ from bulkseed.plan.scenario import Rule, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at
-from bulkseed.target.copy_plan import TYPES_SQL, fit_of
+from bulkseed.target.columns import TYPES_SQL, fit_of
 from bulkseed.text.corpus import Corpus
 from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.text.prose import longest_text
@@ -159,6 +160,12 @@ async def verified(connection: Connection, run: Run, watcher: Watcher) -> Verify
         watcher.note(
             f"run {run.number} was made with Faker {run.made_by.get('faker')}, this is {FAKER_VERSION}: "
             "where their names and words differ, rules U2, U5, C2 and G3 seem broken"
+        )
+    romanised_by, romanises = run.made_by.get("anyascii"), version("anyascii")
+    if romanised_by not in {None, romanises}:  # a run of an older bulkseed does not say
+        watcher.note(
+            f"run {run.number} was made with anyascii {romanised_by}, this is {romanises}: "
+            "where they write names in other ASCII letters, rule U2 seems broken"
         )
     for table, column in sorted(scope.lacking):
         watcher.note(f"what the rules say of {table}.{column} is not judged: the app does not keep it as it was made")
