@@ -18,16 +18,17 @@ import bulkseed
 ROOT: Final = Path(bulkseed.__file__).parent
 
 LAYERS: Final = {
-    0: "errors choices suggestions imports identifiers shape scenario relationships further_tables tables model plan "
-    "watch stopwatch",
+    0: "errors choices suggestions imports identifiers parameters shape scenario relationships further_tables tables "
+    "model plan watch stopwatch",
     1: "arrays streams draws permutation zipf ranking estimate shards crowd week layout uuids keys corpus faker_corpus "
     "faker_clock faker_values names prose",
     2: "generators fields",
     3: "machine loops pooler connection orm target reservation references wire encoders fitting columns copy lanes "
     "ledger transaction schema embedded deferral patience control libpq passfile url address rowcount",
-    4: "shipped scenario_file app_metadata planning own_rules unjudged trial placing pipeline job shard_load workers "
-    "deferring stopping filling removal room completion undoing loading resuming history cleaning creation initialise "
-    "verifying chance checks readings rule_sql workspace_rules conversation_rules shape_rules guard disk",
+    4: "shipped scenario_structure scenario_file app_metadata planning own_rules unjudged trial placing pipeline "
+    "job shard_load workers deferring stopping filling removal room completion undoing loading resuming history "
+    "cleaning creation initialise verifying chance checks readings rule_sql workspace_rules conversation_rules "
+    "shape_rules guard disk",
     5: "api cli commands consent options progress report runner serving __main__ __init__",
 }
 """Where each module (or package, with all in it) belongs; those that are yet to come may be named already."""
@@ -45,6 +46,7 @@ ALLOWED: Final = {
     "further_tables": "collections dataclasses typing",
     "model": "collections dataclasses functools typing",
     "plan": "collections dataclasses datetime decimal json re typing",
+    "parameters": "collections dataclasses typing",
     "shape": "dataclasses typing",
     "scenario": "collections dataclasses typing",
     "estimate": "numpy typing",
@@ -213,14 +215,16 @@ def test_module_begins_with_a_docstring(module: Module) -> None:
 
 
 HEAVY: Final = {
-    "commands.psql": "numpy pyarrow asyncpg faker sqlalchemy",
-    "commands.runs": "pyarrow faker sqlalchemy",
-    "commands.load": "sqlalchemy",
-    "commands.resume": "sqlalchemy",
-    "commands.plan": "sqlalchemy",
-    "commands.verify": "sqlalchemy",
-    "commands.cleanup": "sqlalchemy",
-    "workers.child": "faker sqlalchemy",
+    "commands.psql": "numpy pyarrow asyncpg faker pydantic sqlalchemy",
+    "commands.runs": "pyarrow faker pydantic sqlalchemy",
+    "commands.serve": "pydantic",
+    "commands.init": "pydantic",
+    "commands.load": "pydantic sqlalchemy",
+    "commands.resume": "pydantic sqlalchemy",
+    "commands.plan": "pydantic sqlalchemy",
+    "commands.verify": "pydantic sqlalchemy",
+    "commands.cleanup": "pydantic sqlalchemy",
+    "workers.child": "faker pydantic sqlalchemy",
 }
 """What takes long to import, and each does without until it needs it."""
 
@@ -234,6 +238,22 @@ def test_what_is_heavy_is_imported_where_it_is_needed(name: str) -> None:
         check=True,
     )
     assert not set(HEAVY[name].split()).intersection(printed.stdout.split())
+
+
+def test_scenarios_that_ship_need_no_pydantic() -> None:
+    printed = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from bulkseed.planning import make_plan; from bulkseed.shipped import shipped; "
+            "[make_plan(scenario=name) for name in shipped()]; print(*sys.modules)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "bulkseed.scenario_file" in printed.stdout.split()
+    assert "pydantic" not in printed.stdout.split()
 
 
 def test_the_test_sees_an_upward_import() -> None:
