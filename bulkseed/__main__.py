@@ -82,10 +82,14 @@ def look_here() -> None:
 
 def failed(message: str, status: int) -> int:
     if sys.stderr is not None:  # else print() would take stdout
-        # names of a database's may hold what commands a terminal
-        plain = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in " ".join(message.split()))
-        print(f"bulkseed: {plain}", file=sys.stderr)
+        lines = [make_printable(line) for line in message.split("\n") if line.strip()]
+        print("bulkseed:", "\n  ".join(lines), file=sys.stderr)
     return status
+
+
+def make_printable(line: str) -> str:
+    """``line`` with single spaces, and without what commands a terminal: names of a database's may hold such."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in " ".join(line.split()))
 
 
 def console() -> None:

@@ -1,6 +1,7 @@
 """The errors that bulkseed raises: one base class, and few below it.
 
-Every message is one sentence that says what happened, where, and what to do about it.
+Every message is one sentence that says what happened, where, and what to do about it;
+several problems have a line each.
 All of them take the message as their only, positional argument, so that they survive pickling.
 """
 

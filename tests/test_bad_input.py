@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 from conftest import address_of, run_sql
 
-from bulkseed.__main__ import main
+from bulkseed.__main__ import failed, main
 from bulkseed.embedded import Server
 from bulkseed.identifiers import qualified, quoted
 from bulkseed.plan.tables import TABLE_NAMES
@@ -536,3 +536,10 @@ def dumped(server: Server, address: Address) -> str:
     )
     assert done.returncode == 0, done.stderr
     return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
+
+
+def test_errors_keep_their_lines_and_command_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failed("a:  first\tproblem\n\n  b: \x1b[2Jsecond\r\nbulkseed: \u202ethird\x85fourth\n", 2) == 2
+    assert capsys.readouterr().err == (
+        "bulkseed: a: first problem\n  b: \\x1b[2Jsecond\n  bulkseed: \\u202ethird fourth\n"
+    )

@@ -12,19 +12,27 @@ from conftest import address_of, digest, run_sql
 
 from bulkseed.__main__ import main
 from bulkseed.embedded import Server
+from bulkseed.errors import InputError
 from bulkseed.postgres.address import Address
+from bulkseed.scenarios.planning import make_plan
 
 FILES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "no TOML": ("users = ", ("is not TOML", "correct it there")),
-    "a section that nobody knows": ("[field.users]\nphone = 'x'", ("'field'", "did you mean fields")),
-    "sections that are no tables": ("tables = 1\nfields = []", ("write it as a table, [tables]", "[fields]")),
+    "a section that nobody knows": ("[field.users]\nphone = 'x'", ("field: ", "did you mean fields")),
+    "sections that are no tables": (
+        "tables = 1\nfields = []",
+        ("tables: write it as a table, [tables]", "fields: write it as a table, [fields]"),
+    ),
     "a base that does not ship": ("base = 'slak'", ("'slak'", "did you mean slack")),
-    "a table that nobody knows": ("[tables]\nuser = 'accounts'", ("'user'", "did you mean users")),
-    "a table without which nothing goes": ("[tables]\nusers = false", ("leaves out users", "name the app's table")),
-    "a table's name that is a number": ("[tables]\nusers = 1", ("users = 1", "or false")),
-    "a column that nobody knows": ("[columns.users]\nmail = 'e'", ("'mail'", "did you mean email")),
-    "a column that rows are known by": ("[columns.messages]\nid = false", ("leaves out id", "name the app's")),
-    "a column of a table that nobody knows": ("[columns.chanels]\nid = 'x'", ("'chanels'", "did you mean channels")),
+    "a table that nobody knows": ("[tables]\nuser = 'accounts'", ("tables.user: ", "did you mean users")),
+    "a table without which nothing goes": ("[tables]\nusers = false", ("tables.users: ", "name the app's table")),
+    "a table's name that is a number": ("[tables]\nusers = 1", ("tables.users: ", "or false", "not 1")),
+    "a column that nobody knows": ("[columns.users]\nmail = 'e'", ("columns.users.mail: ", "did you mean email")),
+    "a column that rows are known by": ("[columns.messages]\nid = false", ("columns.messages.id: ", "name the app's")),
+    "a column of a table that nobody knows": (
+        "[columns.chanels]\nid = 'x'",
+        ("columns.chanels: ", "did you mean channels"),
+    ),
     "a field of what bulkseed fills": ("[fields.users]\nemail = 'faker:email'", ("fills email", "email = false")),
     "a field of no kind": ("[fields.users]\nphone = { fakr = 'x' }", ("fields.users.phone", "did you mean faker")),
     "a method that Faker lacks": (
@@ -36,28 +44,34 @@ FILES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         ("fields.users.a", "weights"),
     ),
     "a range upside down": ("[fields.users]\na = { uniform = [2, 1] }", ("fields.users.a", "uniform")),
-    "a null that is no probability": ("[fields.users]\na = { value = 1, null = 2 }", ("null is 2", "0 to 1")),
+    "a null that is no probability": (
+        "[fields.users]\na = { value = 1, null = 2 }",
+        ("fields.users.a.null: ", "0 to 1, not 2"),
+    ),
     "a plugin that is not there": ("plugins = ['nowhere.seed:table']", ("nowhere.seed", "cannot be imported")),
     "a plugin that is no table": ("plugins = ['json:dumps']", ("json:dumps", "bulkseed.table")),
     "an entry point that is not there": ("plugins = ['statuses']", ("'statuses'", "module:name")),
     "a relationship without columns": (
         "[relationships.follows]\nfrom = 'users'\nto = 'users'\nmin = 0\nmax = 3",
-        ("follows", "has no columns"),
+        ("relationships.follows.columns: ", "missing"),
     ),
     "a relationship with nothing": (
         "[relationships.f]\nfrom = 'users'\nto = 'posts'\nmin = 0\nmax = 3\ncolumns = ['a', 'b']",
-        ("'posts'", "users, channels, messages"),
+        ("relationships.f.to: ", "users, channels or messages", '"posts"'),
     ),
     "a relationship upside down": (
         "[relationships.f]\nfrom = 'users'\nto = 'users'\nmin = 4\nmax = 3\ncolumns = ['a', 'b']",
-        ("min = 4", "max = 3"),
+        ("relationships.f: min (4) is above max (3)", "give the smaller"),
     ),
-    "counts that are none": ("[counts]\nusers = 0\nchanels = 2", ("users = 0", "did you mean channels")),
-    "a probability above 1": ("[probabilities]\nchannel_dm = 1.5", ("channel_dm is 1.5", "0 to 1")),
-    "a probability that nobody knows": ("[probabilities]\ndm = 0.5", ("'dm'", "channel_dm")),
-    "a parameter that nobody knows": ("[shape]\nhours = 0.5", ("'hours'",)),
-    "UUIDs of version 5": ("uuid = 5", ("uuid is 5", "give 4 or 7")),
-    "a rule without SQL": ("[[rules]]\nname = 'x'", ("[[rules]]", "sql =")),
+    "counts that are none": (
+        "[counts]\nusers = 0\nchanels = 2",
+        ("counts.users: ", "not 0", "counts.chanels: ", "did you mean channels"),
+    ),
+    "a probability above 1": ("[probabilities]\nchannel_dm = 1.5", ("probabilities.channel_dm: ", "0 to 1, not 1.5")),
+    "a probability that nobody knows": ("[probabilities]\ndm = 0.5", ("probabilities.dm: ", "channel_dm")),
+    "a parameter that nobody knows": ("[shape]\nhours = 0.5", ("shape.hours: ", "office_hours")),
+    "UUIDs of version 5": ("uuid = 5", ("uuid: give 4 or 7", "not 5")),
+    "a rule without SQL": ("[[rules]]\nname = 'x'", ("rules.0.sql: ", "missing")),
     "a schema that is not there": ("schema = 'pubic'", ("'pubic'", "did you mean public")),
     "a table that the app lacks": (
         "[tables]\nusers = 'user'",
@@ -67,7 +81,7 @@ FILES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "a field without its column": ("[fields.users]\nphone = 'faker:phone_number'", ("fills phone", "migrations")),
     "three at once": (
         "uuid = 5\n[tables]\nuser = 'x'\n[fields.users]\nphone = 'faker:fone_number'",
-        ("uuid is 5", "did you mean users", "did you mean phone_number"),
+        ("uuid: give 4 or 7", "did you mean users", "did you mean phone_number"),
     ),
 }
 
@@ -172,7 +186,9 @@ def refused(address: Address, folder: Path, text: str, capsys: pytest.CaptureFix
     said = capsys.readouterr()
     assert status == 2, said.err
     assert said.out == ""
-    assert said.err.count("\n") == 1
+    first, *others = said.err.splitlines()
+    assert first.startswith("bulkseed: ")
+    assert all(line.startswith("  ") for line in others)
     assert "Traceback" not in said.err
     assert asyncio.run(digest(address)) == before
     return said.err
@@ -183,6 +199,62 @@ def test_a_wrong_file(kind: str, prepared: Address, tmp_path: Path, capsys: pyte
     text, parts = FILES[kind]
     said = refused(prepared, tmp_path, text, capsys)
     assert [part for part in parts if part not in said] == [], said
+
+
+def test_each_problem_has_a_line_in_the_order_of_the_file(
+    prepared: Address, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of the structure among those that only bulkseed can tell; no problem follows from another."""
+    text = """
+        plugins = ["json:dumps"]
+        [fields.users]
+        phone = { faker = "fone_number" }
+        plan = { choice = [], wieghts = [1] }
+        [fields.follows]
+        since = { value = nan }
+        [tables]
+        user = "accounts"
+        channels = 1
+        [shape]
+        idle = 0.5
+        viral = 2
+        [relationships.follows]
+        from = "posts"
+        to = "users"
+        min = 0
+        max = 3
+        columns = ["a", "b"]
+        [relationships.blocks]
+        from = "users"
+        to = "messages"
+        min = 4
+        max = 3
+        columns = ["a", "a", "at"]
+        [columns.follows]
+        a = "who"
+    """
+    file = tmp_path / "app.toml"
+    lines = refused(prepared, tmp_path, text, capsys).replace("bulkseed: ", "  ", 1).splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [
+        [f"  {file}", place]
+        for place in (
+            "plugins",
+            "fields.users.plan.choice",
+            "fields.users.plan.wieghts",
+            "fields.users.phone",
+            "tables.channels",
+            "tables.user",
+            "shape.viral",
+            "relationships.follows.from",
+            *["relationships.blocks"] * 3,
+        )
+    ]
+
+
+def test_plugins_of_the_command_line_are_no_part_of_the_file() -> None:
+    with pytest.raises(InputError) as error:
+        make_plan(scenario="slack", plugins=["json:dumps"])
+    assert str(error.value).startswith("the plugin 'json:dumps'")
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)

@@ -28,13 +28,10 @@ class Call(Source):
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        reference = entry.get("call", str, "", 'a function, such as "myapp.seed:phones"')
-        per = entry.given.get("per", "batch")
-        if per not in ("batch", "row"):
-            raise entry.error(f'per is {per!r}: give "row", or leave it out for a function of many rows at once')
+        reference: str = entry.given["call"]
         if not callable(imported(reference, entry.where)):
             raise entry.error(f"{reference} cannot be called: name a function")
-        return cls(entry.where, reference, per == "row")
+        return cls(entry.where, reference, entry.given.get("per") == "row")
 
     @property
     def function(self) -> Callable[[Any], Any]:

@@ -18,7 +18,7 @@ from bulkseed.fields.rows import FieldRows
 from bulkseed.fields.source import Distinct, Entry, Source
 from bulkseed.randomness.draws import below
 from bulkseed.randomness.streams import Words
-from bulkseed.text.faker_values import MOST_VALUES, Fakes
+from bulkseed.text.faker_values import Fakes
 from bulkseed.text.names import scalar
 
 __all__ = ["POOL", "Fake", "FakePool"]
@@ -101,14 +101,10 @@ class Fake(Source):
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        method = entry.get("faker", str, "", 'the name of a Faker method, such as "phone_number"')
-        arguments: Mapping[str, Any] = entry.get("args", dict, {}, "a table such as { min = 1, max = 9 }")
-        size = entry.get("pool", int, POOL, "how many different values Faker makes, such as 1000")
-        if not 1 <= size <= MOST_VALUES:
-            raise entry.error(f"pool is {size}: give 1 to {MOST_VALUES:,}")
-        unique = entry.get("unique", bool, False, "true or false")
-        kept = json.dumps(normalised(arguments, entry.where), sort_keys=True)
-        pool = FakePool(entry.where, entry.fakes, method, kept, size)
+        method: str = entry.given["faker"]
+        unique: bool = entry.given.get("unique", False)
+        kept = json.dumps(normalised(entry.given.get("args", {}), entry.where), sort_keys=True)
+        pool = FakePool(entry.where, entry.fakes, method, kept, entry.given.get("pool", POOL))
         if not isinstance(pool.check(), str) and unique:
             raise entry.error(f"Faker's {method} gives no text, such as unique could add to: leave it out")
         return cls(pool, unique)

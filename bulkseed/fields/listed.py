@@ -50,17 +50,12 @@ class Choice(Listed):
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        options: list[Any] = entry.get("choice", list, [], "a list of values")
-        if not options:
-            raise entry.error("choice is empty: give a list of values")
+        options: list[Any] = entry.given["choice"]
         if "weights" not in entry.given:
             return cls(listed(entry, options), None)
-        weights: list[Any] = entry.get("weights", list, [], "a list of numbers")
+        weights: list[float] = entry.given["weights"]
         if len(weights) != len(options):
             raise entry.error(f"there are {len(weights)} weights for {len(options)} values: give one for each")
-        for weight in weights:
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
-                raise entry.error(f"the weight {weight!r} is not a number from 0 up")
         if not any(weights):
             raise entry.error("all the weights are 0: give one that is not")
         return cls(listed(entry, options), thresholds_of([Fraction(weight) for weight in weights]))

@@ -23,8 +23,6 @@ from bulkseed.randomness.streams import Words
 
 __all__ = ["After", "Uniform", "within_range"]
 
-SUCH_AS: Final = "[low, high], two numbers, two dates or two times"
-MOST_DECIMALS: Final = 15
 MOST_EXACT: Final = 2**53
 """Up to here every whole number is a float."""
 
@@ -71,19 +69,15 @@ class Uniform(Source):
 
     @classmethod
     def read(cls, entry: Entry) -> Source:
-        ends: list[Any] = entry.get("uniform", list, [], SUCH_AS)
-        if len(ends) != 2:
-            raise entry.error(f"uniform has {len(ends)} ends: give {SUCH_AS}")
-        low, high = ends
-        kinds = {type(end) for end in ends}
-        if "decimals" in entry.given or float in kinds:
+        low, high = entry.given["uniform"]
+        kinds = {type(low), type(high)}
+        if "decimals" in entry.given:
             if not kinds <= {int, float}:
-                raise entry.error(f"uniform cannot go from {low!r} to {high!r}: give two numbers")
-            return with_decimals(entry, low, high) if "decimals" in entry.given else of_floats(entry, low, high)
-        kind = kinds.pop()
-        if kinds or kind not in READERS:
-            raise entry.error(f"uniform cannot go from {low!r} to {high!r}: give {SUCH_AS}")
-        read, arrow = READERS[kind]
+                raise entry.error(f"decimals are for numbers, not from {low} to {high}: leave them out")
+            return with_decimals(entry, low, high)
+        if float in kinds:
+            return of_floats(entry, low, high)
+        read, arrow = READERS[type(low)]
         least, most = read(low), read(high)
         check_order(entry, least, most)
         if most - least >= 2**63:
@@ -132,9 +126,7 @@ def of_floats(entry: Entry, low: float, high: float) -> UniformFloat:
 
 
 def with_decimals(entry: Entry, low: float, high: float) -> Uniform:
-    decimals = entry.get("decimals", int, 0, "how many digits come after the point, such as 2")
-    if not 0 <= decimals <= MOST_DECIMALS:
-        raise entry.error(f"decimals is {decimals}: give 0 to {MOST_DECIMALS}")
+    decimals: int = entry.given["decimals"]
     check_order(entry, low, high)
     least, most = (Decimal(str(end)).scaleb(decimals) for end in (low, high))
     if math.ceil(least) > math.floor(most):
@@ -181,12 +173,12 @@ class After(Source):
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        column = entry.column(entry.get("after", str, "", 'the name of a column, such as "created_at"'))
+        column = entry.column(entry.given["after"])
         if entry.schema is not None and (kind := entry.schema.field(column).type) != TIMESTAMP:
             raise entry.error(f"after is {column!r}, a column of {kind}: name one of times, such as created_at")
         if "within" not in entry.given:
             return cls(column, None)
-        text = entry.get("within", str, "", 'a span of time, such as "30 days"')
+        text: str = entry.given["within"]
         match = SPAN.fullmatch(text.strip().lower())
         unit = UNITS.get(match["unit"]) if match else None
         if match is None or unit is None:

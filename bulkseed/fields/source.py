@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -18,12 +18,11 @@ __all__ = ["Distinct", "Entry", "Source"]
 Distinct = Literal["always", "run"]
 """Values that are all different: from those of other runs too, or within one run."""
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a scenario file says of a field, in the course of being read.
+    """What a scenario file says of a field, in the course of being read: of the structure that
+    ``scenarios/structure.py`` describes.
 
     ``schema`` is that of the batches that the field will be filled for, None where it is not known.
     """
@@ -36,22 +35,6 @@ class Entry:
     def error(self, problem: str) -> InputError:
         """The error that says ``problem`` of the field."""
         return InputError(f"{self.where}: {problem}")
-
-    def get(self, key: str, kind: type[T], default: T, such_as: str) -> T:
-        """The value of ``key``, which is of the type ``kind``. Raises InputError where it is of another."""
-        value = self.given.get(key, default)
-        # True is an int to Python, and to nobody else
-        if isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
-            return value
-        raise self.error(f"{key} is {value!r}: give {such_as}")
-
-    def known(self, keys: Iterable[str], of: Mapping[str, Any], inside: str = "") -> None:
-        """Raises InputError where ``of`` has other keys than ``keys``."""
-        keys = list(keys)
-        for key in of:
-            if key not in keys:
-                near = suggestion(key, keys, f"there {'are' if len(keys) > 1 else 'is'} {', '.join(keys)}")
-                raise self.error(f"{inside}{key} is not known: {near}")
 
     def column(self, name: str) -> str:
         """``name``, that of another column of the row. Raises InputError where there is none."""

@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.errors import InputError, suggestion
 from bulkseed.fields.calls import Call
 from bulkseed.fields.fakers import Fake
 from bulkseed.fields.listed import Choice, Value
@@ -25,27 +24,19 @@ from bulkseed.text.faker_values import Fakes
 __all__ = ["FieldSpec", "distinct", "expected_arrow", "extremes", "fill", "longest", "parse_field"]
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of field: how it is read, and what may stand beside the key that names it (``null`` always may)."""
-
-    read: Callable[[Entry], Source]
-    keys: tuple[str, ...] = ()
-
-
-KINDS: Final = {
-    "faker": Kind(Fake.read, ("args", "pool", "unique")),
-    "choice": Kind(Choice.read, ("weights",)),
-    "template": Kind(Template.read),
-    "value": Kind(Value.read),
-    "uniform": Kind(Uniform.read, ("decimals",)),
-    "uuid": Kind(Uuid.read),
-    "copy": Kind(Copy.read),
-    "sequence": Kind(Sequence.read),
-    "after": Kind(After.read, ("within",)),
-    "call": Kind(Call.read, ("per",)),
+KINDS: Final[Mapping[str, Callable[[Entry], Source]]] = {
+    "faker": Fake.read,
+    "choice": Choice.read,
+    "template": Template.read,
+    "value": Value.read,
+    "uniform": Uniform.read,
+    "uuid": Uuid.read,
+    "copy": Copy.read,
+    "sequence": Sequence.read,
+    "after": After.read,
+    "call": Call.read,
 }
-"""The kinds of fields, by the key that names each."""
+"""How each kind of field is read, by the key that names it."""
 
 FAKER: Final = "faker:"
 ANY_ID: Final = 2**63 - 1
@@ -73,7 +64,8 @@ class FieldSpec:
 
 
 def parse_field(where: str, given: object, fakes: Fakes, schema: pa.Schema | None = None) -> FieldSpec:
-    """The field that ``given`` describes: as read from TOML, or as :func:`normalised` made of that.
+    """The field that ``given`` describes: as read from TOML, of the structure that ``scenarios/structure.py`` describes,
+    or as :func:`normalised` made of that.
 
     ``where`` names it in errors, such as ``fields.users.phone``. Names of other columns are checked where ``schema``,
     that of the table's batches, is given. A function or a Faker provider of the user's is imported, and a Faker method
@@ -81,32 +73,11 @@ def parse_field(where: str, given: object, fakes: Fakes, schema: pa.Schema | Non
     """
     kept = normalised(given, where)
     revived_given = revived(given, where)
-    if isinstance(revived_given, str) and revived_given.startswith(FAKER):
+    if isinstance(revived_given, str):
         revived_given = {"faker": revived_given.removeprefix(FAKER).strip()}
-    if not isinstance(revived_given, Mapping):
-        raise InputError(
-            f'{where}: {given!r} does not say what fills it: write "faker:METHOD", {{ value = … }} for the same in all '
-            f"rows, or a table with one of {', '.join(KINDS)}"
-        )
     entry = Entry(where, revived_given, fakes, schema)
-    kind = kind_of(entry)
-    entry.known((kind, *KINDS[kind].keys, "null"), revived_given)
-    null = entry.get("null", float | int, 0.0, "a probability from 0 to 1")  # type: ignore[arg-type]
-    if not 0 <= null <= 1:
-        raise entry.error(f"null is {null}: give a probability from 0 to 1")
-    return FieldSpec(where, kept, null, KINDS[kind].read(entry))
-
-
-def kind_of(entry: Entry) -> str:
-    kinds = [key for key in entry.given if key in KINDS]
-    if len(kinds) > 1:
-        raise entry.error(f"{' and '.join(kinds)} both say what fills it: leave one")
-    if kinds:
-        return kinds[0]
-    otherwise = f"give one of {', '.join(KINDS)}"
-    near = [suggestion(key, KINDS, otherwise) for key in entry.given]
-    mend = next((each for each in near if each != otherwise), otherwise)
-    raise entry.error(f"nothing in {dict(entry.given)} says what fills it: {mend}")
+    [read] = [KINDS[key] for key in revived_given if key in KINDS]
+    return FieldSpec(where, kept, revived_given.get("null", 0.0), read(entry))
 
 
 def fill(spec: FieldSpec, rows: FieldRows) -> pa.Array:

@@ -99,7 +99,7 @@ class Template(Source):
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        text = entry.get("template", str, "", 'a text such as "user-{n}"')
+        text: str = entry.given["template"]
         if "\0" in text:
             raise entry.error("the template has a NUL character, which PostgreSQL's texts cannot hold: leave it out")
         try:

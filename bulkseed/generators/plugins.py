@@ -119,7 +119,7 @@ class Parent:
 MICROSECOND = timedelta(microseconds=1)
 
 
-GROUP: Final = "bulkseed.plan.tables"
+GROUP: Final = "bulkseed.tables"
 """The entry-point group in which packages name their tables."""
 
 HOLDS: Final = {"user_id": "users", "channel_id": "channels", "message_id": "messages"}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final, Self
 
 from bulkseed.errors import InputError
+from bulkseed.plan.parameters import check_parameters, parameter
 from bulkseed.plan.scenario import Scenario
 from bulkseed.plan.tables import Model
 
@@ -78,18 +79,17 @@ def parse_as_of(text: str, now: datetime) -> datetime:
 class Probabilities:
     """The probabilities of rules.md, by the name of what they decide."""
 
-    user_active: float = 0.90
-    channel_dm: float = 0.30
-    channel_private: float = 0.40
-    message_paragraph: float = 0.40
-    message_reply: float = 0.20
-    message_reactions: float = 0.40
+    user_active: float = parameter(0.90, 0, 1, "share of users with is_active")
+    channel_dm: float = parameter(0.30, 0, 1, "share of channels that are DMs, of any size")
+    channel_private: float = parameter(0.40, 0, 1, "share of the other channels that are private")
+    message_paragraph: float = parameter(
+        0.40, 0, 1, "share of top-level messages that are paragraphs; the others are sentences"
+    )
+    message_reply: float = parameter(0.20, 0, 1, "share of top-level messages that get replies")
+    message_reactions: float = parameter(0.40, 0, 1, "share of messages, replies too, that get reactions (1 to 3)")
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if not 0.0 <= value <= 1.0:
-                raise InputError(f"the probability {each.name} is {value}: give a number from 0 to 1")
+        check_parameters(self, "the probability")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from bulkseed.errors import InputError
+from bulkseed.plan.parameters import check_parameters, parameter
 
 __all__ = ["EVEN_OFFICE_HOURS", "EVEN_WEEKENDS", "Extra", "Rule", "Scenario", "Shape"]
 
 EVEN_OFFICE_HOURS: Final = 40 / 168
 EVEN_WEEKENDS: Final = 48 / 168
-
-RANGES: Final[dict[str, tuple[float, float]]] = {
-    "history": (0, 100),
-    "channel_sizes": (0, 3),
-    "everyone": (0, 1),
-    "channel_activity": (0, 3),
-    "user_activity": (0, 3),
-    "idle": (0, 1),
-    "idle_days": (1, 36_500),
-    "office_hours": (0, 1),
-    "weekends": (0, 1),
-    "most_replies": (1, 50),
-    "group_dms": (0, 1),
-    "viral": (0, 1),
-}
-"""The least and the most that each parameter may be. Replies fit a batch with their parents (generators/messages)."""
 
 DAYS_IN_YEAR: Final = 365.25
 SETTLING_DAYS: Final = 8
@@ -40,58 +25,60 @@ class Shape:
 
     Exponents are of Zipf's law: what has rank r gets a share in proportion to r to the power of minus the exponent.
 
-    - ``history``: years of data before as_of; 0: from 1 January of as_of's year.
-    - ``channel_sizes``: exponent of the members of regular channels by rank; 0: uniform from 2 to all that a channel
-      may have (rule M2).
-    - ``everyone``: share of the regular channels, at least one, that have all of those, with ``channel_sizes``:
-      the law begins with the last of them.
-    - ``channel_activity``: exponent of the top-level messages of channels by rank; 0: each has as many.
-      The busiest channels are the largest, and the first of the run is the busiest of all; then come group DMs,
-      then DMs.
-    - ``user_activity``: exponent of the messages of users by rank; 0: the members of a channel write alike.
-      In a DM of two, both write as much.
-    - ``idle``: share of users, the least active, whose last message is at least ``idle_days`` days before as_of.
-      Accounts and channels are then eight days older still.
-    - ``office_hours``, ``weekends``: shares of the top-level messages that are written from Monday to Friday,
-      9 to 17 o'clock UTC, and on Saturdays and Sundays UTC; by default no hour is unlike another.
-    - ``most_replies``: a message that gets replies gets from 1 to so many, each number as often.
-    - ``group_dms``: share of the DMs that have 3 to 8 members instead of two.
-    - ``viral``: share of all top-level messages that are in one channel, the first, which every user is a member of.
+    - ``channel_sizes``: "all" are those that a channel may have (rule M2).
+    - ``everyone``: the law of ``channel_sizes`` begins with the last of these channels.
+    - ``channel_activity``: the busiest channels are the largest, and the first of the run is the busiest of all; then
+      come group DMs, then DMs.
+    - ``user_activity``: in a DM of two, both write as much.
+    - ``idle``: accounts and channels are then eight days older still than ``idle_days``.
+    - ``office_hours``, ``weekends``: by default no hour is unlike another.
+    - ``most_replies``: each number is as frequent as the others.
+    - ``viral``: the channel is the first of the run.
 
     Raises InputError for a value outside its range, or where two contradict each other.
     """
 
-    history: float = 0.0
-    channel_sizes: float = 0.0
-    everyone: float = 0.0
-    channel_activity: float = 0.0
-    user_activity: float = 0.0
-    idle: float = 0.0
-    idle_days: int = 30
-    office_hours: float = EVEN_OFFICE_HOURS
-    weekends: float = EVEN_WEEKENDS
-    most_replies: int = 1
-    group_dms: float = 0.0
-    viral: float = 0.0
+    history: float = parameter(0.0, 0, 100, "years of data before as_of; 0: from 1 January of as_of's year")
+    channel_sizes: float = parameter(
+        0.0, 0, 3, "Zipf exponent of the members of regular channels by rank; 0: uniform from 2 to all"
+    )
+    everyone: float = parameter(
+        0.0, 0, 1, "share of the regular channels, at least one, that everyone is in, where channel_sizes is not 0"
+    )
+    channel_activity: float = parameter(
+        0.0, 0, 3, "Zipf exponent of the top-level messages of channels by rank; 0: each has as many"
+    )
+    user_activity: float = parameter(
+        0.0, 0, 3, "Zipf exponent of the messages of users by rank; 0: members of a channel write alike"
+    )
+    idle: float = parameter(
+        0.0, 0, 1, "share of users, the least active, who have written nothing in the last idle_days"
+    )
+    idle_days: int = parameter(30, 1, 36_500, "days before as_of")
+    office_hours: float = parameter(
+        EVEN_OFFICE_HOURS, 0, 1, "share of top-level messages written Monday to Friday, 9 to 17 UTC"
+    )
+    weekends: float = parameter(
+        EVEN_WEEKENDS, 0, 1, "share of top-level messages written on Saturdays and Sundays (UTC)"
+    )
+    # replies fit a batch with their parents (generators/messages)
+    most_replies: int = parameter(1, 1, 50, "a message that gets replies gets from 1 to so many")
+    group_dms: float = parameter(0.0, 0, 1, "share of the DMs that have 3 to 8 members instead of two")
+    viral: float = parameter(
+        0.0, 0, 1, "share of all top-level messages that are in one channel of everyone; 0: there is none"
+    )
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value, (least, most) = getattr(self, each.name), RANGES[each.name]
-            whole = each.type == "int"
-            if not isinstance(value, int if whole else (int, float)) or isinstance(value, bool):
-                kind = "a whole number" if whole else "a number"
-                raise InputError(f"the shape's {each.name} is {value!r}: give {kind} from {least} to {most}")
-            if not least <= value <= most:
-                raise InputError(f"the shape's {each.name} is {value}: give a number from {least} to {most}")
+        check_parameters(self, "the shape's")
         if self.office_hours + self.weekends > 1:
             raise InputError(
-                f"the shape's office_hours ({self.office_hours:g}) and weekends ({self.weekends:g}) are more than "
+                f"office_hours ({self.office_hours:g}) and weekends ({self.weekends:g}) are more than "
                 "all messages: give shares that add up to 1 at most"
             )
         needed = self.idle_days + 2 * SETTLING_DAYS
         if self.idle and self.history * DAYS_IN_YEAR < needed:
             raise InputError(
-                f"the shape's idle_days ({self.idle_days}) want a history of more than {needed} days: "
+                f"idle_days ({self.idle_days}) want a history of more than {needed} days: "
                 f"give history {needed / DAYS_IN_YEAR:.2f} (years) or more"
             )
 

@@ -16,25 +16,26 @@ __all__ = ["has_order", "put_together"]
 BUILT_IN: Final = {table.name: table for table in TABLES}
 
 
-def put_together(extras: Iterable[Extra], lacking: Collection[str]) -> tuple[tuple[Extra, ...], list[str]]:
+def put_together(extras: Iterable[Extra], lacking: Collection[str]) -> tuple[tuple[Extra, ...], list[tuple[str, str]]]:
     """The tables, each with the column first that says in which order its rows come, and late where what it follows
-    is; and all that is wrong with them together. ``lacking`` are the tables that the app has not.
+    is; and all that is wrong with them together, each after the name of its table. ``lacking`` are the tables that the
+    app has not.
     """
     given = list(extras)
     by_name = {extra.name: extra for extra in given}
     problems = [
-        f"there are two tables {name}: give one of them another name"
+        (name, f"there are two tables {name}: give one of them another name")
         for name, times in Counter([*BUILT_IN, CATALOGUE.name, *(extra.name for extra in given)]).items()
         if times > 1
     ]
     for extra in given:
-        problems += unfounded(extra, by_name, lacking)
-    problems = problems or [problem for extra in given for problem in circle(extra, by_name)]
+        problems += [(extra.name, problem) for problem in unfounded(extra, by_name, lacking)]
+    problems = problems or [(extra.name, problem) for extra in given for problem in circle(extra, by_name)]
     if problems:
         return tuple(given), problems
     by_name = {extra.name: arranged(extra, by_name) for extra in given}
     for extra in by_name.values():
-        problems += unfit(extra, by_name)
+        problems += [(extra.name, problem) for problem in unfit(extra, by_name)]
     return tuple(by_name.values()), problems
 
 
