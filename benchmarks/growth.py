@@ -15,7 +15,7 @@ from benchmarks.plans import plan_of
 from benchmarks.results import Figures, Findings, Run, matching, mebibytes, spread
 from benchmarks.turns import turns
 from bulkseed.errors import InputError
-from bulkseed.plan.estimate import expected_bytes
+from bulkseed.plan.activity import expected_bytes
 
 __all__ = ["BENCHMARK"]
 

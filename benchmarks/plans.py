@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bulkseed.plan.plan import Plan
+from bulkseed.scenarios import shipped
 from bulkseed.scenarios.planning import make_plan
-from bulkseed.scenarios.shipped import shipped
 
 __all__ = ["AS_OF", "SCENARIOS", "plan_of"]
 

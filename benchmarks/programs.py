@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.commands import Ran, ran
-from bulkseed.embedded.account import clean_environment
-from bulkseed.embedded.wheel import wheel_binaries
+from bulkseed.embedded.programs import clean_environment, wheel_binaries
 from bulkseed.postgres.address import Address
 
 __all__ = ["program", "schema_of"]

@@ -14,12 +14,11 @@ from bulkseed.cleaner.cleanup import CleanupReport
 from bulkseed.ledger import SCHEMA
 from bulkseed.listeners import Watcher
 from bulkseed.loader import load as loading
-from bulkseed.loader import resume as resuming
 from bulkseed.loader.completion import LoadReport
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.retry import Patience
+from bulkseed.postgres.transaction import Patience
 from bulkseed.verifier import verify as verifying
 from bulkseed.verifier.verify import VerifyReport
 
@@ -77,7 +76,7 @@ async def resume(
 
     Raises what load() raises.
     """
-    return await resuming.resume(
+    return await loading.resume(
         placed(url),
         run,
         watcher=watcher,

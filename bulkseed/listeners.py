@@ -1,4 +1,4 @@
-"""Progress: the protocol for those that listen to it, one that says nothing, and the seconds of each phase."""
+"""Progress: the protocol for those that listen to it, the seconds of each phase, and how a load is asked to stop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-__all__ = ["Silent", "Stopwatch", "Watcher"]
+import anyio
+
+__all__ = ["Silent", "Stop", "Stopwatch", "Watcher"]
 
 
 class Watcher(Protocol):
@@ -67,3 +69,22 @@ class Stopwatch:
         """Seconds of each phase in the order in which they began, and ``total``."""
         total = time.perf_counter() - self.began
         return {name: round(value, 3) for name, value in (*self.seconds.items(), ("total", total))}
+
+
+class Stop:
+    """Set ``asked`` to stop a load after the shards in hand; where it is not ``soft`` at the moment, cancel it too."""
+
+    def __init__(self) -> None:
+        self.asked = anyio.Event()
+        self.soft = False
+        self.said = ""
+        """What is left of a run that was cancelled, and how one goes on."""
+
+    @contextmanager
+    def softly(self) -> Iterator[None]:
+        """For a block that looks at ``asked``."""
+        self.soft = True
+        try:
+            yield
+        finally:
+            self.soft = False

@@ -13,8 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from bulkseed.text.corpus import Corpus, Pattern, Patterns, Pool, WordList
 from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
+from bulkseed.text.names import Corpus, Pattern, Patterns, Pool, WordList
 
 FOLDER: Final = Path(__file__).with_name("corpora")
 LOCALES: Final = ("en_US", "fr_FR", "ja_JP")

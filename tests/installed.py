@@ -12,7 +12,7 @@ import pytest
 
 from bulkseed.choices import available_cores, available_memory
 from bulkseed.embedded import Server, running, settings
-from bulkseed.embedded.account import account_for, run_as
+from bulkseed.embedded.programs import account_for, run_as
 
 PLACES = (
     "/usr/lib/postgresql/*/bin",  # Debian

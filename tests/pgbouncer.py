@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bulkseed.embedded import Server
-from bulkseed.embedded.account import account_for
+from bulkseed.embedded.programs import account_for
 from bulkseed.postgres.address import Address
 
 PROGRAM = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))

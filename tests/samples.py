@@ -12,8 +12,8 @@ import pyarrow as pa
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD, cut
-from bulkseed.text.corpus import Corpus
 from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.names import Corpus
 
 CATALOGUE = (3, 4, 8, 15, 16, 23, 42, 99, 100, 1000, 1001, 5000)
 """Ids of twelve reactions, with gaps as a catalogue that was edited has them."""

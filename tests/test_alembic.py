@@ -23,8 +23,7 @@ from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.ledger import Ledger
 from bulkseed.ledger.runs import history
-from bulkseed.loader.load import load
-from bulkseed.loader.resume import resume
+from bulkseed.loader.load import load, resume
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected

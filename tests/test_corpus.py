@@ -18,11 +18,9 @@ from samples import unevenness
 
 from bulkseed.errors import InputError
 from bulkseed.plan.tables import TABLES
-from bulkseed.randomness.draws import Ints
-from bulkseed.randomness.streams import Streams
-from bulkseed.text.corpus import Corpus, Patterns, Pool, WordList, slug_of
+from bulkseed.randomness.draws import Ints, Streams
 from bulkseed.text.faker_corpus import corpus_of
-from bulkseed.text.names import named
+from bulkseed.text.names import Corpus, Patterns, Pool, WordList, named, slug_of
 from bulkseed.text.prose import (
     MOST_SENTENCES,
     SENTENCES_IN_PARAGRAPH,

@@ -13,6 +13,8 @@ from samples import unevenness
 
 from bulkseed.randomness.draws import (
     Ints,
+    Streams,
+    Words,
     below,
     between,
     binomial,
@@ -21,7 +23,6 @@ from bulkseed.randomness.draws import (
     thresholds_of,
     weighted,
 )
-from bulkseed.randomness.streams import Streams, Words
 
 LAST = 2**64 - 1
 STREAMS = Streams(seed=1, first_user=1)

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 
 import bulkseed
 from bulkseed import embedded
-from bulkseed.embedded import Listen, Server, running, session, settings, wheel
-from bulkseed.embedded.account import account_for
+from bulkseed.embedded import Listen, Server, running, session, settings
+from bulkseed.embedded import programs as wheel
 from bulkseed.embedded.locks import FileLock, is_locked
+from bulkseed.embedded.programs import account_for
 from bulkseed.errors import EmbeddedError
 
 if sys.platform == "win32":

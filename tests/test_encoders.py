@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import batches_of
 
-from bulkseed.copy import pg_binary as wire
+from bulkseed.copy import encoders as wire
 from bulkseed.copy.encoders import BINARY_TYPES, ArrayOf, Chunk, Record, binary, records
 from bulkseed.errors import RunError
 from bulkseed.plan.plan import EPOCH, Plan, microseconds

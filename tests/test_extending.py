@@ -17,8 +17,7 @@ from test_scenario import planned, rows
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.generators.plugins import loaded
-from bulkseed.loader.load import load
-from bulkseed.loader.resume import resume
+from bulkseed.loader.load import load, resume
 from bulkseed.postgres.address import Address
 from bulkseed.scenarios.planning import make_plan
 from bulkseed.verifier.verify import verify

@@ -42,7 +42,7 @@ from bulkseed.fields import (
 from bulkseed.fields.arrays import JSON
 from bulkseed.fields.ranges import within_range
 from bulkseed.plan.plan import microseconds
-from bulkseed.randomness.streams import Streams
+from bulkseed.randomness.draws import Streams
 from bulkseed.scenarios.scenario_file import read_scenario
 from bulkseed.text.faker_values import Fakes
 from bulkseed.verifier.checks import within_chance

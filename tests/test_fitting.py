@@ -24,7 +24,7 @@ from bulkseed.copy.writer import Lane, copy_batches
 from bulkseed.errors import RunError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
-from bulkseed.randomness.streams import Streams
+from bulkseed.randomness.draws import Streams
 from bulkseed.randomness.uuids import HIGHEST_ID, Moments, Uuids
 from bulkseed.target.copy_plan import copy_into
 

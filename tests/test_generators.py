@@ -25,7 +25,7 @@ from samples import batches_of, placement_of, tables_of, unevenness
 
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.channels import JOIN_CODE_ALPHABET
-from bulkseed.plan.estimate import expected_rows
+from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan, Probabilities, microseconds
 from bulkseed.plan.shards import cut
 from bulkseed.plan.tables import TABLE_NAMES, TABLES
@@ -40,7 +40,7 @@ EMAIL = re.compile(r"(?P<name>[a-z]+(?:\.[a-z]+)*)\.(?P<id>\d+)(?P<variant>-\d+)
 PICTURE = re.compile(r"https://[a-z.]+/[!-~]+")
 JOIN_CODE = re.compile("[A-HJ-NP-Z2-9]{8}")
 
-MODULES_WITH_BATCHES = ("context", "users", "channels", "messages", "part", "plugins", "relationship")
+MODULES_WITH_BATCHES = ("context", "users", "channels", "messages", "part", "plugins")
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 MOMENTS = [

@@ -23,10 +23,10 @@ from frozen import LOCALES, corpus_from, differences, frozen_corpus, frozen_valu
 from samples import tables_of
 
 from bulkseed.fields.spec import KINDS
-from bulkseed.plan.ids import uuids_of
 from bulkseed.plan.plan import Placement, Plan, scaled_counts
+from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import TABLES
-from bulkseed.randomness.streams import GENERATOR_VERSION
+from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.scenarios.planning import make_plan
 from bulkseed.text.faker_corpus import corpus_of
 

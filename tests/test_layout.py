@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bulkseed.plan.ids import BLOCK, MessageLayout
-from bulkseed.randomness.streams import Streams
+from bulkseed.plan.shards import BLOCK, MessageLayout
+from bulkseed.randomness.draws import Streams
 
 probabilities = st.sampled_from([0.0, 0.001, 0.2, 0.5, 0.999, 1.0])
 tops = st.integers(1, 5 * BLOCK) | st.sampled_from([1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK - 1])

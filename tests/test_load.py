@@ -20,7 +20,7 @@ from bulkseed.plan.plan import Placement
 from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
-from bulkseed.postgres.retry import Patience
+from bulkseed.postgres.transaction import Patience
 from bulkseed.target.target import Target, read_target
 from bulkseed.text.faker_corpus import corpus_of
 

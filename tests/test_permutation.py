@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import unevenness
 
-from bulkseed.randomness.draws import KEY_WORDS, Ints, permute
-from bulkseed.randomness.streams import Streams, Words
+from bulkseed.randomness.draws import KEY_WORDS, Ints, Streams, Words, permute
 
 
 def keys_of(count: int, seed: int = 1) -> Words:

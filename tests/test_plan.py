@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkseed.errors import InputError
-from bulkseed.plan.estimate import expected_rows
+from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan, Probabilities, microseconds, parse_as_of, scaled_counts
 from bulkseed.plan.shards import cut
 

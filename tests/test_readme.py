@@ -26,8 +26,7 @@ from test_scenario import rows
 
 import bulkseed
 from bulkseed.__main__ import main
-from bulkseed.cli.commands import COMMANDS
-from bulkseed.cli.main import cli
+from bulkseed.cli.main import COMMANDS, cli
 from bulkseed.embedded import Server
 from bulkseed.fields import parse_field
 from bulkseed.plan.plan import microseconds

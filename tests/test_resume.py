@@ -27,15 +27,12 @@ from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, Stopped, TargetError
 from bulkseed.ledger import Ledger
 from bulkseed.ledger.runs import History, history
-from bulkseed.listeners import Silent
-from bulkseed.loader.load import load
-from bulkseed.loader.resume import resume
-from bulkseed.loader.stopping import Stop
+from bulkseed.listeners import Silent, Stop
+from bulkseed.loader.load import load, resume
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.postgres.retry import Patience
-from bulkseed.postgres.transaction import begun
-from bulkseed.randomness.streams import GENERATOR_VERSION
+from bulkseed.postgres.transaction import Patience, begun
+from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.verifier.verify import verify
 
 PLAN = plan_of("3x")

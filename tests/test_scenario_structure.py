@@ -18,7 +18,7 @@ from test_scenario import SCENARIO
 
 import bulkseed
 from bulkseed.fields.spec import KINDS
-from bulkseed.scenarios.shipped import shipped
+from bulkseed.scenarios import shipped
 from bulkseed.scenarios.structure import KINDS as DESCRIBED
 from bulkseed.scenarios.structure import check_structure, json_schema
 

@@ -18,11 +18,11 @@ from conftest import address_of, make_reference, run_sql
 from inside import inside
 from test_cli import ROOT, environment
 
-from bulkseed.cli.commands.serve import kept_password
+from bulkseed.cli.serve import kept_password
 from bulkseed.embedded import Server
 from bulkseed.errors import RunError
-from bulkseed.loader.ipc import frame
 from bulkseed.loader.shard_load import Endpoint
+from bulkseed.loader.worker_pool import frame
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 

@@ -22,12 +22,10 @@ from test_generators import Rows, check_columns, check_reactions, rows_of
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError
 from bulkseed.loader.load import load
-from bulkseed.plan.activity import crowd_of, ranking_of
-from bulkseed.plan.estimate import expected_channel_rows, expected_rows
-from bulkseed.plan.ids import BLOCK, MessageLayout
+from bulkseed.plan.activity import crowd_of, expected_channel_rows, expected_rows, ranking_of
 from bulkseed.plan.plan import Plan, Probabilities, microseconds
 from bulkseed.plan.scenario import EVEN_OFFICE_HOURS, EVEN_WEEKENDS, Scenario, Shape
-from bulkseed.plan.shards import cut, shard_counts
+from bulkseed.plan.shards import BLOCK, MessageLayout, cut, shard_counts
 from bulkseed.postgres.address import Address
 from bulkseed.randomness.distributions import (
     HOUR,
@@ -39,7 +37,7 @@ from bulkseed.randomness.distributions import (
     rank_weights,
     whole_weights,
 )
-from bulkseed.randomness.streams import Streams
+from bulkseed.randomness.draws import Streams
 from bulkseed.verifier.verify import VerifyReport, verify
 
 SCENARIOS: Final = ("default", "slack", "viral", "archive", "tiny")

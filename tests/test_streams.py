@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkseed.randomness.streams import Streams
+from bulkseed.randomness.draws import Streams
 
 STREAMS = Streams(seed=1, first_user=1)
 NAMES = st.text(max_size=6)

@@ -19,7 +19,7 @@ import pytest
 from homes import enterable
 
 from bulkseed.__main__ import main
-from bulkseed.embedded.account import Account, account_for, run_as
+from bulkseed.embedded.programs import Account, account_for, run_as
 
 SECRET: Final = "s3cret"
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bulkseed.errors import InputError, RunError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
-from bulkseed.randomness.streams import Streams
+from bulkseed.randomness.draws import Streams
 from bulkseed.randomness.uuids import HIGHEST_ID, Moments, Uuids
 
 STREAMS = Streams(1, 1)

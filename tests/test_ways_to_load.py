@@ -21,17 +21,14 @@ from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.listeners import Silent
 from bulkseed.loader import worker_pool as parent
-from bulkseed.loader.deferring import is_worth_it
-from bulkseed.loader.ipc import HELLO, frame
-from bulkseed.loader.load import load, useful_workers
-from bulkseed.loader.resume import resume
-from bulkseed.loader.worker_pool import Turns
+from bulkseed.loader.completion import is_worth_it
+from bulkseed.loader.load import load, resume, useful_workers
+from bulkseed.loader.worker_pool import HELLO, Turns, frame
 from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
-from bulkseed.postgres.retry import Patience
-from bulkseed.postgres.transaction import begun
+from bulkseed.postgres.transaction import Patience, begun
 from bulkseed.target.target import estimated_rows
 from bulkseed.verifier.verify import verify
 
@@ -362,7 +359,7 @@ async def test_a_cleanup_cancelled_while_it_rebuilds_says_so_and_goes_on_another
 async def test_what_acts_at_insert_keeps_indexes_and_keys_in_place(
     database: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bulkseed.loader.deferring.LEAST_ROWS", 0)
+    monkeypatch.setattr("bulkseed.loader.completion.LEAST_ROWS", 0)
     await run_sql(database, GUEST)
     notes = Notes()
     assert not (await load(plan_of(), database, watcher=notes)).deferred

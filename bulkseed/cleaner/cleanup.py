@@ -22,8 +22,7 @@ from bulkseed.ledger.control import controlled
 from bulkseed.listeners import Silent, Watcher
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at, translated
-from bulkseed.postgres.retry import Patience
-from bulkseed.postgres.transaction import transaction
+from bulkseed.postgres.transaction import Patience, transaction
 
 __all__ = ["CleanupReport", "cleanup", "make_room", "recorded_runs", "removed_in_parts", "taken_out", "vacuum"]
 

@@ -23,7 +23,7 @@ from bulkseed.listeners import Watcher
 from bulkseed.plan.shards import ROWS_PER_SHARD, cut
 from bulkseed.plan.tables import Model, Names
 from bulkseed.postgres.connection import Connection, translated
-from bulkseed.randomness.streams import GENERATOR_VERSION
+from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.target.copy_plan import copy_into, with_keys
 from bulkseed.target.ids import check_writable
 from bulkseed.text.faker_corpus import corpus_of

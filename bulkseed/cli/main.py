@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Final
 
 import click
 
-from bulkseed.cli.commands import COMMANDS
 from bulkseed.errors import suggestion
 
-__all__ = ["cli"]
+__all__ = ["COMMANDS", "cli"]
+
+COMMANDS: Final = {
+    "cleanup": "cleanup",
+    "init": "init",
+    "load": "load",
+    "plan": "plan",
+    "psql": "psql",
+    "resume": "load",
+    "runs": "runs",
+    "serve": "serve",
+    "verify": "verify",
+}
+"""The module of each, in the order in which ``--help`` lists them."""
 
 
 class DefaultsToLoad(click.Group):
@@ -23,7 +36,7 @@ class DefaultsToLoad(click.Group):
         """That of the name, or None."""
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"bulkseed.cli.commands.{COMMANDS[cmd_name]}")
+        module = import_module(f"bulkseed.cli.{COMMANDS[cmd_name]}")
         found: click.Command = getattr(module, f"{cmd_name}_command")
         return found
 

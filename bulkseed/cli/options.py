@@ -12,8 +12,8 @@ from bulkseed.choices import Defer, Format, OnError, available_cores
 from bulkseed.errors import InputError
 from bulkseed.ledger import SCHEMA
 from bulkseed.plan.shards import ROWS_PER_SHARD
-from bulkseed.postgres.retry import Patience
-from bulkseed.scenarios.shipped import shipped
+from bulkseed.postgres.transaction import Patience
+from bulkseed.scenarios import shipped
 
 __all__ = [
     "CONSENT_OPTIONS",

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bulkseed.plan.estimate import expected_bytes, expected_rows
+from bulkseed.plan.activity import expected_bytes, expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import shard_counts
 

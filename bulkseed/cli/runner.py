@@ -17,7 +17,7 @@ import click
 from bulkseed.cli.progress import shown
 from bulkseed.embedded import Listen, Server, running
 from bulkseed.errors import ConnectionLost, InputError, Stopped, first_cause
-from bulkseed.loader.stopping import Stop
+from bulkseed.listeners import Stop
 from bulkseed.postgres.address import Address, named_address
 from bulkseed.postgres.driver import LOOP, unheard
 from bulkseed.target.guard import DISK_PER_BYTE, Survey, check_allowed, check_folders, check_server, survey

@@ -14,8 +14,7 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.copy.encoders import BINARY_TYPES, is_octets
-from bulkseed.copy.pg_binary import is_listed, offsets_of
+from bulkseed.copy.encoders import BINARY_TYPES, is_listed, is_octets, offsets_of
 from bulkseed.errors import RunError
 
 __all__ = ["Fit", "Keys", "fitted_batch", "why_not"]

@@ -8,7 +8,7 @@ from typing import Final
 import anyio
 import asyncpg
 
-from bulkseed.deferral.catalogue import constraint_state, full_names, index_state
+from bulkseed.deferral.capture import constraint_state, full_names, index_state
 from bulkseed.deferral.definitions import KEYS, Deferred
 from bulkseed.deferral.steps import LOCK_SECONDS, Limits, NoLock, step, tried
 from bulkseed.errors import TargetError

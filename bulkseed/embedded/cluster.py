@@ -17,10 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bulkseed.choices import available_cores, available_memory
-from bulkseed.embedded.account import Account, account_for, barring_folder, clean_environment, open_private, run_as
 from bulkseed.embedded.locks import FileLock
+from bulkseed.embedded.programs import (
+    Account,
+    account_for,
+    barring_folder,
+    binaries_for,
+    clean_environment,
+    major_version,
+    open_private,
+    run_as,
+)
 from bulkseed.embedded.server import Server, await_ready, clear_leftover, last_words
-from bulkseed.embedded.wheel import binaries_for, major_version
 from bulkseed.errors import EmbeddedError
 
 __all__ = ["Listen", "ensure_cluster", "settings", "start"]

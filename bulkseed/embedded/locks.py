@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from bulkseed.embedded.account import open_private
+from bulkseed.embedded.programs import open_private
 
 if sys.platform != "win32":
     import fcntl

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from bulkseed.embedded.account import Account, run_as
 from bulkseed.embedded.locks import is_locked
+from bulkseed.embedded.programs import Account, run_as
 from bulkseed.errors import EmbeddedError
 
 __all__ = ["STOP_LIMIT", "Server", "Sight", "await_ready", "clear_leftover", "last_words", "look"]

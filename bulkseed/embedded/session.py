@@ -20,11 +20,10 @@ from pathlib import Path
 
 import platformdirs
 
-from bulkseed.embedded.account import account_for, run_as
 from bulkseed.embedded.cluster import Listen, start
 from bulkseed.embedded.locks import FileLock, holders, is_locked
+from bulkseed.embedded.programs import account_for, run_as, wheel_binaries
 from bulkseed.embedded.server import STOP_LIMIT, Server, await_ready, clear_leftover
-from bulkseed.embedded.wheel import wheel_binaries
 from bulkseed.errors import EmbeddedError
 
 __all__ = ["home", "running"]

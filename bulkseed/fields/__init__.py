@@ -6,9 +6,7 @@ row the same whatever the batches are. The other functions judge a field before 
 
 from __future__ import annotations
 
-from bulkseed.fields.normal import normalised
-from bulkseed.fields.rows import FieldRow, FieldRows
-from bulkseed.fields.source import Distinct
+from bulkseed.fields.source import Distinct, FieldRow, FieldRows, normalised
 from bulkseed.fields.spec import FieldSpec, distinct, expected_arrow, extremes, fill, longest, parse_field
 
 __all__ = [

@@ -13,11 +13,8 @@ import pyarrow.compute as pc
 
 from bulkseed.errors import InputError
 from bulkseed.fields.arrays import Unfit, array_of, longest_in
-from bulkseed.fields.normal import normalised, revived
-from bulkseed.fields.rows import FieldRows
-from bulkseed.fields.source import Distinct, Entry, Source
-from bulkseed.randomness.draws import below
-from bulkseed.randomness.streams import Words
+from bulkseed.fields.source import Distinct, Entry, FieldRows, Source, normalised, revived
+from bulkseed.randomness.draws import Words, below
 from bulkseed.text.faker_values import Fakes
 from bulkseed.text.names import scalar
 

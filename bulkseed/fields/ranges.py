@@ -15,11 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bulkseed.fields.arrays import TIMESTAMP, times
-from bulkseed.fields.rows import FieldRows
-from bulkseed.fields.source import Entry, Source
+from bulkseed.fields.source import Entry, FieldRows, Source
 from bulkseed.plan.plan import microseconds
-from bulkseed.randomness.draws import Ints
-from bulkseed.randomness.streams import Words
+from bulkseed.randomness.draws import Ints, Words
 
 __all__ = ["After", "Uniform", "within_range"]
 

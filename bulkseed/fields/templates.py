@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bulkseed.fields.arrays import longest_in, texts_of
+from bulkseed.fields.choices import UUID_CHARACTERS, uuid_texts
 from bulkseed.fields.fakers import FakePool
-from bulkseed.fields.numbered import UUID_CHARACTERS, uuid_texts
-from bulkseed.fields.rows import FieldRows
-from bulkseed.fields.source import Distinct, Entry, Source
+from bulkseed.fields.source import Distinct, Entry, FieldRows, Source
 from bulkseed.text.names import scalar
 
 __all__ = ["Template"]

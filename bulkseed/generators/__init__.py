@@ -10,12 +10,9 @@ import pyarrow as pa
 from bulkseed.errors import BulkseedError, RunError
 from bulkseed.generators.channels import channel_batches, membership_batches
 from bulkseed.generators.context import Context
-from bulkseed.generators.filled import filled
-from bulkseed.generators.messages import message_batches
-from bulkseed.generators.part import Maker, Part
+from bulkseed.generators.messages import message_batches, reaction_batches
+from bulkseed.generators.part import Maker, Part, filled, relationship_batches
 from bulkseed.generators.plugins import batches_of, loaded
-from bulkseed.generators.reactions import reaction_batches
-from bulkseed.generators.relationship import relationship_batches
 from bulkseed.generators.users import user_batches
 from bulkseed.imports import said
 from bulkseed.plan.scenario import Extra

@@ -24,7 +24,7 @@ JOIN_CODE_ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 JOIN_CODE_CHARACTERS: Final = 8
 JOIN_CODE_LETTERS: Final = np.frombuffer(JOIN_CODE_ALPHABET.encode(), dtype=np.uint8)
 
-CHANNELS: Final = pa.schema(
+CHANNEL_SCHEMA: Final = pa.schema(
     [
         ("id", pa.int64()),
         ("name", pa.string()),
@@ -85,11 +85,11 @@ def batch(context: Context, block: ChannelBlock, start: int, stop: int) -> pa.Re
             is_dm,
             pc.if_else(has_code, join_codes(context, first, count), None),
         ],
-        schema=CHANNELS,
+        schema=CHANNEL_SCHEMA,
     )
 
 
-MEMBERSHIPS: Final = pa.schema([("user_id", pa.int64()), ("channel_id", pa.int64())])
+MEMBERSHIP_SCHEMA: Final = pa.schema([("user_id", pa.int64()), ("channel_id", pa.int64())])
 
 
 def membership_batches(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
@@ -103,5 +103,5 @@ def membership_batches(context: Context, block: ChannelBlock) -> Iterator[pa.Rec
                 pa.array(placement.first_user + block.members[start:stop]),
                 pa.array(placement.first_channel + block.start + channel),
             ],
-            schema=MEMBERSHIPS,
+            schema=MEMBERSHIP_SCHEMA,
         )

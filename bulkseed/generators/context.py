@@ -9,14 +9,12 @@ from typing import Final
 import numpy as np
 
 from bulkseed.plan.activity import LARGEST_GROUP_DM, SMALLEST_GROUP_DM, Crowd, Ranking, crowd_of, ranking_of
-from bulkseed.plan.ids import MessageLayout
 from bulkseed.plan.plan import Placement, Plan, microseconds
 from bulkseed.plan.scenario import Shape
-from bulkseed.plan.shards import Shard
+from bulkseed.plan.shards import MessageLayout, Shard
 from bulkseed.randomness.distributions import Week
-from bulkseed.randomness.draws import KEY_WORDS, Bools, Ints, below, between, chance, permute
-from bulkseed.randomness.streams import Streams
-from bulkseed.text.corpus import Corpus
+from bulkseed.randomness.draws import KEY_WORDS, Bools, Ints, Streams, below, between, chance, permute
+from bulkseed.text.names import Corpus
 from bulkseed.text.prose import Prose
 
 __all__ = ["BATCH_ROWS", "MOST_BATCH_ROWS", "ChannelBlock", "Context", "channel_block"]

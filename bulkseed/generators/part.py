@@ -1,25 +1,29 @@
-"""Numbers for the rows of any table: what chance hangs on where a table has no ids of its own."""
+"""A shard on its way to batches: what its tables share, the rows that others follow, and the fields that a scenario adds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Final
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from bulkseed.errors import RunError
-from bulkseed.fields.arrays import TIMESTAMP
+from bulkseed.fields.arrays import TIMESTAMP, times
 from bulkseed.generators.context import BATCH_ROWS, ChannelBlock, Context, channel_block
 from bulkseed.generators.messages import MessageSpan, message_spans
 from bulkseed.generators.plugins import Parents
+from bulkseed.plan.plan import Plan, microseconds
 from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import CATALOGUE
-from bulkseed.randomness.draws import Ints
+from bulkseed.randomness.draws import KEY_WORDS, Ints, below, between, permute
 
-__all__ = ["Maker", "Numbering", "Part", "whole_numbers"]
+if TYPE_CHECKING:
+    from bulkseed.fields import FieldSpec
+
+__all__ = ["Maker", "Numbering", "Part", "fields_of", "filled", "relationship_batches", "whole_numbers"]
 
 STRIDE: Final = 2**16
 """Rows of a further table that one id may have, for each to have a number of its own."""
@@ -187,3 +191,81 @@ class Part:
                 moments.append(self.context.created(holds, ids - self.context.placement.first(holds)))
         latest: Ints = np.maximum.reduce(np.broadcast_arrays(*moments))
         return latest
+
+
+def filled(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches of a table with a further column for each of its fields, by the app's names."""
+    if not context.plan.scenario.fields.get(table):
+        yield from batches
+        return
+    # imported here: most plans have no fields
+    from bulkseed.fields import FieldRows, fill  # noqa: PLC0415
+
+    fields = fields_of(context.plan)[table]
+    numbering = Numbering(context, table)
+    first = context.placement.first(table) if table == numbering.parent else 0
+    for batch in batches:
+        numbers = numbering.numbers(batch)
+        arrays, names = list(batch.columns), list(batch.schema.names)
+        for column, spec in fields.items():
+            rows = FieldRows(context.streams, table, column, numbers, batch, context.as_of, first)
+            arrays.append(fill(spec, rows))
+            names.append(column)
+        yield pa.RecordBatch.from_arrays(arrays, names)
+
+
+@lru_cache(maxsize=4)
+def fields_of(plan: Plan) -> Mapping[str, Mapping[str, FieldSpec]]:
+    """What fills the columns that a plan's scenario adds, by table and the app's column."""
+    from bulkseed.fields import parse_field  # noqa: PLC0415
+    from bulkseed.text.faker_values import Fakes  # noqa: PLC0415
+
+    fakes = Fakes(plan.locale, plan.seed, microseconds(plan.as_of), plan.scenario.providers)
+    return {
+        table: {column: parse_field(f"fields.{table}.{column}", given, fakes) for column, given in columns.items()}
+        for table, columns in plan.scenario.fields.items()
+    }
+
+
+Side = Literal["users", "channels", "messages"]
+
+
+def relationship_batches(part: Part, name: str, declared: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
+    """The rows of the relationship ``name``, as the scenario has ``declared`` it: each member of ``from``, in order,
+    with ``min`` to ``max`` members of ``to``, which are the first places of a permutation of its own.
+    """
+    context = part.context
+    columns: list[str] = declared["columns"]
+    one, other = declared["from"], declared["to"]
+    size = others(context, one, other)
+    first_one, first_other = context.placement.first(one), context.placement.first(other)
+    for parents in part.parents(name, one, no_further):
+        most = min(declared["max"], size)
+        least = min(declared["min"], most)
+        counts = least + below(parents.words("count"), most - least + 1)
+        ends = np.cumsum(counts)
+        keys = parents.words("order", KEY_WORDS).reshape(-1, KEY_WORDS)
+        # many rows of few members: a batch at a time
+        for start in range(0, int(ends[-1]) if len(ends) else 0, BATCH_ROWS):
+            rows = np.arange(start, min(start + BATCH_ROWS, int(ends[-1])))
+            row = np.searchsorted(ends, rows, side="right")
+            place = rows - (ends[row] - counts[row])
+            picked = permute(place, size, keys, row)
+            own = parents.ids[row] - first_one
+            if one == other:
+                picked += picked >= own  # nobody with themselves
+            arrays = [pa.array(parents.ids[row]), pa.array(first_other + picked)]
+            if len(columns) > len(arrays):
+                low = np.maximum(parents.created[row], context.created(other, picked))
+                # a stream by the pair's place among all that its member might have
+                words = context.streams.words_at(name, columns[2], own * most + place)
+                arrays.append(times(between(words, low, context.as_of)))
+            yield pa.RecordBatch.from_arrays(arrays, columns)
+
+
+def others(context: Context, one: Side, other: Side) -> int:
+    return context.count(other) - (one == other)
+
+
+def no_further(table: str) -> Iterator[pa.RecordBatch]:
+    raise AssertionError(f"a relationship is one of users, channels or messages, not of {table}")

@@ -1,4 +1,4 @@
-"""What a table is made beside: the rows of the table that it follows, as its maker gets them."""
+"""Tables of the user's code: the decorator, the parents that it is given, and batches of the rows that it returns."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS
 from bulkseed.imports import imported, said
 from bulkseed.plan.plan import EPOCH
 from bulkseed.plan.scenario import Extra
-from bulkseed.randomness.draws import Ints, between
-from bulkseed.randomness.streams import Streams, Words
+from bulkseed.randomness.draws import Ints, Streams, Words, between
 
 __all__ = ["GROUP", "Parent", "Parents", "SeedTable", "batches_of", "described", "loaded", "table"]
 

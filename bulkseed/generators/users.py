@@ -14,8 +14,7 @@ from bulkseed.fields.arrays import TIMESTAMP, times
 from bulkseed.generators.context import BATCH_ROWS, Context
 from bulkseed.plan.shards import Shard
 from bulkseed.randomness.draws import Ints, below, chance
-from bulkseed.text.corpus import SLUG_CHARACTERS
-from bulkseed.text.names import named, scalar
+from bulkseed.text.names import SLUG_CHARACTERS, named, scalar
 from bulkseed.text.prose import WORDS_PER_TEXT
 
 __all__ = ["BIO_CHARACTERS", "SCHEMA", "addresses", "unique_values", "user_batches", "user_names"]

@@ -1,6 +1,7 @@
 """The ledger: a schema in the target that records what each run put in, shard by shard."""
 
 from bulkseed.ledger.claims import (
+    LOCK,
     Claim,
     begin_run,
     claim_shard,
@@ -8,13 +9,14 @@ from bulkseed.ledger.claims import (
     finish_run,
     forget_run,
     forget_shards,
+    holder,
     mark_undoing,
     record_shard,
     run_of_token,
     share_run,
     take_over,
+    take_turn,
 )
-from bulkseed.ledger.locks import LOCK, holder, take_turn
 from bulkseed.ledger.runs import Run, chosen_runs, runs
 from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, exists, make_ledger, other_ledgers
 

@@ -12,7 +12,7 @@ from bulkseed import ledger
 from bulkseed.errors import TransientError, first_cause
 from bulkseed.listeners import Watcher
 from bulkseed.postgres.connection import Connection, Place, close, connect, kept_alive
-from bulkseed.postgres.retry import Patience, connected_patiently, patiently
+from bulkseed.postgres.transaction import Patience, connected_patiently, patiently
 
 __all__ = ["Control", "controlled"]
 

@@ -9,8 +9,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from bulkseed.errors import InputError, TargetError
-from bulkseed.ledger.claims import Claim, another
-from bulkseed.ledger.locks import holder
+from bulkseed.ledger.claims import Claim, another, holder
 from bulkseed.ledger.tables import SCHEMA, Ledger, exists, version
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import shard_counts

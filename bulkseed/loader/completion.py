@@ -1,47 +1,127 @@
-"""Completing a run: the shards that are not in yet, then indexes and keys, statistics, and the ledger's word for it."""
+"""Completing a run: its missing shards, then indexes and keys, statistics, and its record in the ledger."""
 
 from __future__ import annotations
 
 import platform
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from anyio import to_thread
 
 from bulkseed import ledger
-from bulkseed.choices import OnError
+from bulkseed.choices import Defer, OnError
 from bulkseed.copy.writer import CopyInto
-from bulkseed.deferral import LOCK_SECONDS, Deferred, drop, mark_rebuilt, unfinished
+from bulkseed.deferral import LOCK_SECONDS, Deferred, Kept, capture, drop, mark_rebuilt, unfinished
 from bulkseed.errors import RunError
 from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.ledger.control import Control
-from bulkseed.listeners import Stopwatch, Watcher
-from bulkseed.loader.deferring import what_is_locked
+from bulkseed.listeners import Stop, Stopwatch, Watcher
 from bulkseed.loader.filling import Filling
 from bulkseed.loader.shard_load import Endpoint, Job
-from bulkseed.loader.stopping import Stop
 from bulkseed.loader.undoing import answered_for
 from bulkseed.loader.worker_pool import Worker
-from bulkseed.plan.ids import uuids_of
+from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan
-from bulkseed.plan.shards import Shard, cut
+from bulkseed.plan.shards import Shard, cut, uuids_of
 from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.postgres.transaction import transaction
-from bulkseed.randomness.streams import GENERATOR_VERSION
+from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.target.copy_plan import with_keys
-from bulkseed.target.target import Target, read_target
-from bulkseed.text.corpus import Corpus
+from bulkseed.target.target import Target, estimated_rows, read_target
 from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
+from bulkseed.text.names import Corpus
 
-__all__ = ["LoadReport", "Undertaking", "complete", "made_by", "shards_to_come", "target_of"]
+__all__ = [
+    "LoadReport",
+    "Undertaking",
+    "complete",
+    "is_worth_it",
+    "made_by",
+    "shards_to_come",
+    "target_of",
+    "to_defer",
+    "what_is_locked",
+]
+
+LEAST_ROWS: Final = 20_000
+"""Below so many new rows, dropping and rebuilding costs more than it saves (``python -m benchmarks inplace``)."""
+
+MOST_OLD: Final = 5.0
+"""So many times the new rows may be there already (``python -m benchmarks inplace``).
+
+The two ways take as long at 7 (one worker) to 9 times (two); before that, what an app loses meanwhile weighs more.
+"""
+
+ACTING: Final = """
+SELECT format('the trigger %s of %s', tgname, tgrelid::regclass) FROM pg_trigger
+WHERE tgrelid = ANY ($1::text[]::regclass[]) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype::int & 4 <> 0
+UNION ALL
+SELECT format('the rule %s of %s', rulename, ev_class::regclass) FROM pg_rewrite
+WHERE ev_class = ANY ($1::text[]::regclass[]) AND ev_type = '3' AND ev_enabled <> 'D'
+"""
+"""What an app does at each INSERT into the tables $1: its ``ON CONFLICT``, say, needs the keys."""
+
+
+def is_worth_it(new_rows: float, old_rows: float) -> bool:
+    """Whether rebuilding the indexes of old and new rows costs less than keeping them up for the new ones."""
+    return new_rows >= LEAST_ROWS and old_rows <= MOST_OLD * new_rows
+
+
+async def to_defer(
+    connection: Connection, target: Target, plan: Plan, defer: Defer, watcher: Watcher
+) -> tuple[Deferred, ...]:
+    """What is to be dropped and rebuilt; nothing where the load is to keep all of it up. Nothing is changed.
+
+    Raises what asyncpg raises.
+    """
+    if defer == "never":
+        return ()
+    if defer == "auto":
+        tables = target.tables()
+        old_rows = await estimated_rows(connection, tables)
+        if not is_worth_it(sum(expected_rows(plan).values()), old_rows):
+            return ()
+        acting = [row[0] for row in await connection.fetch(ACTING, tables)]
+        if acting:
+            watcher.note(
+                f"indexes and keys stay in place during the load, as {', '.join(acting)} may want them: "
+                "give --defer always if they do not"
+            )
+            return ()
+    found = await capture(connection, target.schema, [target.model.name(table) for table in target.model.names])
+    for said in told(found.kept):
+        watcher.note(said)
+    return found.deferred
+
+
+def what_is_locked(deferred: Sequence[Deferred]) -> str:
+    """What dropping and rebuilding does to who else works with the tables, in a sentence."""
+    tables = ", ".join(sorted({each.table for each in deferred} | {each.parent for each in deferred if each.parent}))
+    return (
+        f"{len(deferred)} indexes and keys are dropped, and rebuilt after the load; {tables} are locked for a moment "
+        "at each step, and against writing while an index of theirs is built (--defer never leaves all in place)"
+    )
+
+
+def told(kept: tuple[Kept, ...]) -> list[str]:
+    """A sentence for each reason for which something stays in place during the load."""
+    reasons = Counter((each.table, each.reason) for each in kept)
+    names = {(each.table, each.reason): f"the {each.kind} {each.name}" for each in kept}
+    return [
+        f"{names[key] if count == 1 else f'{count} indexes and keys'} of {key[0]} "
+        f"{'stays' if count == 1 else 'stay'} in place during the load: {key[1]}"
+        for key, count in reasons.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,12 @@ from bulkseed.deferral import Deferred, rebuild
 from bulkseed.errors import Stopped, first_cause
 from bulkseed.generators import Context
 from bulkseed.ledger.control import Control
-from bulkseed.listeners import Stopwatch, Watcher
-from bulkseed.loader.ipc import Done
+from bulkseed.listeners import Stop, Stopwatch, Watcher
 from bulkseed.loader.shard_load import Job, ShardLoader
-from bulkseed.loader.stopping import Stop
-from bulkseed.loader.worker_pool import Turns, Worker, load_shards
+from bulkseed.loader.worker_pool import Done, Turns, Worker, load_shards
 from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import Stage
-from bulkseed.postgres.retry import patient_connection, patiently
+from bulkseed.postgres.transaction import patient_connection, patiently
 from bulkseed.target.target import Target
 
 __all__ = ["Filling"]

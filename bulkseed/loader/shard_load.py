@@ -16,9 +16,8 @@ from bulkseed.listeners import Silent, Stopwatch, Watcher
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.connection import Connection, Place, close, translated
-from bulkseed.postgres.retry import Patience, connected_patiently, patiently
-from bulkseed.postgres.transaction import transaction
-from bulkseed.text.corpus import Corpus
+from bulkseed.postgres.transaction import Patience, connected_patiently, patiently, transaction
+from bulkseed.text.names import Corpus
 
 __all__ = ["Counted", "Endpoint", "Job", "ShardLoader"]
 

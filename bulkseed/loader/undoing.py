@@ -13,10 +13,10 @@ from bulkseed.cleaner.cleanup import taken_out
 from bulkseed.errors import BulkseedError, RunError, ServerUnavailable, Stopped, TargetError
 from bulkseed.ledger import Claim, Ledger
 from bulkseed.ledger.control import Control
-from bulkseed.loader.stopping import Stop
+from bulkseed.listeners import Stop
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translated
-from bulkseed.postgres.retry import Patience
+from bulkseed.postgres.transaction import Patience
 
 __all__ = ["Outcome", "answered_for"]
 

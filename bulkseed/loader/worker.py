@@ -20,8 +20,8 @@ import anyio
 
 from bulkseed.errors import BulkseedError, RunError
 from bulkseed.listeners import Silent, Stopwatch
-from bulkseed.loader.ipc import HELLO, Done, Failed, Note, Ready, Rows, frame, read_frame
 from bulkseed.loader.shard_load import Job, ShardLoader
+from bulkseed.loader.worker_pool import HELLO, Done, Failed, Note, Ready, Rows, frame, read_frame
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.driver import LOOP, unheard
 

@@ -1,26 +1,108 @@
-"""The pool of worker processes: started, given one shard after another, watched."""
+"""The pool of worker processes: started, given one shard after another over pipes, and watched."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
+import struct
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
 
 import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from bulkseed.errors import RunError, first_cause
+from bulkseed.errors import BulkseedError, RunError, first_cause
 from bulkseed.listeners import Silent, Watcher
-from bulkseed.loader.ipc import HELLO, Done, Failed, Note, Ready, Rows, frame, receive_frame
 from bulkseed.loader.shard_load import Counted, Job
 from bulkseed.plan.shards import Shard
 
-__all__ = ["Turns", "Worker", "hired", "load_shards"]
+__all__ = [
+    "HELLO",
+    "Done",
+    "Failed",
+    "Note",
+    "Ready",
+    "Rows",
+    "Turns",
+    "Worker",
+    "frame",
+    "hired",
+    "load_shards",
+    "read_frame",
+    "receive_frame",
+]
+
+LENGTH: Final = struct.Struct("!I")
+
+HELLO: Final = b"\0bulkseed worker\0"
+"""What a worker says first: whatever its interpreter printed while it started comes before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker is connected, and waits for shards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A worker has sent more rows of some tables; fewer than none where a try did not succeed."""
+
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that the user should know now."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A worker has committed a shard: its number, its rows by table, and its seconds by phase."""
+
+    shard: int
+    rows: Mapping[str, int]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A worker gives up, with an error of ours, or one that says what an unforeseen one was, and its traceback.
+
+    An unforeseen error is not sent itself: not every exception survives pickling.
+    """
+
+    error: BulkseedError
+    trace: str = ""
+
+
+def frame(value: object) -> bytes:
+    """The value as bytes to write to a pipe."""
+    data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    return LENGTH.pack(len(data)) + data
+
+
+def read_frame(pipe: BinaryIO) -> Any:
+    """The next value. Raises EOFError where the other end has closed the pipe."""
+    head = pipe.read(LENGTH.size)
+    length = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 0
+    data = pipe.read(length)
+    if not length or len(data) < length:
+        raise EOFError
+    return pickle.loads(data)  # noqa: S301 - of our own process
+
+
+async def receive_frame(pipe: BufferedByteReceiveStream) -> Any:
+    """The same, awaited. Raises anyio's EndOfStream or IncompleteRead where the other end has closed the pipe."""
+    (length,) = LENGTH.unpack(await pipe.receive_exactly(LENGTH.size))
+    return pickle.loads(await pipe.receive_exactly(length))  # noqa: S301 - of our own process
 
 
 class Turns:

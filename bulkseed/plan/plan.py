@@ -11,8 +11,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final, Self
 
 from bulkseed.errors import InputError
-from bulkseed.plan.parameters import check_parameters, parameter
-from bulkseed.plan.scenario import Scenario
+from bulkseed.plan.scenario import Scenario, check_parameters, parameter
 from bulkseed.plan.tables import Model
 
 __all__ = ["EPOCH", "Placement", "Plan", "Probabilities", "microseconds", "parse_as_of", "scaled_counts"]

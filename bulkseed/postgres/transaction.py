@@ -1,18 +1,23 @@
-"""Transactions that neither an error nor a cancellation can leave open."""
+"""Transactions, and retries of what failed for a transient reason: bounded in tries and in time."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 import anyio
 import asyncpg
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_after_delay
+from tenacity.stop import stop_base
+from tenacity.wait import wait_exponential, wait_random
 
-from bulkseed.errors import ConnectionLost
-from bulkseed.postgres.connection import Connection, translated
+from bulkseed.errors import ConnectionLost, ServerUnavailable, is_passing
+from bulkseed.listeners import Watcher
+from bulkseed.postgres.connection import Connection, Place, close, connect, translated
 
-__all__ = ["begun", "transaction"]
+__all__ = ["Patience", "begun", "connected_patiently", "patient_connection", "patiently", "transaction"]
 
 ROLLBACK_SECONDS: Final = 5
 
@@ -68,3 +73,86 @@ async def transaction(connection: Connection) -> AsyncIterator[None]:
                     "the connection was lost while committing, so it is not known whether that was done"
                 ) from error
             raise
+
+
+Result = TypeVar("Result")
+
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+TOLD: Final = 6
+"""Of the longest pauses one in so many is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often a piece of work is tried at most, and how many seconds a server that takes no connection is given."""
+
+    tries: int = 6
+    seconds: float = 120.0
+
+
+async def patiently(patience: Patience, watcher: Watcher, doing: str, once: Callable[[], Awaitable[Result]]) -> Result:
+    """The result of ``once()``, again after an error that passes, each time after a longer pause with some jitter.
+
+    ``watcher`` is told of each. Raises the last error. What ``once`` does must be such that it can be done again.
+    """
+    return await retried(
+        stop_after_attempt(patience.tries if patience.seconds else 1),
+        # who waited for the server to come back has waited enough
+        lambda error: is_passing(error) and not isinstance(error, ServerUnavailable),
+        watcher,
+        doing,
+        once,
+    )
+
+
+async def connected_patiently(place: Place, patience: Patience, watcher: Watcher) -> Connection:
+    """A connection that is the caller's to close, waited for while the server takes none.
+
+    Raises ConnectError.
+    """
+    return await retried(
+        stop_after_delay(patience.seconds),
+        lambda error: isinstance(error, ServerUnavailable),
+        watcher,
+        f"connecting to {place.server}",
+        lambda: connect(place),
+    )
+
+
+async def retried(
+    stop: stop_base,
+    passing: Callable[[BaseException], bool],
+    watcher: Watcher,
+    doing: str,
+    once: Callable[[], Awaitable[Result]],
+) -> Result:
+    def tell(state: RetryCallState) -> None:
+        assert state.outcome is not None
+        pause = state.next_action.sleep if state.next_action else 0.0
+        if pause >= LONGEST_PAUSE and state.attempt_number % TOLD:
+            return  # it was told often enough
+        watcher.note(f"{state.outcome.exception()}; {doing} is tried again in {pause:.1f} s")
+
+    trying = AsyncRetrying(
+        stop=stop,
+        retry=retry_if_exception(passing),
+        wait=wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE) + wait_random(0, FIRST_PAUSE),
+        before_sleep=tell,
+        reraise=True,
+    )
+
+    async def again() -> Result:
+        return await once()  # tenacity awaits what a coroutine function gives, and nothing else
+
+    return await trying(again)
+
+
+@asynccontextmanager
+async def patient_connection(place: Place, patience: Patience, watcher: Watcher) -> AsyncIterator[Connection]:
+    """The same, closed at the end."""
+    connection = await connected_patiently(place, patience, watcher)
+    try:
+        yield connection
+    finally:
+        await close(connection)

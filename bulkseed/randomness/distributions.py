@@ -8,8 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bulkseed.randomness.draws import Ints
-from bulkseed.randomness.streams import Words
+from bulkseed.randomness.draws import Ints, Words
 
 __all__ = ["HOUR", "MONDAY", "WEEK", "Week", "apportioned", "fitted_exponent", "rank_weights", "whole_weights"]
 

@@ -21,8 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bulkseed.errors import InputError, RunError
-from bulkseed.randomness.draws import Ints
-from bulkseed.randomness.streams import Streams, Words
+from bulkseed.randomness.draws import Ints, Streams, Words
 
 __all__ = ["HIGHEST_ID", "Moments", "Uuids"]
 

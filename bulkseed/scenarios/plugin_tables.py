@@ -1,17 +1,54 @@
-"""Tables beyond the built-in five, seen together: what each follows and points at must be there, and come before it."""
+"""Tables beyond the built-in five, of the user's code and of relationships: each after what it follows."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from bulkseed.errors import suggestion
 from bulkseed.plan.scenario import Extra
 from bulkseed.plan.tables import CATALOGUE, TABLES, WITH_IDS
 
-__all__ = ["has_order", "put_together"]
+__all__ = ["find_contradictions", "has_order", "put_together", "related"]
+
+PAIR: Final = 2
+WITH_TIME: Final = 3
+
+
+def find_contradictions(declared: Mapping[str, Any]) -> Iterator[str]:
+    """What in a relationship does not go together, each with its fix."""
+    one, other, columns = declared["from"], declared["to"], declared["columns"]
+    least, most = declared["min"], declared["max"]
+    if one == "messages" and other != "users":
+        yield f"it goes from messages to {other}: from messages it can only go to users"
+    if least > most:
+        yield f"min ({least}) is above max ({most}): give the smaller number as min"
+    if len(set(columns)) < len(columns):
+        yield f"two of its columns ({', '.join(columns)}) have the same name: give each another"
+    if len(columns) == WITH_TIME and other == "messages":
+        yield (
+            f"it has a moment {columns[2]!r} for pairs with messages, whose own moments are not known where it is "
+            "made: leave that column to a field"
+        )
+
+
+def related(name: str, declared: Mapping[str, Any]) -> Extra:
+    """The table of a relationship: ``from`` and ``to`` are users, channels or messages, each of ``from`` has ``min`` to
+    ``max`` of ``to``, and no pair is there twice; ``columns`` are the two that hold their ids, and one for the moment.
+    """
+    one, other, columns = declared["from"], declared["to"], declared["columns"]
+    return Extra(
+        name=name,
+        follows=one,
+        columns=tuple(columns),
+        references=((columns[0], one), (columns[1], other)),
+        key=tuple(columns[:PAIR]),
+        rows_per_parent=(declared["min"] + declared["max"]) / 2,
+        late=(one, other) not in {("channels", "users"), ("messages", "users")},
+    )
+
 
 BUILT_IN: Final = {table.name: table for table in TABLES}
 

@@ -20,9 +20,8 @@ from bulkseed.generators.plugins import described
 from bulkseed.plan.plan import Probabilities
 from bulkseed.plan.scenario import Extra, Rule, Scenario, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
-from bulkseed.scenarios.plugin_tables import has_order, put_together
-from bulkseed.scenarios.relationships import find_contradictions, related
-from bulkseed.scenarios.shipped import shipped
+from bulkseed.scenarios import shipped
+from bulkseed.scenarios.plugin_tables import find_contradictions, has_order, put_together, related
 from bulkseed.target.target import ARROW_TYPES
 from bulkseed.text.faker_values import Fakes
 

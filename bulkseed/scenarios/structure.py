@@ -32,10 +32,9 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
 from bulkseed.errors import suggestion
-from bulkseed.plan.parameters import describe_range
 from bulkseed.plan.plan import Probabilities
-from bulkseed.plan.scenario import Shape
-from bulkseed.scenarios.shipped import shipped
+from bulkseed.plan.scenario import Shape, describe_range
+from bulkseed.scenarios import shipped
 from bulkseed.text.faker_values import MOST_VALUES
 
 __all__ = ["ScenarioValues", "check_structure", "json_schema"]

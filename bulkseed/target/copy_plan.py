@@ -14,8 +14,7 @@ from bulkseed.errors import TargetError
 from bulkseed.identifiers import qualified, quoted
 from bulkseed.plan.tables import Table
 from bulkseed.postgres.connection import Connection
-from bulkseed.target.columns import TYPES_SQL, fit_of, type_of
-from bulkseed.target.target import Target
+from bulkseed.target.target import TYPES_SQL, Target, fit_of, type_of
 
 __all__ = ["choose_lanes", "copy_into", "with_keys"]
 

@@ -14,13 +14,13 @@ from bulkseed.generators import Context
 from bulkseed.generators.channels import join_codes
 from bulkseed.generators.context import BATCH_ROWS
 from bulkseed.generators.users import unique_values
-from bulkseed.plan.estimate import expected_rows
-from bulkseed.plan.ids import uuids_of
+from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan
+from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection
 from bulkseed.target.target import Target
-from bulkseed.text.corpus import Corpus
+from bulkseed.text.names import Corpus
 
 __all__ = [
     "check_rights",

@@ -18,19 +18,18 @@ from bulkseed.copy.writer import CopyInto, copy_batches
 from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
 from bulkseed.fields import distinct
 from bulkseed.generators import Context, shard_tables
-from bulkseed.generators.filled import fields_of
+from bulkseed.generators.part import fields_of
 from bulkseed.identifiers import quoted
-from bulkseed.plan.estimate import expected_rows
-from bulkseed.plan.ids import uuids_of
+from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan
-from bulkseed.plan.shards import Shard
+from bulkseed.plan.shards import Shard, uuids_of
 from bulkseed.plan.tables import WITH_IDS, Table
 from bulkseed.postgres.connection import Connection, translated
 from bulkseed.postgres.transaction import begun
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.ids import room_for_ids, system_reactions
 from bulkseed.target.target import Target
-from bulkseed.text.corpus import Corpus
+from bulkseed.text.names import Corpus
 
 __all__ = ["try_out"]
 

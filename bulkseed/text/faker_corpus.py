@@ -24,7 +24,7 @@ from faker.providers.lorem import Provider as LoremProvider
 from faker.providers.person import Provider as PersonProvider
 
 from bulkseed.errors import InputError
-from bulkseed.text.corpus import Corpus, Pattern, Patterns, Pool, WordList, weight_of
+from bulkseed.text.names import Corpus, Pattern, Patterns, Pool, WordList, weight_of
 
 __all__ = ["FAKER_VERSION", "corpus_of"]
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bulkseed.errors import InputError, suggestion
 from bulkseed.imports import imported
 from bulkseed.plan.plan import EPOCH
-from bulkseed.randomness.streams import Streams
+from bulkseed.randomness.draws import Streams
 
 if TYPE_CHECKING:
     from faker import Generator

@@ -20,9 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.randomness.draws import Bools, Ints, below
-from bulkseed.randomness.streams import Streams, Words
-from bulkseed.text.corpus import WordList
+from bulkseed.randomness.draws import Bools, Ints, Streams, Words, below
+from bulkseed.text.names import WordList
 
 __all__ = [
     "MOST_SENTENCES",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from bulkseed.text.corpus import WordList
+from bulkseed.text.names import WordList
 from bulkseed.text.prose import WORDS_IN_SENTENCE
 from bulkseed.verifier.rule_sql import BROKEN, Clause, Draw, Pass, Scope
 

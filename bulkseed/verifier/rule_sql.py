@@ -15,8 +15,8 @@ import pyarrow as pa
 from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
 from bulkseed.plan.activity import Ranking, ranking_of
-from bulkseed.plan.ids import uuids_of
 from bulkseed.plan.scenario import Shape
+from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import Model
 from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.uuids import Uuids

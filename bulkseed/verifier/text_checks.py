@@ -14,7 +14,7 @@ from typing import Any, Final
 from anyio import to_thread
 
 from bulkseed.postgres.connection import Connection
-from bulkseed.text.corpus import SLUG_CHARACTERS, Corpus, WordList
+from bulkseed.text.names import SLUG_CHARACTERS, Corpus, WordList
 from bulkseed.text.prose import MOST_SENTENCES, SENTENCES_IN_PARAGRAPH, WORDS_IN_SENTENCE
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck, Tally
 from bulkseed.verifier.rule_sql import Scope

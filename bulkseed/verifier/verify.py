@@ -18,9 +18,9 @@ from bulkseed.plan.scenario import Rule, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, looked_at
-from bulkseed.target.columns import TYPES_SQL, fit_of
-from bulkseed.text.corpus import Corpus
+from bulkseed.target.target import TYPES_SQL, fit_of
 from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
+from bulkseed.text.names import Corpus
 from bulkseed.text.prose import longest_text
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck, VerifyReport
 from bulkseed.verifier.conversation_rules import distinct_contents, message_passes, reaction_passes, reply_passes

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from bulkseed.choices import available_cores, available_memory
 from bulkseed.embedded import Server
-from bulkseed.embedded.account import Account, account_for, run_as
 from bulkseed.embedded.cluster import settings
-from bulkseed.embedded.wheel import binaries_for
+from bulkseed.embedded.programs import Account, account_for, binaries_for, run_as
 
 __all__ = ["OwnServer", "own_server"]
 

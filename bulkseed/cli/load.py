@@ -25,12 +25,11 @@ from bulkseed.cli.progress import shown
 from bulkseed.cli.runner import Consent, Database, check_disk, obtain, opened, run
 from bulkseed.errors import InputError
 from bulkseed.ledger import Ledger, Run
+from bulkseed.listeners import Stop
 from bulkseed.loader.completion import LoadReport
-from bulkseed.loader.load import load
-from bulkseed.loader.resume import interrupted_run, resume
-from bulkseed.loader.stopping import Stop
-from bulkseed.plan.estimate import expected_bytes, expected_rows
-from bulkseed.postgres.retry import Patience
+from bulkseed.loader.load import interrupted_run, load, resume
+from bulkseed.plan.activity import expected_bytes, expected_rows
+from bulkseed.postgres.transaction import Patience
 from bulkseed.scenarios.planning import make_plan
 
 __all__ = ["load_command", "resume_command", "told"]
