@@ -19,10 +19,6 @@ from typing import Final
 import anyio
 import click
 import pytest
-from conftest import AS_OF, MakeDatabase, address_of, digest, run_sql
-from test_cli import ROOT, environment
-from test_load import Interfering
-from test_scenario import rows
 
 import bulkseed
 from bulkseed.__main__ import main
@@ -33,6 +29,11 @@ from bulkseed.fields import parse_field
 from bulkseed.plan.plan import microseconds
 from bulkseed.postgres.address import Address
 from bulkseed.text.faker_values import Fakes
+from support.commands import ROOT, environment
+from support.databases import MakeDatabase, address_of
+from support.listeners import Interfering
+from support.plans import AS_OF
+from support.queries import digest, rows, run_sql
 
 README: Final = (ROOT / "README.md").read_text()
 BLOCKS: Final = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -169,7 +170,7 @@ async def test_tables_relationships_and_rules(folder: Path, database: Address) -
 
 def test_the_status_example_is_short_and_that_of_the_tests() -> None:
     text = NAMED["acme/statuses.py"].removeprefix("# acme/statuses.py\n")
-    assert text == (ROOT / "tests" / "examples" / "statuses.py").read_text()
+    assert text == (ROOT / "tests" / "user_code" / "examples" / "statuses.py").read_text()
     assert text.count("\n") <= MOST_LINES
 
 
