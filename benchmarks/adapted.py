@@ -21,7 +21,7 @@ from bulkseed.postgres.address import Address
 
 __all__ = ["BENCHMARK"]
 
-APP: Final = ROOT / "tests" / "alembic_app"
+APP: Final = ROOT / "tests" / "scenarios" / "alembic_app"
 MIGRATED: Final = "template_migrated"
 
 REFERENCE: Final = "the reference schema"
@@ -32,10 +32,10 @@ WANTED: Final = 0.7
 
 METHOD: Final = """
 `python -m bulkseed` from the start of the interpreter to its exit, into a fresh database: with the reference tables, or
-with those of `tests/alembic_app`, as `alembic upgrade head` leaves them, by the scenario beside them. These have UUID
-keys (of 16 octets, where the reference schema has 8), `timestamptz`, citext, an enumeration, jsonb, two NOT NULL
-columns and one of jsonb that fields fill, and a surrogate key in the table of members, which the scenario fills too: a
-default that is volatile, such as `gen_random_uuid()`, has COPY put in one row at a time. The rows are the same.
+with those of `tests/scenarios/alembic_app`, as `alembic upgrade head` leaves them, by the scenario beside them. These
+have UUID keys (of 16 octets, where the reference schema has 8), `timestamptz`, citext, an enumeration, jsonb, two NOT
+NULL columns and one of jsonb that fields fill, and a surrogate key in the table of members, which the scenario fills
+too: a default that is volatile, such as `gen_random_uuid()`, has COPY put in one row at a time. The rows are the same.
 """.strip()
 
 

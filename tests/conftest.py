@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
-from homes import home_for
 from hypothesis import settings
-from installed import running_with
 
 from bulkseed.embedded import Listen, Server, running
-from bulkseed.identifiers import qualified
 from bulkseed.loader import worker_pool as parent
-from bulkseed.loader.load import load
-from bulkseed.plan.plan import Plan, scaled_counts
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
-from bulkseed.target.reference_schema import initialise
-
-AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
-NAMES = itertools.count()
+from support.databases import MakeDatabase, address_of, cloned, make_templates
+from support.installed import running_with
+from support.museum import MUSEUM
+from support.queries import run_sql
+from support.server_homes import home_for
 
 # no test is timed: a busy machine breaks nothing
 settings.register_profile("untimed", deadline=None, max_examples=50)
@@ -40,13 +32,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # else each of the many commands that tests start would compile bulkseed anew
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-
-MakeDatabase = Callable[..., Awaitable[Address]]
-
-
-def plan_of(scale: str = "1x", **changes: Any) -> Plan:
-    """A plan with a fixed as_of."""
-    return Plan(**(scaled_counts(scale) | {"as_of": AS_OF} | changes))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,53 +59,10 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-def address_of(server: Server, database: str) -> Address:
-    """The address of a database of the session's server."""
-    return Address.parse(server.url.replace(f"/{server.database}?", f"/{database}?"))
-
-
-async def run_sql(address: Address, *statements: str) -> None:
-    """Execute statements, each committed on its own."""
-    async with connected(address) as connection:
-        for statement in statements:
-            await connection.execute(statement)
-
-
-async def make_reference(address: Address) -> None:
-    """The reference tables and catalogue."""
-    await initialise(address)
-
-
-def make_templates(server: Server) -> dict[str, str]:
-    """Template databases by what is in them: ``empty``, ``reference`` (tables), ``seeded`` (and 3x loaded)."""
-
-    async def make() -> None:
-        admin = address_of(server, "postgres")
-        await run_sql(admin, "CREATE DATABASE template_reference", "CREATE DATABASE template_seeded")
-        await make_reference(address_of(server, "template_reference"))
-        seeded = address_of(server, "template_seeded")
-        await make_reference(seeded)
-        await load(plan_of("3x"), seeded)
-
-    asyncio.run(make())
-    return {"empty": "template1", "reference": "template_reference", "seeded": "template_seeded"}
-
-
 @pytest.fixture(scope="session")
 def templates(server: Server) -> dict[str, str]:
     """The template databases of the session's server."""
     return make_templates(server)
-
-
-@asynccontextmanager
-async def cloned(server: Server, template: str) -> AsyncIterator[Address]:
-    """A database, cloned from another one; dropped at the end of the block."""
-    name, admin = f"test_{next(NAMES)}", address_of(server, "postgres")
-    await run_sql(admin, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
-    try:
-        yield address_of(server, name)
-    finally:
-        await run_sql(admin, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -173,17 +115,30 @@ async def connection(database: Address) -> AsyncIterator[Connection]:
         yield opened
 
 
-async def digest(address: Address, *tables: str) -> dict[str, tuple[int, str]]:
-    """Rows and an order-free digest of each table (all tables of schema public without names)."""
-    found = {}
-    async with connected(address) as opened:
-        names = tables or [
-            row[0] for row in await opened.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        ]
-        for name in sorted(names):
-            row: asyncpg.Record = await opened.fetchrow(
-                "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text "
-                f"FROM {qualified('public', name)} AS t"
-            )
-            found[name] = (row[0], row[1])
-    return found
+@pytest.fixture
+async def tablespace(server: Server) -> AsyncIterator[str]:
+    """A tablespace in a folder that the server's account owns."""
+    folder = server.data.parent / "elsewhere"
+    folder.mkdir()
+    owner = server.data.stat()
+    os.chown(folder, owner.st_uid, owner.st_gid)
+    admin = address_of(server, "postgres")
+    await run_sql(admin, f"CREATE TABLESPACE elsewhere LOCATION '{folder}'")
+    yield "elsewhere"
+    await run_sql(admin, "DROP TABLESPACE elsewhere")
+    folder.rmdir()
+
+
+@pytest.fixture
+async def museum(tablespace: str, make_database: MakeDatabase) -> Address:
+    """One of each kind of index, key and mark, and some rows."""
+    address = await make_database("seeded")
+    await run_sql(
+        address,
+        MUSEUM,
+        f"ALTER INDEX users_hash SET TABLESPACE {tablespace}",
+        f"ALTER INDEX channels_pkey SET TABLESPACE {tablespace}",
+        "INSERT INTO app.bookmarks (user_id, channel_id, message_id) "
+        "SELECT u.user_id, u.channel_id, m.id FROM user_channels AS u JOIN messages AS m USING (user_id, channel_id)",
+    )
+    return address

@@ -19,10 +19,6 @@ from typing import Final
 import anyio
 import click
 import pytest
-from conftest import AS_OF, MakeDatabase, address_of, digest, run_sql
-from test_cli import ROOT, environment
-from test_load import Interfering
-from test_scenario import rows
 
 import bulkseed
 from bulkseed.__main__ import main
@@ -32,13 +28,12 @@ from bulkseed.fields import parse_field
 from bulkseed.plan.plan import microseconds
 from bulkseed.postgres.address import Address
 from bulkseed.text.faker_values import Fakes
-
-README: Final = (ROOT / "README.md").read_text()
-BLOCKS: Final = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-NAMED: Final = {
-    named[1]: text for _, text in BLOCKS if (named := re.match(r"(?:#|--) ([\w./-]+\.(?:toml|py|sql|yaml))\n", text))
-}
-"""The files among the examples: each begins with a comment that is its name."""
+from support.commands import ROOT, environment
+from support.databases import MakeDatabase, address_of
+from support.listeners import Interfering
+from support.plans import AS_OF
+from support.queries import digest, rows, run_sql
+from support.readme import BLOCKS, NAMED, README
 
 LISTED: Final = {
     "acme/schema.sql",
@@ -168,7 +163,7 @@ async def test_tables_relationships_and_rules(folder: Path, database: Address) -
 
 def test_the_status_example_is_short_and_that_of_the_tests() -> None:
     text = NAMED["acme/statuses.py"].removeprefix("# acme/statuses.py\n")
-    assert text == (ROOT / "tests" / "examples" / "statuses.py").read_text()
+    assert text == (ROOT / "tests" / "user_code" / "examples" / "statuses.py").read_text()
     assert text.count("\n") <= MOST_LINES
 
 

@@ -1,4 +1,4 @@
-"""Reading from the catalogue which indexes, keys and foreign keys can be deferred, exactly as they are, and which stay."""
+"""Reading from the catalogue which indexes, keys and foreign keys can be deferred, exactly as they are."""
 
 from __future__ import annotations
 

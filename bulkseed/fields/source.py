@@ -1,4 +1,4 @@
-"""What each kind of field is made of: its entry in the scenario, the rows that it fills, and the source of its values."""
+"""What fields are made of: their entries in the scenario, the rows that they fill, and sources of values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shard on its way to batches: what its tables share, the rows that others follow, and the fields that a scenario adds."""
+"""A shard on its way to batches: what its tables share, the rows that others follow, and fields added."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class Parent:
 MICROSECOND = timedelta(microseconds=1)
 
 
-GROUP: Final = "bulkseed.tables"
+GROUP: Final = "bulkseed.plan.tables"
 """The entry-point group in which packages name their tables."""
 
 HOLDS: Final = {"user_id": "users", "channel_id": "channels", "message_id": "messages"}

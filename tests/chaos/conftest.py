@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from homes import home_for
 
 from chaos.own_server import OwnServer, own_server
 from chaos.world import World
+from support.hits import HIT, Hit
+from support.server_homes import home_for
 
 SHORT: Final = {"kill": 3, "restart": 1, "cut": 1, "commit": 1, "cleanup": 1}
 """Rounds of each kind in an everyday run."""
 LONG: Final = {"kill": 1.0, "restart": 0.25, "cut": 0.25, "commit": 0.25, "cleanup": 0.1}
 """Rounds of each kind for one of ``--chaos-rounds``."""
-
-HIT: Final = "chaos"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,9 +59,6 @@ def rng(number: int, request: pytest.FixtureRequest) -> random.Random:
     """All that is random in a round, but for the machine's own pace."""
     seed = request.config.getoption("--chaos-seed", 1)
     return random.Random(f"{request.node.originalname} {number} {seed}")
-
-
-Hit = Callable[[str], None]
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from time import perf_counter
 
 import asyncpg
 import pytest
-from test_cli import FIXED, bulkseed
-from test_deferral import dump
 
 from bulkseed.embedded import Server
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.verifier.verify import verify
+from support.commands import FIXED, bulkseed
+from support.pg_dump import dump
 
 OURS = {
     "users": "t.auth0_id LIKE 'app|%'",

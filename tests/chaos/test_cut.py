@@ -7,9 +7,9 @@ import random
 import pytest
 
 from chaos.commands import PLAN, begun, bulkseed
-from chaos.conftest import Hit
 from chaos.proxy import CUTS, proxied
 from chaos.world import UNRECORDED, World
+from support.hits import Hit
 
 
 @pytest.mark.rounds("cut")

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import address_of, digest, run_sql
-from homes import enterable
-from inside import inside
-from test_cli import FIXED, bulkseed
-from test_deferral import dump
-from test_load import APP_ROWS
 
 from bulkseed.embedded import Server, running
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
+from support.app_rows import APP_ROWS
+from support.commands import FIXED, bulkseed, inside
+from support.databases import address_of
+from support.pg_dump import dump
+from support.queries import digest, run_sql
+from support.server_homes import enterable
 
 NAMES = itertools.count()
 MB = 1024 * 1024

@@ -12,8 +12,8 @@ import pytest
 
 from bulkseed.postgres.address import Address
 from chaos.commands import PLAN, Command, begun, bulkseed, gone
-from chaos.conftest import Hit
 from chaos.world import UNRECORDED, World, nobody_left
+from support.hits import Hit
 
 WHOM: Final = {"parent": 5, "all": 4, "worker": 4, "two workers": 1, "SIGINT": 2, "SIGINT twice": 1, "SIGTERM": 1}
 """Who is killed or told, and how often of 18 times."""

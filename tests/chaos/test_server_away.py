@@ -6,12 +6,13 @@ import asyncio
 import random
 
 import pytest
-from conftest import address_of, run_sql
 
 from chaos.commands import PLAN, begun, bulkseed
-from chaos.conftest import Hit
 from chaos.own_server import OwnServer
 from chaos.world import UNRECORDED, World
+from support.databases import address_of
+from support.hits import Hit
+from support.queries import run_sql
 
 
 @pytest.mark.rounds("restart")

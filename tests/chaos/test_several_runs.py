@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from conftest import plan_of, run_sql
-from test_load import APP_ROWS
-
 from bulkseed.choices import Defer
 from bulkseed.cleaner.cleanup import cleanup, recorded_runs
 from bulkseed.loader.load import load
@@ -15,6 +12,9 @@ from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from chaos.world import World, state
+from support.app_rows import APP_ROWS
+from support.plans import plan_of
+from support.queries import run_sql
 
 RUNS: Final[dict[str, Defer]] = {"2.1x": "never", "3x": "always", "2x": "never"}
 Rows = Counter[tuple[str, str]]

@@ -6,13 +6,15 @@ from dataclasses import replace
 from unittest.mock import ANY
 
 import pytest
-from conftest import address_of, plan_of, run_sql
 
 from bulkseed.loader.load import load
 from bulkseed.plan.shards import cut
 from bulkseed.postgres.connection import connected
 from chaos.commands import PLAN, begun, bulkseed
 from chaos.world import World, recorded, state
+from support.databases import address_of
+from support.plans import plan_of
+from support.queries import run_sql
 
 TROUBLE = """
 CREATE SEQUENCE app.troubles;

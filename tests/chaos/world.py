@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
-from conftest import address_of, make_reference, run_sql
-from test_deferral import MUSEUM, dump
-from test_load import APP_ROWS
 
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
@@ -26,6 +23,11 @@ from bulkseed.postgres.connection import connected
 from bulkseed.verifier.verify import verify
 from chaos.commands import PLAN, Ended, bulkseed
 from chaos.proxy import proxied
+from support.app_rows import APP_ROWS
+from support.databases import address_of, make_reference
+from support.museum import MUSEUM
+from support.pg_dump import dump
+from support.queries import run_sql
 
 __all__ = ["UNRECORDED", "State", "World", "nobody_left", "recorded", "state"]
 

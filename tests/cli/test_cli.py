@@ -1,0 +1,447 @@
+"""The command line as its users meet it: its exit status, stdout and stderr.
+
+In a process of its own where that matters: signals, terminals, streams, what differs from one start to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from bulkseed.__main__ import main
+from bulkseed.embedded import Server
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
+from support.app_rows import APP_ROWS
+from support.commands import FIXED, ROOT, bulkseed, environment, inside
+from support.databases import MakeDatabase, address_of
+from support.museum import MUSEUM
+from support.pg_dump import dump
+from support.queries import digest, run_sql
+from support.server_homes import enterable
+
+TABLES = ["users", "channels", "user_channels", "messages", "message_reactions"]
+SECRET = "s3cret"
+
+
+def started(*arguments: str, **changed: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bulkseed", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**changed),
+        cwd=ROOT,
+    )
+
+
+@pytest.fixture
+async def empty(make_database: MakeDatabase) -> Address:
+    """A database without tables."""
+    return await make_database("empty")
+
+
+async def test_a_load_prints_one_json_object(database: Address) -> None:
+    done = bulkseed("--scale", "2x", *FIXED, "--seed", "5", "--json", "--database-url", database.dsn)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert list(told) == ["run", "seed", "as_of", "database_url", "rows", "loaded", "seconds", "workers", "deferred"]
+    assert (told["run"], told["seed"], told["as_of"]) == (1, 5, "2026-06-01T00:00:00+00:00")
+    assert told["database_url"] == str(database)
+    assert list(told["rows"]) == TABLES
+    assert told["rows"] == {table: rows for table, (rows, _) in (await digest(database, *TABLES)).items()}
+    assert set(TABLES) < set(told["seconds"])
+    assert list(told["seconds"])[-1] == "total"
+    assert "rows to come" in done.stderr
+
+
+def test_a_load_prints_a_table_and_what_comes_next(database: Address) -> None:
+    done = inside(BULKSEED_DATABASE_URL=database.dsn, DATABASE_URL="postgresql://nowhere.invalid/d")
+    assert done.returncode == 0, done.stderr
+    for text in (*TABLES, "rows/s", "run 1: seed 1", "bulkseed verify", "bulkseed cleanup"):
+        assert text in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_quiet_says_nothing(database: Address) -> None:
+    done = inside("--quiet", "--database-url", database.dsn)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+async def test_the_same_command_twice_gives_the_same_rows(make_database: Any) -> None:
+    first, second = await make_database(), await make_database()
+    for address, salt in ((first, "1"), (second, "2")):
+        done = bulkseed(
+            "--seed", "7", *FIXED, "--quiet", DATABASE_URL=address.dsn, PYTHONHASHSEED=salt, TZ="Asia/Tokyo"
+        )
+        assert done.returncode == 0, done.stderr
+    assert await digest(first) == await digest(second)
+
+
+def test_the_other_commands(empty: Address) -> None:
+    url = {"DATABASE_URL": empty.dsn}
+    assert "made table reactions, table users" in inside("init", **url).stdout
+    assert json.loads(inside("init", "--json", **url).stdout) == {"made": [], "database_url": str(empty)}
+    assert inside("load", "--quiet", **url).returncode == 0
+    done = inside("verify", **url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "run 1: every rule holds" in done.stdout
+    told = json.loads(inside("verify", "1", "--json", **url).stdout)
+    assert told["holds"] is True
+    asyncio.run(run_sql(empty, "UPDATE users SET bio = '' WHERE id = 3"))
+    done = inside("verify", **url)
+    assert done.returncode == 1
+    assert "run 1: broken: U5" in done.stdout
+    assert inside("verify", "--quiet", **url).stdout == ""
+    refused = inside("cleanup", **url)
+    assert refused.returncode == 2
+    assert "give --yes" in refused.stderr
+    told = json.loads(inside("cleanup", "--yes", "--json", **url).stdout)
+    assert told["runs"] == [1]
+    assert told["removed"]["users"] == 20
+    assert {table: rows for table, (rows, _) in asyncio.run(digest(empty)).items() if rows} == {"reactions": 12}
+
+
+async def test_cleanup_asks_at_a_terminal(seeded: Address) -> None:
+    for answer, status in (("n", 2), ("y", 0)):
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "bulkseed", "cleanup"]
+        at_terminal: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+        child = subprocess.Popen(command, **at_terminal, env=environment(DATABASE_URL=seeded.dsn), cwd=ROOT)
+        os.close(theirs)
+        said = ""
+        while "[y/N]" not in said:
+            said += os.read(ours, 1000).decode()
+        assert re.search(r"Remove the [\d,]+ rows of run 1 from", said)
+        os.write(ours, f"{answer}\n".encode())
+        try:
+            while os.read(ours, 1000):
+                pass
+        except OSError:
+            pass  # a terminal without a program at its other end
+        assert child.wait(30) == status
+        os.close(ours)
+    assert (await digest(seeded, "users"))["users"][0] == 0
+
+
+def test_cleanup_refuses_with_status_1_where_an_apps_rows_point(seeded: Address) -> None:
+    app = "INSERT INTO channels (name, owner_id, created_at, is_private, is_dm) VALUES ('a', 1, now(), false, false)"
+    asyncio.run(run_sql(seeded, app))
+    done = inside("cleanup", "--yes", DATABASE_URL=seeded.dsn)
+    assert done.returncode == 1
+    assert 'bulkseed: rows that bulkseed did not make point at seeded rows: 1 of "public"."channels"' in done.stderr
+    assert inside("cleanup", "--yes", "--cascade", "--quiet", DATABASE_URL=seeded.dsn).returncode == 0
+
+
+def test_plan_says_what_to_expect() -> None:
+    done = inside("plan", "--scale", "100x", "--json")
+    told = json.loads(done.stdout)
+    assert list(told["tables"]) == TABLES
+    assert told["tables"]["messages"] == {"rows": 2_400_000, "bytes": 504_000_000, "shards": 26}
+    assert told["total"]["rows"] == 5_024_300
+    finer = json.loads(inside("plan", "--scale", "100x", "--json", "--rows-per-shard", "100000").stdout)
+    assert finer["tables"]["messages"]["shards"] == 53
+    shown = inside("plan", "--scale", "100x", "--as-of", "2026-06-01").stdout
+    assert "2,400,000" in shown
+    assert "2,000 users, 1,000 channels, 2,000 messages a channel; seed 1, as of 2026-06-01T00:00:00+00:00" in shown
+
+
+def test_plan_estimates_the_bytes_that_a_load_takes(database: Address) -> None:
+    told = json.loads(inside("plan", "--scale", "20x", "--json").stdout)
+    assert inside("--scale", "20x", "--workers", "1", "--quiet", DATABASE_URL=database.dsn).returncode == 0
+
+    async def taken(*tables: str) -> list[int]:
+        async with connected(database) as connection:
+            return [await connection.fetchval("SELECT pg_total_relation_size($1::text::regclass)", t) for t in tables]
+
+    tables = ("user_channels", "messages", "message_reactions")
+    for table, size in zip(tables, asyncio.run(taken(*tables)), strict=True):
+        assert size == pytest.approx(told["tables"][table]["bytes"], rel=0.25)
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "scale 0": (["--scale", "0x"], "'0x'.*--scale"),
+    "scale negative": (["--scale", "-1x"], "'-1x'.*--scale"),
+    "scale a word": (["--scale", "abc"], "'abc'.*--scale"),
+    "scale too large": (["--scale", "1e400x"], "'1e400x'.*--scale"),
+    "scale huge": (["--scale", "999999999x"], "more than one run can make"),
+    "one user": (["--users", "1"], "1 user .*--users 2 or more"),
+    "negative users": (["--users", "-5"], "-5 users.*--users 2"),
+    "no channel": (["--channels", "0"], "0 channels.*--channels 1"),
+    "negative messages": (["--messages-per-channel", "-1"], "--messages-per-channel 1 or more"),
+    "one member": (["--max-members", "1"], "--max-members 1 is too few"),
+    "users a word": (["--users", "many"], "--users.*'many' is not a valid integer"),
+    "seed a word": (["--seed", "x"], "--seed.*'x' is not a valid integer"),
+    "as_of malformed": (["--as-of", "yesterday"], "'yesterday'.*ISO 8601"),
+    "as_of in the future": (["--as-of", "2999-01-01"], "'2999-01-01' is in the future"),
+    "unknown locale": (["--locale", "de_XX"], "no locale 'de_XX': did you mean de"),
+    "unknown option": (["--sclae", "3x"], "--sclae.*--scale"),
+    "a command behind options": (["--seed", "3", "verify"], "'verify'.*name a command first"),
+    "as_of too early": (["--as-of", "0001-01-01"], "'0001-01-01' is too early"),
+    "elsewhere, for init too": (["init", "--database-url", "postgresql://db.example.com/d"], "give --yes"),
+    "no database": (["--database-url", "mysql://u:s3cret@h/d"], "mysql"),
+    "unreachable": (
+        ["--database-url", f"postgresql://u:{SECRET}@127.0.0.1:1/d"],
+        "no PostgreSQL answers at 127.0.0.1:1",
+    ),
+    "somewhere else, and nobody to ask": (["--database-url", "postgresql://db.example.com/d"], "give --yes"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_input_is_one_sentence_and_status_2(
+    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, said = WRONG[kind]
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/d")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.fullmatch(f"bulkseed: .*{said}.*\n", printed.err)
+    assert SECRET not in printed.err
+
+
+def test_wrong_targets_are_one_sentence_and_status_2(empty: Address, database: Address, server: Server) -> None:
+    asyncio.run(run_sql(database, "DELETE FROM reactions"))
+    for address, said in (
+        (empty, "the tables users, .* are missing in schema 'public': .*`bulkseed init`"),
+        (database, "has no row with is_system true: make it with `bulkseed init`"),
+        (address_of(server, "nowhere"), "there is no database 'nowhere'"),
+    ):
+        done = inside(DATABASE_URL=address.dsn)
+        assert done.returncode == 2
+        assert re.fullmatch(f"bulkseed: .*{said}.*\n", done.stderr)
+    for command in ("verify", "cleanup"):
+        done = inside(command, DATABASE_URL=database.dsn)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "no run of bulkseed" in done.stderr
+
+
+def test_a_password_is_shown_nowhere(server: Server, database: Address) -> None:
+    asyncio.run(run_sql(database, f"ALTER ROLE bulkseed PASSWORD '{SECRET}'"))
+    url = database.url._replace(password=SECRET).render()
+    for arguments in ([], ["verify"], ["cleanup", "--yes"], ["init"], ["--json"], ["verify", "9"]):
+        done = inside(*arguments, "--database-url", url)
+        assert SECRET not in done.stdout + done.stderr
+
+    async def runs() -> list[Any]:
+        async with connected(database) as connection:
+            return list(await connection.fetch("SELECT plan, placement, made_by FROM bulkseed.runs"))
+
+    recorded = asyncio.run(runs())
+    assert recorded
+    assert SECRET not in str(recorded)
+
+
+MOMENTS = {
+    "connected": ("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE {mine})", 0.0),
+    "dropped": ("SELECT NOT EXISTS (SELECT FROM pg_indexes WHERE indexname = 'messages_pkey')", 0.0),
+    "copying": ("SELECT 'messages'::regclass IN (SELECT relid FROM pg_stat_progress_copy)", 0.0),
+    "further on": ("SELECT 'messages'::regclass IN (SELECT relid FROM pg_stat_progress_copy)", 0.3),
+    "rebuilding": ("SELECT 'messages'::regclass IN (SELECT relid FROM pg_stat_progress_create_index)", 0.0),
+    "validating": (
+        "SELECT EXISTS (SELECT FROM pg_constraint WHERE conname = 'messages_channel_id_fkey' AND NOT convalidated)",
+        0.0,
+    ),
+}
+"""What another connection sees at the moment, and how many seconds later the signal comes."""
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    # all moments, by the one signal or the other: tests/chaos has any moment
+    list(zip([signal.SIGKILL, signal.SIGKILL, signal.SIGINT] * 2, MOMENTS, strict=True)),
+)
+def test_killed_or_interrupted_the_database_is_as_it_was(
+    seeded: Address, server: Server, number: signal.Signals, moment: str
+) -> None:
+    asyncio.run(run_sql(seeded, *APP_ROWS, MUSEUM))
+    before = asyncio.run(digest(seeded)), dump(server, seeded)
+    workers = "1" if moment == "further on" else "2"
+    child = started("--scale", "20x", "--json", "--workers", workers, "--defer", "always", DATABASE_URL=seeded.dsn)
+    asyncio.run(come(seeded, child, *MOMENTS[moment]))
+    child.send_signal(number)
+    out, said = child.communicate(timeout=60)
+    assert child.returncode == (130 if number == signal.SIGINT else -number)
+    assert out == ""
+    if number == signal.SIGINT:
+        assert re.fullmatch(r"(bulkseed: .*\n)*bulkseed: interrupted.*\n", said)
+        assert moment == "connected" or "run 2 is kept: `bulkseed resume 2` goes on" in said
+        assert "Traceback" not in said
+    if asyncio.run(is_recorded(seeded)):
+        refused = inside("--quiet", DATABASE_URL=seeded.dsn)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert "run 2 was interrupted" in refused.stderr
+        undone = inside("cleanup", "2", "--yes", DATABASE_URL=seeded.dsn)
+        assert undone.returncode == 0, undone.stderr
+    assert (asyncio.run(digest(seeded)), dump(server, seeded)) == before
+    assert inside("--quiet", DATABASE_URL=seeded.dsn).returncode == 0
+
+
+async def come(address: Address, child: subprocess.Popen[str], seen: str, later: float) -> None:
+    """Wait for the moment when that is seen, and so many seconds longer."""
+    mine = "datname = current_database() AND application_name = 'bulkseed' AND pid <> pg_backend_pid()"
+    async with connected(address) as connection:
+        while not await connection.fetchval(seen.format(mine=mine)):
+            assert child.poll() is None, "it ended before the moment came"
+            await asyncio.sleep(0.002)
+    await asyncio.sleep(later)
+
+
+async def is_recorded(address: Address) -> bool:
+    """Whether there is a second run."""
+    async with connected(address) as connection:
+        return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM bulkseed.runs WHERE id = 2)"))
+
+
+@pytest.mark.parametrize("moment", ["at once", "connected"])
+def test_interrupted_while_it_starts(moment: str, server: Server) -> None:
+    child = started("--scale", "20x", BULKSEED_HOME=str(server.home))
+    if moment == "at once":
+        time.sleep(0.05)
+    else:
+        asyncio.run(come(address_of(server, "bulkseed"), child, *MOMENTS["connected"]))
+    child.send_signal(signal.SIGINT)
+    out, said = child.communicate(timeout=60)
+    assert "bulkseed" not in out
+    if moment == "connected":  # before that it may be Python itself that starts
+        assert child.returncode == 130
+        assert "Traceback" not in said
+    # nothing, or a run that may be resumed, which would be in the way of other tests
+    assert inside("cleanup", "--yes", BULKSEED_HOME=str(server.home)).returncode in {0, 2}
+
+
+async def test_a_hangup_that_is_to_be_ignored_is(database: Address) -> None:
+    command = [sys.executable, "-m", "bulkseed", "--scale", "10x", "--json"]
+    ignoring = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *command]
+    with subprocess.Popen(
+        ignoring,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(DATABASE_URL=database.dsn),
+        cwd=ROOT,
+    ) as child:
+        await come(database, child, *MOMENTS["connected"])
+        child.send_signal(signal.SIGHUP)
+        out, _ = child.communicate(timeout=60)
+    assert child.returncode == 0
+    assert json.loads(out)["rows"]["users"] == 200
+
+
+def test_verify_says_where_another_faker_made_the_names(seeded: Address) -> None:
+    asyncio.run(run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"faker": "1.0"}'"""))
+    assert "was made with Faker 1.0" in inside("verify", DATABASE_URL=seeded.dsn).stderr
+
+
+@pytest.mark.parametrize("closed", ["<&- >&-", ">&- 2>&-", "<&- >&- 2>&-", "2>&-"])
+async def test_closed_standard_streams_do_not_matter(database: Address, closed: str) -> None:
+    command = f'exec "{sys.executable}" -m bulkseed --json {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command], env=environment(DATABASE_URL=database.dsn), cwd=ROOT, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done
+    assert b"Traceback" not in done.stderr
+    assert (await digest(database, "users"))["users"][0] == 20
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("gone", ["full", "terminal"])
+def test_a_load_goes_on_where_nothing_can_be_shown(database: Address, gone: str) -> None:
+    command = [sys.executable, "-m", "bulkseed", "--scale", "10x", "--rows-per-shard", "5000", "--defer", "always"]
+    if gone == "full":
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                command, stdout=subprocess.DEVNULL, stderr=full, env=environment(DATABASE_URL=database.dsn), check=False
+            )
+        assert done.returncode == 0
+    else:
+        ours, theirs = pty.openpty()
+        child = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(DATABASE_URL=database.dsn), cwd=ROOT
+        )
+        os.close(theirs)
+        while b"messages" not in os.read(ours, 10_000):
+            pass
+        os.close(ours)  # what closing a window does
+        child.send_signal(signal.SIGHUP)
+        # 1: it was whole before, and its report could not be printed
+        assert child.wait(60) in {0, 1, 128 + signal.SIGHUP}
+    told = json.loads(inside("runs", "--json", DATABASE_URL=database.dsn).stdout)
+    assert [run["state"] for run in told["runs"]] in (["whole"], ["interrupted"])
+    assert inside("resume", "--quiet", DATABASE_URL=database.dsn).returncode == 0
+    assert inside("verify", "--quiet", DATABASE_URL=database.dsn).returncode == 0
+
+
+def test_a_full_disk_under_stdout_is_said() -> None:
+    for arguments in (["plan"], ["plan", "--json"], ["--help"], ["--version"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "bulkseed", *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment(),
+                cwd=ROOT,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert re.fullmatch("bulkseed: what was to be printed cannot be written .*\n", done.stderr)
+
+
+def test_who_stops_reading_gets_no_traceback() -> None:
+    with started("plan", "--scale", "3x") as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == ""
+
+
+class TestEmbedded:
+    def test_psql_and_the_data_that_is_there_again(self, server: Server) -> None:
+        home = {"BULKSEED_HOME": str(server.home)}
+        assert inside("--quiet", **home).returncode == 0
+        done = bulkseed("psql", "-At", "-c", "SELECT count(*) FROM users", **home)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "20\n", "")
+        assert bulkseed("psql", "-c", "SELECT nonsense", **home).returncode == 1
+        assert inside("cleanup", "--yes", "--quiet", **home).returncode == 0
+
+    def test_serve_prints_a_url_that_works_until_it_ends(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        home = enterable(tmp_path_factory.mktemp("serve"))
+        child = started("serve", "--port", "0", BULKSEED_HOME=str(home))
+        assert child.stdout is not None
+        url = child.stdout.readline().strip()
+        assert re.fullmatch(r"postgresql://bulkseed:[\w-]+@127\.0\.0\.1:\d+/bulkseed", url)
+        assert inside("--database-url", url, "--quiet").returncode == 0
+        assert bulkseed("psql", "-c", "SELECT 1", BULKSEED_HOME=str(home)).returncode == 0
+        second = started("serve", "--port", url.rsplit(":", 1)[1].split("/")[0], BULKSEED_HOME=str(home))
+        assert second.stdout is not None
+        assert second.stdout.readline().strip() == url
+        second.send_signal(signal.SIGTERM)
+        second.communicate(timeout=30)
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            asyncio.run(asyncpg.connect(re.sub(":[^:@]+@", ":wrong@", url)))
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=30)
+        assert child.returncode == 0, said
+        with pytest.raises(ConnectionRefusedError):
+            asyncio.run(asyncpg.connect(url))
+
+    def test_too_small_a_disk_is_said_beforehand(self, server: Server) -> None:
+        done = inside("--scale", "30000x", BULKSEED_HOME=str(server.home))
+        assert done.returncode == 2
+        assert re.fullmatch(r"bulkseed: the load needs some [\d.,]+ GB of disk, and .* BULKSEED_HOME .*\n", done.stderr)

@@ -1,0 +1,118 @@
+"""Loads without the indexes and keys: when that is done, and that the schema is the same afterwards."""
+
+from __future__ import annotations
+
+import pytest
+
+from bulkseed.cleaner.cleanup import cleanup
+from bulkseed.embedded import Server
+from bulkseed.errors import TargetError
+from bulkseed.loader.completion import is_worth_it
+from bulkseed.loader.load import load
+from bulkseed.plan.tables import TABLE_NAMES
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
+from bulkseed.target.target import estimated_rows
+from support.app_rows import APP_ROWS
+from support.listeners import Notes
+from support.museum import MUSEUM
+from support.obstacles import GUEST
+from support.pg_dump import dump
+from support.plans import plan_of
+from support.queries import has_ledger, run_sql
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_deferred_load_leaves_the_schema_as_it_was(database: Address, server: Server, workers: int) -> None:
+    await run_sql(database, *APP_ROWS, MUSEUM)
+    before = dump(server, database)
+    report = await load(plan_of("3x"), database, rows_per_shard=2000, workers=workers, defer="always")
+    assert report.deferred
+    assert dump(server, database) == before
+    async with connected(database) as connection:
+        assert await connection.fetchval("SELECT every(rebuilt_at IS NOT NULL) FROM bulkseed.deferred")
+        assert await connection.fetchval(
+            "SELECT every(last_analyze IS NOT NULL) FROM pg_stat_user_tables WHERE relname = ANY ($1)", TABLE_NAMES
+        )
+    await cleanup(database, [report.run])
+    assert dump(server, database) == before
+    assert not await has_ledger(database)
+
+
+async def test_a_table_that_an_app_holds_is_named_and_nothing_is_touched(
+    database: Address, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkseed.loader.completion.LOCK_SECONDS", 0.1)
+    before = dump(server, database)
+    async with connected(database) as app:
+        await app.execute("BEGIN; SELECT FROM channels")
+        with pytest.raises(TargetError, match=r"no lock on .*nothing was dropped.*what had begun was undone"):
+            await load(plan_of(), database, defer="always")
+    assert dump(server, database) == before
+    assert not await has_ledger(database)
+
+
+async def test_what_cannot_be_dropped_stays_and_is_told(database: Address, server: Server) -> None:
+    await run_sql(
+        database,
+        "CREATE ROLE stranger; ALTER TABLE messages OWNER TO stranger",
+        "CREATE ROLE loader LOGIN",
+        f"GRANT CREATE ON DATABASE {database.url.database} TO loader",
+        "GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA public TO loader",
+        "GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA public TO loader",
+    )
+    try:
+        before = dump(server, database)
+        notes = Notes()
+        login = Address(database.url._replace(username="loader"))
+        report = await load(plan_of(), login, defer="always", watcher=notes)
+        assert not report.deferred
+        assert any("messages" in said and "not the owner of its table" in said for said in notes.said)
+        assert dump(server, database) == before
+    finally:
+        await run_sql(
+            database,
+            "DROP SCHEMA IF EXISTS bulkseed CASCADE; REASSIGN OWNED BY stranger TO bulkseed",
+            "DROP OWNED BY loader; DROP OWNED BY stranger; DROP ROLE loader; DROP ROLE stranger",
+        )
+
+
+async def test_what_acts_at_insert_keeps_indexes_and_keys_in_place(
+    database: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkseed.loader.completion.LEAST_ROWS", 0)
+    await run_sql(database, GUEST)
+    notes = Notes()
+    assert not (await load(plan_of(), database, watcher=notes)).deferred
+    assert any("the trigger guest of channels may want them" in said for said in notes.said)
+    await run_sql(database, "ALTER TABLE channels DISABLE TRIGGER guest")
+    assert (await load(plan_of(), database, watcher=notes)).deferred
+
+
+def test_deferral_is_for_loads_that_outweigh_what_is_there() -> None:
+    assert not is_worth_it(500, 0)
+    assert is_worth_it(5_000_000, 0)
+    assert is_worth_it(5_000_000, 5_000_000)
+    assert not is_worth_it(5_000_000, 500_000_000)
+
+
+async def test_the_rows_that_are_there_are_estimated(database: Address) -> None:
+    async with connected(database) as connection:
+        assert await estimated_rows(connection, TABLE_NAMES) == 0
+        rows = sum((await load(plan_of("5x"), database)).rows.values())
+        assert await estimated_rows(connection, TABLE_NAMES) == pytest.approx(rows, rel=0.01)
+        await connection.execute("CREATE SCHEMA other; CREATE TABLE other.messages AS SELECT * FROM messages")
+        there = await connection.fetchval("SELECT count(*) FROM messages")
+        assert there / 3 < await estimated_rows(connection, ["other.messages"]) < there * 3
+        await connection.execute(
+            """
+            CREATE SCHEMA parts;
+            CREATE TABLE parts.messages (LIKE messages) PARTITION BY HASH (id);
+            CREATE TABLE parts.one PARTITION OF parts.messages FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+            CREATE TABLE parts.two PARTITION OF parts.messages FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+            INSERT INTO parts.messages SELECT * FROM messages;
+            ANALYZE parts.messages;
+            """
+        )
+        assert await estimated_rows(connection, ["parts.messages"]) == pytest.approx(there, rel=0.01)
+        assert await estimated_rows(connection, ["none.messages", "nobody"]) == 0

@@ -1,0 +1,150 @@
+"""Loads that end in the middle: what they put in is taken out, and what they dropped is made again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anyio
+import pytest
+
+from bulkseed.choices import Defer
+from bulkseed.cleaner.cleanup import cleanup
+from bulkseed.embedded import Server
+from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.loader.load import load, resume
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected
+from bulkseed.verifier.verify import verify
+from support.app_rows import APP_ROWS
+from support.listeners import Interfering, Notes
+from support.museum import MUSEUM
+from support.obstacles import CHECK, FAIL, GUEST
+from support.pg_dump import dump
+from support.plans import plan_of
+from support.queries import EMPTY, counts, digest, has_ledger, run_sql
+
+
+@pytest.mark.parametrize(("workers", "defer"), [(1, "always"), (2, "always"), (2, "never")])
+@pytest.mark.parametrize(("obstacle", "said"), [(FAIL, "message_reactions.*no more"), (CHECK, "messages_id_check")])
+async def test_an_error_in_the_middle_is_undone(
+    database: Address, server: Server, workers: int, defer: Defer, obstacle: str, said: str
+) -> None:
+    await run_sql(database, *APP_ROWS, MUSEUM, obstacle)
+    before = await digest(database), dump(server, database)
+    with pytest.raises(RunError, match=f"{said}.*; what had begun was undone$"):
+        await load(plan_of("3x"), database, rows_per_shard=500, workers=workers, defer=defer)
+    assert (await digest(database), dump(server, database)) == before
+    assert not await has_ledger(database)
+
+
+TWIN = """
+CREATE FUNCTION twin() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO users (auth0_id, email, is_active, created_at, name)
+    SELECT 'app', email, true, now(), 'x' FROM users ORDER BY id LIMIT 1;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER twin AFTER INSERT ON users WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION twin();
+"""
+"""An app that makes a duplicate of a seeded row, in the moment when nothing forbids that."""
+
+
+async def test_a_key_that_cannot_be_rebuilt_for_seeded_rows_is_rebuilt_without_them(
+    database: Address, server: Server
+) -> None:
+    await run_sql(database, TWIN)
+    before = dump(server, database)
+    with pytest.raises(RunError, match=r"users_email_key.*same values.*; what had begun was undone$"):
+        await load(plan_of("5x"), database, rows_per_shard=5000, defer="always")
+    assert await counts(database) == EMPTY | {"users": 1}
+    assert dump(server, database) == before
+
+
+async def test_a_cancelled_load_is_kept_for_resume(database: Address, server: Server, processes: list[Any]) -> None:
+    await run_sql(database, *APP_ROWS)
+    before = await digest(database), dump(server, database)
+    with anyio.CancelScope() as scope:
+        watcher = Interfering("message_reactions", scope.cancel)
+        await load(plan_of("10x"), database, rows_per_shard=5000, workers=2, watcher=watcher, defer="always")
+    assert scope.cancelled_caught
+    assert all(process.returncode is not None for process in processes)
+    assert await resume(database) is not None
+    assert dump(server, database) == before[1]
+    assert all(report.holds for report in await verify(database))
+    await cleanup(database, [1])
+    assert (await digest(database), dump(server, database)) == before
+    assert not await has_ledger(database)
+
+
+async def test_what_was_interrupted_is_in_the_way_until_it_is_undone(database: Address, server: Server) -> None:
+    await run_sql(database, *APP_ROWS)
+    before = await digest(database), dump(server, database)
+    await cut_off(database)
+    assert dump(server, database) != before[1]
+    with pytest.raises(TargetError, match=r"run 1 was interrupted, .*`bulkseed cleanup 1`"):
+        await load(plan_of(), database)
+    with pytest.raises(InputError, match=r"run 1 is being loaded, or was interrupted: .*`bulkseed cleanup 1`"):
+        await verify(database)
+    report = await cleanup(database, [1])
+    assert report.rebuilt > 10
+    assert (await digest(database), dump(server, database)) == before
+    assert not await has_ledger(database)
+
+
+async def cut_off(database: Address) -> None:
+    """A deferred load that ends in the middle, as if it were killed."""
+    task = asyncio.ensure_future(load(plan_of("10x"), database, rows_per_shard=5000, defer="always"))
+    async with connected(database) as connection:
+        while not await shards_in(connection):
+            await asyncio.sleep(0.005)
+    # a later cancellation ends the undoing that the first one begins
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0.02)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def shards_in(connection: Connection) -> int:
+    if not await connection.fetchval("SELECT to_regclass('bulkseed.plan.shards') IS NOT NULL"):
+        return 0
+    return int(await connection.fetchval("SELECT count(*) FROM bulkseed.shards WHERE number > 0"))
+
+
+async def test_where_rows_cannot_be_taken_out_keys_are_rebuilt_all_the_same(
+    database: Address, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await run_sql(database, FAIL, GUEST)
+    before = dump(server, database)
+    with pytest.raises(RunError, match=r"no more.*run 1 could not be undone .*--cascade.* keys of the run are rebuilt"):
+        await load(plan_of("3x"), database, rows_per_shard=500, defer="always")
+    assert dump(server, database) == before
+    notes = Notes()
+    with pytest.raises(RunError, match="--cascade"):
+        await cleanup(database, [1], watcher=notes)
+    report = await cleanup(database, [1], cascade=True)
+    assert (report.rebuilt, await counts(database)) == (0, EMPTY)
+    assert not await has_ledger(database)
+
+
+async def test_a_cleanup_cancelled_while_it_rebuilds_says_so_and_goes_on_another_time(
+    database: Address, server: Server
+) -> None:
+    before = dump(server, database)
+    await cut_off(database)
+    with anyio.CancelScope() as scope:
+
+        class Stopping(Notes):
+            def phase(self, name: str) -> None:
+                """Stop at the second step of the rebuilding."""
+                if name == "rebuild, step 2":
+                    scope.cancel()
+
+        notes = Stopping()
+        await cleanup(database, [1], watcher=notes)
+    assert any("`bulkseed cleanup 1` goes on" in said for said in notes.said)
+    assert await counts(database) == EMPTY
+    assert dump(server, database) != before
+    await cleanup(database, [1])
+    assert dump(server, database) == before
+    assert not await has_ledger(database)

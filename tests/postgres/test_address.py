@@ -1,0 +1,134 @@
+"""Database URLs as users write them, and failures to connect."""
+
+from __future__ import annotations
+
+import pytest
+
+from bulkseed.embedded import Server
+from bulkseed.errors import ConnectError, InputError
+from bulkseed.postgres.address import Address, named_address
+from bulkseed.postgres.connection import connected
+from support.databases import address_of
+
+SECRET = "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("text", "dsn"),
+    [
+        ("postgresql://u:p@h:1/d", "postgresql://u:p@h:1/d"),
+        ("postgres://u@h/d", "postgresql://u@h/d"),
+        ("postgresql+asyncpg://u:p%40@h/d?ssl=require", "postgresql://u:p%40@h/d?sslmode=require"),
+        ("postgresql:///d?host=/var/run/postgresql&port=5433", None),
+        ("postgresql+asyncpg://h/d?prepared_statement_cache_size=0", "postgresql://h/d"),
+        ("postgresql://h/d?ssl=true", "postgresql://h/d?sslmode=require"),
+        (
+            "postgresql://h/d?connect_timeout=5&channel_binding=require&sslmode=prefer",
+            "postgresql://h/d?sslmode=prefer",
+        ),
+        ("postgresql://u@h:5/", "postgresql://u@h:5"),
+    ],
+)
+def test_forms_that_are_understood(text: str, dsn: str | None) -> None:
+    address = Address.parse(text)
+    if dsn is not None:
+        assert address.dsn == dsn
+    else:
+        assert address.server == "/var/run/postgresql"
+
+
+@pytest.mark.parametrize("text", ["", "localhost/db", "mysql://u:s3cret@h/d", "postgresql://u:s3cret@h:port/d", "x y"])
+def test_forms_that_are_not(text: str) -> None:
+    with pytest.raises(InputError, match="postgresql://user:password@host:port/database") as caught:
+        Address.parse(text)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", [f"postgresql://u:{SECRET}@h/d", f"postgresql://u@h/d?password={SECRET}", f"postgres://:{SECRET}@h/d"]
+)
+def test_passwords_are_never_shown(text: str) -> None:
+    address = Address.parse(text)
+    assert SECRET in address.dsn
+    assert SECRET not in f"{address} {address!r} {address.server} {address.url!r}"
+    assert str(address) == text.replace(SECRET, "***").replace("postgres:", "postgresql:")
+
+
+def test_what_is_told_to_run_next_has_no_password_in_it() -> None:
+    address = Address.parse(f"postgresql://u:{SECRET}@h:5/d?sslpassword={SECRET}&sslmode=require")
+    assert address.without_passwords.dsn == "postgresql://u@h:5/d?sslmode=require"
+
+
+def test_an_at_in_a_password_is_told_how_to_be_written() -> None:
+    with pytest.raises(InputError, match="write it as %40") as caught:
+        Address.parse("postgresql://u:half@secret@h/d")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "local"),
+    [
+        ("postgresql:///d", True),
+        ("postgresql://[::1]/d", True),
+        ("postgresql://127.3.2.1/d", True),
+        ("postgresql:///d?host=/tmp", True),
+        ("postgresql://127.example.com/d", False),
+        ("postgresql:///d?host=127.0.0.1,192.0.2.2", False),
+        ("postgresql:///d?host=127.0.0.1&host=192.0.2.2", False),
+    ],
+)
+def test_which_places_are_this_machine(text: str, local: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGHOST", raising=False)
+    assert Address.parse(text).is_local is local
+
+
+def test_the_option_comes_before_the_variables_and_they_in_order() -> None:
+    both = {"BULKSEED_DATABASE_URL": "postgresql://one/d", "DATABASE_URL": "postgresql://two/d"}
+    for option, environment, host in (
+        ("postgresql://zero/d", both, "zero"),
+        (None, both, "one"),
+        (None, {"DATABASE_URL": "postgresql://two/d"}, "two"),
+        (None, {"BULKSEED_DATABASE_URL": "", "DATABASE_URL": "postgresql://two/d"}, "two"),
+    ):
+        found = named_address(option, environment)
+        assert found is not None
+        assert found.url.host == host
+    assert named_address(None, {}) is None
+    with pytest.raises(InputError, match="--database-url is empty"):
+        named_address(" ", both)
+
+
+async def refusal(address: Address) -> str:
+    with pytest.raises(ConnectError) as caught:
+        async with connected(address):
+            pass
+    assert SECRET not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+async def test_nobody_answers() -> None:
+    assert "no PostgreSQL answers at 127.0.0.1:1 " in await refusal(
+        Address.parse(f"postgresql://u:{SECRET}@127.0.0.1:1/d")
+    )
+    assert "no PostgreSQL answers" in await refusal(Address.parse("postgresql://no-such-host.invalid/d"))
+    assert "no PostgreSQL answers" in await refusal(Address.parse("postgresql:///d?host=/no/such/folder"))
+
+
+async def test_a_database_that_is_not_there(server: Server) -> None:
+    assert "there is no database 'nowhere' at" in await refusal(address_of(server, "nowhere"))
+
+
+async def test_a_login_that_is_not_there(server: Server) -> None:
+    address = Address(address_of(server, "postgres").url._replace(username="nobody_here"))
+    assert "does not let us in" in await refusal(address)
+
+
+async def test_a_server_of_the_wrong_kind(server: Server) -> None:
+    url = address_of(server, "postgres").url
+    await refusal(Address(url._replace(query=(*url.query, ("target_session_attrs", "standby")))))
+
+
+async def test_an_option_that_the_server_does_not_know(server: Server) -> None:
+    url = address_of(server, "postgres").url
+    assert "nonsense" in await refusal(Address(url._replace(query=(*url.query, ("nonsense", "1")))))

@@ -1,0 +1,45 @@
+"""What a session of ours is set to."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bulkseed.embedded import Server
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import Connection, connected
+from support.databases import address_of
+from support.queries import run_sql
+
+SECRET: Final = "s3cret"
+WATCHED: Final = {
+    "tcp_keepalives_idle": "20",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "4",
+    "tcp_user_timeout": "60000",
+}
+
+
+async def shown(connection: Connection, *names: str) -> dict[str, str]:
+    return {name: await connection.fetchval(f"SHOW {name}") for name in names}
+
+
+async def test_a_session_has_no_limits_of_an_app(database: Address) -> None:
+    limits = ("statement_timeout", "lock_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout")
+    await run_sql(database, *(f"ALTER DATABASE {database.database} SET {name} = '7s'" for name in limits))
+    await run_sql(database, f"ALTER DATABASE {database.database} SET TimeZone = 'Asia/Tokyo'")
+    async with connected(database) as connection:
+        assert await shown(connection, *limits) == dict.fromkeys(limits, "0")
+        assert await shown(connection, "TimeZone") == {"TimeZone": "UTC"}
+
+
+async def test_through_a_socket_there_is_nothing_to_watch(connection: Connection) -> None:
+    assert set((await shown(connection, *WATCHED)).values()) == {"0"}
+
+
+async def test_over_tcp_a_host_that_is_gone_is_noticed(listening: Server) -> None:
+    admin = address_of(listening, "postgres")
+    await run_sql(admin, f"CREATE ROLE watcher LOGIN PASSWORD '{SECRET}'")
+    over_tcp = f"postgresql://watcher:{SECRET}@127.0.0.1:{listening.tcp_port}/postgres"
+    async with connected(Address.parse(over_tcp)) as connection:
+        assert await shown(connection, *WATCHED) == WATCHED
+    await run_sql(admin, "DROP ROLE watcher")

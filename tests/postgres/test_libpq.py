@@ -1,0 +1,329 @@
+"""Where a connection goes: always where libpq itself, in psql, would go with the same URL, files and environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import pytest
+
+from bulkseed.embedded import Server
+from bulkseed.errors import BulkseedError, InputError
+from bulkseed.loader.load import load
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
+from support.databases import MakeDatabase
+from support.plans import plan_of
+
+SECRET: Final = "s3 cr%e:t\\'"
+ASKED: Final = """
+SELECT concat_ws(' ', current_user, current_database(), current_setting('application_name') <> '',
+                 coalesce(host(inet_server_addr()), 'socket'), current_setting('search_path'))
+"""
+
+SERVICES: Final = """
+# of the tests
+[whole]
+host={socket}
+port={port}
+dbname=other
+user=bulkseed
+options=-c search_path=pg_catalog
+
+[by tcp]
+hostaddr=127.0.0.1
+host=nowhere.invalid
+port={port}
+user=me
+dbname=other
+password={secret}
+
+[first wins]
+host={socket}
+host=/nowhere
+port={port}
+user=bulkseed
+dbname=other
+[spaces]
+host = /nowhere
+[unknown]
+hots=/nowhere
+[nested]
+service=whole
+[empty]
+"""
+
+PGPASS: Final = """# *:*:*:*:wrong
+localhost:*:*:somebody:wrong
+nowhere:*:*:*:wrong
+127.0.0.1:1:*:*:wrong
+127.0.0.1:*:other:me:{escaped}
+*:*:*:*:wrong
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logins(listening: Server) -> None:
+    """A database and logins on it."""
+    psql: list[str | Path] = [listening.binaries / "psql", "-Xqw", "-d", listening.url]
+    literal = SECRET.replace("'", "''")
+    for statement in (
+        "CREATE DATABASE other",
+        f"CREATE ROLE me LOGIN PASSWORD '{literal}'",
+        "CREATE ROLE \"od:d\\ro le\" LOGIN PASSWORD 'p'",
+    ):
+        subprocess.run([*psql, "-c", statement], check=True)
+
+
+@pytest.fixture
+def files(listening: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Values for what is written {so} below; the home folder is empty but for what a test puts there."""
+    for name in os.environ:
+        if name.startswith("PG"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    values = {
+        "socket": str(listening.socket_dir),
+        "quoted": quote(str(listening.socket_dir), safe=""),
+        "port": str(listening.tcp_port),
+        "secret": SECRET,
+        "escaped": SECRET.replace("\\", "\\\\").replace(":", "\\:"),
+        "uri": quote(SECRET, safe=""),
+        "home": str(tmp_path),
+    }
+    (tmp_path / "services").write_text(SERVICES.format(**values))
+    passwords = tmp_path / "passwords"
+    passwords.write_text(PGPASS.format(**values))
+    passwords.chmod(0o600)
+    (tmp_path / "loose").write_text(f"127.0.0.1:*:other:me:{values['escaped']}:ignored\n127.0.0.1:*:*:*:wrong")
+    (tmp_path / "loose").chmod(0o600)
+    (tmp_path / "raw").write_text(f"127.0.0.1:*:other:me:{SECRET}\n")
+    (tmp_path / "raw").chmod(0o600)
+    return values
+
+
+ALIKE: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    "socket in the query": ("postgresql://bulkseed@/other?host={socket}&port={port}", {}),
+    "socket as the host": ("postgresql://bulkseed@{quoted}:{port}/other", {}),
+    "all in the query": ("postgresql:///?user=bulkseed&dbname=other&host={socket}&port={port}", {}),
+    "the query wins": (
+        "postgresql://nobody@nowhere.invalid/none?host={socket}&port={port}&user=bulkseed&dbname=other",
+        {},
+    ),
+    "the environment": (
+        "postgresql://",
+        {"PGHOST": "{socket}", "PGPORT": "{port}", "PGUSER": "bulkseed", "PGDATABASE": "other"},
+    ),
+    "the user's database": ("postgresql://bulkseed@", {"PGHOST": "{socket}", "PGPORT": "{port}"}),
+    "PGOPTIONS": (
+        "postgresql://bulkseed@/other",
+        {"PGHOST": "{socket}", "PGPORT": "{port}", "PGOPTIONS": "-c search_path=pg_catalog"},
+    ),
+    "a password": ("postgresql://me:{uri}@127.0.0.1:{port}/other", {}),
+    "PGPASSWORD": ("postgresql://me@127.0.0.1:{port}/other", {"PGPASSWORD": "{secret}"}),
+    "the password file": ("postgresql://me@127.0.0.1:{port}/other", {"PGPASSFILE": "{home}/passwords"}),
+    "the password file in the query": ("postgresql://me@127.0.0.1:{port}/other?passfile={home}/passwords", {}),
+    "a password with a colon, not escaped": ("postgresql://me@127.0.0.1:{port}/other?passfile={home}/raw", {}),
+    "more fields in the password file": ("postgresql://me@127.0.0.1:{port}/other?passfile={home}/loose", {}),
+    "another's line of the password file": (
+        "postgresql://me@localhost:{port}/other",
+        {"PGPASSFILE": "{home}/passwords"},
+    ),
+    "no password": ("postgresql://me@127.0.0.1:{port}/other", {}),
+    "a wrong password": ("postgresql://me:wrong@127.0.0.1:{port}/other", {"PGPASSWORD": "{secret}"}),
+    "?service=": ("postgresql://?service=whole", {"PGSERVICEFILE": "{home}/services"}),
+    "///?service=": ("postgresql:///?service=whole", {"PGSERVICEFILE": "{home}/services"}),
+    "PGSERVICE": ("postgresql://", {"PGSERVICE": "whole", "PGSERVICEFILE": "{home}/services"}),
+    "the URL before the service": ("postgresql:///bulkseed?service=whole", {"PGSERVICEFILE": "{home}/services"}),
+    "the service before the environment": (
+        "postgresql://?service=whole",
+        {"PGSERVICEFILE": "{home}/services", "PGHOST": "/nowhere", "PGDATABASE": "none", "PGUSER": "nobody"},
+    ),
+    "hostaddr, port and password of a service": (
+        "postgresql://?service=by%20tcp",
+        {"PGSERVICEFILE": "{home}/services"},
+    ),
+    "the first of two": ("postgresql://?service=first%20wins", {"PGSERVICEFILE": "{home}/services"}),
+    "no such service": (
+        "postgresql://bulkseed@{quoted}:{port}/other?service=none",
+        {"PGSERVICEFILE": "{home}/services"},
+    ),
+    "no such service by PGSERVICE": ("postgresql://bulkseed@{quoted}:{port}/other", {"PGSERVICE": "none"}),
+    "no such service file": ("postgresql://?service=whole", {"PGSERVICEFILE": "/nowhere"}),
+    "spaces in a service": ("postgresql://?service=spaces", {"PGSERVICEFILE": "{home}/services"}),
+    "a service of unknown things": ("postgresql://?service=unknown", {"PGSERVICEFILE": "{home}/services"}),
+    "a service within one": ("postgresql://?service=nested", {"PGSERVICEFILE": "{home}/services"}),
+    "an empty service": (
+        "postgresql://bulkseed@{quoted}:{port}/other?service=empty",
+        {"PGSERVICEFILE": "{home}/services"},
+    ),
+    "hostaddr": ("postgresql://me:{uri}@nowhere.invalid:{port}/other?hostaddr=127.0.0.1", {}),
+    "PGHOSTADDR": ("postgresql://me:{uri}@nowhere.invalid:{port}/other", {"PGHOSTADDR": "127.0.0.1"}),
+    "two hosts, one down": ("postgresql://me:{uri}@127.0.0.1:1,127.0.0.1:{port}/other", {}),
+    "two hosts, one port": ("postgresql://me:{uri}@/other?host=127.0.0.9,127.0.0.1&port={port}", {}),
+    "two hosts, three ports": ("postgresql://me:{uri}@/other?host=127.0.0.9,127.0.0.1&port=1,2,3", {}),
+    "no port": ("postgresql://me@127.0.0.1/other", {"PGPORT": "many"}),
+    "a port too high": ("postgresql://me@127.0.0.1/other", {"PGPORT": "65536"}),
+    "sslmode=require without TLS": ("postgresql://me:{uri}@127.0.0.1:{port}/other?sslmode=require", {}),
+    "PGSSLMODE=require without TLS": ("postgresql://me:{uri}@127.0.0.1:{port}/other", {"PGSSLMODE": "require"}),
+    "sslmode=prefer without TLS": ("postgresql://me:{uri}@127.0.0.1:{port}/other?sslmode=prefer", {}),
+    "ssl=true without TLS": ("postgresql://me:{uri}@127.0.0.1:{port}/other?ssl=true", {}),
+    "no such sslmode": ("postgresql://me:{uri}@127.0.0.1:{port}/other?sslmode=maybe", {}),
+    "sslmode=verify-full without a root": ("postgresql://me:{uri}@127.0.0.1:{port}/other?sslmode=verify-full", {}),
+    "the system's roots for less": (
+        "postgresql://me:{uri}@127.0.0.1:{port}/other?sslrootcert=system&sslmode=require",
+        {},
+    ),
+    "odd names": ("postgresql://od%3Ad%5Cro%20le:p@127.0.0.1:{port}/other", {}),
+    "what is for clients": (
+        "postgresql://me:{uri}@127.0.0.1:{port}/other?connect_timeout=9&keepalives=1&gssencmode=disable"
+        "&application_name=x&fallback_application_name=y&load_balance_hosts=random&client_encoding=UTF8",
+        {},
+    ),
+}
+
+
+def through_psql(server: Server, url: str, environment: dict[str, str]) -> str | None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    done = subprocess.run(
+        [server.binaries / "psql", "-XAtwq", "-d", url, "-c", ASKED],
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode in {0, 2}, done.stderr
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+async def through_us(url: str) -> tuple[str | None, str]:
+    try:
+        async with connected(Address.parse(url)) as connection:
+            return await connection.fetchval(ASKED), ""
+    except InputError as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize("case", ALIKE)
+async def test_as_psql(case: str, listening: Server, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    url = ALIKE[case][0].format(**files)
+    environment = {name: value.format(**files) for name, value in ALIKE[case][1].items()}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    theirs = through_psql(listening, url, environment)
+    ours, said = await through_us(url)
+    assert ours == theirs, said
+    if ours is None:
+        assert "\n" not in said
+        assert SECRET not in said
+        assert files["uri"] not in said
+
+
+@pytest.mark.parametrize("named", ["url", "environment"])
+async def test_tls_is_not_for_sockets(named: str, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The psql at hand may know no TLS, so that it cannot be asked."""
+    url = f"postgresql://bulkseed@{files['quoted']}:{files['port']}/other"
+    monkeypatch.setenv("PGSSLMODE", "prefer" if named == "url" else "verify-full")
+    assert await through_us(f"{url}?sslmode=verify-full" if named == "url" else url) == (
+        "bulkseed other t socket public",
+        "",
+    )
+
+
+async def test_files_in_the_home_folder(listening: Server, files: dict[str, str]) -> None:
+    (Path(files["home"]) / "services").rename(Path(files["home"]) / ".pg_service.conf")
+    (Path(files["home"]) / "passwords").rename(Path(files["home"]) / ".pgpass")
+    for url in ("postgresql://?service=whole", f"postgresql://me@127.0.0.1:{files['port']}/other"):
+        assert await through_us(url) == (through_psql(listening, url, {}), "")
+
+
+async def test_the_systems_service_file(
+    listening: Server, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSYSCONFDIR", str(tmp_path))
+    (tmp_path / "services").rename(tmp_path / "pg_service.conf")
+    (tmp_path / ".pg_service.conf").write_text("[something else]\nhost=/nowhere\n")
+    url = "postgresql://?service=whole"
+    theirs = through_psql(listening, url, {"PGSYSCONFDIR": str(tmp_path)})
+    assert theirs
+    assert await through_us(url) == (theirs, "")
+
+
+async def test_a_password_file_for_all_to_read_is_not_used_and_that_is_said(
+    files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passwords = Path(files["home"]) / "passwords"
+    passwords.chmod(0o640)
+    monkeypatch.setenv("PGPASSFILE", str(passwords))
+    url = f"postgresql://me@127.0.0.1:{files['port']}/other"
+    found, said = await through_us(url)
+    assert found is None
+    assert f"{passwords} was not used, as others can read it: chmod 600 it" in said
+
+
+REFUSED: Final[dict[str, tuple[str, str]]] = {
+    "a service that is not there": ("?service=none", "there is no service 'none' in .*services or .*PGSERVICEFILE"),
+    "one with spaces": ("?service=spaces", "line .* is no connection parameter: write name=value"),
+    "a port": ("h:1/d?port=x", "the port 'x' is none"),
+    "ports": ("/d?host=a,b,c&port=1,2", "2 port for 3 hosts"),
+    "sslmode": ("h/d?sslmode=maybe", "no sslmode 'maybe': write one of disable, .*verify-full"),
+    "a root certificate": (
+        "h/d?sslmode=verify-ca&sslrootcert=/no/such",
+        "sslrootcert, the file /no/such, cannot be read",
+    ),
+    "a certificate": ("h/d?sslcert=/no/such", "sslcert, the file /no/such, cannot be read"),
+    "system": ("h/d?sslmode=require&sslrootcert=system", "wants sslmode=verify-full, not require"),
+    "hostaddr": ("h/d?sslmode=verify-full&hostaddr=127.0.0.1", "leave out hostaddr"),
+    "replication": ("h/d?replication=database", "replication is not for bulkseed"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_one_sentence(case: str, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSERVICEFILE", f"{files['home']}/services")
+    rest, said = REFUSED[case]
+    with pytest.raises(InputError, match=said) as caught:
+        Address.parse(f"postgresql://{rest}")
+    assert "\n" not in str(caught.value)
+
+
+def test_who_knows_of_a_service_knows_where_it_is(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    file = Path(files["home"]) / ".pg_service.conf"
+    file.write_text("[far]\nhost=db-prod-1.example.com\nport=6000\ndbname=app\nuser=me\npassword=s3cret\n")
+    for url in ("postgresql://?service=far", "postgresql:///?service=far", "postgresql://you@/?service=far"):
+        address = Address.parse(url)
+        assert address.hosts == ["db-prod-1.example.com"]
+        assert not address.is_local
+        assert (address.server, address.database) == ("db-prod-1.example.com:6000", "app")
+        assert "s3cret" not in f"{address} {address!r}"
+    monkeypatch.setenv("PGSERVICE", "far")
+    assert not Address.parse("postgresql:///d").is_local
+    monkeypatch.delenv("PGSERVICE")
+    # what is connected to decides, not what it is called
+    assert not Address.parse("postgresql://localhost/d?hostaddr=192.0.2.1").is_local
+    assert not Address.parse("postgresql://localhost/d?host=192.0.2.1").is_local
+    assert Address.parse("postgresql://192.0.2.1/d?host=/tmp").hosts == ["/tmp"]
+    for url in ("postgresql://h1:1,h2:2/d", "postgresql:///d?host=h1:1&host=h2:2", "postgresql://h1,h2/d?port=1,2"):
+        assert Address.parse(url).server == "h1:1, h2:2"
+    assert Address.parse("postgresql://u:p,w@h/d").hosts == ["h"]
+    assert Address.parse("postgresql:///d?host=::1&port=7").server == "[::1]:7"
+
+
+async def test_a_load_by_a_service(
+    make_database: MakeDatabase, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers, which are processes of their own, get there too."""
+    database = await make_database()
+    given = database.parameters
+    file = Path(files["home"]) / "mine"
+    file.write_text(f"[test]\nhost={given['host']}\nport={given['port']}\ndbname={given['dbname']}\nuser=bulkseed\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    address = Address.parse("postgresql://?service=test")
+    report = await load(plan_of("3x"), address, workers=2, rows_per_shard=500)
+    assert report.workers == 2
+    with pytest.raises(BulkseedError, match="there is no service"):
+        Address.parse("postgresql://?service=tset")

@@ -1,0 +1,60 @@
+"""The app's own metadata: its schema, its defaults, and what it does not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_mock_engine
+from sqlalchemy.dialects import postgresql
+
+from bulkseed.errors import InputError
+from bulkseed.loader.load import load
+from bulkseed.scenarios.planning import make_plan
+from bulkseed.verifier.verify import verify
+from examples.models import Base
+from support.databases import MakeDatabase
+from support.plans import AS_OF
+from support.queries import rows, run_sql
+
+SCENARIO = Path(__file__).parents[1] / "user_code" / "examples" / "models.toml"
+
+
+async def test_models_fill_what_they_would_fill(make_database: MakeDatabase) -> None:
+    database = await make_database("empty")
+    made = ["CREATE SCHEMA app"]
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    engine = create_mock_engine(
+        "postgresql+asyncpg://", lambda each, *_, **__: made.append(str(each.compile(dialect=dialect)))
+    )
+    Base.metadata.create_all(engine, checkfirst=False)
+    await run_sql(database, *made)
+    plan = make_plan("2x", as_of=AS_OF, scenario=str(SCENARIO), metadata="examples.models:Base")
+    assert plan.scenario.schema == "app"
+    await load(plan, database)
+    [row] = await rows(
+        database,
+        "SELECT count(*), count(DISTINCT key), min(plan::text), max(plan::text), min(settings::text), max(logins) "
+        "FROM app.accounts",
+    )
+    assert row == (40, 40, "free", "free", "{}", 0)
+    [report] = await verify(database)
+    assert report.holds
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("examples.models:Bse", "did you mean Base"),
+        ("examples.models:uuid", "no tables of SQLAlchemy's"),
+        ("nowhere:Base", "cannot be imported"),
+    ],
+)
+def test_what_is_no_metadata(source: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        make_plan(scenario=str(SCENARIO), metadata=source)
+
+
+def test_tables_that_the_models_lack() -> None:
+    with pytest.raises(InputError, match=r"no table users: .*no table messages: "):
+        make_plan(metadata="examples.models:Base")

@@ -1,0 +1,443 @@
+"""Tables of the user's own, and relationships: loaded, verified, resumed and cleaned up as the built-in ones are."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from bulkseed.cleaner.cleanup import cleanup
+from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.generators.plugins import loaded
+from bulkseed.loader.load import load, resume
+from bulkseed.postgres.address import Address
+from bulkseed.scenarios.planning import make_plan
+from bulkseed.verifier.verify import verify
+from support.databases import MakeDatabase
+from support.listeners import Interfering
+from support.plans import AS_OF, planned
+from support.queries import digest, rows, run_sql
+from support.scenario_texts import UUID_SCENARIO
+
+STATUSES = """
+CREATE TABLE user_statuses (
+    id bigserial PRIMARY KEY, user_id bigint NOT NULL REFERENCES users, status_text text NOT NULL, emoji text,
+    created_at timestamp NOT NULL, expires_at timestamp, is_active boolean NOT NULL);
+CREATE UNIQUE INDEX one_active ON user_statuses (user_id) WHERE is_active;
+"""
+APP_ROWS = (
+    "INSERT INTO users VALUES (DEFAULT, 'x', 'x', true, now(), 'x', 'x', 'x')",
+    "INSERT INTO user_statuses (user_id, status_text, created_at, is_active) SELECT id, 'app', now(), true FROM users",
+)
+FOLLOWS = """
+CREATE TABLE follows (
+    follower_id bigint REFERENCES users, followed_id bigint REFERENCES users, since timestamp NOT NULL,
+    PRIMARY KEY (follower_id, followed_id), CHECK (follower_id <> followed_id));
+CREATE TABLE stars (room bigint REFERENCES channels, who bigint REFERENCES users, PRIMARY KEY (room, who));
+CREATE TABLE bookmarks (who bigint REFERENCES users, message bigint REFERENCES messages, PRIMARY KEY (message, who));
+"""
+RELATIONSHIPS = """
+[relationships.follows]
+from = "users"
+to = "users"
+min = 0
+max = 10
+columns = ["follower_id", "followed_id", "since"]
+
+[relationships.stars]
+from = "channels"
+to = "users"
+min = 1
+max = 3
+columns = ["room", "who"]
+
+[relationships.bookmarks]
+from = "users"
+to = "messages"
+min = 2
+max = 2
+columns = ["who", "message"]
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_table_of_the_users_own(database: Address, tmp_path: Path, workers: int) -> None:
+    await run_sql(database, STATUSES, *APP_ROWS)
+    before = await digest(database)
+    plan = planned(tmp_path, 'plugins = ["examples.statuses:user_statuses"]', "10x")
+    done = await load(plan, database, workers=workers, rows_per_shard=2000, defer="always")
+    assert done.rows["user_statuses"] == 5 * 200
+    [(wrong,)] = await rows(
+        database,
+        "SELECT count(*) FROM user_statuses AS s JOIN users AS u ON u.id = s.user_id WHERE s.created_at < u.created_at "
+        f"OR s.created_at > '{AS_OF:%Y-%m-%d}' AND status_text <> 'app' OR s.expires_at < s.created_at",
+    )
+    assert wrong == 0
+    [report] = await verify(database)
+    assert report.holds
+    assert any("user_statuses" in rule.text for rule in report.rules)
+    await cleanup(database, [1])
+    assert await digest(database) == before
+
+
+async def fewest_and_most(address: Address, parent: str, table: str, column: str) -> tuple[int, int]:
+    """How many rows of ``table`` point at one of the parent's."""
+    counts = (
+        f"SELECT count(t.{column}) AS n FROM {parent} AS p LEFT JOIN {table} AS t ON t.{column} = p.id GROUP BY p.id"
+    )
+    [(fewest, most)] = await rows(address, f"SELECT min(n), max(n) FROM ({counts}) AS c")
+    return fewest, most
+
+
+async def test_relationships(database: Address, tmp_path: Path) -> None:
+    await run_sql(database, FOLLOWS)
+    before = await digest(database)
+    plan = planned(tmp_path, RELATIONSHIPS, "6x")
+    made = []
+    for rows_per_shard in (100_000, 1500):
+        done = await load(plan, database, rows_per_shard=rows_per_shard, defer="never")
+        assert await fewest_and_most(database, "users", "follows", "follower_id") == (0, 10)
+        assert await fewest_and_most(database, "channels", "stars", "room") == (1, 3)
+        assert await fewest_and_most(database, "users", "bookmarks", "who") == (2, 2)
+        [(early,)] = await rows(
+            database,
+            "SELECT count(*) FROM follows JOIN users AS a ON a.id = follower_id JOIN users AS b ON b.id = followed_id "
+            f"WHERE since < a.created_at OR since < b.created_at OR since > '{AS_OF:%Y-%m-%d}'",
+        )
+        assert early == 0
+        made.append({name: done.rows[name] for name in done.rows})
+        await cleanup(database, [done.run])
+        assert await digest(database) == before
+
+
+PLUGINS = """
+CREATE TABLE attachments (
+    user_id bigint NOT NULL REFERENCES users, message_id bigint NOT NULL REFERENCES messages,
+    created_at timestamptz NOT NULL, size integer NOT NULL, format varchar(4) NOT NULL, label text NOT NULL);
+CREATE TABLE scans (
+    message_id bigint NOT NULL REFERENCES messages, found_at timestamp NOT NULL, clean boolean NOT NULL,
+    remark integer NOT NULL);
+CREATE TABLE settings (
+    channel bigint NOT NULL, member bigint NOT NULL, muted boolean,
+    FOREIGN KEY (member, channel) REFERENCES user_channels (user_id, channel_id));
+CREATE TABLE notices (message_id bigint NOT NULL, user_id bigint NOT NULL REFERENCES users, created_at date NOT NULL);
+CREATE TABLE tips (channel_id bigint NOT NULL REFERENCES channels, user_id bigint NOT NULL, note json, more jsonb);
+CREATE TABLE mailed (who bigint PRIMARY KEY REFERENCES users, sent_at timestamp NOT NULL);
+CREATE INDEX ON attachments (message_id);
+CREATE INDEX ON scans (message_id);
+CREATE INDEX ON settings (member, channel);
+"""
+EVERY_KIND = """
+plugins = ["plugins:Late", "plugins:tips", "plugins:notices", "plugins:settings", "plugins:Scans",
+           "plugins:attachments"]
+
+[tables]
+digests = "mailed"
+
+[columns.digests]
+user_id = "who"
+
+[fields.attachments]
+label = { template = "{n:06}.{format}" }
+
+[fields.scans]
+remark = { uniform = [1, 1000] }
+"""
+WAYS: list[dict[str, Any]] = [{"defer": "always", "rows_per_shard": 1500, "workers": 2}, {"format": "records"}]
+
+
+async def test_tables_that_follow_any_other(make_database: MakeDatabase, tmp_path: Path) -> None:
+    """Rows do not depend on shards, workers or lanes, and tables come after those that they point at."""
+    plan = planned(tmp_path, EVERY_KIND, "5x")
+    made = []
+    for how in WAYS:
+        database = await make_database()
+        await run_sql(database, PLUGINS)
+        before = await digest(database)
+        done = await load(plan, database, **how)
+        assert (done.rows["digests"], done.rows["settings"]) == (100, done.rows["user_channels"])
+        assert done.rows["scans"] == done.rows["attachments"] > 0 < done.rows["notices"]
+        made.append(await digest(database))
+        assert await rows(database, "SELECT DISTINCT jsonb_typeof(more) FROM tips") == [("object",)]
+        [report] = await verify(database)
+        assert report.holds
+        assert {f"there are as many rows of {each} as were loaded" for each in ("digests", "scans", "tips")} <= {
+            rule.text for rule in report.rules
+        }
+        await cleanup(database, [1])
+        assert await digest(database) == before
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("table", ["users", "attachments", "scans", "digests"])
+async def test_a_run_with_further_tables_is_resumed_and_undone(
+    make_database: MakeDatabase, tmp_path: Path, table: str
+) -> None:
+    plan = planned(tmp_path, EVERY_KIND, "3x")
+    whole, resumed = await make_database(), await make_database()
+    for database in (whole, resumed):
+        await run_sql(database, PLUGINS)
+    before = await digest(resumed)
+    await load(plan, whole)
+    for again in (True, False):
+        with anyio.CancelScope() as scope:
+            await load(plan, resumed, watcher=Interfering(table, scope.cancel), rows_per_shard=1000, defer="always")
+        assert scope.cancelled_caught
+        if again:
+            assert await resume(resumed, workers=2) is not None
+            assert await digest(resumed) == await digest(whole)
+            [report] = await verify(resumed)
+            assert report.holds
+        await cleanup(resumed, [1])
+        assert await digest(resumed) == before
+
+
+FAILURES = {
+    "raising": r"the table digests of 'plugins:raising' failed \(ZeroDivisionError in line \d+ of plugins.py: integer",
+    "narrow": r"a row of digests is \(\d+,\): yield tuples of 2 values \(user_id, created_at\), or Arrow batches",
+    "mixed": r"a value of digests.created_at is 'today', which is one of the texts, after datetimes: yield values",
+    "misspelt": r"the rows that digests follows have no 'emial': they have id, number, created_at",
+    "nothing": r"what makes digests returned None: let it yield tuples of 2 values, or Arrow batches",
+    "other_batch": r"a batch of digests has the columns user: give it user_id, created_at",
+    "tiled": r"rows of digests are not in the order of user_id: make all rows of one, then those of the next",
+}
+"""What is said of tables that do wrong, by their names."""
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_what_a_table_does_wrong_is_said_beforehand(database: Address, tmp_path: Path, name: str) -> None:
+    moment = "sent_at" if name == "tiled" else "created_at"
+    await run_sql(database, f"CREATE TABLE digests (user_id bigint, {moment} timestamp, remark bigint)")
+    before = await digest(database)
+    field = "[fields.digests]\nremark = { sequence = {} }" if name == "tiled" else ""
+    plan = planned(tmp_path, f'plugins = ["plugins:{name}"]\n{field}')
+    with pytest.raises(TargetError, match=FAILURES[name]):
+        await load(plan, database)
+    assert await digest(database) == before
+
+
+async def test_what_a_table_does_wrong_later_is_said_and_undone(database: Address, tmp_path: Path) -> None:
+    await run_sql(database, "CREATE TABLE digests (user_id bigint, created_at timestamp)")
+    before = await digest(database)
+    plan = planned(tmp_path, 'plugins = ["plugins:tiring"]', "20x")
+    with pytest.raises(RunError, match=r"\(ValueError in line \d+ of plugins.py: tired.*what had begun was undone"):
+        await load(plan, database)
+    assert await digest(database) == before
+
+
+WRONG = {
+    "letters": r"the table 'digests' of 'plugins:letters' has columns 'user_id': give a list of different names",
+    "twice": r"has columns \['user_id', 'user_id'\]: give a list of different names",
+    "nameless": r"has name None: give the name of a table",
+    "keyless": r"speaks of 'user': did you mean user_id",
+    "pointless": r'has no column that holds ids .*references=\{"column": "users"\}',
+    "listed": r"has references \[.user_id.\]: give such as \{\"user_id\": \"users\"\}",
+    "negative": r"has rows_per_parent -1: give a number above 0",
+    "sometimes": r"has late 'yes': give True or False",
+    "rowless": r"has rows \[\(1,\)\]: give a function of the rows that it follows",
+    "followless": r"the table digests follows 'usres', which is no table: did you mean users",
+    "reactions": r"there are two tables reactions: give one of them another name",
+    "early": r"the table digests is made with the users, and points at channels, which come after .*late=True",
+    "very_late": r"the table digests is late and follows messages: let it follow users or channels",
+    "ring plugins:chain": r"the table ring follows itself, through chain: let it follow users",
+    "itself": r"the table itself follows itself: let it follow users",
+    "unmoved plugins:after_unmoved": r"follows unmoved, which does not say when its rows were made: .*created_at",
+    "unordered plugins:after_unordered": r"follows unordered, which has no column of ids of messages: give",
+    "not_a_table": r"is no table \(it has no name, follows, columns, rows\): decorate a function with @bulkseed.table",
+    "undecorated": r"is no table \(it has no name, follows, columns, rows\): decorate",
+    "Lacking": r"is no table \(it has no follows, columns, rows\): decorate",
+    "Demanding": r"cannot be made \(TypeError: .*\): let its class need no arguments",
+    "attachmnts": r"the module plugins has no attachmnts: did you mean attachments",
+}
+"""What is said of tables that cannot be, by their names."""
+
+
+@pytest.mark.parametrize("names", WRONG)
+def test_what_cannot_be_a_table_is_said_before_a_load(tmp_path: Path, names: str) -> None:
+    sources = [each if ":" in each else f"plugins:{each}" for each in names.split()]
+    with pytest.raises(InputError, match=WRONG[names]):
+        planned(tmp_path, f"plugins = {json.dumps(sources)}")
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("[tables]\nattachments = false", "the table scans follows 'attachments', which is no table"),
+        ("[tables]\nmessages = false", r"the table attachments follows messages, which \[tables\] leaves out"),
+        ('[tables]\nscans = "users"', r"tables.scans: users is the name of two tables: leave one of them out"),
+        ("[columns.scans]\nfound_at = false", r"columns.scans.found_at: rows are known by this column"),
+        ("[columns.scans]\nclaen = false", r"columns.scans.claen: .* did you mean clean"),
+    ],
+)
+def test_what_does_not_go_with_further_tables_is_said(tmp_path: Path, added: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        planned(tmp_path, f'plugins = ["plugins:attachments", "plugins:Scans"]\n{added}')
+
+
+def test_entry_points_name_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an installed package's metadata has them."""
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[bulkseed.tables]\nacme_digests = plugins:Late\nbroken = plugins:absent\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [extra.name for extra in planned(tmp_path, 'plugins = ["acme_digests"]').scenario.extras] == ["digests"]
+    for name, said in (
+        ("acme_digest", "no installed package has a table 'acme_digest' .* did you mean acme_digests"),
+        ("broken", "the module plugins has no absent"),
+    ):
+        with pytest.raises(InputError, match=said):
+            planned(tmp_path, f'plugins = ["{name}"]')
+
+
+FLEETING = """
+from bulkseed import table
+
+@table(follows="users", columns=["user_id", "created_at"])
+def digests(users):
+    for user in users:
+        yield user.id, user.moment()
+
+def loyalty(rows):
+    return rows.numbers
+"""
+
+
+def becomes(folder: Path, text: str | None) -> None:
+    """The module has another text from now on, or is gone."""
+    (folder / "fleeting.py").unlink(missing_ok=True)
+    if text is not None:
+        (folder / "fleeting.py").write_text(text)
+    sys.modules.pop("fleeting", None)
+    importlib.invalidate_caches()
+    loaded.cache_clear()
+
+
+async def test_code_that_changes_or_goes_is_noticed(
+    database: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # what is kept is taken for that of a file as old and as long
+    becomes(tmp_path, FLEETING)
+    await run_sql(
+        database,
+        "CREATE TABLE digests (user_id bigint NOT NULL REFERENCES users, created_at timestamp NOT NULL)",
+        "ALTER TABLE users ADD loyalty integer",
+    )
+    before = await digest(database)
+    field = '[fields.users]\nloyalty = { call = "fleeting:loyalty" }'
+    plan = planned(tmp_path, f'plugins = ["fleeting:digests"]\n{field}', "2x")
+
+    async def cut_off() -> None:
+        becomes(tmp_path, FLEETING)
+        with anyio.CancelScope() as scope:
+            await load(plan, database, watcher=Interfering("channels", scope.cancel), defer="never")
+        assert scope.cancelled_caught
+
+    await cut_off()
+    becomes(tmp_path, FLEETING.replace("follows=", "late=True, follows=").replace("created_at", "sent_at"))
+    with pytest.raises(InputError, match=r"digests .* is not what run 1 began with .user_id, created_at"):
+        await resume(database)
+    becomes(tmp_path, None)
+    with pytest.raises(InputError, match=r"the module fleeting cannot be imported .*put it back, or undo .*--cascade"):
+        await resume(database)
+    with pytest.raises(InputError, match=r"the module fleeting cannot be imported .*put it back, or give --cascade"):
+        await cleanup(database, [1])
+    await cleanup(database, [1], cascade=True)
+    assert await digest(database) == before
+    # other rows than were loaded
+    becomes(tmp_path, FLEETING)
+    await load(plan, database)
+    becomes(tmp_path, FLEETING.replace("user.moment()", "user.created_at"))
+    with pytest.raises(RunError, match=r"point at seeded rows: 40 of .*digests.*--cascade"):
+        await cleanup(database, [1])
+    await cleanup(database, [1], cascade=True)
+    assert await digest(database) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            'plugins = ["plugins:Late"]',
+            "the table digests is missing in schema 'public': make it with your migr.*s$",
+        ),
+        ('plugins = ["plugins:tips"]', r"the column tips.channel_id is missing .did you mean chanel_id"),
+        (
+            '[fields.users]\nphone = { template = "{emial}" }',
+            "fields.users.phone: .*no column emial: did you mean",
+        ),
+    ],
+)
+async def test_what_does_not_fit_the_database_is_said_before_a_load(
+    database: Address, tmp_path: Path, given: str, said: str
+) -> None:
+    await run_sql(database, "CREATE TABLE tips (chanel_id bigint, user_id bigint, note text, more json)")
+    with pytest.raises(InputError, match=said):
+        await load(planned(tmp_path, given), database)
+
+
+def test_plans_are_made_of_what_python_has(tmp_path: Path) -> None:
+    file = tmp_path / "app.toml"
+    file.write_text("[counts]\nusers = 3\n")
+    assert make_plan("2x", scenario=file).users == 6
+    with pytest.raises(InputError, match=r"plugins is the text 'plugins:tips': give a list, such as \['pl"):
+        make_plan(plugins="plugins:tips")
+
+
+async def test_rules_are_judged_without_a_search_path(database: Address, tmp_path: Path) -> None:
+    """The schema of the tables is what a rule sees first."""
+    rule = '[[rules]]\nname = "all are there"\nsql = "SELECT count(*) FROM users WHERE email IS NULL"'
+    await load(planned(tmp_path, f'schema = "public"\n{rule}'), database)
+    await run_sql(database, f"ALTER DATABASE {database.url.database} SET search_path = ''")
+    [report] = await verify(database)
+    assert report.holds
+    assert "all are there" in {each.text for each in report.rules}
+
+
+UUIDS = """
+CREATE SCHEMA app;
+CREATE TABLE app.users (id uuid PRIMARY KEY, created_at timestamptz NOT NULL);
+CREATE TABLE app.channels (
+    id uuid PRIMARY KEY, owner_id uuid NOT NULL REFERENCES app.users, is_dm boolean NOT NULL,
+    is_private boolean NOT NULL, created_at timestamptz NOT NULL);
+CREATE TABLE app.user_channels (user_id uuid REFERENCES app.users, channel_id uuid REFERENCES app.channels);
+CREATE TABLE app.messages (
+    id uuid PRIMARY KEY, content text NOT NULL, created_at timestamptz NOT NULL,
+    user_id uuid NOT NULL REFERENCES app.users, channel_id uuid NOT NULL REFERENCES app.channels,
+    parent_id uuid REFERENCES app.messages);
+CREATE TABLE app.attachments (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id uuid NOT NULL REFERENCES app.users,
+    message_id uuid NOT NULL REFERENCES app.messages, created_at timestamptz, size integer, format text);
+CREATE TABLE app.scans (message_id uuid REFERENCES app.messages, found_at timestamptz, clean boolean);
+CREATE TABLE app.digests (user_id uuid REFERENCES app.users, sent_at timestamptz);
+CREATE TABLE app.bookmarks (
+    who uuid REFERENCES app.users, message uuid REFERENCES app.messages, PRIMARY KEY (message, who));
+CREATE INDEX ON app.user_channels (user_id, channel_id);
+CREATE INDEX ON app.messages (parent_id);
+CREATE INDEX ON app.attachments (message_id);
+CREATE INDEX ON app.scans (message_id);
+"""
+
+
+async def test_ids_are_uuids_where_the_app_has_those(make_database: MakeDatabase, tmp_path: Path) -> None:
+    database = await make_database("empty")
+    await run_sql(database, UUIDS)
+    plan = planned(tmp_path, f"uuid = 7{UUID_SCENARIO}", "3x")
+    for defer in ("never", "always"):
+        with anyio.CancelScope() as scope:
+            watcher = Interfering("digests", scope.cancel)
+            await load(plan, database, watcher=watcher, defer=defer, rows_per_shard=1000)
+        report = await resume(database)
+        assert report is not None
+        assert report.rows["scans"] == report.rows["attachments"] > 0 < report.rows["bookmarks"]
+        [found] = await verify(database)
+        assert found.holds
+        await cleanup(database, [report.run])
+        counted = " + ".join(f"(SELECT count(*) FROM app.{table})" for table in report.rows)
+        assert await rows(database, f"SELECT {counted}") == [(0,)]

@@ -1,0 +1,23 @@
+"""How far counts are from what chance gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+def unevenness(observed: Sequence[int] | npt.NDArray[np.int64], shares: Sequence[float] | None = None) -> float:
+    """How many standard deviations Pearson's chi-square is above what chance gives (Wilson-Hilferty).
+
+    ``shares`` are the expected proportions, equal ones if None. Fair samples are above 4 once in 30,000.
+    """
+    counts = np.asarray(observed, dtype=np.float64)
+    weights = np.ones(len(counts)) if shares is None else np.asarray(shares, dtype=np.float64)
+    expected = counts.sum() * weights / weights.sum()
+    freedom = len(counts) - 1
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    spread = 2 / (9 * freedom)
+    return float(((statistic / freedom) ** (1 / 3) - (1 - spread)) / math.sqrt(spread))

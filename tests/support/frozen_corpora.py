@@ -1,0 +1,125 @@
+"""Corpora as one version of Faker had them, in generators/corpora/: their rows depend on no installed Faker.
+
+``python tests/support/frozen_corpora.py`` writes them anew, with the versions of the installed Faker and anyascii. The
+digests in generators/golden/ follow from them, so those are pinned anew after that, as test_golden.py says.
+"""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
+from bulkseed.text.names import Corpus, Pattern, Patterns, Pool, WordList
+
+FOLDER: Final = Path(__file__).parents[1] / "generators" / "corpora"
+LOCALES: Final = ("en_US", "fr_FR", "ja_JP")
+"""ASCII letters; letters with accents; no Latin letter, and names that Faker has romanised."""
+
+METHODS: Final = ("person", "company")
+
+
+def values_of(corpus: Corpus) -> dict[str, Any]:
+    """A corpus as JSON can keep it, with the versions that made it.
+
+    ``pools`` are lists of (text, slug, weight), each pool once. A pattern of ``person`` or ``company`` is its weight
+    and its parts: literal texts, and the indexes of pools. Weights are exact: ``1/3``.
+    """
+    pools: dict[tuple[tuple[str, str, str], ...], int] = {}
+
+    def part(given: str | Pool) -> str | int:
+        if isinstance(given, str):
+            return given
+        entries = zip(given.texts, given.slugs, map(str, given.weights), strict=True)
+        return pools.setdefault(tuple(entries), len(pools))
+
+    patterns = {
+        method: [[str(each.weight), [part(given) for given in each.parts]] for each in getattr(corpus, method).patterns]
+        for method in METHODS
+    }
+    return {
+        "locale": corpus.locale,
+        **versions(),
+        **patterns,
+        "connector": corpus.lorem.connector,
+        "full_stop": corpus.lorem.full_stop,
+        "words": list(corpus.lorem.words),
+        "pools": [[list(entry) for entry in pool] for pool in pools],
+    }
+
+
+def corpus_from(values: dict[str, Any]) -> Corpus:
+    """The corpus whose :func:`values_of` these are."""
+    pools = [
+        Pool(
+            tuple(text for text, _, _ in entries),
+            tuple(slug for _, slug, _ in entries),
+            tuple(Fraction(weight) for _, _, weight in entries),
+        )
+        for entries in values["pools"]
+    ]
+
+    def patterns(method: str) -> Patterns:
+        return Patterns(
+            tuple(
+                Pattern(tuple(part if isinstance(part, str) else pools[part] for part in parts), Fraction(weight))
+                for weight, parts in values[method]
+            )
+        )
+
+    lorem = WordList(tuple(values["words"]), values["connector"], values["full_stop"])
+    return Corpus(values["locale"], patterns("person"), patterns("company"), lorem)
+
+
+def versions() -> dict[str, str]:
+    """The installed versions that a corpus depends on."""
+    return {"faker": FAKER_VERSION, "anyascii": version("anyascii")}
+
+
+@cache
+def frozen_values(locale: str) -> dict[str, Any]:
+    """What is kept of a locale."""
+    found: dict[str, Any] = json.loads(file_of(locale).read_text("utf-8"))
+    return found
+
+
+@cache
+def frozen_corpus(locale: str) -> Corpus:
+    """The corpus of a locale as it is kept."""
+    return corpus_from(frozen_values(locale))
+
+
+def file_of(locale: str) -> Path:
+    return FOLDER / f"{locale}.json"
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The parts in which two corpora differ, by the names in :func:`values_of`; their versions are no parts."""
+    return [name for name in one if name not in versions() and one[name] != other[name]]
+
+
+def text_of(values: dict[str, Any]) -> str:
+    """The JSON that is kept: a line for each pattern, word and entry of a pool, so that a diff shows which changed."""
+
+    def lines(value: Any, deeper: int) -> str:
+        if not deeper or not isinstance(value, list):
+            return json.dumps(value, ensure_ascii=False)
+        return "[\n" + ",\n".join(lines(each, deeper - 1) for each in value) + "\n]"
+
+    deep = {"pools": 2}
+    return "{\n" + ",\n".join(f'"{name}": {lines(each, deep.get(name, 1))}' for name, each in values.items()) + "\n}\n"
+
+
+def freeze() -> None:
+    """Write the corpora of the installed Faker."""
+    FOLDER.mkdir(exist_ok=True)
+    for locale in LOCALES:
+        file_of(locale).write_text(text_of(values_of(corpus_of(locale))), "utf-8")
+
+
+if __name__ == "__main__":
+    freeze()

@@ -1,0 +1,51 @@
+"""What several tests of values share: a plan's rows as whole tables, and how uneven counts are."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from bulkseed.generators import Context, shard_tables
+from bulkseed.plan.plan import Placement, Plan
+from bulkseed.plan.shards import ROWS_PER_SHARD, cut
+from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.names import Corpus
+
+CATALOGUE = (3, 4, 8, 15, 16, 23, 42, 99, 100, 1000, 1001, 5000)
+"""Ids of twelve reactions, with gaps as a catalogue that was edited has them."""
+
+
+def placement_of(reactions: int = 12, variant: int = 0) -> Placement:
+    """A placement whose ids all begin elsewhere, so that a mix-up of tables or ordinals shows."""
+    return Placement(
+        first_user=1001,
+        first_channel=500_001,
+        first_message=7,
+        reactions=CATALOGUE[:reactions],
+        variant=variant,
+    )
+
+
+def batches_of(
+    plan: Plan,
+    placement: Placement | None = None,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    corpus: Corpus | None = None,
+) -> dict[str, list[pa.RecordBatch]]:
+    """The batches of every table, in the order in which one worker makes them: of ``corpus``, or of Faker's."""
+    context = Context(plan, placement or placement_of(), corpus or corpus_of(plan.locale))
+    made: dict[str, list[pa.RecordBatch]] = {name: [] for name in plan.model.names}
+    for shard in cut(plan, rows_per_shard):
+        for name, batches in shard_tables(context, shard):
+            made[name].extend(batches)
+    return made
+
+
+def tables_of(
+    plan: Plan,
+    placement: Placement | None = None,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    corpus: Corpus | None = None,
+) -> dict[str, pa.Table]:
+    """Every table whole, in the order in which one worker makes the rows."""
+    made = batches_of(plan, placement, rows_per_shard, corpus)
+    return {name: pa.Table.from_batches(batches).combine_chunks() for name, batches in made.items()}

@@ -1,0 +1,19 @@
+"""What an app's schema may have that ends a load in the middle."""
+
+from __future__ import annotations
+
+FAIL = """
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN IF NEW.message_id > 900 THEN RAISE 'no more'; END IF; RETURN NEW; END $$;
+CREATE TRIGGER fail BEFORE INSERT ON message_reactions FOR EACH ROW EXECUTE FUNCTION fail();
+"""
+CHECK = "ALTER TABLE messages ADD CHECK (id < 2500)"
+GUEST = """
+CREATE FUNCTION guest() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO channels (name, owner_id, created_at, is_private, is_dm)
+    SELECT 'app', max(id), now(), false, false FROM users;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER guest AFTER INSERT ON channels WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION guest();
+"""
+"""An app that points at seeded rows while they come in."""

@@ -1,0 +1,248 @@
+"""The target is checked before anything is written: what does not fit is named, with its mend."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from bulkseed.errors import TargetError
+from bulkseed.loader.load import load
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
+from bulkseed.scenarios.planning import make_plan
+from bulkseed.target.guard import check_server, survey
+from bulkseed.target.reference_schema import initialise
+from support.databases import MakeDatabase
+from support.plans import plan_of
+from support.queries import digest, run_sql
+
+MISFITS = {
+    "a missing table": ("DROP TABLE message_reactions", "table message_reactions is missing in schema 'public'.*init"),
+    "missing tables": ("DROP TABLE message_reactions, user_channels", "tables user_channels, message_reactions are"),
+    "a missing column": ("ALTER TABLE users DROP bio", "column users.bio is missing: add it"),
+    "a text that is too short": ("ALTER TABLE users ALTER email TYPE varchar(50)", "email holds 50 .* must hold 80"),
+    "another type": ("ALTER TABLE users ALTER is_active TYPE text", "is_active is of type text, .* make it boolean"),
+    "a number": ("ALTER TABLE users ALTER name TYPE int USING 1", "users.name is of type int4, .* make it text"),
+    "a uuid": ("ALTER TABLE message_reactions DROP user_id, ADD user_id uuid", "user_id is of type uuid, and users.id"),
+    "NOT NULL where null must be": ("ALTER TABLE channels ALTER join_code SET NOT NULL", "join_code is NOT NULL"),
+    "a column that nothing fills": ("ALTER TABLE users ADD phone text NOT NULL", "nothing fills .* users.phone: give"),
+    "a column that only an inner domain would fill": (
+        "CREATE DOMAIN inner_one AS text; CREATE DOMAIN outer_one AS inner_one NOT NULL; ALTER DOMAIN inner_one "
+        "SET DEFAULT 'late'; ALTER TABLE users ADD phone outer_one",
+        "nothing fills .* users.phone: give",
+    ),
+    "a default of null over a domain's": (
+        "CREATE DOMAIN three AS int DEFAULT 3; CREATE DOMAIN none_of_three AS three DEFAULT NULL; "
+        "ALTER TABLE users ADD phone none_of_three NOT NULL; ALTER TABLE users ADD fax three DEFAULT NULL NOT NULL",
+        "nothing fills .* users.phone: .*nothing fills .* users.fax: ",
+    ),
+    "a sequence": ("ALTER TABLE user_channels RENAME TO uc; CREATE SEQUENCE user_channels", "but a sequence: name"),
+    "a type that pads": ("ALTER TABLE users ALTER name TYPE char(255)", "users.name is of type char.* pads"),
+    "a view": (
+        "ALTER TABLE users RENAME TO people; CREATE VIEW users AS SELECT * FROM people",
+        "relation users is no table in schema 'public' but a view",
+    ),
+    "a generated column": (
+        "ALTER TABLE users DROP bio, ADD bio text GENERATED ALWAYS AS (name) STORED",
+        "users.bio is generated",
+    ),
+    "two at once": (
+        "ALTER TABLE users ADD phone text NOT NULL; ALTER TABLE users DROP picture",
+        "users.picture is missing.*; .*users.phone",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MISFITS)
+async def test_misfits_are_named_before_anything_is_written(database: Address, kind: str) -> None:
+    change, said = MISFITS[kind]
+    await run_sql(database, change)
+    before = await digest(database)
+    with pytest.raises(TargetError, match=said):
+        await load(plan_of(), database)
+    assert await digest(database) == before
+    async with connected(database) as connection:
+        assert not await connection.fetchval("SELECT is_called FROM users_id_seq")
+
+
+@pytest.fixture
+async def login(database: Address) -> Address:
+    """A login that may do all that a load needs, on ``database``."""
+    await run_sql(
+        database,
+        "DROP OWNED BY clerk; DROP ROLE clerk" if await has_role(database) else "SELECT 1",
+        "CREATE ROLE clerk LOGIN",
+        f"GRANT CREATE ON DATABASE {database.url.database} TO clerk",
+        "GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA public TO clerk",
+        "GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA public TO clerk",
+    )
+    return Address(database.url._replace(username="clerk"))
+
+
+async def has_role(database: Address) -> bool:
+    async with connected(database) as connection:
+        return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'clerk')"))
+
+
+RIGHTS = {
+    "INSERT": ("REVOKE INSERT ON messages FROM clerk", r'GRANT INSERT ON "public"."messages" TO clerk'),
+    "DELETE": ("REVOKE DELETE ON users FROM clerk", r'GRANT DELETE ON "public"."users" TO clerk'),
+    "SELECT": ("REVOKE SELECT ON reactions FROM clerk", r'GRANT SELECT ON "public"."reactions" TO clerk'),
+    "sequence": (
+        "REVOKE UPDATE ON SEQUENCE channels_id_seq FROM clerk",
+        "GRANT USAGE, UPDATE ON SEQUENCE channels_id_seq TO clerk",
+    ),
+    "row security": ("ALTER TABLE users ENABLE ROW LEVEL SECURITY", "row security is active .*BYPASSRLS"),
+    "ledger": (
+        "CREATE SCHEMA bulkseed CREATE TABLE runs (placement int) CREATE TABLE version (number int)",
+        'may not write to the ledger in schema "bulkseed", .*GRANT USAGE ON SCHEMA "bulkseed" TO clerk',
+    ),
+    "ledger's tables": (
+        "CREATE SCHEMA bulkseed; GRANT USAGE ON SCHEMA bulkseed TO clerk",
+        'may not make tables in .*GRANT USAGE, CREATE ON SCHEMA "bulkseed" TO clerk, or .*--ledger-schema',
+    ),
+    "ledger's names": (
+        "CREATE SCHEMA bulkseed; CREATE TABLE bulkseed.runs (id int)",
+        "'bulkseed' has a table 'runs' that is not bulkseed's, .*--ledger-schema",
+    ),
+    "schema": (
+        "REVOKE CREATE ON DATABASE {database} FROM clerk",
+        "GRANT CREATE ON DATABASE .* TO clerk, or .*--ledger-schema",
+    ),
+    "read only": ("ALTER ROLE clerk SET default_transaction_read_only = on", "only allows reading"),
+}
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+async def test_a_login_without_a_right_is_told_the_grant(database: Address, login: Address, right: str) -> None:
+    revoke, said = RIGHTS[right]
+    await run_sql(database, revoke.format(database=database.url.database))
+    before = await digest(database)
+    with pytest.raises(TargetError, match=said):
+        await load(plan_of(), login)
+    assert await digest(database) == before
+
+
+@pytest.mark.parametrize("right", ["read only", "SELECT", "INSERT"])
+async def test_a_right_is_missed_before_a_trial(database: Address, login: Address, right: str) -> None:
+    revoke, said = RIGHTS[right]
+    await run_sql(database, "ALTER TABLE users ADD CHECK (id > 0)", revoke)
+    with pytest.raises(TargetError, match=said):
+        await load(plan_of(), login)
+
+
+async def test_columns_of_types_that_nobody_knows_are_no_concern(database: Address) -> None:
+    await run_sql(database, "ALTER TABLE users ADD place point, ADD tags int4multirange")
+    await load(plan_of(), database)
+
+
+async def test_columns_that_the_server_fills_are_left_to_it(database: Address) -> None:
+    await run_sql(
+        database,
+        "CREATE DOMAIN phone AS text NOT NULL DEFAULT 'none'",
+        "CREATE DOMAIN mobile AS phone",
+        "ALTER TABLE users ADD a phone, ADD b mobile, ADD c serial, ADD d bigint GENERATED ALWAYS AS IDENTITY, "
+        "ADD e text NOT NULL GENERATED ALWAYS AS (upper(name)) STORED, ADD f text NOT NULL DEFAULT 'x'",
+    )
+    await load(plan_of(), database)
+    async with connected(database) as connection:
+        filled = "a = 'none' AND b = 'none' AND c > 0 AND d > 0 AND e = upper(name) AND f = 'x'"
+        assert await connection.fetchval(f"SELECT bool_and({filled}) FROM users")
+
+
+LOOKING: dict[str, Callable[[Address], Awaitable[object]]] = {
+    "for the tables": lambda login: load(make_plan(schema="chat"), login),
+    "for rows": lambda login: survey(login, ["chat.users"]),
+    "for folders": lambda login: check_server(login, {"chat.users": 1}),
+}
+
+
+@pytest.mark.parametrize("what", LOOKING)
+async def test_a_schema_that_a_login_may_not_use(database: Address, login: Address, what: str) -> None:
+    await run_sql(database, "CREATE SCHEMA chat CREATE TABLE users (id int)")
+    with pytest.raises(TargetError, match=r"permission denied for schema chat.*grant it the right"):
+        await LOOKING[what](login)
+
+
+async def test_a_refused_load_moves_no_sequence(database: Address) -> None:
+    await run_sql(database, "ALTER SEQUENCE messages_id_seq MAXVALUE 50")
+    with pytest.raises(TargetError, match="messages"):
+        await load(plan_of(), database)
+    async with connected(database) as connection:
+        assert not await connection.fetchval("SELECT is_called FROM users_id_seq")
+
+
+async def test_a_login_with_just_these_rights_can_load(login: Address) -> None:
+    await load(plan_of(), login)
+    await load(plan_of(), login)
+
+
+async def test_tables_are_found_by_the_search_path(make_database: MakeDatabase) -> None:
+    database = await make_database("empty")
+    name = '"My "" Schema"'
+    await run_sql(
+        database, f"CREATE SCHEMA {name}", f"ALTER DATABASE {database.url.database} SET search_path TO {name}"
+    )
+    await initialise(database)
+    await load(plan_of(), database)
+    async with connected(database) as connection:
+        assert await connection.fetchval(f"SELECT count(*) FROM {name}.users") == 20
+
+
+class TestInit:
+    async def test_makes_all_and_twice_is_once(self, make_database: MakeDatabase) -> None:
+        database = await make_database("empty")
+        made = await initialise(database)
+        assert "table message_reactions" in made
+        assert "12 reactions in the catalogue" in made
+        before = await digest(database)
+        assert await initialise(database) == []
+        assert await digest(database) == before
+        assert before["reactions"][0] == 12
+
+    async def test_makes_what_is_missing_and_leaves_the_rest(self, database: Address) -> None:
+        await run_sql(
+            database,
+            "DROP TABLE message_reactions",
+            "DELETE FROM reactions",
+            "INSERT INTO reactions (code, is_system) VALUES ('mine', true)",
+            "ALTER TABLE users ADD extra text",
+        )
+        assert await initialise(database) == ["table message_reactions"]
+        async with connected(database) as connection:
+            assert [row[0] for row in await connection.fetch("SELECT code FROM reactions")] == ["mine"]
+
+    async def test_a_catalogue_without_system_reactions_is_not_guessed_at(self, database: Address) -> None:
+        await run_sql(database, "UPDATE reactions SET is_system = false")
+        with pytest.raises(TargetError, match="no row with is_system true: set is_system"):
+            await initialise(database)
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ("ALTER TABLE reactions DROP is_system", "column reactions.is_system does not exist.*correct them"),
+            (
+                "DROP TABLE message_reactions; CREATE VIEW message_reactions AS SELECT 1",
+                "message_reactions should be a table, and is a view: drop or rename it",
+            ),
+        ],
+    )
+    async def test_tables_that_are_not_as_they_should_be(self, database: Address, change: str, said: str) -> None:
+        await run_sql(database, change)
+        before = await digest(database)
+        with pytest.raises(TargetError, match=said):
+            await initialise(database)
+        assert await digest(database) == before
+
+    async def test_a_catalogue_that_may_not_be_read(self, database: Address, login: Address) -> None:
+        await run_sql(database, "REVOKE SELECT ON reactions FROM clerk")
+        with pytest.raises(TargetError, match=r"permission denied for table reactions.*grant this login what it lacks"):
+            await initialise(login)
+
+    async def test_tables_that_do_not_go_together(self, make_database: MakeDatabase) -> None:
+        database = await make_database("empty")
+        await run_sql(database, "CREATE TABLE users (id text PRIMARY KEY)")
+        with pytest.raises(TargetError, match="reference tables cannot be made"):
+            await initialise(database)
+        assert list(await digest(database)) == ["users"]

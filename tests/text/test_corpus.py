@@ -1,0 +1,339 @@
+"""What is taken from Faker is what Faker itself makes: names, companies, sentences and paragraphs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from functools import cache
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+from faker import Faker
+from faker.config import AVAILABLE_LOCALES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bulkseed.errors import InputError
+from bulkseed.plan.tables import TABLES
+from bulkseed.randomness.draws import Ints, Streams
+from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.names import Corpus, Patterns, Pool, WordList, named, slug_of
+from bulkseed.text.prose import (
+    MOST_SENTENCES,
+    SENTENCES_IN_PARAGRAPH,
+    WORDS_IN_SENTENCE,
+    WORDS_PER_TEXT,
+    Prose,
+    longest_text,
+    sentence_counts,
+)
+from support.evenness import unevenness
+
+STREAMS = Streams(seed=1, first_user=1)
+PROSE_LOCALES = ["en_US", "ja_JP", "th_TH", "fr_FR"]
+UNAMBIGUOUS_LOCALES = ["en_US", "de_DE"]
+"""Where spaces, and none within a word, leave one way to read a sentence."""
+
+SAMPLED = {
+    "name": {"es_CL", "is_IS"},
+    "company": {"en_PH", "fil_PH", "tl_PH", "es", "es_ES", "es_CL", "is_IS"},
+}
+"""Whose methods build values by code of their own, or of names that do: a corpus has samples of these."""
+
+SLUG = re.compile(r"([a-z]+(\.[a-z]+)*)?")
+
+LONGEST = {(table.name, column.name): column.longest for table in TABLES for column in table.columns if column.longest}
+
+
+def longest_of(patterns: Patterns) -> int:
+    def longest(part: str | Pool) -> int:
+        return max(map(len, part.texts)) if isinstance(part, Pool) else len(part)
+
+    return max(sum(map(longest, pattern.parts)) for pattern in patterns.patterns)
+
+
+# one test for all of it: taking a locale out of Faker is what takes the time
+@pytest.mark.filterwarnings("ignore")  # Faker warns of deprecated locales
+@pytest.mark.parametrize("locale", sorted(AVAILABLE_LOCALES))
+def test_every_locale(locale: str) -> None:
+    corpus = corpus_of(locale)
+    assert corpus.locale == locale
+    check_values_of_faker_are_recognised(corpus)
+    check_fits_the_columns(corpus)
+    for patterns in (corpus.person, corpus.company):
+        check_weights_and_slugs(patterns)
+
+
+def check_values_of_faker_are_recognised(corpus: Corpus) -> None:
+    fake = Faker(corpus.locale)
+    fake.seed_instance(20260601)
+    for method, patterns in (("name", corpus.person), ("company", corpus.company)):
+        made = {str(getattr(fake, method)()) for _ in range(40)}
+        unknown = {text for text in made if not patterns.slugs(text)}
+        assert not unknown or corpus.locale in SAMPLED[method]
+
+
+def check_fits_the_columns(corpus: Corpus) -> None:
+    assert longest_of(corpus.person) <= LONGEST["users", "name"]
+    assert longest_of(corpus.person) + len(" DM") <= LONGEST["channels", "name"]
+    assert longest_of(corpus.company) <= LONGEST["channels", "name"]
+    assert all(corpus.lorem.words)
+    # a title may be longer than its word (ligatures), and longest_text counts on words
+    assert max(len(word.title()) for word in corpus.lorem.words) <= max(map(len, corpus.lorem.words))
+
+
+def check_weights_and_slugs(patterns: Patterns) -> None:
+    assert sum(pattern.weight for pattern in patterns.patterns) == 1
+    pools = {part for pattern in patterns.patterns for part in pattern.parts if isinstance(part, Pool)}
+    assert all(pattern.weight > 0 for pattern in patterns.patterns)
+    for pool in pools:
+        assert len(pool.texts) == len(pool.slugs) == len(pool.weights) > 0
+        assert all(SLUG.fullmatch(slug) for slug in pool.slugs)
+        assert min(pool.weights) >= 0
+        assert not any("{{" in text for text in pool.texts)
+
+
+@pytest.mark.parametrize("locale", ["en_US", "de_DE", "ja_JP", "zh_CN", "ru_RU", "ar_AA", "th_TH", "es_CL", "pl_PL"])
+def test_named_values_are_readable_with_their_slugs(locale: str) -> None:
+    corpus = corpus_of(locale)
+    for patterns in (corpus.person, corpus.company):
+        texts, slugs = named(patterns, STREAMS, "test", "name", np.arange(12_345, 12_645))
+        assert len(texts) == len(slugs) == 300
+        for text, slug in zip(texts.to_pylist(), slugs.to_pylist(), strict=True):
+            assert slug in patterns.slugs(text)
+            assert SLUG.fullmatch(slug)
+
+
+@pytest.mark.parametrize("locale", ["en_US", "ja_JP", "es_CL"])
+def test_named_values_are_the_same_in_any_slice(locale: str) -> None:
+    patterns = corpus_of(locale).person
+    texts, slugs = named(patterns, STREAMS, "test", "name", np.arange(100, 150))
+    for start, count in ((100, 1), (113, 20), (149, 1)):
+        part, part_slugs = named(patterns, STREAMS, "test", "name", np.arange(start, start + count))
+        assert part.equals(texts.slice(start - 100, count))
+        assert part_slugs.equals(slugs.slice(start - 100, count))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("locale", ["en_US", "de_DE", "pl_PL", "ru_RU", "en_GB"])
+@pytest.mark.parametrize("method", ["name", "company"])
+def test_shapes_of_values_are_as_frequent_as_fakers(locale: str, method: str) -> None:
+    corpus = corpus_of(locale)
+    count = 2000
+    fake = Faker(locale)
+    fake.seed_instance(1)
+    theirs = Counter(shape(str(getattr(fake, method)())) for _ in range(count))
+    patterns = corpus.person if method == "name" else corpus.company
+    ours = Counter(shape(text) for text in named(patterns, STREAMS, "test", method, np.arange(20_000))[0].to_pylist())
+    for key in theirs | ours:
+        share, pooled = theirs[key] / count, (theirs[key] + ours[key]) / (count + 20_000)
+        error = math.sqrt(pooled * (1 - pooled) * (1 / count + 1 / 20_000))
+        assert abs(share - ours[key] / 20_000) <= 4.5 * error, key
+
+
+def shape(text: str) -> str:
+    """How many words, and which marks: enough to tell most patterns apart."""
+    return f"{min(len(text.split()), 5)}{''.join(sorted(set(text) & set('.,-')))}"
+
+
+@pytest.mark.parametrize(
+    ("locale", "mend"),
+    [
+        ("en_UK", "en_"),
+        ("de-De", "de_DE"),
+        ("ja_jp", "ja_JP"),
+        ("fr", "fr_"),
+        ("xx_XX", "en_US"),
+        ("", "en_US"),
+    ],
+)
+def test_unknown_locale_is_refused_with_a_mend(locale: str, mend: str) -> None:
+    with pytest.raises(InputError) as caught:
+        corpus_of(locale)
+    message = str(caught.value)
+    assert repr(locale) in message
+    assert "did you mean" in message or "take one such as" in message
+    assert mend in message
+    assert message.isprintable()
+
+
+def test_locale_may_be_written_with_a_hyphen() -> None:
+    assert corpus_of("de-DE").locale == "de_DE"
+
+
+@pytest.mark.parametrize(
+    ("text", "slug"),
+    [("Dr. Zoë Müller", "dr.zoe.muller"), ("O'Neil-Smith", "o.neil.smith"), ("123", ""), ("", "")],
+)
+def test_slug_is_lower_case_ascii(text: str, slug: str) -> None:
+    assert slug_of(text) == slug
+
+
+@given(st.text())
+def test_slug_of_anything_fits_an_address(text: str) -> None:
+    assert SLUG.fullmatch(slug_of(text))
+
+
+@cache
+def prose_of(locale: str) -> Prose:
+    return Prose(corpus_of(locale).lorem, STREAMS)
+
+
+def word_counts(text: str, lorem: WordList) -> set[int]:
+    """How many words a sentence without its full stop may be read as, the first of them in title case."""
+    words = set(lorem.words)
+    titles = {word.title() for word in words}
+    longest = max(map(len, words | titles))
+    reached: list[set[int]] = [set() for _ in range(len(text) + 1)]
+    for end in range(1, len(text) + 1):
+        for begin in range(max(0, end - longest), end):
+            piece = text[begin:end]
+            if begin == 0 and piece in titles:
+                reached[end].add(1)
+            before = begin - len(lorem.connector)
+            if before > 0 and reached[before] and piece in words and text[before:begin] == lorem.connector:
+                reached[end] |= {count + 1 for count in reached[before]}
+    return reached[-1]
+
+
+def sentences_of(text: str, lorem: WordList) -> list[str]:
+    """The sentences of a paragraph, without their full stops."""
+    assert text.endswith(lorem.full_stop)
+    return text.removesuffix(lorem.full_stop).split(lorem.full_stop + lorem.connector)
+
+
+def words_for(count: int, column: str = "content") -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    return STREAMS.words("test_corpus", column, 0, count * WORDS_PER_TEXT)
+
+
+@pytest.mark.parametrize("locale", PROSE_LOCALES)
+def test_word_lists_leave_sentences_readable(locale: str) -> None:
+    lorem = corpus_of(locale).lorem
+    assert not any(lorem.full_stop in word for word in lorem.words)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("locale", PROSE_LOCALES)
+def test_reading_sentences_works_on_fakers_own(locale: str) -> None:
+    lorem = corpus_of(locale).lorem
+    fake = Faker(locale)
+    fake.seed_instance(3)
+    for _ in range(50):
+        for sentence in sentences_of(fake.paragraph(), lorem):
+            assert word_counts(sentence, lorem) & set(WORDS_IN_SENTENCE)
+
+
+@pytest.mark.parametrize("locale", PROSE_LOCALES)
+def test_texts_follow_fakers_rules(locale: str) -> None:
+    lorem = corpus_of(locale).lorem
+    count = 400
+    sentences: Ints = 1 + np.arange(count) % MOST_SENTENCES
+    texts = prose_of(locale).texts(words_for(count), sentences)
+    assert texts.null_count == 0
+    for text, wanted in zip(texts.to_pylist(), sentences, strict=True):
+        assert len(text) <= longest_text(lorem)
+        found = sentences_of(text, lorem)
+        assert len(found) == wanted
+        for sentence in found:
+            assert word_counts(sentence, lorem) & set(WORDS_IN_SENTENCE), text
+
+
+@pytest.mark.parametrize("locale", UNAMBIGUOUS_LOCALES)
+def test_words_in_a_sentence_are_distributed_as_fakers(locale: str) -> None:
+    texts = prose_of(locale).texts(words_for(40_000), np.ones(40_000, dtype=np.int64))
+    assert not any(" " in word for word in corpus_of(locale).lorem.words)
+    counts = np.bincount(pc.count_substring(texts, " ").to_numpy() + 1)
+    assert not counts[:3].any()
+    assert unevenness(counts[3:], list(WORDS_IN_SENTENCE.values())) < 4
+
+
+def test_every_sentence_of_a_paragraph_is_drawn_alike() -> None:
+    texts = prose_of("en_US").texts(words_for(20_000), np.full(20_000, MOST_SENTENCES))
+    split = [sentences_of(text, corpus_of("en_US").lorem) for text in texts.to_pylist()]
+    for place in range(MOST_SENTENCES):
+        counts = np.bincount([len(each[place].split(" ")) for each in split], minlength=9)
+        assert unevenness(counts[3:], list(WORDS_IN_SENTENCE.values())) < 4
+    assert len({sentence for each in split for sentence in each}) > 0.999 * 20_000 * MOST_SENTENCES
+
+
+def test_shares_are_those_of_faker() -> None:
+    for shares, number in ((WORDS_IN_SENTENCE, 6), (SENTENCES_IN_PARAGRAPH, 3)):
+        assert shares == Counter(int(number * percent / 100) for percent in range(60, 141))
+    assert sum(WORDS_IN_SENTENCE.values()) == sum(SENTENCES_IN_PARAGRAPH.values()) == 81
+    fake = Faker("en_US")
+    fake.seed_instance(5)
+    theirs = np.bincount([len(fake.sentence().split(" ")) for _ in range(4000)], minlength=9)
+    assert unevenness(theirs[3:], list(WORDS_IN_SENTENCE.values())) < 4
+    theirs = np.bincount([fake.paragraph().count(".") for _ in range(4000)], minlength=5)
+    assert unevenness(theirs[1:], list(SENTENCES_IN_PARAGRAPH.values())) < 4
+
+
+def test_sentences_in_a_paragraph_are_distributed_as_fakers() -> None:
+    words = STREAMS.words("test_corpus", "sentences", 0, 40_000)
+    paragraphs = np.arange(len(words)) % 2 == 0
+    counts = sentence_counts(words, paragraphs)
+    assert (counts[~paragraphs] == 1).all()
+    found = np.bincount(counts[paragraphs])
+    assert found[0] == 0
+    assert unevenness(found[1:], list(SENTENCES_IN_PARAGRAPH.values())) < 4
+
+
+@pytest.mark.parametrize("locale", PROSE_LOCALES)
+@pytest.mark.parametrize("most", [1, 3, 12, 25, 40, 100, 200])
+def test_short_texts_are_never_too_long_nor_empty(locale: str, most: int) -> None:
+    count = 4000
+    sentences: Ints = 1 + np.arange(count) % MOST_SENTENCES
+    texts = prose_of(locale).short_texts(words_for(count, f"short.{most}"), sentences, most)
+    lengths = pc.utf8_length(texts).to_numpy()
+    assert lengths.min() >= 1
+    assert lengths.max() <= most
+
+
+@pytest.mark.parametrize("locale", PROSE_LOCALES)
+def test_short_texts_that_fit_are_the_texts_themselves(locale: str) -> None:
+    count, most = 3000, 100
+    sentences: Ints = 1 + np.arange(count) % 2
+    words = words_for(count, "fitting")
+    short = prose_of(locale).short_texts(words.copy(), sentences, most).to_pylist()
+    whole = prose_of(locale).texts(words, sentences).to_pylist()
+    lorem = corpus_of(locale).lorem
+    for cut, text in zip(short, whole, strict=True):
+        if len(text) <= most:
+            assert cut == text
+        else:
+            [sentence] = sentences_of(cut, lorem)
+            assert word_counts(sentence, lorem) & set(WORDS_IN_SENTENCE)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=5),
+    st.sampled_from(["", " ", "--"]),
+    st.sampled_from(["", ".", " ", "..."]),
+    st.integers(),
+)
+def test_longest_text_bounds_every_word_list(words: list[str], connector: str, stop: str, seed: int) -> None:
+    # words whose title is longer are none of a locale's (test_corpus_fits_the_columns)
+    kept = tuple(word for word in words if len(word.title()) == len(word)) or ("a",)
+    lorem = WordList(kept, connector, stop)
+    prose = Prose(lorem, Streams(seed, 1))
+    openings, endings = prose.lengths[: len(prose.lengths) // 3], prose.lengths[2 * len(prose.lengths) // 3 :]
+    sentence = int(openings.max() + endings.max())
+    longest = MOST_SENTENCES * sentence + (MOST_SENTENCES - 1) * len(connector)
+    assert longest <= longest_text(lorem)
+    texts = prose.texts(words_for(50), np.full(50, MOST_SENTENCES))
+    assert pc.max(pc.utf8_length(texts)).as_py() <= longest
+
+
+@pytest.mark.parametrize("locale", PROSE_LOCALES)
+def test_longest_text_is_nearly_reached(locale: str) -> None:
+    """A bound that is far too high would refuse a target's column for nothing."""
+    lorem = corpus_of(locale).lorem
+    word = max(map(len, lorem.words))
+    sentence = (
+        max(WORDS_IN_SENTENCE) * word + (max(WORDS_IN_SENTENCE) - 1) * len(lorem.connector) + len(lorem.full_stop)
+    )
+    exact = MOST_SENTENCES * sentence + (MOST_SENTENCES - 1) * len(lorem.connector)
+    assert exact <= longest_text(lorem) <= exact + MOST_SENTENCES

@@ -1,0 +1,302 @@
+"""Verifying: what was loaded holds, and whatever the rules forbid is found, each by its rule."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import pytest
+from faker import Faker
+
+from bulkseed.errors import InputError, TargetError
+from bulkseed.listeners import Silent
+from bulkseed.loader.load import load
+from bulkseed.plan.plan import Plan, Probabilities
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import connected
+from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.verifier.text_checks import TextReader
+from bulkseed.verifier.verify import RuleCheck, VerifyReport, verify
+from support.app_rows import APP_ROWS
+from support.corruptions import CORRUPTIONS, SYSTEM, UNCHECKED, Corruption, sentence
+from support.databases import MakeDatabase, make_reference
+from support.plans import plan_of
+from support.queries import digest, run_sql
+
+
+def check(report: VerifyReport, rule: str, text: str) -> RuleCheck:
+    [found] = [each for each in report.rules if each.rule == rule and text in each.text]
+    return found
+
+
+async def broken_rules(address: Address) -> list[str]:
+    """What does not hold, in words."""
+    [report] = await verify(address)
+    return told(report)
+
+
+def told(report: VerifyReport) -> list[str]:
+    rules = [f"{each.rule} {each.text}: {each.example}" for each in report.rules if each.violations]
+    return rules + [f"{each.rule} {each.text}: {each.found}" for each in report.chances if not each.within]
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS.values(), ids=CORRUPTIONS.keys())
+async def test_finds_what_the_rules_forbid(seeded: Address, corruption: Corruption) -> None:
+    await run_sql(seeded, *corruption.statements)
+    [report] = await verify(seeded)
+    found = check(report, corruption.rule, corruption.text)
+    if corruption.violations is None:
+        assert found.violations >= 1
+    else:
+        assert found.violations == corruption.violations
+    assert found.example
+    assert not report.holds
+
+
+async def test_every_check_can_fail(seeded: Address) -> None:
+    """No check is left that no corruption above is for."""
+    [report] = await verify(seeded)
+    for each in report.rules:
+        assert any(each.rule == one.rule and one.text in each.text for one in CORRUPTIONS.values()), each.text
+
+
+async def test_names_one_of_the_rows(seeded: Address) -> None:
+    await run_sql(seeded, "UPDATE users SET bio = '' WHERE id IN (17, 23, 41)")
+    [report] = await verify(seeded)
+    assert check(report, "U5", "bio") == RuleCheck("U5", "bio has 1 to 200 characters", 3, "users.id 17")
+
+
+SHIFTS: Final = {
+    "U3 active": ("UPDATE users SET is_active = false",),
+    "C1 are DMs": ("UPDATE channels SET is_dm = true",),
+    "C1 are private": ("UPDATE channels SET is_private = true",),
+    "M2 mean number": (
+        """DELETE FROM user_channels AS m WHERE user_id <>
+           (SELECT min(user_id) FROM user_channels AS x WHERE x.channel_id = m.channel_id)""",
+    ),
+    "G3 more than one sentence": (f"UPDATE messages SET content = '{sentence(5)}' WHERE parent_id IS NULL",),
+    "G4 have a reply": (UNCHECKED, "DELETE FROM messages WHERE parent_id IS NOT NULL"),
+    "R1 have reactions": ("DELETE FROM message_reactions WHERE message_id % 3 = 0",),
+    "R1 that have 1": (
+        f"""INSERT INTO message_reactions SELECT DISTINCT ON (message_id) message_id, {SYSTEM} + 100, user_id,
+            created_at FROM message_reactions""",
+    ),
+    "R1 that have 2": ("DELETE FROM message_reactions WHERE message_id IN (SELECT message_id FROM message_reactions "
+                       "GROUP BY 1 HAVING count(*) = 2)",),
+    "R1 that have 3": ("DELETE FROM message_reactions WHERE message_id IN (SELECT message_id FROM message_reactions "
+                       "GROUP BY 1 HAVING count(*) = 3)",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", SHIFTS)
+async def test_finds_shares_that_chance_does_not_allow(seeded: Address, which: str) -> None:
+    await run_sql(seeded, UNCHECKED, *SHIFTS[which])
+    [report] = await verify(seeded)
+    rule, _, text = which.partition(" ")
+    [found] = [each for each in report.chances if each.rule == rule and text in each.text]
+    assert not found.within, found
+    assert not report.holds
+
+
+NEW_YEAR: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def all_of(probability: float) -> Probabilities:
+    return Probabilities(**{each.name: probability for each in fields(Probabilities)})
+
+
+PLANS: Final = {
+    "two users": plan_of(users=2),
+    "channels of at most two": plan_of(max_members=2),
+    "channels of at most five": plan_of("2x", max_members=5),
+    "one channel": plan_of(channels=1, messages_per_channel=300),
+    "the least": plan_of(users=2, channels=1, messages_per_channel=1),
+    "many channels": plan_of(channels=1000, messages_per_channel=1),
+    "the first moment of a year": plan_of("2x", as_of=NEW_YEAR),
+    "a minute after": plan_of("2x", as_of=NEW_YEAR + timedelta(minutes=1), messages_per_channel=500),
+    "always": plan_of("2x", probabilities=all_of(1.0)),
+    "never": plan_of("2x", probabilities=all_of(0.0)),
+    **{locale: plan_of("3x", locale=locale) for locale in ("de_DE", "ja_JP", "th_TH", "fr_FR", "pl_PL", "vi_VN")},
+}
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
+async def test_what_was_loaded_holds(database: Address, plan: Plan) -> None:
+    await load(plan, database)
+    assert await broken_rules(database) == []
+
+
+async def test_a_catalogue_of_one_reaction_gives_few_different_pairs(database: Address) -> None:
+    await run_sql(database, "DELETE FROM reactions WHERE code <> 'joy'")
+    await load(plan_of("3x", max_members=2), database)
+    [report] = await verify(database)
+    assert told(report) == []
+    assert [each.trials for each in report.chances if "of them" in each.text] == [0, 0, 0]
+
+
+async def test_judges_each_run_by_its_own_plan_beside_an_apps_rows(database: Address) -> None:
+    await run_sql(database, *APP_ROWS)
+    first = await load(plan_of("3x"), database)
+    await run_sql(
+        database,
+        "INSERT INTO users (auth0_id, email, is_active, created_at, name) VALUES ('x', 'x', true, '2020-01-01', 'X')",
+        """INSERT INTO messages (content, created_at, updated_at, user_id, channel_id, parent_id)
+           SELECT 'app', '2020-01-03', '2020-01-04', m.user_id, m.channel_id, m.id FROM messages AS m""",
+        """INSERT INTO user_channels SELECT u.id, c.id FROM users AS u, channels AS c WHERE c.name = 'app'
+           ON CONFLICT DO NOTHING""",
+        """INSERT INTO message_reactions SELECT m.id, r.id, m.user_id, '2020-01-04'
+           FROM messages AS m, reactions AS r WHERE m.content = 'app' ON CONFLICT DO NOTHING""",
+        "ALTER TABLE users ADD phone text DEFAULT '0'",
+    )
+    second = await load(plan_of("2x", seed=5, locale="de_DE"), database)
+    reports = await verify(database)
+    assert [told(report) for report in reports] == [[], []]
+    assert [report.run for report in reports] == [first.run, second.run]
+    await run_sql(database, f"UPDATE users SET bio = '' WHERE id = {second.placement.first_user}")
+    assert [report.holds for report in await verify(database)] == [True, False]
+    [only] = await verify(database, second.run)
+    assert check(only, "U5", "bio").violations == 1
+
+
+async def test_takes_timestamps_with_time_zone_for_the_same_instants(seeded: Address) -> None:
+    await run_sql(
+        seeded,
+        *(
+            f"ALTER TABLE {table} ALTER created_at TYPE timestamptz USING created_at AT TIME ZONE 'UTC'"
+            for table in ("users", "messages")
+        ),
+        f"ALTER DATABASE {seeded.url.database} SET TimeZone = 'Asia/Tokyo'",
+    )
+    assert await broken_rules(seeded) == []
+    await run_sql(seeded, "UPDATE users SET created_at = '2026-06-01 08:59:59+09' WHERE id = 17")
+    [report] = await verify(seeded)
+    assert check(report, "U4", "to as_of").violations == 0
+    await run_sql(seeded, "UPDATE users SET created_at = '2026-06-01 09:00:01+09' WHERE id = 17")
+    [report] = await verify(seeded)
+    assert check(report, "U4", "to as_of").violations == 1
+
+
+async def test_looks_where_the_run_was_loaded(make_database: MakeDatabase) -> None:
+    address = await make_database("empty")
+    await run_sql(
+        address, 'CREATE SCHEMA "odd ""name"', f'ALTER DATABASE {address.url.database} SET search_path = "odd ""name"'
+    )
+    await make_reference(address)
+    await load(plan_of(), address)
+    await run_sql(address, f"ALTER DATABASE {address.url.database} SET search_path = public")
+    assert await broken_rules(address) == []
+
+
+async def test_writes_nothing(seeded: Address) -> None:
+    before = await digest(seeded)
+    async with connected(seeded) as connection:
+        ledger = await connection.fetch("SELECT * FROM bulkseed.runs")
+        await verify(seeded)
+        assert await connection.fetch("SELECT * FROM bulkseed.runs") == ledger
+        relations = "SELECT count(*) FROM pg_class WHERE relnamespace NOT IN ('pg_catalog'::regnamespace)"
+        there = await connection.fetchval(relations)
+        await verify(seeded)
+        assert await connection.fetchval(relations) == there
+    assert await digest(seeded) == before
+
+
+async def test_a_login_that_may_only_read_can_verify(seeded: Address) -> None:
+    reader = f"reader_of_{seeded.url.database}"
+    await run_sql(
+        seeded,
+        f"CREATE ROLE {reader} LOGIN",
+        f"ALTER ROLE {reader} SET default_transaction_read_only = on",
+        f"REVOKE TEMPORARY ON DATABASE {seeded.url.database} FROM PUBLIC",
+        f"GRANT USAGE ON SCHEMA bulkseed TO {reader}",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public, bulkseed TO {reader}",
+    )
+    address = Address(seeded.url._replace(username=reader))
+    assert await broken_rules(address) == []
+    await run_sql(seeded, f"REVOKE SELECT ON messages FROM {reader}")
+    with pytest.raises(TargetError, match=r"verifying: this login may not .*messages.*: grant it the right"):
+        await verify(address)
+
+
+async def test_says_what_is_missing(database: Address) -> None:
+    with pytest.raises(InputError, match="no run of bulkseed: load one first"):
+        await verify(database)
+    await load(plan_of(), database)
+    with pytest.raises(InputError, match="no run 7: it has 1"):
+        await verify(database, 7)
+    await run_sql(database, "ALTER TABLE channels RENAME join_code TO code", "DROP TABLE message_reactions")
+    with pytest.raises(TargetError, match=r"no longer has channels\.join_code, message_reactions: put back"):
+        await verify(database)
+
+
+async def test_tells_of_its_phases_and_of_another_faker(seeded: Address) -> None:
+    class Heard(Silent):
+        def __init__(self) -> None:
+            self.phases: list[str] = []
+            self.notes: list[str] = []
+
+        def phase(self, name: str) -> None:
+            self.phases.append(name)
+
+        def note(self, message: str) -> None:
+            self.notes.append(message)
+
+    heard = Heard()
+    await verify(seeded, watcher=heard)
+    assert heard.phases[:3] == ["check", "rows", "users"]
+    assert heard.phases[-1] == "texts"
+    assert not heard.notes
+    await run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"faker": "1.0"}'""")
+    await verify(seeded, watcher=heard)
+    assert len(heard.notes) == 1
+    assert "run 1 was made with Faker 1.0" in heard.notes[0]
+
+
+async def test_tells_of_another_anyascii_where_a_run_says_which(seeded: Address) -> None:
+    class Heard(Silent):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, message: str) -> None:
+            self.notes.append(message)
+
+    heard = Heard()
+    await run_sql(seeded, "UPDATE bulkseed.runs SET made_by = made_by - 'anyascii'")
+    await verify(seeded, watcher=heard)
+    assert not heard.notes
+    await run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"anyascii": "0.1"}'""")
+    await verify(seeded, watcher=heard)
+    [note] = heard.notes
+    assert "run 1 was made with anyascii 0.1" in note
+    assert "U2" in note
+
+
+async def test_report_is_in_the_order_of_the_rules_and_survives_json(seeded: Address) -> None:
+    [report] = await verify(seeded)
+    judged = [each.rule for each in report.rules]
+    rules = "N U1 U2 U3 U4 U5 C1 C2 C3 C4 C5 M1 M2 M3 G1 G2 G3 G4 G5 G6 R0 R1 R2 R3 R4"
+    assert " ".join(dict.fromkeys(judged)) == rules
+    assert " ".join(each.rule for each in report.chances) == "U3 C1 C1 M2 M2 M2 M2 M2 G3 G4 R1 R1 R1 R1"
+    value = json.loads(json.dumps(report.to_json()))
+    assert value["holds"] is True
+    assert value["run"] == 1
+    assert len(value["rules"]) == len(report.rules)
+    assert value["chances"][0]["expected"] == 0.9
+
+
+@pytest.mark.parametrize("locale", ["en_US", "de_DE", "fr_FR", "pl_PL", "ja_JP", "th_TH", "zh_CN", "bn_BD"])
+def test_reads_what_faker_itself_writes(locale: str) -> None:
+    reader = TextReader(corpus_of(locale).lorem)
+    fake = Faker(locale, use_weighting=False)
+    fake.seed_instance(1)
+    for _ in range(300):
+        assert reader.sentences(fake.sentence()) == 1
+        assert reader.sentences(fake.paragraph()) in {1, 2}
+    sentences = [fake.sentence() for _ in range(6)]
+    connector = corpus_of(locale).lorem.connector
+    assert reader.sentences(connector.join(sentences[:2])) == 2
+    assert reader.sentences(connector.join(sentences[:4])) == 2
+    assert reader.sentences(connector.join(sentences[:5])) == 0
+    for text in (sentences[0] + "x", "x" + sentences[0], sentences[0][:-1], sentences[0] + "\n", ""):
+        assert reader.sentences(text) == 0, text
