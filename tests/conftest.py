@@ -16,11 +16,12 @@ import asyncpg
 import pytest
 from homes import home_for
 from hypothesis import settings
-from installed import running_with
+from installed import running_with, version_of
 
 from bulkseed.address import Address
 from bulkseed.connection import Connection, connected
 from bulkseed.embedded import Listen, Server, running
+from bulkseed.embedded.wheel import wheel_binaries
 from bulkseed.identifiers import qualified
 from bulkseed.loading import load
 from bulkseed.orm import orm_connected
@@ -55,16 +56,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--postgres",
         metavar="FOLDER",
-        help="the server programs (initdb, postgres, …) to test against, such as /usr/lib/postgresql/15/bin",
+        help="the server programs (initdb, postgres, …) to test against, such as /usr/lib/postgresql/15/bin; "
+        "where that has no client programs, the wheel's are taken",
     )
+
+
+def named_binaries(config: pytest.Config) -> Path | None:
+    """The folder that --postgres names."""
+    named = config.getoption("--postgres")
+    return Path(named).absolute() if named else None
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """The server that the tests run against."""
+    binaries = named_binaries(config)
+    return f"server: {version_of(binaries or wheel_binaries())}, {binaries or 'from the wheel'}"
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Server]:
     """The embedded server of the session, in a folder of its own."""
-    named = pytestconfig.getoption("--postgres")
-    binaries = Path(named).absolute() if named else None
-    with home_for("server", tmp_path_factory) as home, running_with(home, binaries) as started:
+    with home_for("server", tmp_path_factory) as home, running_with(home, named_binaries(pytestconfig)) as started:
         yield started
 
 

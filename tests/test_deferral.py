@@ -157,6 +157,7 @@ async def museum(tablespace: str, make_database: MakeDatabase) -> Address:
     return address
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("lanes", [1, 3])
 @pytest.mark.parametrize("rows", [True, False], ids=["with rows", "without rows"])
 async def test_dump_is_the_same_after(server: Server, museum: Address, lanes: int, rows: bool) -> None:
@@ -434,6 +435,7 @@ async def test_what_cannot_come_back_stays(
     assert dump(server, database) == before
 
 
+@pytest.mark.core
 async def test_foreign_keys_fire_in_the_same_order(database: Address, connection: Connection) -> None:
     await connection.execute(
         "ALTER TABLE channels ADD moderator_id bigint CONSTRAINT moderators REFERENCES users ON DELETE CASCADE, "
@@ -884,6 +886,7 @@ async def test_what_keeps_the_urgent_waiting_comes_after_what_does_not() -> None
     assert jobs.log[:2] == ["+running", "+in its way"], "an idle lane helps nobody"
 
 
+@pytest.mark.core
 async def test_locks_are_those_of_the_server(database: Address) -> None:
     async def do(_: Connection) -> None:
         raise AssertionError

@@ -208,6 +208,7 @@ def comparable(value: Any, base: str) -> Any:
     return str(value) if isinstance(value, float) else value
 
 
+@pytest.mark.core
 def test_both_lanes_load_the_same(database: Address) -> None:
     bases = [*SCALARS.values(), *ARRAYS.values(), "int4"]
     with asyncio.Runner() as runner:
@@ -244,6 +245,7 @@ def test_both_lanes_load_the_same(database: Address) -> None:
         runner.run(stack.aclose())
 
 
+@pytest.mark.core
 @each_lane
 async def test_a_workspace_is_the_same_by_either_lane(make_database: MakeDatabase, seeded: Address, lane: Lane) -> None:
     database = await make_database()

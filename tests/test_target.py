@@ -172,6 +172,7 @@ async def test_a_refused_load_moves_no_sequence(database: Address) -> None:
         assert not await connection.fetchval("SELECT is_called FROM users_id_seq")
 
 
+@pytest.mark.core
 async def test_a_login_with_just_these_rights_can_load(login: Address) -> None:
     await load(plan_of(), login)
     await load(plan_of(), login)

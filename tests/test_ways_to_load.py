@@ -68,6 +68,7 @@ async def test_rows_are_the_same_for_any_workers_lanes_and_deferral(make_databas
     assert all(report.holds for report in await verify(database))
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_deferred_load_leaves_the_schema_as_it_was(database: Address, server: Server, workers: int) -> None:
     await run_sql(database, *APP_ROWS, MUSEUM)
@@ -85,6 +86,7 @@ async def test_a_deferred_load_leaves_the_schema_as_it_was(database: Address, se
     assert not await has_ledger(database)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(("workers", "defer"), [(1, "always"), (2, "always"), (2, "never")])
 @pytest.mark.parametrize(("obstacle", "said"), [(FAIL, "message_reactions.*no more"), (CHECK, "messages_id_check")])
 async def test_an_error_in_the_middle_is_undone(
@@ -180,6 +182,7 @@ async def test_a_cancelled_load_is_kept_for_resume(database: Address, server: Se
     assert not await has_ledger(database)
 
 
+@pytest.mark.core
 async def test_what_was_interrupted_is_in_the_way_until_it_is_undone(database: Address, server: Server) -> None:
     await run_sql(database, *APP_ROWS)
     before = await digest(database), dump(server, database)
