@@ -600,7 +600,7 @@ async def test_duplicate_is_named_and_the_rest_is_made(server: Server, museum: A
         with pytest.raises(
             RunError,
             match=r'primary key messages_pkey of "public"."messages" cannot be made again.*'
-            r"Key \(id\)=.* is duplicated.* rebuild again",
+            r"\bid\b.* rebuild again",
         ):
             await rebuild(connector(museum), deferred, lanes=2)
         left = {each.name for each in deferred} - {each.name for each in (await read(connection)).deferred}
@@ -621,7 +621,7 @@ async def test_orphan_is_named(server: Server, museum: Address) -> None:
         deferred = (await read(connection)).deferred
         await drop(connection, deferred)
         await connection.execute("UPDATE messages SET user_id = -5 WHERE id = (SELECT min(id) FROM messages)")
-        with pytest.raises(RunError, match=r'messages_user_id_fkey of "public"."messages" .* \(user_id\)=\(-5\)'):
+        with pytest.raises(RunError, match=r'messages_user_id_fkey of "public"."messages" .*user_id.*-5'):
             await rebuild(connector(museum), deferred)
         await connection.execute("UPDATE messages SET user_id = (SELECT min(id) FROM users) WHERE user_id = -5")
     await rebuild(connector(museum), deferred)
@@ -643,7 +643,7 @@ async def test_new_dependent_stops_the_drop(connection: Connection) -> None:
     deferred = (await read(connection)).deferred
     await connection.execute("CREATE VIEW busy AS SELECT id, name FROM users GROUP BY id")
     shown = await shape(connection)
-    with pytest.raises(TargetError, match="view busy depends on constraint users_pkey"):
+    with pytest.raises(TargetError, match=r"busy.*users_pkey"):
         await drop(connection, deferred)
     assert await shape(connection) == shown
 
