@@ -13,11 +13,12 @@ import pytest
 from hypothesis import settings
 
 from bulkseed.embedded import Listen, Server, running
+from bulkseed.embedded.programs import wheel_binaries
 from bulkseed.loader import worker_pool as parent
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 from support.databases import MakeDatabase, address_of, cloned, make_templates
-from support.installed import running_with
+from support.installed import running_with, version_of
 from support.museum import MUSEUM
 from support.queries import run_sql
 from support.server_homes import home_for
@@ -39,16 +40,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--postgres",
         metavar="FOLDER",
-        help="the server programs (initdb, postgres, …) to test against, such as /usr/lib/postgresql/15/bin",
+        help="the server programs (initdb, postgres, …) to test against, such as /usr/lib/postgresql/15/bin; "
+        "where that has no client programs, the wheel's are taken",
     )
+
+
+def named_binaries(config: pytest.Config) -> Path | None:
+    """The folder that --postgres names."""
+    named = config.getoption("--postgres")
+    return Path(named).absolute() if named else None
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """The server that the tests run against."""
+    binaries = named_binaries(config)
+    return f"server: {version_of(binaries or wheel_binaries())}, {binaries or 'from the wheel'}"
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Server]:
     """The embedded server of the session, in a folder of its own."""
-    named = pytestconfig.getoption("--postgres")
-    binaries = Path(named).absolute() if named else None
-    with home_for("server", tmp_path_factory) as home, running_with(home, binaries) as started:
+    with home_for("server", tmp_path_factory) as home, running_with(home, named_binaries(pytestconfig)) as started:
         yield started
 
 

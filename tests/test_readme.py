@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from xml.etree import ElementTree
 
 import anyio
 import click
@@ -221,7 +222,10 @@ async def test_a_pytest_fixture(folder: Path, database: Address) -> None:
     before = await digest(database)
     done = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "pytest", "-q", *("-p", "no:cacheprovider", "-p", "no:asyncio"), "test_inbox.py"],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio"),
+            *("--junitxml=report.xml", "test_inbox.py"),
+        ],
         capture_output=True,
         text=True,
         env=environment(PYTHONWARNINGS="", TEST_DATABASE_URL=database.dsn),
@@ -229,7 +233,8 @@ async def test_a_pytest_fixture(folder: Path, database: Address) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
+    suite = ElementTree.parse(folder / "report.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("skipped")) == ("1", "0")
     assert await digest(database) == before
 
 

@@ -41,7 +41,7 @@ __all__ = [
 
 
 CONNECT_SECONDS: Final = 20.0
-OLDEST_MAJOR: Final = 14
+OLDEST_MAJOR: Final = 15
 KEEP_ALIVE_SECONDS: Final = 30.0
 
 SESSION: Final = """

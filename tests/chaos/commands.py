@@ -122,7 +122,7 @@ class Command:
             await asyncio.sleep(0.01)
         ended = Ended(self.child.returncode, self.out.read_text(), self.said.read_text(), time.monotonic() - self.began)
         # a signal may find Python itself still starting, or in the middle of an import
-        early = "KeyboardInterrupt" in ended.said or ended.said.startswith("Exception ignored in")
+        early = "KeyboardInterrupt" in ended.said or ended.said.startswith("Exception ignored")
         assert "Traceback" not in ended.said or early, ended
         return ended
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import os
 import re
@@ -147,7 +148,7 @@ def test_a_server_that_ends_for_want_of_disk_leaves_what_can_be_mended(
             kept = "run 1 is kept: `bulkseed resume 1` goes on" in said
             assert "no PostgreSQL answers" in said, said
             assert kept or "run 1 could not be undone" in said, said
-            assert "No space left on device" in server.last_words()
+            assert os.strerror(errno.ENOSPC) in server.last_words()
             done = inside("cleanup", "--yes", **url)
             assert (done.returncode, done.stderr.count("\n")) == (2, 1)
             assert "no PostgreSQL answers" in done.stderr

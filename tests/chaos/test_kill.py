@@ -72,9 +72,9 @@ async def struck(
         return Struck(found, done=False)
     told = signal.Signals[whom.split()[0]]
     assert ended.status in {128 + told, -told}, ended  # the second while Python itself starts
-    # Python's own words where the signal found it in the middle of an import
-    own = "".join(line for line in ended.said.splitlines(keepends=True) if not line.startswith("Exception ignored in"))
-    begun_with = pace_of(arguments) == "load" or own != "bulkseed: interrupted\n"
+    # besides Python's own words, where the signal found it in the middle of an import
+    ours = [line for line in ended.said.splitlines() if line.startswith("bulkseed: ")]
+    begun_with = pace_of(arguments) == "load" or ours != ["bulkseed: interrupted"]
     if told == signal.SIGINT and ended.status > 0 and begun_with and found not in {UNRECORDED, "whole"}:
         assert re.search(r"bulkseed resume 1\b", ended.said), (found, ended)
     return Struck(found, done=False)

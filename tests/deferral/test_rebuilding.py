@@ -46,6 +46,7 @@ async def shape(connection: Connection) -> list[str]:
     return [row[0] for row in rows]
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("lanes", [1, 3])
 @pytest.mark.parametrize("rows", [True, False], ids=["with rows", "without rows"])
 async def test_dump_is_the_same_after(server: Server, museum: Address, lanes: int, rows: bool) -> None:
@@ -224,6 +225,7 @@ async def test_dates_in_predicates_mean_the_same_in_any_style(database: Address,
     )
 
 
+@pytest.mark.core
 async def test_foreign_keys_fire_in_the_same_order(database: Address, connection: Connection) -> None:
     await connection.execute(
         "ALTER TABLE channels ADD moderator_id bigint CONSTRAINT moderators REFERENCES users ON DELETE CASCADE, "
@@ -329,7 +331,7 @@ async def test_duplicate_is_named_and_the_rest_is_made(server: Server, museum: A
         with pytest.raises(
             RunError,
             match=r'primary key messages_pkey of "public"."messages" cannot be made again.*'
-            r"Key \(id\)=.* is duplicated.* rebuild again",
+            r"\bid\b.* rebuild again",
         ):
             await rebuild(connector(museum), deferred, lanes=2)
         left = {each.name for each in deferred} - {each.name for each in (await read(connection)).deferred}
@@ -350,7 +352,7 @@ async def test_orphan_is_named(server: Server, museum: Address) -> None:
         deferred = (await read(connection)).deferred
         await drop(connection, deferred)
         await connection.execute("UPDATE messages SET user_id = -5 WHERE id = (SELECT min(id) FROM messages)")
-        with pytest.raises(RunError, match=r'messages_user_id_fkey of "public"."messages" .* \(user_id\)=\(-5\)'):
+        with pytest.raises(RunError, match=r'messages_user_id_fkey of "public"."messages" .*user_id.*-5'):
             await rebuild(connector(museum), deferred)
         await connection.execute("UPDATE messages SET user_id = (SELECT min(id) FROM users) WHERE user_id = -5")
     await rebuild(connector(museum), deferred)
@@ -372,7 +374,7 @@ async def test_new_dependent_stops_the_drop(connection: Connection) -> None:
     deferred = (await read(connection)).deferred
     await connection.execute("CREATE VIEW busy AS SELECT id, name FROM users GROUP BY id")
     shown = await shape(connection)
-    with pytest.raises(TargetError, match="view busy depends on constraint users_pkey"):
+    with pytest.raises(TargetError, match=r"busy.*users_pkey"):
         await drop(connection, deferred)
     assert await shape(connection) == shown
 

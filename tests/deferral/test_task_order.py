@@ -8,6 +8,7 @@ from typing import cast
 import anyio
 import anyio.lowlevel
 import asyncpg
+import pytest
 
 from bulkseed.deferral.steps import Lock, Task, Work
 from bulkseed.postgres.address import Address
@@ -77,6 +78,7 @@ async def test_what_keeps_the_urgent_waiting_comes_after_what_does_not() -> None
     assert jobs.log[:2] == ["+running", "+in its way"], "an idle lane helps nobody"
 
 
+@pytest.mark.core
 async def test_locks_are_those_of_the_server(database: Address) -> None:
     async def do(_: Connection) -> None:
         raise AssertionError

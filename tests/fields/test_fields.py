@@ -27,7 +27,7 @@ from faker import Faker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkseed.errors import InputError, RunError
+from bulkseed.errors import BulkseedError, InputError, RunError
 from bulkseed.fields import (
     FieldRows,
     FieldSpec,
@@ -428,13 +428,19 @@ WRONGED = {
     "with_nul": r"at the batch from row 5 of users, fillers:with_nul gave 'a\x00b', which has a NUL character, "
     "which PostgreSQL's texts cannot hold: return values of one kind",
     "failing_at_seven row": "at row 7 of users, fillers:failing_at_seven failed "
-    "(ZeroDivisionError in line N of fillers.py: integer division or modulo by zero): mend it",
+    "(ZeroDivisionError in line N of fillers.py: ...): mend it",
     "mixed_at_seven row": "at row 7 of users, fillers:mixed_at_seven gave 'x', which is one of the texts, "
     "after numbers: return values of one kind",
     "sets row": "at row 5 of users, fillers:sets gave {1}, which is of the type set, which no column can hold: "
     "return values of one kind",
 }
-"""What is said of functions, by their names."""
+"""What is said of functions, by their names; ``...`` for Python's own words."""
+
+
+def is_said(said: str, error: pytest.ExceptionInfo[BulkseedError]) -> bool:
+    """Whether that is what an error of a field's says, where ``...`` stands for any words."""
+    told = re.sub(r"line \d+", "line N", str(error.value))
+    return re.fullmatch(".+".join(re.escape(part) for part in said.split("...")), told) is not None
 
 
 @pytest.mark.parametrize("called", WRONGED)
@@ -443,7 +449,7 @@ def test_what_a_function_does_wrong_is_said(called: str) -> None:
     spec = spec_of({"call": f"fillers:{name}"} | ({"per": per} if per else {}))
     with pytest.raises(RunError) as error:
         fill(spec, rows_at(range(5, 15)))
-    assert re.sub(r"line \d+", "line N", str(error.value)) == f"{WHERE}: {WRONGED[called]}"
+    assert is_said(f"{WHERE}: {WRONGED[called]}", error), error.value
 
 
 def test_a_column_that_is_not_there_is_said_in_a_run() -> None:
@@ -459,7 +465,8 @@ def test_a_column_that_is_not_there_is_said_in_a_run() -> None:
 # --- what cannot be --------------------------------------------------------------------------------------------------
 
 WRONG = (Path(__file__).parent / "wrong_fields.txt").read_text().splitlines()
-"""A field as TOML writes it, and below it what is said of that, after the field's name."""
+"""A field as TOML writes it, and below it its error after the name of the field; ``...`` for words of Python or of
+a library."""
 
 
 @pytest.mark.parametrize(("written", "said"), list(zip(WRONG[::2], WRONG[1::2], strict=True)), ids=WRONG[::2])
@@ -468,7 +475,7 @@ def test_what_cannot_be_is_said(written: str, said: str, tmp_path: Path) -> None
     file.write_text(f'providers = ["fillers:AppProvider"]\n[fields.users]\nphone = {written}')
     with pytest.raises(InputError) as error:
         read_scenario(str(file), Fakes("en_US", 1, NOW))
-    assert str(error.value) == f"{file}: {WHERE}{said.strip()}"
+    assert is_said(f"{file}: {WHERE}{said.strip()}", error), error.value
 
 
 def test_what_json_cannot_keep_is_said() -> None:

@@ -22,6 +22,7 @@ from support.plans import plan_of
 from support.queries import has_ledger, run_sql
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_deferred_load_leaves_the_schema_as_it_was(database: Address, server: Server, workers: int) -> None:
     await run_sql(database, *APP_ROWS, MUSEUM)

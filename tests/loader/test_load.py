@@ -52,6 +52,7 @@ async def test_the_same_seed_gives_the_same_rows_whatever_the_shards_and_batches
     assert all(same[table] != others[table] for table in EMPTY)
 
 
+@pytest.mark.core
 async def test_loads_beside_an_apps_rows_and_beside_each_other(database: Address) -> None:
     await run_sql(database, *APP_ROWS)
     before = await digest(database)
@@ -111,6 +112,7 @@ async def test_unique_values_keep_clear_of_rows_that_are_there(make_database: Ma
         assert await connection.fetchval("SELECT count(*) = count(DISTINCT email) FROM users")
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
 async def test_timestamptz_columns_get_the_same_instants(make_database: MakeDatabase, zone: str) -> None:
     plain, zoned = await make_database(), await make_database()

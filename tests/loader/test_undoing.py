@@ -25,6 +25,7 @@ from support.plans import plan_of
 from support.queries import EMPTY, counts, digest, has_ledger, run_sql
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(("workers", "defer"), [(1, "always"), (2, "always"), (2, "never")])
 @pytest.mark.parametrize(("obstacle", "said"), [(FAIL, "message_reactions.*no more"), (CHECK, "messages_id_check")])
 async def test_an_error_in_the_middle_is_undone(
@@ -76,6 +77,7 @@ async def test_a_cancelled_load_is_kept_for_resume(database: Address, server: Se
     assert not await has_ledger(database)
 
 
+@pytest.mark.core
 async def test_what_was_interrupted_is_in_the_way_until_it_is_undone(database: Address, server: Server) -> None:
     await run_sql(database, *APP_ROWS)
     before = await digest(database), dump(server, database)

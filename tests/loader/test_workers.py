@@ -119,7 +119,7 @@ async def test_what_a_worker_said_before_it_ended_is_told(database: Address) -> 
     )
     try:
         login = Address(database.url._replace(username="few"))
-        with pytest.raises(RunError, match=r"too many connections.*; what had begun was undone$"):
+        with pytest.raises(RunError, match=r"refuses a connection .*; what had begun was undone$"):
             await load(plan_of("10x"), login, rows_per_shard=5000, workers=3, patience=Patience(seconds=0))
         assert await counts(database) == EMPTY
     finally:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+import pytest
+
 from bulkseed.embedded import Server
+from bulkseed.errors import TargetError
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import OLDEST_MAJOR, Connection, connected
 from support.databases import address_of
+from support.installed import version_of
 from support.queries import run_sql
 
 SECRET: Final = "s3cret"
@@ -23,6 +27,20 @@ async def shown(connection: Connection, *names: str) -> dict[str, str]:
     return {name: await connection.fetchval(f"SHOW {name}") for name in names}
 
 
+@pytest.mark.core
+async def test_the_server_is_that_of_the_programs(server: Server, connection: Connection) -> None:
+    assert (await connection.fetchval("SHOW server_version")) in version_of(server.binaries)
+    assert connection.get_server_version().major >= OLDEST_MAJOR
+
+
+async def test_a_server_that_is_too_old_is_refused(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bulkseed.postgres.connection.OLDEST_MAJOR", 99)
+    with pytest.raises(TargetError, match=r"is PostgreSQL \d+: bulkseed needs 99 or newer"):
+        async with connected(database):
+            pass
+
+
+@pytest.mark.core
 async def test_a_session_has_no_limits_of_an_app(database: Address) -> None:
     limits = ("statement_timeout", "lock_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout")
     await run_sql(database, *(f"ALTER DATABASE {database.database} SET {name} = '7s'" for name in limits))

@@ -68,6 +68,7 @@ async def read(connection: Connection, keys: Uuids, found: list[uuid.UUID | None
     return [row["id"] for row in rows]
 
 
+@pytest.mark.core
 def test_sql_reads_them_back_and_no_other(database: Address) -> None:
     anything = st.uuids() | st.integers(0, 2**128 - 1).map(lambda number: uuid.UUID(int=number))
     with asyncio.Runner() as runner:

@@ -132,6 +132,7 @@ AND display_name NOT IN ('Ann', 'Bob', 'Eve')
 """Each row is to be none of these."""
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("version", [4, 7])
 async def test_it_loads_and_every_rule_holds(app: Address, tmp_path: Path, version: int) -> None:
     own = dict(await rows(app, "SELECT version, count FROM (" + KEYS + ") AS k"))

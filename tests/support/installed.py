@@ -1,43 +1,41 @@
-"""A PostgreSQL of the machine's, such as Debian's, run as the embedded one is."""
+"""A PostgreSQL other than the wheel's, such as Debian's, run as the embedded one is."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from bulkseed.choices import available_cores, available_memory
 from bulkseed.embedded import Server, running, settings
-from bulkseed.embedded.programs import account_for, run_as
+from bulkseed.embedded.programs import account_for, run_as, wheel_binaries
 
-PLACES = (
-    "/usr/lib/postgresql/*/bin",  # Debian
-    "/usr/pgsql-*/bin",  # Red Hat
-    "/opt/homebrew/opt/postgresql@*/bin",
-    "/usr/local/opt/postgresql@*/bin",
-)
-OLDEST = 14
+CLIENTS: Final = ("pg_dump", "psql")
+"""The client programs that tests use; those of the wheel's version know older servers too."""
 
 
-def installed() -> dict[int, Path]:
-    """The folders of server programs at their packages' usual places, by major version."""
-    found = {}
-    for place in PLACES:
-        for folder in Path("/").glob(place.lstrip("/")):
-            if (folder / "initdb").exists() and (folder / "pg_dump").exists():
-                found[major_of(folder)] = folder
-    return {major: found[major] for major in sorted(found) if major >= OLDEST}
+def version_of(binaries: Path) -> str:
+    """What the server program of a folder says of itself, such as ``postgres (PostgreSQL) 15.18``."""
+    shown = run_as(None, [binaries / "postgres", "--version"])
+    assert shown.returncode == 0, f"{binaries} has no PostgreSQL that runs: {shown.stderr}"
+    return shown.stdout.strip()
 
 
-def major_of(binaries: Path) -> int:
-    shown = run_as(None, [binaries / "postgres", "--version"]).stdout
-    told = re.search(r"\(PostgreSQL\) (\d+)", shown)
-    assert told, f"{binaries} has no PostgreSQL that runs"
-    return int(told[1])
+def with_clients(binaries: Path, folder: Path) -> Path:
+    """A folder of these programs, where need be a new one of links to them and to the wheel's clients."""
+    lacking = [name for name in CLIENTS if not (binaries / name).exists()]
+    if not lacking:
+        return binaries
+    folder.mkdir(exist_ok=True)
+    for program in (*binaries.iterdir(), *(wheel_binaries() / name for name in lacking)):
+        link = folder / program.name
+        if not link.is_symlink():
+            link.symlink_to(program)
+    return folder
 
 
 def make_cluster(home: Path, binaries: Path) -> None:
@@ -65,12 +63,13 @@ def running_with(home: Path, binaries: Path | None) -> Iterator[Server]:
     """The server of a home: of the wheel's programs, or of others'."""
     with ExitStack() as stack:
         if binaries is not None:
+            programs = with_clients(binaries, home / "programs")
             if not (home / "data").exists():
-                make_cluster(home, binaries)
+                make_cluster(home, programs)
             # while it is started; then they are known
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("bulkseed.embedded.session.wheel_binaries", lambda: binaries)
-                patch.setattr("bulkseed.embedded.cluster.binaries_for", lambda *_: binaries)
+                patch.setattr("bulkseed.embedded.session.wheel_binaries", lambda: programs)
+                patch.setattr("bulkseed.embedded.cluster.binaries_for", lambda *_: programs)
                 server = stack.enter_context(running(home))
         else:
             server = stack.enter_context(running(home))

@@ -161,7 +161,7 @@ LOOKING: dict[str, Callable[[Address], Awaitable[object]]] = {
 @pytest.mark.parametrize("what", LOOKING)
 async def test_a_schema_that_a_login_may_not_use(database: Address, login: Address, what: str) -> None:
     await run_sql(database, "CREATE SCHEMA chat CREATE TABLE users (id int)")
-    with pytest.raises(TargetError, match=r"permission denied for schema chat.*grant it the right"):
+    with pytest.raises(TargetError, match=r"this login may not .*chat.*grant it the right"):
         await LOOKING[what](login)
 
 
@@ -173,6 +173,7 @@ async def test_a_refused_load_moves_no_sequence(database: Address) -> None:
         assert not await connection.fetchval("SELECT is_called FROM users_id_seq")
 
 
+@pytest.mark.core
 async def test_a_login_with_just_these_rights_can_load(login: Address) -> None:
     await load(plan_of(), login)
     await load(plan_of(), login)
@@ -221,7 +222,7 @@ class TestInit:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            ("ALTER TABLE reactions DROP is_system", "column reactions.is_system does not exist.*correct them"),
+            ("ALTER TABLE reactions DROP is_system", "is_system.*correct them"),
             (
                 "DROP TABLE message_reactions; CREATE VIEW message_reactions AS SELECT 1",
                 "message_reactions should be a table, and is a view: drop or rename it",
@@ -237,7 +238,7 @@ class TestInit:
 
     async def test_a_catalogue_that_may_not_be_read(self, database: Address, login: Address) -> None:
         await run_sql(database, "REVOKE SELECT ON reactions FROM clerk")
-        with pytest.raises(TargetError, match=r"permission denied for table reactions.*grant this login what it lacks"):
+        with pytest.raises(TargetError, match=r"reactions.*grant this login what it lacks"):
             await initialise(login)
 
     async def test_tables_that_do_not_go_together(self, make_database: MakeDatabase) -> None:

@@ -136,6 +136,7 @@ async def test_a_catalogue_of_one_reaction_gives_few_different_pairs(database: A
     assert [each.trials for each in report.chances if "of them" in each.text] == [0, 0, 0]
 
 
+@pytest.mark.core
 async def test_judges_each_run_by_its_own_plan_beside_an_apps_rows(database: Address) -> None:
     await run_sql(database, *APP_ROWS)
     first = await load(plan_of("3x"), database)
