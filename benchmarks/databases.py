@@ -17,7 +17,7 @@ from bulkseed.embedded import running
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.target.reference_schema import initialise
+from bulkseed.target.reference_schema import create_missing
 
 __all__ = ["Databases", "content", "count", "execute", "served", "value"]
 
@@ -86,7 +86,7 @@ class Databases:
     def make_template(self) -> None:
         if not value(self.admin, f"SELECT count(*) FROM pg_database WHERE datname = '{TEMPLATE}'"):
             execute(self.admin, f"CREATE DATABASE {TEMPLATE}")
-            asyncio.run(initialise(self.named(TEMPLATE)))
+            asyncio.run(create_missing(self.named(TEMPLATE)))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from benchmarks.turns import turns
 from bulkseed.copy.encoders import binary, records
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement
-from bulkseed.plan.shards import cut
+from bulkseed.plan.shards import split_into_shards
 from bulkseed.plan.tables import TABLES
 from bulkseed.text.faker_corpus import corpus_of
 
@@ -54,8 +54,8 @@ def generate_once(scale: str, encoder: str, scenario: str = "default") -> dict[s
     whole = clocks[WHOLE]
     with clocked(clocks[MADE_ONCE], whole):
         context = Context(plan, placement, corpus_of(plan.locale))
-        _ = context.corpus, context.prose, context.layout, context.user_created, context.crowd, context.ranking
-    for shard in cut(plan):
+        _ = context.corpus, context.prose, context.layout, context.user_created, context.user_activity, context.ranking
+    for shard in split_into_shards(plan):
         tables = shard_tables(context, shard)
         while True:
             with clocked(clocks[MEMBERS], whole):

@@ -32,7 +32,7 @@ from bulkseed.target.copy_plan import copy_into
 
 __all__ = ["HANDED", "LANES", "MAKING", "run_lane"]
 
-Lane = Callable[[Plan, str, Clock], Any]
+CopyFormat = Callable[[Plan, str, Clock], Any]
 
 TYPES: Final = ("int8", "text", "timestamp", "timestamp", "int8", "int8", "int8")
 COPY: Final = f"COPY messages ({', '.join(COLUMNS)}) FROM STDIN"
@@ -52,7 +52,7 @@ def on_loop(command: Callable[[], Awaitable[None]]) -> None:
     anyio.run(command, backend_options=LOOP)
 
 
-def bulkseed(format: Any) -> Lane:
+def bulkseed(format: Any) -> CopyFormat:
     def lane(plan: Plan, dsn: str, clock: Clock) -> None:
         async def load() -> None:
             async with connected(Address.parse(dsn)) as connection:
@@ -77,7 +77,7 @@ def asyncpg_records(plan: Plan, dsn: str, clock: Clock) -> None:
     on_loop(load)
 
 
-def psycopg_copy(*, binary: bool) -> Lane:
+def psycopg_copy(*, binary: bool) -> CopyFormat:
     def lane(plan: Plan, dsn: str, clock: Clock) -> None:
         psycopg, rows = importlib.import_module("psycopg"), tuples(plan)
         with psycopg.connect(dsn) as connection, connection.cursor() as cursor, clocked(clock):
@@ -149,7 +149,7 @@ def insert_select(plan: Plan, dsn: str, clock: Clock) -> None:
 
 
 MAKING: Final = {"bulkseed, binary": bulkseed("binary"), "bulkseed, records": bulkseed("records")}
-HANDED: Final[dict[str, Lane]] = {
+HANDED: Final[dict[str, CopyFormat]] = {
     "asyncpg copy_records": asyncpg_records,
     "psycopg 3 COPY, binary": psycopg_copy(binary=True),
     "psycopg 3 COPY, text": psycopg_copy(binary=False),
@@ -157,8 +157,8 @@ HANDED: Final[dict[str, Lane]] = {
     "SQLAlchemy Core insert()": sqlalchemy_insert,
     "psycopg 3 executemany": psycopg_executemany,
 }
-IN_SERVER: Final[dict[str, Lane]] = {"INSERT … SELECT": insert_select}
-LANES: Final[dict[str, Lane]] = {**MAKING, **HANDED, **IN_SERVER}
+IN_SERVER: Final[dict[str, CopyFormat]] = {"INSERT … SELECT": insert_select}
+LANES: Final[dict[str, CopyFormat]] = {**MAKING, **HANDED, **IN_SERVER}
 
 
 def run_lane(name: str, scale: str, dsn: str) -> dict[str, Any]:

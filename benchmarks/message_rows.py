@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement, Plan
-from bulkseed.plan.shards import cut
+from bulkseed.plan.shards import split_into_shards
 from bulkseed.plan.tables import TABLES
 from bulkseed.text.faker_corpus import corpus_of
 
@@ -22,7 +22,7 @@ def message_rows(plan: Plan) -> Iterator[pa.RecordBatch]:
     """The batches of all messages of a plan, in order of id."""
     placement = Placement(first_user=1, first_channel=1, first_message=1, reactions=tuple(range(1, 13)))
     context = Context(plan, placement, corpus_of(plan.locale))
-    for shard in cut(plan):
+    for shard in split_into_shards(plan):
         for table, batches in shard_tables(context, shard):
             if table == "messages":
                 yield from batches

@@ -21,7 +21,7 @@ from benchmarks.results import Figures, Findings, Run, matching
 from benchmarks.turns import turns
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement, Plan, microseconds
-from bulkseed.plan.shards import cut
+from bulkseed.plan.shards import split_into_shards
 from bulkseed.randomness.distributions import HOUR, MONDAY, fitted_exponent
 from bulkseed.text.faker_corpus import corpus_of
 
@@ -55,7 +55,7 @@ def columns_of(plan: Plan) -> dict[str, dict[str, Numbers]]:
     placement = Placement(first_user=1, first_channel=1, first_message=1, reactions=tuple(range(1, 13)))
     context = Context(plan, placement, corpus_of(plan.locale))
     parts: defaultdict[tuple[str, str], list[Numbers]] = defaultdict(list)
-    for shard in cut(plan):
+    for shard in split_into_shards(plan):
         for table, batches in shard_tables(context, shard):
             for batch in batches:
                 for name in KEPT[table]:

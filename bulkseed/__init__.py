@@ -13,16 +13,20 @@ if TYPE_CHECKING:
     from bulkseed.api import cleanup, load, resume, verify
     from bulkseed.errors import BulkseedError, InputError, RunError
     from bulkseed.generators.plugins import Parent, Parents, SeedTable, table
-    from bulkseed.listeners import Silent, Watcher
+    from bulkseed.listeners import NullListener, ProgressListener
+    from bulkseed.listeners import NullListener as Silent
+    from bulkseed.listeners import ProgressListener as Watcher
     from bulkseed.plan.plan import Plan
     from bulkseed.scenarios.planning import make_plan
 
 __all__ = [
     "BulkseedError",
     "InputError",
+    "NullListener",
     "Parent",
     "Parents",
     "Plan",
+    "ProgressListener",
     "RunError",
     "SeedTable",
     "Silent",
@@ -35,19 +39,22 @@ __all__ = [
     "verify",
 ]
 
-PLACES: Final = {
+SOURCES: Final = {
     "api": ("cleanup", "load", "resume", "verify"),
     "errors": ("BulkseedError", "InputError", "RunError"),
     "generators.plugins": ("Parent", "Parents", "SeedTable", "table"),
     "plan.plan": ("Plan",),
     "scenarios.planning": ("make_plan",),
-    "listeners": ("Silent", "Watcher"),
+    "listeners": ("NullListener", "ProgressListener", "Silent", "Watcher"),
 }
+
+FORMER: Final = {"Silent": "NullListener", "Watcher": "ProgressListener"}
+"""Names of 0.1.0 that users' programs may still import."""
 
 
 def __getattr__(name: str) -> Any:
-    """Names are imported when they are asked for: a worker process must start quickly, and needs few of them."""
-    for place, names in PLACES.items():
+    """Import a name when it is first used: a worker process must start quickly, and needs few of them."""
+    for module, names in SOURCES.items():
         if name in names:
-            return getattr(import_module(f"bulkseed.{place}"), name)
+            return getattr(import_module(f"bulkseed.{module}"), FORMER.get(name, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

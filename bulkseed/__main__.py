@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         open_standard_streams()
-        look_here()
+        add_cwd_to_path()
         return commanded(arguments)
     except KeyboardInterrupt:
         # also from the imports below, which take a third of a second
@@ -73,7 +73,7 @@ def open_standard_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
-def look_here() -> None:
+def add_cwd_to_path() -> None:
     """Let scenarios name modules in the working directory, as `python -m` does: after all that is installed."""
     with suppress(OSError):  # it may be gone
         here = str(Path.cwd())

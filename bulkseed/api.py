@@ -1,7 +1,8 @@
 """bulkseed from Python: what the commands do, as coroutines. They ask nobody: what the guard asks is for the caller.
 
-Each takes a database as a URL, as ``--database-url`` does, and a ``watcher`` (:class:`bulkseed.Watcher`, or a subclass
-of :class:`bulkseed.Silent`) that is told of the progress. What goes wrong is a :class:`bulkseed.BulkseedError`.
+Each takes a database as a URL, as ``--database-url`` does, and a ``listener`` (:class:`bulkseed.ProgressListener`, or
+a subclass of :class:`bulkseed.NullListener`) that is told of the progress. What goes wrong is a
+:class:`bulkseed.BulkseedError`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections.abc import Sequence
 from bulkseed.choices import Defer, Format, OnError
 from bulkseed.cleaner import cleanup as cleaning
 from bulkseed.cleaner.cleanup import CleanupReport
-from bulkseed.ledger import SCHEMA
-from bulkseed.listeners import Watcher
+from bulkseed.ledger import SCHEMA, Claim
+from bulkseed.listeners import ProgressListener
 from bulkseed.loader import load as loading
 from bulkseed.loader.completion import LoadReport
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.transaction import Patience
+from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.verifier import verify as verifying
 from bulkseed.verifier.verify import VerifyReport
 
@@ -33,13 +34,13 @@ async def load(
     plan: Plan,
     url: str | Address,
     *,
-    watcher: Watcher | None = None,
+    listener: ProgressListener | None = None,
     workers: int = 1,
     defer: Defer = "auto",
     format: Format = "auto",
     rows_per_shard: int = ROWS_PER_SHARD,
     on_error: OnError = "undo",
-    retry_for: float = Patience().seconds,
+    retry_for: float = RetryPolicy().seconds,
     ledger_schema: str = SCHEMA,
 ) -> LoadReport:
     """Load ``plan`` (of :func:`bulkseed.make_plan`) into the database, whose tables must be there.
@@ -50,13 +51,13 @@ async def load(
     return await loading.load(
         plan,
         placed(url),
-        watcher=watcher,
+        listener=listener,
         workers=workers,
         defer=defer,
         format=format,
         rows_per_shard=rows_per_shard,
         on_error=on_error,
-        patience=Patience(seconds=retry_for),
+        retry_policy=RetryPolicy(seconds=retry_for),
         ledger_schema=ledger_schema,
     )
 
@@ -65,11 +66,11 @@ async def resume(
     url: str | Address,
     run: int | None = None,
     *,
-    watcher: Watcher | None = None,
+    listener: ProgressListener | None = None,
     workers: int = 1,
     format: Format = "auto",
     on_error: OnError = "keep",
-    retry_for: float = Patience().seconds,
+    retry_for: float = RetryPolicy().seconds,
     ledger_schema: str = SCHEMA,
 ) -> LoadReport | None:
     """Finish the run, or the one that was interrupted; None where there is nothing left to do.
@@ -79,23 +80,27 @@ async def resume(
     return await loading.resume(
         placed(url),
         run,
-        watcher=watcher,
+        listener=listener,
         workers=workers,
         format=format,
         on_error=on_error,
-        patience=Patience(seconds=retry_for),
+        retry_policy=RetryPolicy(seconds=retry_for),
         ledger_schema=ledger_schema,
     )
 
 
 async def verify(
-    url: str | Address, run: int | None = None, *, watcher: Watcher | None = None, ledger_schema: str = SCHEMA
+    url: str | Address,
+    run: int | None = None,
+    *,
+    listener: ProgressListener | None = None,
+    ledger_schema: str = SCHEMA,
 ) -> list[VerifyReport]:
     """Judge the rows of the run, or of each in the ledger; ``all(report.holds for report in …)`` where all is right.
 
     Raises InputError where there is no such run, RunError where the server refuses a query.
     """
-    return await verifying.verify(placed(url), run, watcher=watcher, ledger_schema=ledger_schema)
+    return await verifying.verify(placed(url), run, listener=listener, ledger_schema=ledger_schema)
 
 
 async def cleanup(
@@ -103,7 +108,7 @@ async def cleanup(
     runs: Sequence[int] | None = None,
     *,
     cascade: bool = False,
-    watcher: Watcher | None = None,
+    listener: ProgressListener | None = None,
     ledger_schema: str = SCHEMA,
 ) -> CleanupReport:
     """Remove what the runs, or all that nobody is loading now, put in, and nothing else.
@@ -111,7 +116,9 @@ async def cleanup(
     Raises InputError where there is none, RunError, with nothing removed, where other rows point at theirs.
     """
     address = placed(url)
+    chosen: list[int | Claim]
     if runs is None:
         chosen = [run.claim for run in await cleaning.recorded_runs(address, ledger_schema=ledger_schema)]
-        return await cleaning.cleanup(address, chosen, cascade=cascade, watcher=watcher, ledger_schema=ledger_schema)
-    return await cleaning.cleanup(address, runs, cascade=cascade, watcher=watcher, ledger_schema=ledger_schema)
+    else:
+        chosen = list(runs)
+    return await cleaning.cleanup(address, chosen, cascade=cascade, listener=listener, ledger_schema=ledger_schema)

@@ -24,7 +24,7 @@ __all__ = [
     "TargetError",
     "TransientError",
     "first_cause",
-    "is_passing",
+    "is_transient_failure",
     "suggestion",
 ]
 
@@ -78,7 +78,7 @@ class Stopped(RunError):
     """A load was asked to stop, and did so after the shards in hand; `resume` goes on with it."""
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient_failure(error: BaseException) -> bool:
     """Whether it is worth trying again what ended in this error."""
     return isinstance(error, TransientError | ServerUnavailable)
 

@@ -9,10 +9,10 @@ from typing import Protocol
 
 import anyio
 
-__all__ = ["Silent", "Stop", "Stopwatch", "Watcher"]
+__all__ = ["NullListener", "ProgressListener", "Stop", "Stopwatch"]
 
 
-class Watcher(Protocol):
+class ProgressListener(Protocol):
     """Told of the progress of a command. Its methods are called from the event loop and must return at once."""
 
     def phase(self, name: str) -> None:
@@ -28,7 +28,7 @@ class Watcher(Protocol):
         """Something that the user should know now, such as what is being waited for."""
 
 
-class Silent:
+class NullListener:
     """A watcher that tells nobody."""
 
     def phase(self, name: str) -> None:
@@ -72,19 +72,19 @@ class Stopwatch:
 
 
 class Stop:
-    """Set ``asked`` to stop a load after the shards in hand; where it is not ``soft`` at the moment, cancel it too."""
+    """Set ``asked`` to stop a load after the shards in progress; cancel it too while it is not ``graceful``."""
 
     def __init__(self) -> None:
         self.asked = anyio.Event()
-        self.soft = False
+        self.graceful = False
         self.said = ""
         """What is left of a run that was cancelled, and how one goes on."""
 
     @contextmanager
-    def softly(self) -> Iterator[None]:
+    def graceful_section(self) -> Iterator[None]:
         """For a block that looks at ``asked``."""
-        self.soft = True
+        self.graceful = True
         try:
             yield
         finally:
-            self.soft = False
+            self.graceful = False

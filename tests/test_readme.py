@@ -90,7 +90,7 @@ def test_all_files_are_known() -> None:
 async def lived_through(plan: bulkseed.Plan, database: Address, cut_off_at: str) -> dict[str, int]:
     """Loaded and interrupted, resumed, verified, and cleaned up again; returns the rows."""
     with anyio.CancelScope() as scope:
-        await bulkseed.load(plan, database, rows_per_shard=1000, watcher=Interfering(cut_off_at, scope.cancel))
+        await bulkseed.load(plan, database, rows_per_shard=1000, listener=Interfering(cut_off_at, scope.cancel))
     assert scope.cancelled_caught
     report = await bulkseed.resume(database)
     assert report is not None

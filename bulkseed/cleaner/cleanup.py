@@ -19,12 +19,12 @@ from bulkseed.deferral import Deferred, drop, mark_rebuilt, rebuild, unfinished
 from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, DiskFull, InputError, RunError, TargetError
 from bulkseed.ledger import SCHEMA, Claim, Ledger, Run
 from bulkseed.ledger.control import controlled
-from bulkseed.listeners import Silent, Watcher
+from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, looked_at, translated
-from bulkseed.postgres.transaction import Patience, transaction
+from bulkseed.postgres.connection import Connection, connected, preflight_errors, translate_errors
+from bulkseed.postgres.transaction import RetryPolicy, transaction
 
-__all__ = ["CleanupReport", "cleanup", "make_room", "recorded_runs", "removed_in_parts", "taken_out", "vacuum"]
+__all__ = ["CleanupReport", "cleanup", "make_room", "recorded_runs", "remove_in_batches", "remove_runs", "vacuum"]
 
 LOCK_SECONDS: Final = 10
 ROWS_AT_ONCE: Final = 1_000_000
@@ -32,13 +32,13 @@ ROWS_AT_ONCE: Final = 1_000_000
 
 
 async def make_room(
-    connection: Connection, runs: Sequence[Run], dropped: Mapping[int, Sequence[Deferred]], watcher: Watcher
+    connection: Connection, runs: Sequence[Run], dropped: Mapping[int, Sequence[Deferred]], listener: ProgressListener
 ) -> None:
     """Give back what can be made again: the indexes that were rebuilt already, and what was rolled back.
 
     ``dropped`` are the definitions that are in the ledger still, by run. Raises ConnectionLost.
     """
-    watcher.note("the server's disk is full: what is undone is undone in parts, and takes longer")
+    listener.note("the server's disk is full: what is undone is undone in parts, and takes longer")
     for its in dropped.values():
         try:
             await drop(connection, its)
@@ -53,7 +53,7 @@ async def vacuum(connection: Connection, tables: Iterable[str]) -> None:
     """Cut off the ends of tables in which no row is; what cannot be is left. Raises ConnectionLost."""
     for table in dict.fromkeys(tables):
         try:
-            with translated(connection, f"VACUUM {table}"):
+            with translate_errors(connection, f"VACUUM {table}"):
                 # that it waits keeps nobody waiting but another VACUUM or DDL, and autovacuum makes way
                 await connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
                 await connection.execute(f"VACUUM (PARALLEL 0) {table}")
@@ -66,8 +66,8 @@ async def vacuum(connection: Connection, tables: Iterable[str]) -> None:
                 await connection.execute("SET lock_timeout = 0")
 
 
-async def removed_in_parts(
-    connection: Connection, book: Ledger, run: Run, absent: Sequence[Deferred], watcher: Watcher
+async def remove_in_batches(
+    connection: Connection, book: Ledger, run: Run, absent: Sequence[Deferred], listener: ProgressListener
 ) -> Counter[str]:
     """Remove the rows of a run that is not whole by a few shards at a time, whose list needs no disk; returns how many.
 
@@ -83,8 +83,8 @@ async def removed_in_parts(
         left, part = left[:-most], left[-most:]
         async with transaction(connection):
             some = replace(run, shards=frozenset(part))
-            found, _ = await remove_rows(connection, [some], absent, cascade=False, watcher=watcher, diskless=True)
-            with translated(connection, "forgetting shards"):
+            found, _ = await remove_rows(connection, [some], absent, cascade=False, listener=listener, diskless=True)
+            with translate_errors(connection, "forgetting shards"):
                 await ledger.forget_shards(connection, book, run.number, part)
         removed.update(found)
     return removed
@@ -115,7 +115,7 @@ async def recorded_runs(address: Address, number: int | None = None, *, ledger_s
     Raises InputError where there is none, or not that one.
     """
     async with connected(address) as connection:
-        with looked_at(connection, "reading the ledger"):
+        with preflight_errors(connection, "reading the ledger"):
             found = await ledger.chosen_runs(connection, Ledger(ledger_schema), None if number is None else [number])
             who = await ledger.holder(connection)
     busy = [run for run in found if run.state == "loading"] if who is not None else []
@@ -131,7 +131,7 @@ async def cleanup(
     chosen: Sequence[int | Claim],
     *,
     cascade: bool = False,
-    watcher: Watcher | None = None,
+    listener: ProgressListener | None = None,
     ledger_schema: str = SCHEMA,
 ) -> CleanupReport:
     """Remove the rows of the ``chosen`` runs, in one transaction; rebuild what a load of theirs had dropped.
@@ -140,26 +140,26 @@ async def cleanup(
     Raises RunError, with nothing removed, where other rows point at them, unless ``cascade`` lets those go too (what
     was dropped is rebuilt all the same); InputError where there is no such run, or the login may not remove rows;
     RunError where an index or a key cannot be rebuilt: the run then stays in the ledger until a cleanup can do that.
-    So it does where the rebuilding is cancelled, and ``watcher`` is told so.
+    So it does where the rebuilding is cancelled, and ``listener`` is told so.
     """
-    watcher = watcher or Silent()
-    async with controlled(address, Patience(), watcher) as control:
-        return await taken_out(
-            control.connection, address, Ledger(ledger_schema), chosen, cascade=cascade, watcher=watcher
+    listener = listener or NullListener()
+    async with controlled(address, RetryPolicy(), listener) as control:
+        return await remove_runs(
+            control.connection, address, Ledger(ledger_schema), chosen, cascade=cascade, listener=listener
         )
 
 
-async def taken_out(
+async def remove_runs(
     connection: Connection,
     address: Address,
     book: Ledger,
     chosen: Sequence[int | Claim],
     *,
     cascade: bool,
-    watcher: Watcher,
+    listener: ProgressListener,
 ) -> CleanupReport:
     """Do what :func:`cleanup` says, on a connection that holds the load lock."""
-    with translated(connection, "reading the ledger"):
+    with translate_errors(connection, "reading the ledger"):
         runs = await ledger.chosen_runs(connection, book, chosen)
         numbers = {run.number for run in runs}
         waiting = await unfinished(connection, book.deferred)
@@ -169,31 +169,31 @@ async def taken_out(
         await check_owner(connection, absent)
     if cascade:
         # a foreign key that lets its rows go must be there to do that
-        await put_back(connection, address, book, dropped, watcher)
+        await put_back(connection, address, book, dropped, listener)
         dropped = {}
     missing = absent if dropped else []
     if await lacks_an_index(connection, missing):
         # one that is back, while an index of its table is not, would read all of that table for each row that goes
         with suppress(TargetError):  # where a table is held, it takes longer
             await drop(connection, [each for each in missing if each.kind == "foreign key"])
-    removing = Removing(connection, book, runs, dropped, missing, cascade, watcher)
+    removing = Removing(connection, book, runs, dropped, missing, cascade, listener)
     try:
         removed, others = await removing.on_any_disk()
     except RunError as refusal:
         if not dropped or isinstance(refusal, ConnectionLost):
             raise
-        await put_back(connection, address, book, dropped, watcher)
+        await put_back(connection, address, book, dropped, listener)
         raise RunError(f"{refusal}; the indexes and keys of the run are rebuilt") from refusal
     try:
-        await put_back(connection, address, book, dropped, watcher)
+        await put_back(connection, address, book, dropped, listener)
     except anyio.get_cancelled_exc_class():
-        watcher.note(
+        listener.note(
             "the rows are out, but not all indexes and keys are rebuilt: "
             f"{book.command(f'cleanup {min(dropped)}')} goes on"
         )
         raise
     async with transaction(connection):
-        with translated(connection, "forgetting the run"):
+        with translate_errors(connection, "forgetting the run"):
             for number in dropped:
                 await ledger.forget_run(connection, book, number)
     return CleanupReport(tuple(run.number for run in runs), removed, others, len(absent))
@@ -201,7 +201,7 @@ async def taken_out(
 
 async def lacks_an_index(connection: Connection, deferred: Sequence[Deferred]) -> bool:
     indexes = [each.index for each in deferred if each.kind != "foreign key"]
-    with translated(connection, "looking for indexes"):
+    with translate_errors(connection, "looking for indexes"):
         return bool(
             await connection.fetchval(
                 "SELECT bool_or(to_regclass(name) IS NULL) FROM unnest($1::text[]) AS name", indexes
@@ -219,7 +219,7 @@ class Removing:
     dropped: Mapping[int, Sequence[Deferred]]
     missing: Sequence[Deferred]
     cascade: bool
-    watcher: Watcher
+    listener: ProgressListener
 
     async def on_any_disk(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
         """All at once; where the disk is full, again with what room can be made, run by run and part by part."""
@@ -228,7 +228,7 @@ class Removing:
         except DiskFull:
             pass
         for left in reversed(range(ROOM_TRIES)):
-            await make_room(self.connection, self.runs, self.dropped, self.watcher)
+            await make_room(self.connection, self.runs, self.dropped, self.listener)
             try:
                 return await self.with_room()
             except DiskFull:
@@ -246,7 +246,7 @@ class Removing:
         async with transaction(self.connection):
             runs = await self.marked()
         for run in runs:
-            removed.update(await removed_in_parts(self.connection, self.book, run, self.missing, self.watcher))
+            removed.update(await remove_in_batches(self.connection, self.book, run, self.missing, self.listener))
         async with transaction(self.connection):
             await self.forget()
         return removed, {}
@@ -254,21 +254,21 @@ class Removing:
     async def at_once(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
         async with transaction(self.connection):
             runs = await self.marked()
-            found = await remove_rows(self.connection, runs, self.missing, cascade=self.cascade, watcher=self.watcher)
+            found = await remove_rows(self.connection, runs, self.missing, cascade=self.cascade, listener=self.listener)
             await self.forget()
         return found
 
     async def marked(self) -> list[Run]:
         """The runs as they are when none of them goes on any more, until the transaction ends and after it."""
-        with translated(self.connection, "reading the ledger"):
+        with translate_errors(self.connection, "reading the ledger"):
             claims = [run.claim for run in self.runs]
             going = [run.claim for run in self.runs if not run.whole]
-            await ledger.mark_undoing(self.connection, self.book, going, self.watcher)
+            await ledger.mark_undoing(self.connection, self.book, going, self.listener)
             # read again: a shard may have come in until then
             return await ledger.chosen_runs(self.connection, self.book, claims)
 
     async def forget(self) -> None:
-        with translated(self.connection, "forgetting the run"):
+        with translate_errors(self.connection, "forgetting the run"):
             for run in self.runs:
                 away = ledger.empty_run if run.number in self.dropped else ledger.forget_run
                 await away(self.connection, self.book, run.number)
@@ -279,24 +279,24 @@ async def put_back(
     address: Address,
     book: Ledger,
     dropped: Mapping[int, Sequence[Deferred]],
-    watcher: Watcher,
+    listener: ProgressListener,
 ) -> None:
     """Rebuild what loads have dropped, and record that."""
     steps = itertools.count(1)
     for number, its in dropped.items():
-        watcher.phase("rebuild")
-        on_step = partial(told, watcher, steps)
+        listener.phase("rebuild")
+        on_step = partial(told, listener, steps)
         try:
-            await made_again(connection, address, its, on_step)
+            await rebuild_all(connection, address, its, on_step)
         except DiskFull:
             await vacuum(connection, sorted({each.table for each in its}))
-            await made_again(connection, address, its, on_step)
+            await rebuild_all(connection, address, its, on_step)
         async with transaction(connection):
-            with translated(connection, "recording what is rebuilt"):
+            with translate_errors(connection, "recording what is rebuilt"):
                 await mark_rebuilt(connection, book.deferred, number, its)
 
 
-async def made_again(
+async def rebuild_all(
     connection: Connection, address: Address, its: Sequence[Deferred], on_step: Callable[[str, float], None]
 ) -> None:
     try:
@@ -307,5 +307,5 @@ async def made_again(
         await rebuild(lambda: nullcontext(connection), its, on_step=on_step)
 
 
-def told(watcher: Watcher, steps: Iterator[int], _: str, __: float) -> None:
-    watcher.phase(f"rebuild, step {next(steps)}")
+def told(listener: ProgressListener, steps: Iterator[int], _: str, __: float) -> None:
+    listener.phase(f"rebuild, step {next(steps)}")

@@ -38,7 +38,7 @@ SELECT $2::text[] <@ ARRAY(SELECT attname::text FROM pg_attribute
 class Reference:
     """Rows of ``child`` point with ``columns`` at the ``keys`` of ``parent``; names of tables are qualified, quoted.
 
-    ``lets_go``: the foreign key says ON DELETE SET NULL or SET DEFAULT, so the child outlives its parent.
+    ``on_delete_sets_null``: the foreign key says ON DELETE SET NULL or SET DEFAULT, so the child outlives its parent.
     ``declared``: there is a foreign key, and not only a rule that speaks of the tables.
     """
 
@@ -46,7 +46,7 @@ class Reference:
     columns: tuple[str, ...]
     parent: str
     keys: tuple[str, ...]
-    lets_go: bool = False
+    on_delete_sets_null: bool = False
     declared: bool = True
 
     def joins(self, child: str, parent: str) -> str:
@@ -81,7 +81,7 @@ async def references(
     for each in absent:
         if each.kind != "foreign key":
             continue
-        dropped = Reference(each.table, each.columns, each.parent, each.keys, each.lets_go)
+        dropped = Reference(each.table, each.columns, each.parent, each.keys, each.on_delete_sets_null)
         # one that is in both was made again, but is not yet marked so; one whose table is gone holds nothing
         if (
             dropped not in found

@@ -11,7 +11,7 @@ from typing import Final
 import pyarrow as pa
 
 from bulkseed.cleaner.references import Reference, references
-from bulkseed.copy.column_mapping import fitted_batch
+from bulkseed.copy.column_mapping import convert_batch
 from bulkseed.copy.writer import CopyInto, copy_batches
 from bulkseed.deferral import Deferred, not_owned
 from bulkseed.errors import InputError, RunError, TargetError
@@ -19,10 +19,10 @@ from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.plugins import loaded
 from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
-from bulkseed.listeners import Watcher
-from bulkseed.plan.shards import ROWS_PER_SHARD, cut
+from bulkseed.listeners import ProgressListener
+from bulkseed.plan.shards import ROWS_PER_SHARD, split_into_shards
 from bulkseed.plan.tables import Model, Names
-from bulkseed.postgres.connection import Connection, translated
+from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.target.copy_plan import copy_into, with_keys
 from bulkseed.target.ids import check_writable
@@ -47,7 +47,7 @@ as while indexes are dropped. With the usual 4 MB, a subquery over a million mar
 
 
 @dataclass(slots=True)
-class Doomed:
+class DeletionSet:
     """Which rows go: of our tables by ``seeded`` (SQL, with ``{row}`` for an alias), of any by ``extra`` (ctids)."""
 
     seeded: dict[str, str]
@@ -75,7 +75,7 @@ async def remove_rows(
     absent: Iterable[Deferred],
     *,
     cascade: bool,
-    watcher: Watcher,
+    listener: ProgressListener,
     diskless: bool = False,
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Delete the rows of ``runs``, in the caller's transaction; returns how many by table, and of other tables.
@@ -84,14 +84,14 @@ async def remove_rows(
     unless ``cascade`` lets those go too, and InputError for rows that another generator made. ``diskless``: the list
     of what is to go is in the session's memory, not on the server's disk (without ``cascade``).
     """
-    watcher.phase("find")
+    listener.phase("find")
     for run in runs:
         if not cascade and (gone := gone_tables(run)):
             raise InputError(
                 f"{next(iter(gone.values()))}; the rows of {', '.join(gone)} of run {run.number} are known by it: put "
                 "it back, or give --cascade to remove what points at the run's other rows"
             )
-    with translated(connection, "finding the rows to remove"):
+    with translate_errors(connection, "finding the rows to remove"):
         await connection.execute(SETTINGS)
         for run in runs:
             tables = [run.names.name(name) for name in await present(connection, run)]
@@ -101,9 +101,9 @@ async def remove_rows(
     expected: Counter[str] = Counter()
     for run in runs:
         expected.update(run.rows)
-    watcher.expect(expected)
-    with translated(connection, "finding the rows to remove"):
-        doomed = await (listed_rows if diskless else seeded_rows)(connection, runs, cascade, watcher)
+    listener.expect(expected)
+    with translate_errors(connection, "finding the rows to remove"):
+        doomed = await (listed_rows if diskless else seeded_rows)(connection, runs, cascade, listener)
         known = [
             each
             for each in await references(connection, [run.names for run in runs], absent)
@@ -118,8 +118,8 @@ async def remove_rows(
             )
         if pointing:
             await find_extra(connection, known, doomed)
-    watcher.phase("remove")
-    with translated(connection, "removing rows"):
+    listener.phase("remove")
+    with translate_errors(connection, "removing rows"):
         return await remove(connection, runs, doomed)
 
 
@@ -159,7 +159,7 @@ async def present(connection: Connection, run: Run) -> list[str]:
     return [name for name in model.names if model.name(name) in there]
 
 
-def marks_of(model: Model, name: str) -> dict[str, str]:
+def identity_columns(model: Model, name: str) -> dict[str, str]:
     """The columns by which a row of a table is known again as one that a run put in, with what the app calls each.
 
     An id alone is not enough: ids begin again after TRUNCATE … RESTART IDENTITY, or in tables that were made anew. The
@@ -173,8 +173,10 @@ def marks_of(model: Model, name: str) -> dict[str, str]:
     return {each: model.column(name, each) for each in columns}
 
 
-async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool, watcher: Watcher) -> Doomed:
-    doomed = Doomed({})
+async def seeded_rows(
+    connection: Connection, runs: Sequence[Run], cascade: bool, listener: ProgressListener
+) -> DeletionSet:
+    doomed = DeletionSet({})
     left = list(runs)
     place = 0
     while left:
@@ -184,7 +186,7 @@ async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool
         marks: dict[str, CopyInto] = {}
         for name in await present(connection, alike[0]):
             kept = f"bulkseed_{place}"
-            columns = marks_of(names.model, name)
+            columns = identity_columns(names.model, name)
             place += 1
             listed = ", ".join(map(quoted, columns.values()))
             await connection.execute(
@@ -194,7 +196,7 @@ async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool
             equal = await equality(connection, names, name, list(columns.values()))
             doomed.add(names.name(name), f"EXISTS (SELECT FROM {kept} AS k WHERE {equal})")
         for run in alike:
-            await find_marks(connection, run, marks, cascade, watcher)
+            await find_marks(connection, run, marks, cascade, listener)
         # the planner knows nothing of a table just made
         for into in marks.values():
             await connection.execute(f"ANALYZE {into.table}")
@@ -202,7 +204,7 @@ async def seeded_rows(connection: Connection, runs: Sequence[Run], cascade: bool
 
 
 async def find_marks(
-    connection: Connection, run: Run, marks: Mapping[str, CopyInto], cascade: bool, watcher: Watcher
+    connection: Connection, run: Run, marks: Mapping[str, CopyInto], cascade: bool, listener: ProgressListener
 ) -> None:
     """Put the marks of the run's rows into the temporary tables that hold them."""
     if is_of_this_generator(run):
@@ -211,7 +213,7 @@ async def find_marks(
         gone = gone_tables(run)
         for name, batches in tables_of(run):
             if name in keyed and name not in gone:
-                await copy_batches(connection, keyed[name], batches, partial(watcher.rows, name))
+                await copy_batches(connection, keyed[name], batches, partial(listener.rows, name))
     elif cascade:
         scope = Scope(run)
         for name, into in marks.items():
@@ -224,10 +226,12 @@ async def find_marks(
         raise of_another_generator(run)
 
 
-async def listed_rows(connection: Connection, runs: Sequence[Run], cascade: bool, watcher: Watcher) -> Doomed:
+async def listed_rows(
+    connection: Connection, runs: Sequence[Run], cascade: bool, listener: ProgressListener
+) -> DeletionSet:
     """The same as seeded_rows(), of what a session can keep in a setting; of runs of this generator alone."""
     assert not cascade
-    doomed = Doomed({})
+    doomed = DeletionSet({})
     for run in runs:
         if not is_of_this_generator(run):
             raise of_another_generator(run)
@@ -235,14 +239,14 @@ async def listed_rows(connection: Connection, runs: Sequence[Run], cascade: bool
         model, keys = run.plan.model, Scope(run).uuids
         marks: dict[str, CopyInto] = {}
         for name in there:
-            into = await copy_into(connection, model.name(name), marks_of(model, name), run.schema)
+            into = await copy_into(connection, model.name(name), identity_columns(model, name), run.schema)
             marks[name] = with_keys(into, model.by_name[name], keys)
         lists: dict[str, list[list[str]]] = {name: [[] for _ in marks[name].columns] for name in there}
         for name, batches in tables_of(run):
             for batch in batches if name in there else ():
-                for values, column in zip(lists[name], fitted_batch(batch, marks[name].fits, name), strict=True):
+                for values, column in zip(lists[name], convert_batch(batch, marks[name].mappings, name), strict=True):
                     values.append(",".join(map(element, texts(column))))
-                watcher.rows(name, batch.num_rows)
+                listener.rows(name, batch.num_rows)
         for place, name in enumerate(there):
             arrays = []
             for number, (column, values) in enumerate(zip(marks[name].columns, lists[name], strict=True)):
@@ -323,12 +327,12 @@ def tables_of(run: Run) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
     plan = replace(run.plan, scenario=replace(run.plan.scenario, fields={}))
     context = Context(plan, run.placement, corpus_of(run.plan.locale))
     # a shard that is not in has no rows to look for
-    for shard in cut(run.plan, run.rows_per_shard or ROWS_PER_SHARD):
+    for shard in split_into_shards(run.plan, run.rows_per_shard or ROWS_PER_SHARD):
         if run.shards is None or shard.number in run.shards:
             yield from shard_tables(context, shard)
 
 
-def points_at_doomed(reference: Reference, doomed: Doomed) -> str:
+def points_at_doomed(reference: Reference, doomed: DeletionSet) -> str:
     return (
         f"FROM {reference.child} AS c WHERE EXISTS (SELECT FROM {reference.parent} AS p "
         f"WHERE {reference.joins('c', 'p')} AND {doomed.condition(reference.parent, 'p')}) "
@@ -336,7 +340,9 @@ def points_at_doomed(reference: Reference, doomed: Doomed) -> str:
     )
 
 
-async def others_pointing(connection: Connection, known: Sequence[Reference], doomed: Doomed) -> dict[Reference, int]:
+async def others_pointing(
+    connection: Connection, known: Sequence[Reference], doomed: DeletionSet
+) -> dict[Reference, int]:
     """How many rows that stay point at rows that go, by the reference through which they do."""
     found = {}
     for reference in known:
@@ -347,14 +353,14 @@ async def others_pointing(connection: Connection, known: Sequence[Reference], do
     return found
 
 
-async def find_extra(connection: Connection, known: Sequence[Reference], doomed: Doomed) -> None:
+async def find_extra(connection: Connection, known: Sequence[Reference], doomed: DeletionSet) -> None:
     """Add to ``doomed`` the rows that point at rows that go, those that point at them, and so on."""
     growing = True
     while growing:
         growing = False
         for reference in known:
             going = reference.parent in doomed.seeded or reference.parent in doomed.extra
-            if reference.lets_go or not going:
+            if reference.on_delete_sets_null or not going:
                 continue
             if reference.child not in doomed.extra:
                 name = f"bulkseed_extra_{len(doomed.extra)}"
@@ -369,7 +375,9 @@ async def find_extra(connection: Connection, known: Sequence[Reference], doomed:
             growing = growing or tag != "INSERT 0 0"
 
 
-async def remove(connection: Connection, runs: Sequence[Run], doomed: Doomed) -> tuple[dict[str, int], dict[str, int]]:
+async def remove(
+    connection: Connection, runs: Sequence[Run], doomed: DeletionSet
+) -> tuple[dict[str, int], dict[str, int]]:
     """Delete all of it as one statement: foreign keys are checked at its end, so tables may point in a circle."""
     names = {run.names.name(name): name for run in runs for name in reversed(run.plan.model.names)}
     tables = list(dict.fromkeys([*(table for table in names if table in doomed.seeded), *doomed.extra]))

@@ -7,7 +7,7 @@ import click
 from bulkseed.cleaner.cleanup import CleanupReport, cleanup, recorded_runs
 from bulkseed.cli import report
 from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
-from bulkseed.cli.progress import shown
+from bulkseed.cli.progress import progress_display
 from bulkseed.cli.runner import Consent, obtain, opened, run
 
 __all__ = ["cleanup_command"]
@@ -40,11 +40,13 @@ def cleanup_command(
         question = f"Remove the {rows:,} rows of {runs}{others} from {database.address}?"
         tables = list(dict.fromkeys(table for each in found for table in each.names.tables()))
         obtain(database, Consent(yes, allow, quiet), question, f"{rows:,} to be removed", tables, always=True)
-        with shown(quiet=quiet) as watcher:
+        with progress_display(quiet=quiet) as listener:
             # as they were when the question was asked
             chosen = [each.claim for each in found]
             done: CleanupReport = run(
-                lambda: cleanup(database.address, chosen, cascade=cascade, watcher=watcher, ledger_schema=ledger_schema)
+                lambda: cleanup(
+                    database.address, chosen, cascade=cascade, listener=listener, ledger_schema=ledger_schema
+                )
             )
         if as_json:
             report.print_json(report.cleanup_json(done, str(database.address)))

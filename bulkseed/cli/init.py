@@ -9,7 +9,7 @@ from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION
 from bulkseed.cli.runner import Consent, obtain, opened, run
 from bulkseed.plan.scenario import Scenario
 from bulkseed.plan.tables import Model
-from bulkseed.target.reference_schema import initialise
+from bulkseed.target.reference_schema import create_missing
 
 __all__ = ["init_command"]
 
@@ -23,7 +23,7 @@ def init_command(database_url: str | None, as_json: bool, yes: bool, allow: str 
     with opened(database_url) as database:
         question = f"Make what is missing of the reference tables in {database.address}?"
         obtain(database, Consent(yes, allow), question, "none to come but the catalogue's", Model(Scenario()).names)
-        made: list[str] = run(initialise, database.address)
+        made: list[str] = run(create_missing, database.address)
         if as_json:
             report.print_json({"made": made, "database_url": str(database.address)})
         else:

@@ -21,7 +21,7 @@ from bulkseed.cli.options import (
     failure_options,
     work_options,
 )
-from bulkseed.cli.progress import shown
+from bulkseed.cli.progress import progress_display
 from bulkseed.cli.runner import Consent, Database, check_disk, obtain, opened, run
 from bulkseed.errors import InputError
 from bulkseed.ledger import Ledger, Run
@@ -29,7 +29,7 @@ from bulkseed.listeners import Stop
 from bulkseed.loader.completion import LoadReport
 from bulkseed.loader.load import interrupted_run, load, resume
 from bulkseed.plan.activity import expected_bytes, expected_rows
-from bulkseed.postgres.transaction import Patience
+from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.scenarios.planning import make_plan
 
 __all__ = ["load_command", "resume_command", "told"]
@@ -93,18 +93,18 @@ def load_command(
         question = f"Load {rows} rows into {database.address}?"
         obtain(database, Consent(yes, allow, quiet), question, f"{rows} to come", list(tables.values()))
         stop = Stop()
-        with shown(quiet=quiet) as watcher:
+        with progress_display(quiet=quiet) as listener:
             done: LoadReport = run(
                 lambda: load(
                     plan,
                     database.address,
-                    watcher=watcher,
+                    listener=listener,
                     rows_per_shard=rows_per_shard,
                     workers=workers or default_workers(),
                     defer=defer,
                     format=copy_format,
                     on_error=on_error,
-                    patience=Patience(seconds=retry_for),
+                    retry_policy=RetryPolicy(seconds=retry_for),
                     ledger_schema=ledger_schema,
                     stop=stop,
                 ),
@@ -146,16 +146,16 @@ def resume_command(
         question = f"Load the {rows} rows that run {found.number} lacks into {address}?"
         obtain(database, Consent(yes, allow, quiet), question, f"{rows} to come", found.names.tables())
         stop = Stop()
-        with shown(quiet=quiet) as watcher:
+        with progress_display(quiet=quiet) as listener:
             done: LoadReport | None = run(
                 lambda: resume(
                     address,
                     found.number,
-                    watcher=watcher,
+                    listener=listener,
                     workers=workers or default_workers(),
                     format=copy_format,
                     on_error=on_error,
-                    patience=Patience(seconds=retry_for),
+                    retry_policy=RetryPolicy(seconds=retry_for),
                     ledger_schema=ledger_schema,
                     stop=stop,
                 ),

@@ -12,7 +12,7 @@ from bulkseed.choices import Defer, Format, OnError, available_cores
 from bulkseed.errors import InputError
 from bulkseed.ledger import SCHEMA
 from bulkseed.plan.shards import ROWS_PER_SHARD
-from bulkseed.postgres.transaction import Patience
+from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.scenarios import shipped
 
 __all__ = [
@@ -161,7 +161,7 @@ def failure_options(on_error: OnError) -> Callable[[Command], Command]:
             "--retry-for",
             type=click.FloatRange(0),
             callback=seconds,
-            default=Patience().seconds,
+            default=RetryPolicy().seconds,
             metavar="SECONDS",
             show_default=True,
             help="How long a server that went away is waited for; 0: nothing is tried again.",

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from bulkseed.listeners import Silent, Watcher
+from bulkseed.listeners import NullListener, ProgressListener
 
-__all__ = ["shown"]
+__all__ = ["progress_display"]
 
 SECONDS_BETWEEN_LINES: Final = 5.0
 
@@ -127,31 +127,31 @@ class Lines:
         self.console.print(f"bulkseed: {message}", highlight=False, markup=False, soft_wrap=True)
 
 
-class Unfailing:
+class BestEffortListener:
     """Shows by another watcher as long as that works: a terminal that is gone must not decide what becomes of a run."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        self.watcher = watcher
+    def __init__(self, listener: ProgressListener) -> None:
+        self.listener = listener
 
     def phase(self, name: str) -> None:
         """Show it."""
         with self.unfailing():
-            self.watcher.phase(name)
+            self.listener.phase(name)
 
     def expect(self, rows: Mapping[str, int]) -> None:
         """Show it."""
         with self.unfailing():
-            self.watcher.expect(rows)
+            self.listener.expect(rows)
 
     def rows(self, table: str, count: int) -> None:
         """Show it."""
         with self.unfailing():
-            self.watcher.rows(table, count)
+            self.listener.rows(table, count)
 
     def note(self, message: str) -> None:
         """Show it."""
         with self.unfailing():
-            self.watcher.note(message)
+            self.listener.note(message)
 
     @contextmanager
     def unfailing(self) -> Iterator[None]:
@@ -159,23 +159,23 @@ class Unfailing:
             yield
         except (OSError, ValueError):
             # the terminal, the pipe's reader or the room on the disk is gone
-            self.watcher = Silent()
+            self.listener = NullListener()
 
 
 @contextmanager
-def shown(*, quiet: bool, bars: bool = True) -> Iterator[Watcher]:
+def progress_display(*, quiet: bool, bars: bool = True) -> Iterator[ProgressListener]:
     """A watcher that shows progress on stderr in the way that fits it, or nothing; or without ``bars``, lines only."""
     console = Console(stderr=True)
     if quiet:
-        yield Silent()
+        yield NullListener()
     elif console.is_terminal and bars:
         shows = Bars(console)
         with suppress(OSError, ValueError):
             shows.progress.start()
         try:
-            yield Unfailing(shows)
+            yield BestEffortListener(shows)
         finally:
             with suppress(OSError, ValueError):
                 shows.progress.stop()
     else:
-        yield Unfailing(Lines(console))
+        yield BestEffortListener(Lines(console))

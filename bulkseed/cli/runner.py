@@ -14,14 +14,14 @@ from typing import Final, TypeVar
 import anyio
 import click
 
-from bulkseed.cli.progress import shown
+from bulkseed.cli.progress import progress_display
 from bulkseed.embedded import Listen, Server, running
 from bulkseed.errors import ConnectionLost, InputError, Stopped, first_cause
 from bulkseed.listeners import Stop
 from bulkseed.postgres.address import Address, named_address
-from bulkseed.postgres.driver import LOOP, unheard
+from bulkseed.postgres.driver import LOOP, ignore_lost_connection
 from bulkseed.target.guard import DISK_PER_BYTE, Survey, check_allowed, check_folders, check_server, survey
-from bulkseed.target.reference_schema import initialise
+from bulkseed.target.reference_schema import create_missing
 
 __all__ = ["Consent", "Database", "Interrupted", "check_disk", "obtain", "opened", "run"]
 
@@ -56,8 +56,8 @@ def opened(option: str | None, *, listen: Listen | None = None, tables: bool = T
     with running(listen=listen) as server:
         database = Database(Address.parse(server.url), server)
         if tables:
-            with shown(quiet=False, bars=False) as watcher:
-                run(lambda: initialise(database.address, watcher=watcher))
+            with progress_display(quiet=False, bars=False) as listener:
+                run(lambda: create_missing(database.address, listener=listener))
         try:
             yield database
         except ConnectionLost as error:
@@ -78,7 +78,7 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
     caught: list[int] = []
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().set_exception_handler(unheard)
+    asyncio.get_running_loop().set_exception_handler(ignore_lost_connection)
 
     async def watch(scope: anyio.CancelScope) -> None:
         # one that is ignored stays so: nohup, and a shell's background jobs, mean it
@@ -89,7 +89,7 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
                     caught.append(number)
                     if len(caught) == 1:
                         stop.asked.set()
-                        if not stop.soft:
+                        if not stop.graceful:
                             scope.cancel()
                     else:
                         # what a first signal lets a command undo is shielded from anyio's cancellation, not from this
@@ -160,13 +160,13 @@ def obtain(
 
 def told(found: Survey, rows: str) -> list[str]:
     """The lines that show the target."""
-    shown = {
+    progress_display = {
         "host": found.server,
         "database": found.database,
         "user": found.user,
         "rows": f"about {found.rows:,.0f} there, {rows}",
     }
-    return [f"  {name:<9} {printable(value)}" for name, value in shown.items()]
+    return [f"  {name:<9} {printable(value)}" for name, value in progress_display.items()]
 
 
 def printable(text: str) -> str:

@@ -16,7 +16,7 @@ import click
 from bulkseed.cli.runner import Interrupted, opened, run
 from bulkseed.embedded import Listen
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected, translated
+from bulkseed.postgres.connection import connected, translate_errors
 
 __all__ = ["DEFAULT_PORT", "is_free", "kept_password", "serve_command", "set_password"]
 
@@ -52,7 +52,7 @@ async def set_password(address: Address, password: str) -> None:
     """Let the login of ``address`` in by ``password`` from now on. Raises ConnectError, and RunError if it may not."""
     async with connected(address) as connection:
         # a literal, as ALTER ROLE takes no parameters; the alphabet of token_urlsafe needs no quoting
-        with translated(connection, "setting the login's password"):
+        with translate_errors(connection, "setting the login's password"):
             await connection.execute(f"ALTER ROLE CURRENT_USER PASSWORD '{password}'")
 
 

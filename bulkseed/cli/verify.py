@@ -6,7 +6,7 @@ import click
 
 from bulkseed.cli import report
 from bulkseed.cli.options import DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
-from bulkseed.cli.progress import shown
+from bulkseed.cli.progress import progress_display
 from bulkseed.cli.runner import opened, run
 from bulkseed.verifier.verify import VerifyReport, verify
 
@@ -23,9 +23,9 @@ def verify_command(
     run_number: int | None, database_url: str | None, ledger_schema: str, as_json: bool, quiet: bool
 ) -> int:
     """Prove every rule with SQL over the loaded tables, for one run or all."""
-    with opened(database_url, tables=False) as database, shown(quiet=quiet) as watcher:
+    with opened(database_url, tables=False) as database, progress_display(quiet=quiet) as listener:
         found: list[VerifyReport] = run(
-            lambda: verify(database.address, run_number, watcher=watcher, ledger_schema=ledger_schema)
+            lambda: verify(database.address, run_number, listener=listener, ledger_schema=ledger_schema)
         )
     holds = all(each.holds for each in found)
     if as_json:

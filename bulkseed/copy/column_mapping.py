@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from bulkseed.copy.encoders import BINARY_TYPES, is_listed, is_octets, offsets_of
 from bulkseed.errors import RunError
 
-__all__ = ["Fit", "Keys", "fitted_batch", "why_not"]
+__all__ = ["ColumnMapping", "Keys", "convert_batch", "incompatibility"]
 
 MICROSECONDS: Final = pa.timestamp("us")
 MOST_DIGITS: Final = 38
@@ -41,7 +41,7 @@ class Keys(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
+class ColumnMapping:
     """A column of the target, and the column of a batch (``source``) that fills it.
 
     ``type`` is ``pg_type.typname`` of the base type, below any domains, and of the elements where it is an ``array``.
@@ -70,18 +70,18 @@ class Fit:
         return self.type + "[]" * self.array
 
 
-def fitted_batch(batch: pa.RecordBatch, fits: Sequence[Fit], table: str = "batch") -> pa.RecordBatch:
-    """The columns of ``fits``, in their order and by their names in the target, with values of their types.
+def convert_batch(batch: pa.RecordBatch, mappings: Sequence[ColumnMapping], table: str = "batch") -> pa.RecordBatch:
+    """The columns of ``mappings``, in their order and by their names in the target, with values of their types.
 
     Text is cut to the column's length, by code points: a value that must stay whole is the business of
-    :func:`why_not`. Times become the date of their UTC day, and numbers are rounded to numeric's scale. Raises
+    :func:`incompatibility`. Times become the date of their UTC day, and numbers are rounded to numeric's scale. Raises
     RunError, naming ``table``, for a value that its column cannot take, and for a column of another kind.
     """
-    columns = [fitted_column(batch.column(fit.source), fit, f"{table}.{fit.name}") for fit in fits]
-    return pa.record_batch(columns, names=[fit.name for fit in fits])
+    columns = [convert_column(batch.column(fit.source), fit, f"{table}.{fit.name}") for fit in mappings]
+    return pa.record_batch(columns, names=[fit.name for fit in mappings])
 
 
-def why_not(given: pa.DataType, longest: int | None, fit: Fit) -> str | None:
+def incompatibility(given: pa.DataType, longest: int | None, fit: ColumnMapping) -> str | None:
     """Why values of the Arrow type ``given`` cannot go into a column, and what mends it; None where they can.
 
     ``longest`` is the most characters of values that must stay whole, such as those of a unique column; None where
@@ -98,7 +98,7 @@ def why_not(given: pa.DataType, longest: int | None, fit: Fit) -> str | None:
 Converter = Callable[[pa.Array], pa.Array]
 
 
-def fitted_column(column: pa.Array, fit: Fit, name: str) -> pa.Array:
+def convert_column(column: pa.Array, fit: ColumnMapping, name: str) -> pa.Array:
     if (convert := converter(column.type, fit)) is None:
         noun, wanted = described(column.type)
         raise RunError(f"the column {name} is of type {fit}, and cannot take {noun}: make it {wanted}")
@@ -120,7 +120,7 @@ def goes(convert: Converter, one: pa.Array) -> bool:
     return True
 
 
-def converter(given: pa.DataType, fit: Fit) -> Converter | None:
+def converter(given: pa.DataType, fit: ColumnMapping) -> Converter | None:
     """What turns a column of the type ``given`` into one that the encoders take for ``fit``; None if nothing does."""
     if isinstance(given, pa.BaseExtensionType):
         plain = replace(fit, json="text") if given.extension_name == JSON_NAME else fit
@@ -157,15 +157,15 @@ def relisted(convert: Converter, column: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, convert(column.flatten()), mask=column.is_null())
 
 
-def same(column: pa.Array, fit: Fit) -> pa.Array:
+def same(column: pa.Array, fit: ColumnMapping) -> pa.Array:
     return column
 
 
-def narrowed(column: pa.Array, fit: Fit) -> pa.Array:
+def narrowed(column: pa.Array, fit: ColumnMapping) -> pa.Array:
     return column.cast(BINARY_TYPES[fit.kind].arrow)
 
 
-def floated(column: pa.Array, fit: Fit) -> pa.Array:
+def floated(column: pa.Array, fit: ColumnMapping) -> pa.Array:
     # Arrow does not round decimals correctly, but their text
     plain = column.cast(pa.string()) if pa.types.is_decimal(column.type) else column
     made = plain.cast(pa.float64(), safe=False)
@@ -177,7 +177,7 @@ def floated(column: pa.Array, fit: Fit) -> pa.Array:
     return made
 
 
-def numbered(column: pa.Array, fit: Fit) -> pa.Array:
+def numbered(column: pa.Array, fit: ColumnMapping) -> pa.Array:
     """Decimals, rounded half away from zero as the server does."""
     if pa.types.is_decimal(column.type):
         scale = column.type.scale if fit.scale is None else fit.scale
@@ -191,14 +191,14 @@ def numbered(column: pa.Array, fit: Fit) -> pa.Array:
     return column.cast(pa.decimal256(WIDE_DIGITS, scale)).cast(pa.decimal128(precision, scale))
 
 
-def cut(column: pa.Array, fit: Fit) -> pa.Array:
+def truncate(column: pa.Array, fit: ColumnMapping) -> pa.Array:
     text = column.cast(pa.string())
     if fit.length is None or (pc.max(pc.utf8_length(text)).as_py() or 0) <= fit.length:
         return text
     return pc.utf8_slice_codeunits(text, 0, fit.length)
 
 
-def labelled(column: pa.Array, fit: Fit) -> pa.Array:
+def labelled(column: pa.Array, fit: ColumnMapping) -> pa.Array:
     text = column.cast(pa.string())
     known = pc.is_in(text, value_set=pa.array([*(fit.labels or ()), None], pa.string()))
     if not pc.all(known, min_count=0).as_py():
@@ -210,7 +210,7 @@ ESCAPES: Final = {chr(code): rf"\u{code:04x}" for code in range(0x20)}
 """What JSON wants escaped in a string (RFC 8259, section 7), besides the backslash and the quote."""
 
 
-def as_json(column: pa.Array, fit: Fit) -> pa.Array:
+def as_json(column: pa.Array, fit: ColumnMapping) -> pa.Array:
     text = column.cast(pa.string())
     if fit.json == "text":
         return text
@@ -222,17 +222,17 @@ def as_json(column: pa.Array, fit: Fit) -> pa.Array:
     return pc.binary_join_element_wise(quote, text, quote, pa.scalar(""))
 
 
-def as_text(column: pa.Array, fit: Fit) -> pa.Array:
+def as_text(column: pa.Array, fit: ColumnMapping) -> pa.Array:
     """Integers and booleans, whose text is JSON."""
     return column.cast(pa.string())
 
 
-def keyed(column: pa.Array, fit: Fit) -> pa.Array:
+def keyed(column: pa.Array, fit: ColumnMapping) -> pa.Array:
     assert fit.keys is not None
     return fit.keys.octets(column.cast(pa.int64()))
 
 
-def parsed(column: pa.Array, fit: Fit) -> pa.Array:
+def parsed(column: pa.Array, fit: ColumnMapping) -> pa.Array:
     # a catalogue has few: each text is read once
     encoded = column.cast(pa.string()).dictionary_encode()
     return octets_of(encoded.dictionary).take(encoded.indices)
@@ -246,7 +246,7 @@ def octets_of(texts: pa.Array) -> pa.Array:
     return pa.array([UUID(text).bytes for text in texts.to_pylist()], pa.binary(16))
 
 
-def instants(column: pa.Array, fit: Fit) -> pa.Array:
+def instants(column: pa.Array, fit: ColumnMapping) -> pa.Array:
     """Microseconds in UTC, without a zone."""
     if pa.types.is_date(column.type):
         return column.cast(MICROSECONDS)
@@ -255,7 +255,7 @@ def instants(column: pa.Array, fit: Fit) -> pa.Array:
     return whole.view(pa.int64()).view(MICROSECONDS)
 
 
-def days(column: pa.Array, fit: Fit) -> pa.Array:
+def days(column: pa.Array, fit: ColumnMapping) -> pa.Array:
     if pa.types.is_date(column.type):
         return column.cast(pa.date32())
     return instants(column, fit).cast(pa.date32(), safe=False)
@@ -266,7 +266,7 @@ def is_text(given: pa.DataType) -> bool:
 
 
 Conversion = tuple[Callable[[pa.DataType], Any], Callable[..., pa.Array]]
-TEXT: Final[tuple[Conversion, ...]] = ((is_text, cut),)
+TEXT: Final[tuple[Conversion, ...]] = ((is_text, truncate),)
 JSON: Final[tuple[Conversion, ...]] = (
     (is_text, as_json),
     (pa.types.is_integer, as_text),

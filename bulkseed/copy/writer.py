@@ -13,22 +13,22 @@ import pyarrow as pa
 from anyio import to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from bulkseed.copy.column_mapping import Fit, fitted_batch
+from bulkseed.copy.column_mapping import ColumnMapping, convert_batch
 from bulkseed.copy.encoders import Chunk, Record, Type, binary, records
 from bulkseed.errors import ConnectionLost, RunError, first_cause
 from bulkseed.generators import Context, shard_tables
-from bulkseed.listeners import Stopwatch, Watcher
+from bulkseed.listeners import ProgressListener, Stopwatch
 from bulkseed.plan.shards import Shard
-from bulkseed.postgres.connection import LOST, Connection, translated
+from bulkseed.postgres.connection import LOST, Connection, translate_errors
 
-__all__ = ["BATCHES_AHEAD", "CopyInto", "Lane", "copy_batches", "copy_binary", "copy_records", "copy_shard"]
+__all__ = ["BATCHES_AHEAD", "CopyFormat", "CopyInto", "copy_batches", "copy_binary", "copy_records", "copy_shard"]
 
 BATCHES_AHEAD: Final = 2
 """Batches that wait between the generator and COPY: enough that neither waits for nothing."""
 
 SETTLE_SECONDS: Final = 0.1
 
-Lane = Literal["records", "binary"]
+CopyFormat = Literal["records", "binary"]
 """How rows go to the server: as tuples that asyncpg encodes, or in COPY's binary format, which pgpq makes."""
 
 Result = TypeVar("Result")
@@ -46,9 +46,9 @@ class CopyInto:
     table: str
     columns: tuple[str, ...]
     schema: str | None = None
-    lane: Lane = "records"
+    lane: CopyFormat = "records"
     types: Mapping[str, Type] = field(default_factory=dict)
-    fits: tuple[Fit, ...] = ()
+    mappings: tuple[ColumnMapping, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}" if self.schema else self.table
@@ -79,7 +79,7 @@ async def copy_records(
     the server refuses, and where the server takes fewer rows than it was sent; ConnectionLost where it goes away.
     """
     if "citext" in {str(type_).removesuffix("[]") for type_ in into.types.values()}:
-        with translated(connection, "looking for citext"):
+        with translate_errors(connection, "looking for citext"):
             await encode_citext(connection)
     sent = Sent(on_rows)
     last: Record = ()
@@ -139,7 +139,7 @@ async def copy_binary(
 
 async def copied(connection: Connection, into: CopyInto, command: Awaitable[str], sent: Sent) -> int:
     """The rows that ``command`` has loaded: all that were sent. Raises RunError and ConnectionLost."""
-    with translated(connection, f"loading {into}"):
+    with translate_errors(connection, f"loading {into}"):
         tag = await while_connected(connection, command)
     rows = int(tag.split()[-1])
     if rows != sent.rows:
@@ -181,7 +181,7 @@ async def copy_shard(
     context: Context,
     shard: Shard,
     stopwatch: Stopwatch,
-    watcher: Watcher,
+    listener: ProgressListener,
 ) -> dict[str, int]:
     """Make the rows of ``shard`` and COPY them, table by table in dependency order; returns the rows of each."""
     rows: dict[str, int] = {}
@@ -189,7 +189,7 @@ async def copy_shard(
     while (table := await to_thread.run_sync(next, made, None)) is not None:
         name, batches = table
         with stopwatch.phase(name):
-            rows[name] = await copy_batches(connection, lanes[name], batches, partial(watcher.rows, name))
+            rows[name] = await copy_batches(connection, lanes[name], batches, partial(listener.rows, name))
     return rows
 
 
@@ -200,8 +200,8 @@ async def copy_batches(
 
     Raises what copy_records and the encoders raise.
     """
-    if into.fits:
-        batches = (fitted_batch(batch, into.fits, str(into)) for batch in batches)
+    if into.mappings:
+        batches = (convert_batch(batch, into.mappings, str(into)) for batch in batches)
     if into.lane == "binary":
         types = {name: into.types[name] for name in into.columns}
         return await streamed(connection, into, binary(batches, types, str(into)), copy_binary, on_rows)

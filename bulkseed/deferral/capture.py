@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
 
-from bulkseed.deferral.definitions import KEYS, Captured, Deferred, Kept, Kind, add_foreign_key
+from bulkseed.deferral.definitions import KEYS, Captured, Deferred, Kind, NotDeferred, add_foreign_key
 from bulkseed.identifiers import qualified, quoted
 from bulkseed.postgres.connection import Connection
 
@@ -216,16 +216,16 @@ async def capture(connection: Connection, schema: str, tables: Sequence[str]) ->
             foreign_reasons[row["oid"]] = "the key that it points at stays, and a load does not write its table"
 
     deferred: list[Deferred] = []
-    kept: list[Kept] = []
+    kept: list[NotDeferred] = []
     for row in indexes:
         if reason := index_reasons[row["index_oid"]]:
             kind = KINDS.get(row["contype"], "exclusion constraint")
-            kept.append(Kept(kind, qualified(row["schema"], row["relation"]), row["name"], reason))
+            kept.append(NotDeferred(kind, qualified(row["schema"], row["relation"]), row["name"], reason))
         else:
             deferred.append(index_of(row))
     for row in foreign:
         if reason := foreign_reasons[row["oid"]]:
-            kept.append(Kept("foreign key", qualified(row["schema"], row["relation"]), row["name"], reason))
+            kept.append(NotDeferred("foreign key", qualified(row["schema"], row["relation"]), row["name"], reason))
         else:
             deferred.append(foreign_key_of(row))
     return Captured(tuple(deferred), tuple(kept))
@@ -334,5 +334,5 @@ def foreign_key_of(row: Any) -> Deferred:
         validate=f"ALTER TABLE {table} VALIDATE CONSTRAINT {quoted(row['name'])}" if row["validated"] else "",
         columns=tuple(row["columns"]),
         keys=tuple(row["keys"]),
-        lets_go=row["lets_go"],
+        on_delete_sets_null=row["lets_go"],
     )

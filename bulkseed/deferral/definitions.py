@@ -15,11 +15,11 @@ __all__ = [
     "KEYS",
     "Captured",
     "Deferred",
-    "Kept",
     "Kind",
+    "NotDeferred",
     "add_foreign_key",
     "forget_rebuilt",
-    "is_twin",
+    "has_same_columns",
     "mark_rebuilt",
     "not_owned",
     "save",
@@ -32,6 +32,8 @@ KEYS: Final = ("primary key", "unique")
 """The kinds that are a constraint with an index behind it, of the same name."""
 
 LISTS: Final = ("attributes", "columns", "keys")
+SETS_NULL: Final = "lets_go"
+"""The name of ``on_delete_sets_null`` in JSON, as ledgers have always had it."""
 
 NOT_VALID: Final = " NOT VALID"
 
@@ -67,7 +69,7 @@ class Deferred:
     """Its columns, not quoted, in its order: of a foreign key, and of a unique index at which one can point."""
     keys: tuple[str, ...] = ()
     """For a foreign key: the columns of ``parent`` at which ``columns`` point, each at its own."""
-    lets_go: bool = False
+    on_delete_sets_null: bool = False
     """For a foreign key: whether it says ON DELETE SET NULL or SET DEFAULT."""
 
     @property
@@ -93,8 +95,10 @@ class Deferred:
         return tuple(filter(None, (tablespace, self.create, self.attach, self.validate, *self.attributes)))
 
     def to_json(self) -> str:
-        """The same as a JSON object."""
-        return json.dumps(asdict(self))
+        """Return the definition as a JSON object, with the names that ledgers have always had."""
+        values = asdict(self)
+        values[SETS_NULL] = values.pop("on_delete_sets_null")
+        return json.dumps(values)
 
     @classmethod
     def from_json(cls, text: str) -> Deferred:
@@ -106,17 +110,18 @@ class Deferred:
             if name in LISTS:
                 right = isinstance(value, list) and all(isinstance(each, str) for each in value)
             else:
-                right = isinstance(value, bool if name == "lets_go" else str)
+                right = isinstance(value, bool if name == SETS_NULL else str)
             if not right:
                 raise TypeError(f"not a deferred definition: {name} is {value!r}")
-        return cls(**fields | {name: tuple(fields[name]) for name in LISTS if name in fields})
+        given = {"on_delete_sets_null" if name == SETS_NULL else name: value for name, value in fields.items()}
+        return cls(**given | {name: tuple(given[name]) for name in LISTS if name in given})
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name} of {self.table}"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class NotDeferred:
     """An index or constraint that stays in place during a load, and why."""
 
     kind: str
@@ -133,10 +138,10 @@ class Captured:
     """What can be dropped for a load and made again after it, and what must stay."""
 
     deferred: tuple[Deferred, ...]
-    kept: tuple[Kept, ...]
+    kept: tuple[NotDeferred, ...]
 
 
-def is_twin(one: Deferred, other: Deferred) -> bool:
+def has_same_columns(one: Deferred, other: Deferred) -> bool:
     """Whether a foreign key could point at either of two unique indexes: it takes the one that was made first."""
     return one.table == other.table and one.columns != () and set(one.columns) == set(other.columns)
 

@@ -14,12 +14,12 @@ import anyio
 import asyncpg
 
 from bulkseed.deferral.capture import constraint_state, full_names, index_state, is_valid
-from bulkseed.deferral.definitions import KEYS, Deferred, is_twin
+from bulkseed.deferral.definitions import KEYS, Deferred, has_same_columns
 from bulkseed.deferral.steps import LOCK_SECONDS, Limits, Lock, NoLock, Task, Work, step, tried
 from bulkseed.errors import DiskFull, RunError, TransientError, first_cause
-from bulkseed.postgres.connection import Connection, told, translated
+from bulkseed.postgres.connection import Connection, told, translate_errors
 
-__all__ = ["Making", "rebuild"]
+__all__ = ["Rebuilder", "rebuild"]
 
 SHOWN: Final = 3
 """How many failures a message tells in full."""
@@ -30,14 +30,14 @@ merge two indexes, which takes a third of the time once VACUUM has found all row
 
 
 @dataclass(slots=True)
-class Making:
+class Rebuilder:
     """One rebuild: what limits it, who is told of it, and what has failed so far."""
 
     limits: Limits
     on_step: Callable[[str, float], None]
     failures: list[str] = field(default_factory=list)
     broken: set[Deferred] = field(default_factory=set)
-    stuck: set[str] = field(default_factory=set)
+    unlockable_tables: set[str] = field(default_factory=set)
     full: bool = False
     """Whether the disk is; that is told once."""
 
@@ -52,7 +52,7 @@ class Making:
 
     async def size(self, connection: Connection, table: str, its: Sequence[Deferred]) -> int | None:
         """The bytes of a table; None where it is gone, which ``its`` fail of."""
-        with translated(connection, f"measuring {table}"):
+        with translate_errors(connection, f"measuring {table}"):
             found: int | None = await connection.fetchval("SELECT pg_table_size(to_regclass($1))", table)
         if found is None:
             self.broken.update(its)
@@ -157,16 +157,16 @@ class Making:
     ) -> None:
         """Do a step, time it, and keep its failure for the end unless nothing can go on after it."""
         tables = [table] if table else [what[0].table, *filter(None, [what[0].parent])]
-        if not self.stuck.isdisjoint(tables):
+        if not self.unlockable_tables.isdisjoint(tables):
             self.broken.update(what)  # the lock that it would wait for was not to be had for another step
             return
-        begun = perf_counter()
+        safe_transaction = perf_counter()
         try:
             await tried(connection, f"making again: {name} of {tables[0]}" if what else name, tables, self.limits, once)
         except TransientError:
             raise  # with all that is left, it is tried again
         except NoLock as error:
-            self.stuck.add(tables[0])
+            self.unlockable_tables.add(tables[0])
             if what:  # an ANALYZE can be left to autovacuum
                 self.failures.append(str(error))
                 self.broken.update(what)
@@ -181,7 +181,7 @@ class Making:
                 self.failures.append(str(error))
                 self.broken.update(what)
         else:
-            self.on_step(name, perf_counter() - begun)
+            self.on_step(name, perf_counter() - safe_transaction)
 
 
 def is_same(state: str, deferred: Deferred) -> bool:
@@ -264,7 +264,7 @@ async def rebuild(
             None if cores is None else max(0, cores // len(connections) - 1),
             tuple([await backend_of(each) for each in connections]),
         )
-        making = Making(limits, on_step)
+        making = Rebuilder(limits, on_step)
         try:
             await Schedule(making, deferred, full or {}).run(connections)
         except BaseExceptionGroup as group:
@@ -275,7 +275,7 @@ async def rebuild(
 
 async def backend_of(connection: Connection) -> int:
     """The server's process: behind a pooler not the one that the login was told."""
-    with translated(connection, "beginning to rebuild"):
+    with translate_errors(connection, "beginning to rebuild"):
         found: int = await connection.fetchval("SELECT pg_backend_pid()")
     return found
 
@@ -287,7 +287,7 @@ class Schedule:
     tables have come so far; then its VALIDATE. What has most to come after it goes first.
     """
 
-    def __init__(self, making: Making, deferred: Sequence[Deferred], full: Mapping[str, anyio.Event]) -> None:
+    def __init__(self, making: Rebuilder, deferred: Sequence[Deferred], full: Mapping[str, anyio.Event]) -> None:
         self.making = making
         self.full = full
         self.work = Work()
@@ -328,7 +328,7 @@ class Schedule:
             self.add_what_can_be()
             return
         for place, each in enumerate(its):
-            if not any(is_twin(other, each) for other in its[:place]):
+            if not any(has_same_columns(other, each) for other in its[:place]):
                 self.build_next(each)
         if not its:
             self.work.add(Task(partial(self.finish, table), {table: Lock.ACCESS_EXCLUSIVE}))
@@ -358,7 +358,7 @@ class Schedule:
         unbuilt = self.unbuilt[each.table]
         unbuilt.remove(each)
         if twin := next(
-            (other for other in self.indexes[each.table] if other in unbuilt and is_twin(each, other)), None
+            (other for other in self.indexes[each.table] if other in unbuilt and has_same_columns(each, other)), None
         ):
             self.build_next(twin)
         if not unbuilt:

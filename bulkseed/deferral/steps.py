@@ -12,8 +12,8 @@ import anyio
 import asyncpg
 
 from bulkseed.errors import RunError
-from bulkseed.postgres.connection import Connection, translated
-from bulkseed.postgres.transaction import begun
+from bulkseed.postgres.connection import Connection, translate_errors
+from bulkseed.postgres.transaction import safe_transaction
 
 __all__ = ["LOCK_SECONDS", "Limits", "Lock", "NoLock", "Task", "Work", "holders", "step", "tried"]
 
@@ -73,7 +73,7 @@ class Limits:
 @asynccontextmanager
 async def step(connection: Connection, limits: Limits) -> AsyncIterator[None]:
     """A transaction with ``limits`` set for it alone; rolled back where the block raises or is cancelled."""
-    async with begun(connection):
+    async with safe_transaction(connection):
         workers = None if limits.workers is None else str(limits.workers)
         timeout = f"{round(limits.lock_timeout * 1000)}ms"
         await connection.fetchrow(SETTINGS, timeout, limits.memory, workers)
@@ -86,10 +86,10 @@ async def tried(
     """Await ``once()``, again after a lock that could not be had or a deadlock, ``limits.tries`` times at most.
 
     In between are pauses as long as the wait, and longer, in which whoever queued behind us has its turn.
-    Raises NoLock, which names who has locks on ``tables`` (qualified), and else what ``translated`` makes of errors.
+    Raises NoLock, which names the holders of locks on ``tables`` (qualified), and the errors of ``translate_errors``.
     """
     pause = min(limits.lock_timeout, LONGEST_PAUSE)
-    with translated(connection, doing):
+    with translate_errors(connection, doing):
         for left in reversed(range(limits.tries)):
             try:
                 return await once()

@@ -198,8 +198,8 @@ def _command(programs: Path, data: Path, socket_folder: Path, port: int, listen:
     if sys.platform.startswith("linux") and _shared_memory_is_scarce():
         # Parallel index builds and joins would fail there, with "No space left on device".
         options["dynamic_shared_memory_type"] = "mmap"
-    settled = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    return [os.fspath(programs / "postgres"), "-D", os.fspath(data), *settled]
+    latest_signup = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    return [os.fspath(programs / "postgres"), "-D", os.fspath(data), *latest_signup]
 
 
 def _shared_memory_is_scarce() -> bool:

@@ -16,7 +16,7 @@ from bulkseed.embedded.locks import is_locked
 from bulkseed.embedded.programs import Account, run_as
 from bulkseed.errors import EmbeddedError
 
-__all__ = ["STOP_LIMIT", "Server", "Sight", "await_ready", "clear_leftover", "last_words", "look"]
+__all__ = ["STOP_LIMIT", "PidFile", "Server", "await_ready", "clear_leftover", "last_words", "read_pid_file"]
 
 STOP_LIMIT = 150.0
 """Seconds that a server may take to stop before we give up; its keeper is quicker to lose patience."""
@@ -73,7 +73,7 @@ def last_words(log: Path, lines: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class PidFile:
     """What the server's pid file says."""
 
     server: Server
@@ -93,7 +93,7 @@ class Sight:
         return True
 
 
-def look(home: Path, binaries: Path) -> Sight | None:
+def read_pid_file(home: Path, binaries: Path) -> PidFile | None:
     """Read the server's pid file; None if there is none, or it is not complete yet."""
     data = home / "data"
     try:
@@ -108,7 +108,7 @@ def look(home: Path, binaries: Path) -> Sight | None:
             port=int(port),
             tcp_port=int(port) if address else None,
         )
-        return Sight(server, int(pid), status.strip() == "ready")
+        return PidFile(server, int(pid), status.strip() == "ready")
     except (FileNotFoundError, ValueError):
         return None
 
@@ -122,7 +122,7 @@ def await_ready(place: Path, binaries: Path) -> Server | None:
     deadline = time.monotonic() + _START_LIMIT
     pause = 0.001
     while is_locked(place / "keeper.lock"):
-        seen = look(place, binaries)
+        seen = read_pid_file(place, binaries)
         if seen is not None and seen.ready:
             if seen.answers():
                 return seen.server
@@ -147,7 +147,7 @@ def clear_leftover(home: Path, binaries: Path, account: Account | None) -> None:
     begun = time.monotonic()
     told = False
     while file.exists():
-        seen = look(home, binaries)
+        seen = read_pid_file(home, binaries)
         waited = time.monotonic() - begun
         if seen is None or not seen.answers():
             # One that is just going still has its file for a moment. Nothing is risked by removing it:

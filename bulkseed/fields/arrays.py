@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 __all__ = [
     "JSON",
     "TIMESTAMP",
-    "Unfit",
+    "ConversionError",
     "array_of",
     "in_microseconds",
     "longest_in",
@@ -73,7 +73,7 @@ def times(values: npt.NDArray[np.int64]) -> pa.TimestampArray:
     return pa.array(values).view(TIMESTAMP)
 
 
-class Unfit(Exception):
+class ConversionError(Exception):
     """A value that cannot be one of a column: the place of it, and what is wrong with it."""
 
     def __init__(self, place: int, problem: str) -> None:
@@ -93,7 +93,7 @@ def array_of(values: Sequence[Any]) -> pa.Array:
     kinds = {each: kind_of(each) for each in types}
     first = next((kinds[type(value)] for value in values if value is not None), None)
     if None in kinds.values() or len(set(kinds.values())) > 1:
-        raise misfit(values, kinds, first)
+        raise conversion_error(values, kinds, first)
     if first == "lists":
         return array_of_lists(values)
     if not types <= PLAIN:
@@ -101,9 +101,9 @@ def array_of(values: Sequence[Any]) -> pa.Array:
     try:
         made = pa.array(values)
     except (pa.ArrowException, ValueError, OverflowError) as error:
-        raise Unfit(0, f"is among values that no column can hold ({error})") from None
+        raise ConversionError(0, f"is among values that no column can hold ({error})") from None
     if first == "texts" and (place := pc.index(pc.match_substring(made, "\0"), True).as_py()) >= 0:
-        raise Unfit(place, "has a NUL character, which PostgreSQL's texts cannot hold")
+        raise ConversionError(place, "has a NUL character, which PostgreSQL's texts cannot hold")
     return JSON.wrap_array(made) if first == "tables" else made
 
 
@@ -116,13 +116,13 @@ def kind_of(kind: type) -> str | None:
     return next((name for each, name in KINDS.items() if issubclass(kind, each)), None)
 
 
-def misfit(values: Sequence[Any], kinds: Mapping[type, str | None], first: str | None) -> Unfit:
+def conversion_error(values: Sequence[Any], kinds: Mapping[type, str | None], first: str | None) -> ConversionError:
     for place, value in enumerate(values):
         kind = first if value is None else kinds[type(value)]
         if kind is None:
-            return Unfit(place, f"is of the type {type(value).__name__}, which no column can hold")
+            return ConversionError(place, f"is of the type {type(value).__name__}, which no column can hold")
         if kind != first:
-            return Unfit(place, f"is one of the {kind}, after {first}")
+            return ConversionError(place, f"is one of the {kind}, after {first}")
     raise AssertionError(values)
 
 
@@ -135,7 +135,7 @@ def plain(value: Any, place: int) -> Any:
         case UUID():
             return str(value)
         case time() if value.tzinfo is not None:
-            raise Unfit(place, "is a time of day with a zone, which cannot be kept")
+            raise ConversionError(place, "is a time of day with a zone, which cannot be kept")
         case datetime() if value.tzinfo is not None:
             return value.astimezone(UTC).replace(tzinfo=None)
     return value
@@ -145,10 +145,10 @@ def array_of_lists(values: Sequence[Any]) -> pa.Array:
     places = [place for place, value in enumerate(values) for _ in value or ()]
     try:
         flat = array_of([each for value in values for each in value or ()])
-    except Unfit as unfit:
-        raise Unfit(places[unfit.place], f"holds a value that {unfit.problem}") from None
+    except ConversionError as unfit:
+        raise ConversionError(places[unfit.place], f"holds a value that {unfit.problem}") from None
     if pa.types.is_list(flat.type):
-        raise Unfit(0, "is a list of lists, which no column can hold")
+        raise ConversionError(0, "is a list of lists, which no column can hold")
     ends = np.cumsum([0, *(len(value or ()) for value in values)])
     offsets = pa.array(
         [None if value is None else int(end) for value, end in zip(values, ends, strict=False)] + [int(ends[-1])],

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.fields.arrays import Unfit, array_of, longest_in
+from bulkseed.fields.arrays import ConversionError, array_of, longest_in
 from bulkseed.fields.source import Distinct, Entry, FieldRows, Source
 from bulkseed.randomness.draws import Words, below, thresholds_of, weighted
 
@@ -20,7 +20,7 @@ __all__ = ["UUID_CHARACTERS", "Choice", "Copy", "Sequence", "Uuid", "Value", "uu
 def listed(entry: Entry, values: list[Any]) -> pa.Array:
     try:
         return array_of(values)
-    except Unfit as unfit:
+    except ConversionError as unfit:
         raise entry.error(f"{values[unfit.place]!r} {unfit.problem}: give values of one kind") from None
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bulkseed.errors import InputError
-from bulkseed.fields.arrays import Unfit, array_of, longest_in
+from bulkseed.fields.arrays import ConversionError, array_of, longest_in
 from bulkseed.fields.source import Distinct, Entry, FieldRows, Source, normalised, revived
 from bulkseed.randomness.draws import Words, below
 from bulkseed.text.faker_values import Fakes
@@ -71,7 +71,7 @@ def pool_of(pool: FakePool) -> pa.Array:
     """The values of ``pool`` as an Arrow array, kept for all the fields that ask for the same."""
     try:
         return array_of(pool.made(pool.size))
-    except Unfit as unfit:
+    except ConversionError as unfit:
         raise InputError(f"Faker's {pool.method} gave a value that {unfit.problem}: take another method") from None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from bulkseed.errors import BulkseedError, RunError
-from bulkseed.fields.arrays import Unfit, array_of, in_microseconds
+from bulkseed.fields.arrays import ConversionError, array_of, in_microseconds
 from bulkseed.fields.choices import Choice, Copy, Sequence, Uuid, Value
 from bulkseed.fields.fakers import Fake
 from bulkseed.fields.ranges import After, Uniform
@@ -52,7 +52,7 @@ class Call(Source):
             return in_microseconds(given)
         try:
             return array_of(given)
-        except Unfit as unfit:
+        except ConversionError as unfit:
             problem = f"gave {given[unfit.place]!r}, which {unfit.problem}: return values of one kind"
             raise self.error(rows, unfit.place, problem) from None
 

@@ -24,7 +24,7 @@ WIDTH: Final = re.compile(r"0[1-9]\d?")
 SUCH_AS: Final = "{n}, {id}, {uuid}, {email} or another column, or {faker.domain_name}"
 
 
-class Place(ABC):
+class Placeholder(ABC):
     """A place of a template that something is put into."""
 
     @abstractmethod
@@ -37,7 +37,7 @@ class Place(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Number(Place):
+class Number(Placeholder):
     """``{n}``: the row's number, from 1; ``{n:06}`` with zeros before it."""
 
     width: int
@@ -50,7 +50,7 @@ class Number(Place):
 
 
 @dataclass(frozen=True, slots=True)
-class Column(Place):
+class Column(Placeholder):
     """``{email}``: another column of the row, as text; nothing where it is null."""
 
     name: str
@@ -66,7 +66,7 @@ class Column(Place):
 
 
 @dataclass(frozen=True, slots=True)
-class Unique(Place):
+class Unique(Placeholder):
     """``{uuid}``: a random UUID."""
 
     def texts(self, rows: FieldRows, part: str) -> pa.StringArray:
@@ -77,7 +77,7 @@ class Unique(Place):
 
 
 @dataclass(frozen=True, slots=True)
-class Faked(Place):
+class Faked(Placeholder):
     """``{faker.domain_name}``: a value from a pool of Faker's."""
 
     pool: FakePool
@@ -94,7 +94,7 @@ class Faked(Place):
 class Template(Source):
     """``template = "user-{n}@{faker.domain_name}"``: literal texts and places in turn."""
 
-    parts: tuple[str | Place, ...]
+    parts: tuple[str | Placeholder, ...]
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
@@ -144,7 +144,7 @@ class Template(Source):
         return (literal(before) and not_a_digit(after, 0)) or (literal(after) and not_a_digit(before[::-1], -1))
 
 
-def parts_of(entry: Entry, pieces: list[tuple[str, str | None, str | None, str | None]]) -> Iterator[str | Place]:
+def parts_of(entry: Entry, pieces: list[tuple[str, str | None, str | None, str | None]]) -> Iterator[str | Placeholder]:
     literal_text = ""
     for text, name, width, conversion in pieces:
         literal_text += text
@@ -158,7 +158,7 @@ def parts_of(entry: Entry, pieces: list[tuple[str, str | None, str | None, str |
         yield literal_text
 
 
-def place_of(entry: Entry, name: str, width: str, conversion: str | None) -> Place:
+def place_of(entry: Entry, name: str, width: str, conversion: str | None) -> Placeholder:
     shown = f"{{{name}{'!' + conversion if conversion else ''}{':' + width if width else ''}}}"
     counted = name == "n" or (name.isidentifier() and name != "uuid")
     if conversion or (width and not (counted and WIDTH.fullmatch(width))):
@@ -183,16 +183,16 @@ def padded(texts: pa.StringArray, width: int) -> pa.StringArray:
     return pc.utf8_lpad(texts, width, "0") if width else texts
 
 
-def literal(parts: tuple[str | Place, ...]) -> bool:
+def literal(parts: tuple[str | Placeholder, ...]) -> bool:
     return all(isinstance(part, str) for part in parts)
 
 
-def not_a_digit(parts: tuple[str | Place, ...], end: int) -> bool:
+def not_a_digit(parts: tuple[str | Placeholder, ...], end: int) -> bool:
     """Whether what comes first in ``parts`` is nothing, or a literal text with no digit at that end."""
     return not parts or (isinstance(parts[0], str) and not parts[0][end].isdigit())
 
 
-def distinctness(part: str | Place) -> Distinct | None:
+def distinctness(part: str | Placeholder) -> Distinct | None:
     match part:
         case Unique() | Column("id"):
             return "always"

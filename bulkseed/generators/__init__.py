@@ -11,16 +11,16 @@ from bulkseed.errors import BulkseedError, RunError
 from bulkseed.generators.channels import channel_batches, membership_batches
 from bulkseed.generators.context import Context
 from bulkseed.generators.messages import message_batches, reaction_batches
-from bulkseed.generators.part import Maker, Part, filled, relationship_batches
+from bulkseed.generators.part import ShardContext, TableGenerator, filled, relationship_batches
 from bulkseed.generators.plugins import batches_of, loaded
 from bulkseed.generators.users import user_batches
 from bulkseed.imports import said
-from bulkseed.plan.scenario import Extra
+from bulkseed.plan.scenario import PluginTable
 from bulkseed.plan.shards import Shard
 
 __all__ = ["Context", "shard_tables"]
 
-BUILT_IN: Final[dict[str, Maker]] = {
+BUILT_IN: Final[dict[str, TableGenerator]] = {
     "users": lambda part: user_batches(part.context, part.shard),
     "channels": lambda part: channel_batches(part.context, part.block),
     "user_channels": lambda part: membership_batches(part.context, part.block),
@@ -34,14 +34,14 @@ def shard_tables(context: Context, shard: Shard) -> Iterator[tuple[str, Iterator
 
     Raises RunError, as the batches are made, for what a table's own code does not do as it should.
     """
-    part = Part(context, shard)
+    part = ShardContext(context, shard)
     model = context.plan.model
     for table in model.tables:
         if model.stage(table.name) == shard.stage and (not shard.late or model.root(table.name) == shard.kind):
             yield table.name, filled(context, table.name, made(part, table.name))
 
 
-def made(part: Part, table: str) -> Iterator[pa.RecordBatch]:
+def made(part: ShardContext, table: str) -> Iterator[pa.RecordBatch]:
     """The rows of a table in a part of a run, without the fields that a scenario adds."""
     if table in BUILT_IN:
         return BUILT_IN[table](part)
@@ -51,7 +51,7 @@ def made(part: Part, table: str) -> Iterator[pa.RecordBatch]:
     return plugin_batches(part, extra)
 
 
-def plugin_batches(part: Part, extra: Extra) -> Iterator[pa.RecordBatch]:
+def plugin_batches(part: ShardContext, extra: PluginTable) -> Iterator[pa.RecordBatch]:
     rows = loaded(extra.source)
     for parents in part.parents(extra.name, extra.follows, lambda follows: made(part, follows)):
         try:

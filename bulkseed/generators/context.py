@@ -8,7 +8,14 @@ from typing import Final
 
 import numpy as np
 
-from bulkseed.plan.activity import LARGEST_GROUP_DM, SMALLEST_GROUP_DM, Crowd, Ranking, crowd_of, ranking_of
+from bulkseed.plan.activity import (
+    LARGEST_GROUP_DM,
+    SMALLEST_GROUP_DM,
+    Ranking,
+    UserActivity,
+    ranking_of,
+    user_activity_of,
+)
 from bulkseed.plan.plan import Placement, Plan, microseconds
 from bulkseed.plan.scenario import Shape
 from bulkseed.plan.shards import MessageLayout, Shard
@@ -54,8 +61,8 @@ class Context:
         return ranking_of(self.plan)
 
     @cached_property
-    def crowd(self) -> Crowd | None:
-        return crowd_of(self.streams, self.plan.users, self.shape)
+    def user_activity(self) -> UserActivity | None:
+        return user_activity_of(self.streams, self.plan.users, self.shape)
 
     @cached_property
     def week(self) -> Week | None:
@@ -85,20 +92,20 @@ class Context:
         return microseconds(self.plan.as_of)
 
     @cached_property
-    def settled(self) -> int:
+    def latest_signup(self) -> int:
         """The last moment at which accounts and channels are made."""
-        return microseconds(self.plan.settled)
+        return microseconds(self.plan.latest_signup)
 
     @cached_property
-    def quiet(self) -> int:
+    def idle_since(self) -> int:
         """From when on idle users write nothing."""
-        return microseconds(self.plan.quiet)
+        return microseconds(self.plan.idle_since)
 
     @cached_property
     def user_created(self) -> Ints:
         """When each user's account was made (rule U4): 8 bytes a user, the only thing kept for all of them."""
         words = self.streams.words("users", "created_at", 0, self.plan.users)
-        return between(words, np.full(len(words), microseconds(self.plan.history_start)), self.settled)
+        return between(words, np.full(len(words), microseconds(self.plan.history_start)), self.latest_signup)
 
     @cached_property
     def channel_created(self) -> Ints:
@@ -108,12 +115,12 @@ class Context:
     def owners(self, start: int, count: int) -> Ints:
         """The owners of ``count`` channels from ``start``: ordinals."""
         words = self.streams.words("channels", "owner_id", start, count)
-        return below(words, self.plan.users) if self.crowd is None else self.crowd.drawn(words)
+        return below(words, self.plan.users) if self.user_activity is None else self.user_activity.drawn(words)
 
     def since(self, start: int, owners: Ints) -> Ints:
         """When the channels from ``start`` were made, whose ``owners`` these are."""
         words = self.streams.words("channels", "created_at", start, len(owners))
-        return between(words, self.user_created[owners], self.settled)
+        return between(words, self.user_created[owners], self.latest_signup)
 
     def created(self, table: str, ordinals: Ints) -> Ints:
         """When the users or channels of these ordinals were made."""
@@ -131,8 +138,8 @@ class ChannelBlock:
     """The channels of a shard: one entry a channel, and the members of all of them one after the other.
 
     ``members`` are user ordinals; those of channel i are ``members[offsets[i]:offsets[i + 1]]``, the owner first.
-    Where users differ, ``voices`` has the sum of the weights of all members before each, and at last that of all,
-    and ``loudest`` the largest weight of each channel.
+    Where users differ, ``cumulative_weights`` has the sum of the weights of all members before each, and at last that
+    of all, and ``max_weight`` the largest weight of each channel.
     """
 
     start: int
@@ -142,8 +149,8 @@ class ChannelBlock:
     is_private: Bools
     offsets: Ints
     members: Ints
-    voices: Ints | None = None
-    loudest: Ints | None = None
+    cumulative_weights: Ints | None = None
+    max_weight: Ints | None = None
 
     @property
     def stop(self) -> int:
@@ -158,7 +165,7 @@ class ChannelBlock:
 
 def channel_block(context: Context, shard: Shard) -> ChannelBlock:
     """The channels of ``shard`` with their members (rules C1, C4, M1, M2, M3)."""
-    plan, streams, crowd = context.plan, context.streams, context.crowd
+    plan, streams, crowd = context.plan, context.streams, context.user_activity
     start, count = shard.start, shard.stop - shard.start
     is_dm, is_private, sizes = kinds(context, start, count)
     owner = context.owners(start, count)
@@ -179,9 +186,11 @@ def channel_block(context: Context, shard: Shard) -> ChannelBlock:
     other_words = streams.words("user_channels", "other", start, count)
     members[offsets[:-1][pairs] + 1] = crowd.others(other_words[pairs], owner[pairs])
     weights = np.where(pairs[channel], 1, crowd.weight[members])
-    voices = np.concatenate([[0], np.cumsum(weights)])
-    loudest = np.maximum.reduceat(weights, offsets[:-1])
-    return ChannelBlock(start, owner, created, is_dm, is_dm | is_private, offsets, members, voices, loudest)
+    cumulative_weights = np.concatenate([[0], np.cumsum(weights)])
+    max_weight = np.maximum.reduceat(weights, offsets[:-1])
+    return ChannelBlock(
+        start, owner, created, is_dm, is_dm | is_private, offsets, members, cumulative_weights, max_weight
+    )
 
 
 def kinds(context: Context, start: int, count: int) -> tuple[Bools, Bools, Ints]:

@@ -28,9 +28,11 @@ def authors(
     other members than their parents' authors.
     """
     words = context.streams.words("messages", "user_id", number, len(channel))
-    if block.voices is None or block.loudest is None:
+    if block.cumulative_weights is None or block.max_weight is None:
         return block.members[even(block, words, channel, parent, replies)]
-    return block.members[by_voice(block.voices, block.loudest, block.offsets, words, channel, parent, threads, replies)]
+    return block.members[
+        by_voice(block.cumulative_weights, block.max_weight, block.offsets, words, channel, parent, threads, replies)
+    ]
 
 
 def even(block: ChannelBlock, words: Words, channel: Ints, parent: Ints, replies: Ints) -> Ints:
@@ -43,8 +45,8 @@ def even(block: ChannelBlock, words: Words, channel: Ints, parent: Ints, replies
 
 
 def by_voice(
-    voices: Ints,
-    loudest: Ints,
+    cumulative_weights: Ints,
+    max_weight: Ints,
     offsets: Ints,
     words: Words,
     channel: Ints,
@@ -52,26 +54,26 @@ def by_voice(
     threads: Ints,
     replies: Ints,
 ) -> Ints:
-    """Members in proportion to their weights, which lie one after the other from ``voices[offsets[channel]]``.
+    """Members in proportion to their weights, one after the other from ``cumulative_weights[offsets[channel]]``.
 
     A reply is so far from its parent on that line, closed to a circle, as no weight of the channel reaches: by
     another member, and over all replies each still as often as their weight says. Where one member weighs more than
     all others together there is no such distance, and the reply goes to the others by their weights.
     """
-    first = voices[offsets[:-1]]
-    total = (voices[offsets[1:]] - first)[channel]
+    first = cumulative_weights[offsets[:-1]]
+    total = (cumulative_weights[offsets[1:]] - first)[channel]
     place = between(words, np.zeros(len(words), dtype=np.int64), total - 1)
-    start, whole, most = first[channel], total[replies], loudest[channel[replies]]
+    start, whole, most = first[channel], total[replies], max_weight[channel[replies]]
     asked = parent[replies]
     member = np.empty(len(channel), dtype=np.int64)
-    member[threads] = np.searchsorted(voices, start[threads] + place[threads], side="right") - 1
+    member[threads] = np.searchsorted(cumulative_weights, start[threads] + place[threads], side="right") - 1
     fair = 2 * most <= whole
     nearest = np.where(fair, most, 0)
     # of the others: the parent's author is left out by going on from where their weight ends
-    theirs = voices[member[asked] + 1] - voices[member[asked]]
-    begin = np.where(fair, place[asked], voices[member[asked] + 1] - start[asked])
+    theirs = cumulative_weights[member[asked] + 1] - cumulative_weights[member[asked]]
+    begin = np.where(fair, place[asked], cumulative_weights[member[asked] + 1] - start[asked])
     step = between(words[replies], nearest, np.where(fair, whole - most, whole - theirs - 1))
-    member[replies] = np.searchsorted(voices, start[replies] + (begin + step) % whole, side="right") - 1
+    member[replies] = np.searchsorted(cumulative_weights, start[replies] + (begin + step) % whole, side="right") - 1
     return member
 
 
@@ -197,10 +199,10 @@ def moments(
 
 def in_time(context: Context, words: Words, low: Ints, author: Ints, threads: Ints) -> Ints:
     """When threads begin: in the hours of the week, and such that an idle user has written all of theirs in time."""
-    ends = np.array([context.as_of, context.quiet - REPLY_LATEST])
+    ends = np.array([context.as_of, context.idle_since - REPLY_LATEST])
     which = np.zeros(len(threads), dtype=np.int64)
-    if context.crowd is not None:
-        which += np.logical_or.reduceat(context.crowd.idle[author], threads)
+    if context.user_activity is not None:
+        which += np.logical_or.reduceat(context.user_activity.idle[author], threads)
     if context.week is None:
         return between(words, low, ends[which])
     return context.week.between(words, low, ends, which)

@@ -23,7 +23,15 @@ from bulkseed.randomness.draws import KEY_WORDS, Ints, below, between, permute
 if TYPE_CHECKING:
     from bulkseed.fields import FieldSpec
 
-__all__ = ["Maker", "Numbering", "Part", "fields_of", "filled", "relationship_batches", "whole_numbers"]
+__all__ = [
+    "Numbering",
+    "ShardContext",
+    "TableGenerator",
+    "fields_of",
+    "filled",
+    "relationship_batches",
+    "whole_numbers",
+]
 
 STRIDE: Final = 2**16
 """Rows of a further table that one id may have, for each to have a number of its own."""
@@ -91,7 +99,7 @@ class Numbering:
                 return STRIDE
 
 
-Maker = Callable[["Part"], Iterator[pa.RecordBatch]]
+TableGenerator = Callable[["ShardContext"], Iterator[pa.RecordBatch]]
 """What makes a table's rows of a shard: batches of at most 64k rows, in an order that is always the same."""
 
 Made = Callable[[str], Iterator[pa.RecordBatch]]
@@ -99,7 +107,7 @@ Made = Callable[[str], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardContext:
     """The part of a run that a shard is."""
 
     context: Context
@@ -230,7 +238,7 @@ def fields_of(plan: Plan) -> Mapping[str, Mapping[str, FieldSpec]]:
 Side = Literal["users", "channels", "messages"]
 
 
-def relationship_batches(part: Part, name: str, declared: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
+def relationship_batches(part: ShardContext, name: str, declared: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
     """The rows of the relationship ``name``, as the scenario has ``declared`` it: each member of ``from``, in order,
     with ``min`` to ``max`` members of ``to``, which are the first places of a permutation of its own.
     """

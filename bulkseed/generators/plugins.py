@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 
 from bulkseed.errors import InputError, RunError, suggestion
-from bulkseed.fields.arrays import Unfit, array_of
+from bulkseed.fields.arrays import ConversionError, array_of
 from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS
 from bulkseed.imports import imported, said
 from bulkseed.plan.plan import EPOCH
-from bulkseed.plan.scenario import Extra
+from bulkseed.plan.scenario import PluginTable
 from bulkseed.randomness.draws import Ints, Streams, Words, between
 
 __all__ = ["GROUP", "Parent", "Parents", "SeedTable", "batches_of", "described", "loaded", "table"]
@@ -118,7 +118,7 @@ class Parent:
 MICROSECOND = timedelta(microseconds=1)
 
 
-GROUP: Final = "bulkseed.plan.tables"
+GROUP: Final = "bulkseed.tables"
 """The entry-point group in which packages name their tables."""
 
 HOLDS: Final = {"user_id": "users", "channel_id": "channels", "message_id": "messages"}
@@ -208,7 +208,7 @@ def table_in(found: Any, source: str) -> SeedTable:
     return SeedTable(found.name, found.follows, found.columns, found.rows, **further)
 
 
-def described(source: str) -> Extra:
+def described(source: str) -> PluginTable:
     """What is kept with a run of the table at ``source``. Raises InputError for what does not go together."""
     found = loaded(source)
     named = f"the table {found.name!r} of {source!r}"
@@ -234,7 +234,7 @@ def described(source: str) -> Extra:
     if not callable(found.rows):
         raise InputError(f"{named} has rows {found.rows!r}: give a function of the rows that it follows")
     moment = ("created_at",) if "created_at" in columns else ()
-    return Extra(
+    return PluginTable(
         name=found.name,
         follows=found.follows,
         columns=columns,
@@ -308,7 +308,7 @@ def batch_of(rows: Sequence[Sequence[Any]], table: str, columns: Sequence[str]) 
         values = [row[place] for row in rows]
         try:
             arrays.append(array_of(values))
-        except Unfit as unfit:
+        except ConversionError as unfit:
             raise RunError(
                 f"a value of {table}.{column} is {values[unfit.place]!r:.80}, which {unfit.problem}: "
                 "yield values of one kind, or None"

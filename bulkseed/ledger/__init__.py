@@ -3,6 +3,7 @@
 from bulkseed.ledger.claims import (
     LOCK,
     Claim,
+    acquire_load_lock,
     begin_run,
     claim_shard,
     empty_run,
@@ -15,7 +16,6 @@ from bulkseed.ledger.claims import (
     run_of_token,
     share_run,
     take_over,
-    take_turn,
 )
 from bulkseed.ledger.runs import Run, chosen_runs, runs
 from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, exists, make_ledger, other_ledgers
@@ -26,6 +26,7 @@ __all__ = [
     "Claim",
     "Ledger",
     "Run",
+    "acquire_load_lock",
     "begin_run",
     "check_ledger",
     "chosen_runs",
@@ -44,5 +45,4 @@ __all__ = [
     "runs",
     "share_run",
     "take_over",
-    "take_turn",
 ]

@@ -12,13 +12,14 @@ import asyncpg
 from bulkseed.deferral import forget_rebuilt, holders
 from bulkseed.errors import InputError, RunError
 from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
-from bulkseed.listeners import Watcher
+from bulkseed.listeners import ProgressListener
 from bulkseed.plan.plan import Placement, Plan
-from bulkseed.postgres.connection import Connection, translated
+from bulkseed.postgres.connection import Connection, translate_errors
 
 __all__ = [
     "LOCK",
     "Claim",
+    "acquire_load_lock",
     "another",
     "begin_run",
     "claim_shard",
@@ -32,7 +33,6 @@ __all__ = [
     "run_of_token",
     "share_run",
     "take_over",
-    "take_turn",
 ]
 
 PATIENCE_SECONDS: Final = 2
@@ -99,7 +99,7 @@ def lost(number: int) -> str:
     return f"run {number} is not this command's any more: another goes on with it, or has undone it"
 
 
-async def lock_runs(connection: Connection, ledger: Ledger, watcher: Watcher) -> None:
+async def lock_runs(connection: Connection, ledger: Ledger, listener: ProgressListener) -> None:
     """Keep shards from being begun until the transaction ends, and wait for those that have begun; says for whom.
 
     Who loads a shard asks for a weaker lock on the table: in that queue each has its turn, which for a row's lock is
@@ -111,7 +111,7 @@ async def lock_runs(connection: Connection, ledger: Ledger, watcher: Watcher) ->
             await connection.execute(f"SET LOCAL lock_timeout = '{PATIENCE_SECONDS}s'; {lock}")
     except asyncpg.LockNotAvailableError:
         who = await holders(connection, [ledger.runs])
-        watcher.note(
+        listener.note(
             f"waiting for shards that are still being loaded, by {who}; where its client is gone for good, "
             "pg_terminate_backend(that process) ends it"
         )
@@ -120,12 +120,14 @@ async def lock_runs(connection: Connection, ledger: Ledger, watcher: Watcher) ->
         await connection.execute("SET LOCAL lock_timeout = 0")
 
 
-async def take_over(connection: Connection, ledger: Ledger, claim: Claim, token: str, watcher: Watcher) -> Claim:
+async def take_over(
+    connection: Connection, ledger: Ledger, claim: Claim, token: str, listener: ProgressListener
+) -> Claim:
     """Make a run this command's, for it to go on with; waits for shards that a command before is loading yet.
 
     The same again with the same token changes nothing. Raises RunError where ``claim`` is not what the run is any more.
     """
-    await lock_runs(connection, ledger, watcher)
+    await lock_runs(connection, ledger, listener)
     tag = await connection.execute(
         f"UPDATE {ledger.runs} SET token = $3::text::uuid, resumed = resumed + (token <> $3::text::uuid)::int, "
         "login = session_user, client = host(inet_client_addr()) "
@@ -200,13 +202,15 @@ async def finish_run(
         raise RunError(lost(claim.number))
 
 
-async def mark_undoing(connection: Connection, ledger: Ledger, claims: Sequence[Claim], watcher: Watcher) -> None:
+async def mark_undoing(
+    connection: Connection, ledger: Ledger, claims: Sequence[Claim], listener: ProgressListener
+) -> None:
     """Record that runs, none of them whole, are not to go on; waits for shards of theirs that are being loaded.
 
     Raises InputError where one of them is not what ``claims`` says any more.
     """
     if claims:
-        await lock_runs(connection, ledger, watcher)
+        await lock_runs(connection, ledger, listener)
     for claim in claims:
         # a ledger of an older version has no tokens
         tag = await connection.execute(
@@ -248,15 +252,15 @@ LOCK: Final = 0x62756C6B73656564
 """The bytes of "bulkseed"."""
 
 
-async def take_turn(connection: Connection, watcher: Watcher) -> None:
+async def acquire_load_lock(connection: Connection, listener: ProgressListener) -> None:
     """Hold the lock of all that writes seeded rows until the connection ends, waiting for, and naming, who has it.
 
     It comes before anything else: who waits must not hold a lock that the other one needs. Raises ConnectionLost.
     """
-    with translated(connection, "waiting for the turn of this command"):
+    with translate_errors(connection, "waiting for the turn of this command"):
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
             who = await holder(connection) or "just ending"
-            watcher.note(f"waiting for another bulkseed in this database ({who}) to finish")
+            listener.note(f"waiting for another bulkseed in this database ({who}) to finish")
             await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
 
 

@@ -10,9 +10,9 @@ import anyio
 
 from bulkseed import ledger
 from bulkseed.errors import TransientError, first_cause
-from bulkseed.listeners import Watcher
-from bulkseed.postgres.connection import Connection, Place, close, connect, kept_alive
-from bulkseed.postgres.transaction import Patience, connected_patiently, patiently
+from bulkseed.listeners import ProgressListener
+from bulkseed.postgres.connection import Connection, ConnectionParams, close, connect, kept_alive
+from bulkseed.postgres.transaction import RetryPolicy, connect_with_retry, retry
 
 __all__ = ["Control", "controlled"]
 
@@ -23,36 +23,38 @@ PAUSE_SECONDS: Final = 0.2
 
 
 class Control:
-    """A connection that holds the lock of all that writes seeded rows (:func:`bulkseed.ledger.take_turn`).
+    """A connection that holds the lock of all that writes seeded rows (:func:`bulkseed.ledger.acquire_load_lock`).
 
     Where it is lost the lock is lost too, and another command may have its turn before this one goes on; what tells
     that is the run's token.
     """
 
-    def __init__(self, place: Place, patience: Patience, watcher: Watcher, connection: Connection) -> None:
+    def __init__(
+        self, place: ConnectionParams, retry_policy: RetryPolicy, listener: ProgressListener, connection: Connection
+    ) -> None:
         self.place = place
-        self.patience = patience
-        self.watcher = watcher
+        self.retry_policy = retry_policy
+        self.listener = listener
         self.connection = connection
 
     async def do(
-        self, doing: str, once: Callable[[Connection], Awaitable[Result]], patience: Patience | None = None
+        self, doing: str, once: Callable[[Connection], Awaitable[Result]], retry_policy: RetryPolicy | None = None
     ) -> Result:
         """The result of ``once`` with the connection, tried again after what passes; it must bear being repeated.
 
-        ``patience``: the command's own where None. Raises what it raises, and ConnectError.
+        ``retry_policy``: the command's own where None. Raises what it raises, and ConnectError.
         """
 
         async def again() -> Result:
             return await once(await self.live())
 
-        return await patiently(patience or self.patience, self.watcher, doing, again)
+        return await retry(retry_policy or self.retry_policy, self.listener, doing, again)
 
     async def live(self) -> Connection:
         if self.connection.is_closed():
-            found = await connected_patiently(self.place, self.patience, self.watcher)
+            found = await connect_with_retry(self.place, self.retry_policy, self.listener)
             try:
-                await ledger.take_turn(found, self.watcher)
+                await ledger.acquire_load_lock(found, self.listener)
             except BaseException:
                 # without its turn it must not be taken for one that has it
                 await close(found)
@@ -80,17 +82,19 @@ class Control:
                 async with kept_alive(await self.live()):
                     await anyio.sleep_forever()
             except TransientError as error:
-                self.watcher.note(f"{error}; the load goes on, and connects again")
+                self.listener.note(f"{error}; the load goes on, and connects again")
                 await anyio.sleep(PAUSE_SECONDS)
 
 
 @asynccontextmanager
-async def controlled(place: Place, patience: Patience, watcher: Watcher) -> AsyncIterator[Control]:
+async def controlled(
+    place: ConnectionParams, retry_policy: RetryPolicy, listener: ProgressListener
+) -> AsyncIterator[Control]:
     """A connection that has waited for its turn, closed at the end. Raises ConnectError where there is none."""
     # at first at once or not at all: a wrong address does not get better by waiting
-    control = Control(place, patience, watcher, await connect(place))
+    control = Control(place, retry_policy, listener, await connect(place))
     try:
-        await ledger.take_turn(control.connection, watcher)
+        await ledger.acquire_load_lock(control.connection, listener)
         yield control
     finally:
         await close(control.connection)

@@ -15,7 +15,7 @@ from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import shard_counts
 from bulkseed.plan.tables import Names
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, looked_at
+from bulkseed.postgres.connection import Connection, connected, preflight_errors
 
 __all__ = ["History", "Run", "State", "chosen_runs", "history", "runs"]
 
@@ -34,8 +34,8 @@ class Run:
 
     ``rows`` are those that are in, by table; ``expected`` those that there are in a whole run, as far as that is
     known before they are made: exact for users, channels and messages. ``shards`` are the numbers of the shards
-    that are in, of those that :func:`bulkseed.shards.cut` gives for ``rows_per_shard``; both are None for a run of a
-    version that kept none, which is whole.
+    that are in, of those that :func:`bulkseed.plan.shards.split_into_shards` gives for ``rows_per_shard``; both are
+    None for a run of a version that kept none, which is whole.
     """
 
     number: int
@@ -219,7 +219,7 @@ class History:
 async def history(address: Address, *, ledger_schema: str = SCHEMA) -> list[History]:
     """All runs, oldest first; none where there is no ledger. Raises ConnectError, TargetError."""
     async with connected(address) as connection:
-        with looked_at(connection, "reading the ledger"):
+        with preflight_errors(connection, "reading the ledger"):
             # first: a run that ends in between is then called whole
             busy = await holder(connection) is not None
             found = await runs(connection, Ledger(ledger_schema))

@@ -18,22 +18,22 @@ from anyio import to_thread
 from bulkseed import ledger
 from bulkseed.choices import Defer, OnError
 from bulkseed.copy.writer import CopyInto
-from bulkseed.deferral import LOCK_SECONDS, Deferred, Kept, capture, drop, mark_rebuilt, unfinished
+from bulkseed.deferral import LOCK_SECONDS, Deferred, NotDeferred, capture, drop, mark_rebuilt, unfinished
 from bulkseed.errors import RunError
 from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.ledger.control import Control
-from bulkseed.listeners import Stop, Stopwatch, Watcher
+from bulkseed.listeners import ProgressListener, Stop, Stopwatch
 from bulkseed.loader.filling import Filling
 from bulkseed.loader.shard_load import Endpoint, Job
-from bulkseed.loader.undoing import answered_for
+from bulkseed.loader.undoing import undo_on_error
 from bulkseed.loader.worker_pool import Worker
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan
-from bulkseed.plan.shards import Shard, cut, uuids_of
+from bulkseed.plan.shards import Shard, split_into_shards, uuids_of
 from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, translated
+from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.postgres.transaction import transaction
 from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.target.copy_plan import with_keys
@@ -43,7 +43,7 @@ from bulkseed.text.names import Corpus
 
 __all__ = [
     "LoadReport",
-    "Undertaking",
+    "LoadSession",
     "complete",
     "is_worth_it",
     "made_by",
@@ -78,7 +78,7 @@ def is_worth_it(new_rows: float, old_rows: float) -> bool:
 
 
 async def to_defer(
-    connection: Connection, target: Target, plan: Plan, defer: Defer, watcher: Watcher
+    connection: Connection, target: Target, plan: Plan, defer: Defer, listener: ProgressListener
 ) -> tuple[Deferred, ...]:
     """What is to be dropped and rebuilt; nothing where the load is to keep all of it up. Nothing is changed.
 
@@ -93,14 +93,14 @@ async def to_defer(
             return ()
         acting = [row[0] for row in await connection.fetch(ACTING, tables)]
         if acting:
-            watcher.note(
+            listener.note(
                 f"indexes and keys stay in place during the load, as {', '.join(acting)} may want them: "
                 "give --defer always if they do not"
             )
             return ()
     found = await capture(connection, target.schema, [target.model.name(table) for table in target.model.names])
     for said in told(found.kept):
-        watcher.note(said)
+        listener.note(said)
     return found.deferred
 
 
@@ -113,7 +113,7 @@ def what_is_locked(deferred: Sequence[Deferred]) -> str:
     )
 
 
-def told(kept: tuple[Kept, ...]) -> list[str]:
+def told(kept: tuple[NotDeferred, ...]) -> list[str]:
     """A sentence for each reason for which something stays in place during the load."""
     reasons = Counter((each.table, each.reason) for each in kept)
     names = {(each.table, each.reason): f"the {each.kind} {each.name}" for each in kept}
@@ -144,7 +144,7 @@ class LoadReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Undertaking:
+class LoadSession:
     """What a load and what goes on with one have in common: where rows go and how, and what is done about trouble."""
 
     control: Control
@@ -184,7 +184,9 @@ def made_by() -> dict[str, str]:
 def shards_to_come(run: Run) -> list[Shard]:
     """The shards of a run that are not in."""
     assert run.rows_per_shard is not None
-    return [shard for shard in cut(run.plan, run.rows_per_shard) if shard.number not in (run.shards or ())]
+    return [
+        shard for shard in split_into_shards(run.plan, run.rows_per_shard) if shard.number not in (run.shards or ())
+    ]
 
 
 async def recorded(connection: Connection, book: Ledger, claim: Claim) -> tuple[Run, tuple[Deferred, ...]]:
@@ -192,7 +194,7 @@ async def recorded(connection: Connection, book: Ledger, claim: Claim) -> tuple[
 
     Raises RunError where it is not ours any more.
     """
-    with translated(connection, "reading the ledger"):
+    with translate_errors(connection, "reading the ledger"):
         (run,) = await ledger.chosen_runs(connection, book, [claim.number])
         if run.claim != claim:
             raise RunError(f"run {claim.number} is not this command's any more: another command goes on with it")
@@ -200,23 +202,23 @@ async def recorded(connection: Connection, book: Ledger, claim: Claim) -> tuple[
 
 
 async def complete(
-    undertaking: Undertaking,
+    session: LoadSession,
     claim: Claim,
     corpus: Corpus,
-    staff: Sequence[Worker],
-    builders: int,
+    pool: Sequence[Worker],
+    rebuild_lanes: int,
     context: Context | None = None,
 ) -> LoadReport:
-    """Bring a run that is recorded, and ours, to its end; what was dropped for it is rebuilt over ``builders``
+    """Bring a run that is recorded, and ours, to its end; what was dropped for it is rebuilt over ``rebuild_lanes``
     connections. ``context`` is what its plan and placement make, where the caller has that already.
 
     Raises RunError (ConnectionLost) for what does not pass, when the run is undone, or kept if ``on_error`` is so; and
     Stopped, when it is kept.
     """
-    control, book, target = undertaking.control, undertaking.book, undertaking.target
-    stopwatch, watcher, stop = undertaking.stopwatch, control.watcher, undertaking.stop
-    address, on_error = undertaking.address, undertaking.on_error
-    async with answered_for(control, address, book, claim, on_error, stop) as outcome:
+    control, book, target = session.control, session.book, session.target
+    stopwatch, listener, stop = session.stopwatch, control.listener, session.stop
+    address, on_error = session.address, session.on_error
+    async with undo_on_error(control, address, book, claim, on_error, stop) as outcome:
         run, deferred = await control.do("reading the ledger", lambda connection: recorded(connection, book, claim))
         outcome.deferred = bool(deferred)
         if context is None or context.placement != run.placement:
@@ -225,9 +227,11 @@ async def complete(
         endpoint = Endpoint.of(address)
         keys = uuids_of(run.plan, run.placement, run.expected.get("messages", 0))
         tables = run.plan.model.by_name
-        lanes = {name: with_keys(into, tables[name], keys) for name, into in undertaking.lanes.items()}
-        job = Job(endpoint, book, claim, run.plan, run.placement, corpus, lanes, control.patience, path_of(run.plan))
-        filling = Filling(job, shards, run.rows, staff, builders, stopwatch, watcher, stop)
+        lanes = {name: with_keys(into, tables[name], keys) for name, into in session.lanes.items()}
+        job = Job(
+            endpoint, book, claim, run.plan, run.placement, corpus, lanes, control.retry_policy, path_of(run.plan)
+        )
+        filling = Filling(job, shards, run.rows, pool, rebuild_lanes, stopwatch, listener, stop)
         filled = tables_of(shards, run.plan.model)
         in_the_way = dropped_for(filled, deferred, target)
 
@@ -237,23 +241,23 @@ async def complete(
             await drop(connection, in_the_way, lock_timeout=LOCK_SECONDS, before=ours)
 
         if in_the_way:
-            watcher.phase("drop")
-            watcher.note(what_is_locked(in_the_way))
+            listener.phase("drop")
+            listener.note(what_is_locked(in_the_way))
             with stopwatch.phase("drop"):
                 await control.do("dropping indexes and keys", clear)
         if shards:
-            watcher.expect({name: max(0, run.expected[name] - run.rows[name]) for name in filled})
+            listener.expect({name: max(0, run.expected[name] - run.rows[name]) for name in filled})
         if deferred:
             await filling.fill_and_rebuild(control, context, target, deferred)
         else:
             await filling.fill(control, context)
-            await analyze(control, target, stopwatch, watcher)
-        watcher.phase("commit")
+            await analyze(control, target, stopwatch, listener)
+        listener.phase("commit")
 
         async def record(connection: Connection) -> None:
             async with transaction(connection):
                 await check_all_in(connection, book, run.claim)
-                with translated(connection, "recording the run"):
+                with translate_errors(connection, "recording the run"):
                     await mark_rebuilt(connection, book.deferred, run.number, deferred)
                     await ledger.finish_run(connection, book, run.claim, filling.rows, stopwatch.report())
 
@@ -265,7 +269,7 @@ async def complete(
         filling.rows,
         stopwatch.report(),
         deferred=bool(deferred),
-        workers=1 + len(staff),
+        workers=1 + len(pool),
         loaded={table: rows - run.rows[table] for table, rows in filling.rows.items()},
     )
 
@@ -296,12 +300,12 @@ def dropped_for(filled: Sequence[str], deferred: Sequence[Deferred], target: Tar
     return [each for each in deferred if each.table in names or each.parent in names]
 
 
-async def analyze(control: Control, target: Target, stopwatch: Stopwatch, watcher: Watcher) -> None:
+async def analyze(control: Control, target: Target, stopwatch: Stopwatch, listener: ProgressListener) -> None:
     # fresh statistics, so that a load test's first queries are planned for the rows that are there
-    watcher.phase("analyze")
+    listener.phase("analyze")
 
     async def once(connection: Connection) -> None:
-        with translated(connection, "ANALYZE"):
+        with translate_errors(connection, "ANALYZE"):
             await connection.execute(f"ANALYZE {', '.join(target.tables())}")
 
     with stopwatch.phase("analyze"):

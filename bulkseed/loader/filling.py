@@ -13,12 +13,12 @@ from bulkseed.deferral import Deferred, rebuild
 from bulkseed.errors import Stopped, first_cause
 from bulkseed.generators import Context
 from bulkseed.ledger.control import Control
-from bulkseed.listeners import Stop, Stopwatch, Watcher
+from bulkseed.listeners import ProgressListener, Stop, Stopwatch
 from bulkseed.loader.shard_load import Job, ShardLoader
-from bulkseed.loader.worker_pool import Done, Turns, Worker, load_shards
+from bulkseed.loader.worker_pool import Done, ShardQueue, Worker, load_shards
 from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import Stage
-from bulkseed.postgres.transaction import patient_connection, patiently
+from bulkseed.postgres.transaction import open_with_retry, retry
 from bulkseed.target.target import Target
 
 __all__ = ["Filling"]
@@ -27,7 +27,7 @@ __all__ = ["Filling"]
 class Filling:
     """One run's way into the tables. ``rows`` has what is in so far, by table; ``shards`` what is to come.
 
-    ``staff`` are the worker processes beside this one, which is a worker too; ``builders`` how many connections
+    ``pool`` are the worker processes beside this one, which is a worker too; ``rebuild_lanes`` how many connections
     rebuild what was dropped.
     """
 
@@ -36,26 +36,26 @@ class Filling:
         job: Job,
         shards: Sequence[Shard],
         rows: Mapping[str, int],
-        staff: Sequence[Worker],
-        builders: int,
+        pool: Sequence[Worker],
+        rebuild_lanes: int,
         stopwatch: Stopwatch,
-        watcher: Watcher,
+        listener: ProgressListener,
         stop: Stop,
     ) -> None:
         self.job = job
         self.shards = shards
         self.rows = dict(rows)
         self.left = Counter(shard.stage for shard in shards)
-        self.staff = staff
-        self.builders = builders
+        self.pool = pool
+        self.rebuild_lanes = rebuild_lanes
         self.stopwatch = stopwatch
-        self.watcher = watcher
+        self.listener = listener
         self.stop = stop
         self.full: dict[Stage, anyio.Event] = {"users": anyio.Event(), "channels": anyio.Event()}
 
     async def fill(self, control: Control, context: Context) -> None:
         """Load the shards. Raises Stopped where that was asked for, and RunError; what is in stays in."""
-        turns = Turns(self.shards)
+        turns = ShardQueue(self.shards)
         self.tell_full()
 
         def on_done(shard: Shard, said: Done) -> None:
@@ -66,18 +66,18 @@ class Filling:
             self.tell_full()
 
         async def own() -> None:
-            async with ShardLoader(self.job, context, self.watcher) as loader:
-                while (shard := await turns.following()) is not None:
+            async with ShardLoader(self.job, context, self.listener) as loader:
+                while (shard := await turns.next_shard()) is not None:
                     spent = Stopwatch()
                     rows = await loader.load(shard, spent)
                     on_done(shard, Done(shard.number, rows, spent.seconds))
                     turns.done(shard)
 
-        self.watcher.phase("copy")
-        with self.stopwatch.phase("copy"), self.stop.softly():
+        self.listener.phase("copy")
+        with self.stopwatch.phase("copy"), self.stop.graceful_section():
             async with control.held(), anyio.create_task_group() as tasks:
                 tasks.start_soon(self.obey, turns)
-                await load_shards(self.staff, self.job, turns, self.watcher, on_done, own)
+                await load_shards(self.pool, self.job, turns, self.listener, on_done, own)
                 tasks.cancel_scope.cancel()
         if self.stop.asked.is_set():
             raise Stopped("the shards in hand are in")
@@ -88,10 +88,10 @@ class Filling:
             if not self.left[stage] and self.left.total():
                 event.set()
 
-    async def obey(self, turns: Turns) -> None:
+    async def obey(self, turns: ShardQueue) -> None:
         await self.stop.asked.wait()
         turns.close()
-        self.watcher.note("stopping when the shards in hand are in; Ctrl-C again stops at once")
+        self.listener.note("stopping when the shards in hand are in; Ctrl-C again stops at once")
 
     async def fill_and_rebuild(
         self, control: Control, context: Context, target: Target, deferred: Sequence[Deferred]
@@ -108,7 +108,7 @@ class Filling:
                 tasks.start_soon(self.rebuild, deferred, full, rebuilt)
                 if self.shards:
                     await self.fill(control, context)
-                self.watcher.phase("rebuild")
+                self.listener.phase("rebuild")
                 for event in full.values():
                     event.set()
                 with self.stopwatch.phase("rebuild"):
@@ -125,13 +125,15 @@ class Filling:
         def told(_: str, __: float) -> None:
             step = next(steps)
             if all(event.is_set() for event in full.values()):
-                self.watcher.phase(f"rebuild, step {step}")
+                self.listener.phase(f"rebuild, step {step}")
 
-        connect = partial(patient_connection, self.job.endpoint, self.job.patience, self.watcher)
+        connect = partial(open_with_retry, self.job.endpoint, self.job.retry_policy, self.listener)
 
         async def once() -> None:
             # what is there already it passes over
-            await rebuild(connect, deferred, full=full, lanes=self.builders, cores=self.builders, on_step=told)
+            await rebuild(
+                connect, deferred, full=full, lanes=self.rebuild_lanes, cores=self.rebuild_lanes, on_step=told
+            )
 
-        await patiently(self.job.patience, self.watcher, "rebuilding indexes and keys", once)
+        await retry(self.job.retry_policy, self.listener, "rebuilding indexes and keys", once)
         rebuilt.set()

@@ -15,18 +15,18 @@ from bulkseed.generators import Context
 from bulkseed.generators.plugins import described
 from bulkseed.ledger import Claim, Ledger, Run
 from bulkseed.ledger.control import controlled
-from bulkseed.listeners import Silent, Stop, Stopwatch, Watcher
-from bulkseed.loader.completion import LoadReport, Undertaking, complete, made_by, shards_to_come, target_of, to_defer
-from bulkseed.loader.worker_pool import hired
+from bulkseed.listeners import NullListener, ProgressListener, Stop, Stopwatch
+from bulkseed.loader.completion import LoadReport, LoadSession, complete, made_by, shards_to_come, target_of, to_defer
+from bulkseed.loader.worker_pool import start_workers
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD, shard_counts
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, looked_at, translated
-from bulkseed.postgres.transaction import Patience, transaction
+from bulkseed.postgres.connection import Connection, connected, preflight_errors, translate_errors
+from bulkseed.postgres.transaction import RetryPolicy, transaction
 from bulkseed.target.copy_plan import choose_lanes
-from bulkseed.target.ids import check_rights, place, system_reactions, unlogged
+from bulkseed.target.ids import allocate_ids, check_rights, system_reactions, unlogged
 from bulkseed.target.target import Target
 from bulkseed.target.trial import try_out
 
@@ -42,13 +42,13 @@ async def load(
     plan: Plan,
     address: Address,
     *,
-    watcher: Watcher | None = None,
+    listener: ProgressListener | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
     workers: int = 1,
     defer: Defer = "auto",
     format: Format = "auto",
     on_error: OnError = "undo",
-    patience: Patience | None = None,
+    retry_policy: RetryPolicy | None = None,
     ledger_schema: str = ledger.SCHEMA,
     stop: Stop | None = None,
 ) -> LoadReport:
@@ -56,7 +56,7 @@ async def load(
 
     ``workers`` processes do so, each over a connection of its own; one is this process itself. ``defer`` says
     whether indexes and keys are dropped meanwhile and rebuilt after it, ``format`` how rows are sent. None of them
-    touches the rows. What passes (lost connections, deadlocks) is tried again, as ``patience`` has it.
+    touches the rows. What passes (lost connections, deadlocks) is tried again, as ``retry_policy`` has it.
 
     Raises InputError (ConnectError, TargetError) before anything is written, and RunError (ConnectionLost) for
     a failure after that. Then what was loaded is taken out again and what was dropped is rebuilt, unless
@@ -64,16 +64,16 @@ async def load(
     kept: :func:`bulkseed.resuming.resume` goes on with it, :func:`bulkseed.cleaning.cleanup` undoes it.
     """
     book = Ledger(ledger_schema)
-    patience = patience or Patience()
-    watcher = watcher or Silent()
+    retry_policy = retry_policy or RetryPolicy()
+    listener = listener or NullListener()
     stopwatch = Stopwatch()
     token = str(uuid.uuid4())
     count = useful_workers(plan, workers, rows_per_shard)
-    async with hired(count - 1) as staff, controlled(address, patience, watcher) as control:
-        watcher.phase("check")
+    async with start_workers(count - 1) as pool, controlled(address, retry_policy, listener) as control:
+        listener.phase("check")
         with stopwatch.phase("check"):
             corpus, target = await target_of(control, plan)
-            with translated(control.connection, "checking the target"):
+            with translate_errors(control.connection, "checking the target"):
                 lanes = await choose_lanes(control.connection, target, format)
                 # who lacks a right is to hear of that, and not of what a trial cannot do without it
                 await check_rights(control.connection, target)
@@ -85,21 +85,21 @@ async def load(
             nonlocal placed
             if placed is not None:
                 # a second try: it may be that only the answer to the first one's commit was lost
-                with translated(connection, "reading the ledger"):
+                with translate_errors(connection, "reading the ledger"):
                     if found := await ledger.run_of_token(connection, book, token):
                         return found
             async with transaction(connection):
-                with stopwatch.phase("check"), translated(connection, "checking the target"):
+                with stopwatch.phase("check"), translate_errors(connection, "checking the target"):
                     await ledger.check_ledger(connection, book)
                     for each in (book, *await ledger.other_ledgers(connection, book)):
                         await check_unfinished(connection, each)
                     if warning := await unlogged(connection, target):
-                        watcher.note(warning)
-                    deferred = await to_defer(connection, target, plan, defer, watcher)
-                watcher.phase("reserve")
-                with stopwatch.phase("reserve"), translated(connection, "reserving ids"):
+                        listener.note(warning)
+                    deferred = await to_defer(connection, target, plan, defer, listener)
+                listener.phase("reserve")
+                with stopwatch.phase("reserve"), translate_errors(connection, "reserving ids"):
                     taken = await highest_ids(connection, book)
-                    placed = await place(connection, target, plan, corpus, reserved, taken)
+                    placed = await allocate_ids(connection, target, plan, corpus, reserved, taken)
                     place_of, expected = placed.placement, counts(placed)
                     claim = await ledger.begin_run(
                         connection, book, token, target.schema, plan, place_of, made_by(), expected, rows_per_shard
@@ -114,8 +114,8 @@ async def load(
                 raise
             runs = book.command("runs")
             raise RunError(f"{error}; a run may be recorded by now, without any row: {runs} tells") from error
-        undertaking = Undertaking(control, address, book, target, lanes, stopwatch, stop or Stop(), on_error)
-        return await complete(undertaking, claim, corpus, staff, builders=count, context=placed)
+        session = LoadSession(control, address, book, target, lanes, stopwatch, stop or Stop(), on_error)
+        return await complete(session, claim, corpus, pool, rebuild_lanes=count, context=placed)
 
 
 async def check_unfinished(connection: Connection, book: Ledger) -> None:
@@ -160,7 +160,7 @@ async def interrupted_run(address: Address, number: int | None, *, ledger_schema
     Raises InputError where the ledger has no run, or not that one, or it is being undone.
     """
     async with connected(address) as connection:
-        with looked_at(connection, "reading the ledger"):
+        with preflight_errors(connection, "reading the ledger"):
             return await chosen(connection, Ledger(ledger_schema), number)
 
 
@@ -168,11 +168,11 @@ async def resume(
     address: Address,
     wanted: int | Claim | None = None,
     *,
-    watcher: Watcher | None = None,
+    listener: ProgressListener | None = None,
     workers: int = 1,
     format: Format = "auto",
     on_error: OnError = "keep",
-    patience: Patience | None = None,
+    retry_policy: RetryPolicy | None = None,
     ledger_schema: str = ledger.SCHEMA,
     stop: Stop | None = None,
 ) -> LoadReport | None:
@@ -184,13 +184,13 @@ async def resume(
     where there is no such run, it is being undone, or this bulkseed would make other rows.
     """
     book = Ledger(ledger_schema)
-    watcher = watcher or Silent()
+    listener = listener or NullListener()
     stopwatch = Stopwatch()
     token = str(uuid.uuid4())
-    async with controlled(address, patience or Patience(), watcher) as control:
-        watcher.phase("check")
+    async with controlled(address, retry_policy or RetryPolicy(), listener) as control:
+        listener.phase("check")
         with stopwatch.phase("check"):
-            with translated(control.connection, "reading the ledger"):
+            with translate_errors(control.connection, "reading the ledger"):
                 begun = await chosen(control.connection, book, wanted)
             if begun is None:
                 return None
@@ -199,23 +199,23 @@ async def resume(
             plan = begun.plan
             corpus, target = await target_of(control, plan)
             await check_target(control.connection, target, begun, book)
-            with translated(control.connection, "checking the target"):
+            with translate_errors(control.connection, "checking the target"):
                 lanes = await choose_lanes(control.connection, target, format)
 
         async def take(connection: Connection) -> Claim:
             async with transaction(connection):
-                with translated(connection, "taking the run over"):
+                with translate_errors(connection, "taking the run over"):
                     await ledger.check_ledger(connection, book)
                     await ledger.make_ledger(connection, book)
                     # an older ledger has given it a token just now
                     old = begun.claim if begun.token else (await chosen(connection, book, begun.number) or begun).claim
-                    return await ledger.take_over(connection, book, old, token, watcher)
+                    return await ledger.take_over(connection, book, old, token, listener)
 
         count = max(1, min(workers, sum(shard.kind == "channels" for shard in shards_to_come(begun))))
-        async with hired(count - 1) as staff:
+        async with start_workers(count - 1) as pool:
             claim = await control.do("taking the run over", take)
-            undertaking = Undertaking(control, address, book, target, lanes, stopwatch, stop or Stop(), on_error)
-            return await complete(undertaking, claim, corpus, staff, builders=workers)
+            session = LoadSession(control, address, book, target, lanes, stopwatch, stop or Stop(), on_error)
+            return await complete(session, claim, corpus, pool, rebuild_lanes=workers)
 
 
 async def chosen(connection: Connection, book: Ledger, wanted: int | Claim | None) -> Run | None:
@@ -273,7 +273,7 @@ async def check_target(connection: Connection, target: Target, run: Run, book: L
             f"run {run.number} goes into the schema {run.schema!r}, and this login's search_path finds the tables in "
             f"{target.schema!r}: set it as it was"
         )
-    with translated(connection, "checking the target"):
+    with translate_errors(connection, "checking the target"):
         async with transaction(connection):
             await check_rights(connection, target)
             missing = missing_reactions(run.placement.reactions, await system_reactions(connection, target))

@@ -12,11 +12,11 @@ from bulkseed import ledger
 from bulkseed.copy.writer import CopyInto, copy_shard
 from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger
-from bulkseed.listeners import Silent, Stopwatch, Watcher
+from bulkseed.listeners import NullListener, ProgressListener, Stopwatch
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard
-from bulkseed.postgres.connection import Connection, Place, close, translated
-from bulkseed.postgres.transaction import Patience, connected_patiently, patiently, transaction
+from bulkseed.postgres.connection import Connection, ConnectionParams, close, translate_errors
+from bulkseed.postgres.transaction import RetryPolicy, connect_with_retry, retry, transaction
 from bulkseed.text.names import Corpus
 
 __all__ = ["Counted", "Endpoint", "Job", "ShardLoader"]
@@ -32,7 +32,7 @@ class Endpoint:
     unread: str | None = None
 
     @classmethod
-    def of(cls, place: Place) -> Endpoint:
+    def of(cls, place: ConnectionParams) -> Endpoint:
         """The same place."""
         return cls(place.arguments, place.server, place.database, place.unread)
 
@@ -51,7 +51,7 @@ class Job:
     placement: Placement
     corpus: Corpus
     lanes: Mapping[str, CopyInto]
-    patience: Patience
+    retry_policy: RetryPolicy
     path: tuple[str, ...] = ()
 
     def context(self) -> Context:
@@ -59,41 +59,41 @@ class Job:
         return Context(self.plan, self.placement, self.corpus)
 
 
-class Counted(Silent):
+class Counted(NullListener):
     """Passes rows on, and can take back what did not stay."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        self.watcher = watcher
+    def __init__(self, listener: ProgressListener) -> None:
+        self.listener = listener
         self.counts: Counter[str] = Counter()
 
     def rows(self, table: str, count: int) -> None:
         """Pass it on."""
         self.counts[table] += count
-        self.watcher.rows(table, count)
+        self.listener.rows(table, count)
 
     def note(self, message: str) -> None:
         """Pass it on."""
-        self.watcher.note(message)
+        self.listener.note(message)
 
     def take_back(self) -> None:
         """The rows of a try that failed."""
         for table, count in self.counts.items():
-            self.watcher.rows(table, -count)
+            self.listener.rows(table, -count)
         self.counts.clear()
 
 
 class ShardLoader:
     """A worker's way into the tables: a connection of its own, made again where it is lost."""
 
-    def __init__(self, job: Job, context: Context, watcher: Watcher) -> None:
+    def __init__(self, job: Job, context: Context, listener: ProgressListener) -> None:
         self.job = job
         self.context = context
-        self.watcher = watcher
+        self.listener = listener
         self.connection: Connection | None = None
 
     async def __aenter__(self) -> Self:
         """Connect. Raises ConnectError, ConnectionLost."""
-        await patiently(self.job.patience, self.watcher, "connecting", self.connected)
+        await retry(self.job.retry_policy, self.listener, "connecting", self.connected)
         return self
 
     async def __aexit__(
@@ -105,7 +105,7 @@ class ShardLoader:
 
     async def connected(self) -> Connection:
         if self.connection is None or self.connection.is_closed():
-            self.connection = await connected_patiently(self.job.endpoint, self.job.patience, self.watcher)
+            self.connection = await connect_with_retry(self.job.endpoint, self.job.retry_policy, self.listener)
         return self.connection
 
     async def load(self, shard: Shard, stopwatch: Stopwatch) -> dict[str, int]:
@@ -114,7 +114,7 @@ class ShardLoader:
         What passes is tried again. Raises RunError (ConnectionLost) or ConnectError with nothing of the shard loaded,
         unless it was the answer to the commit that was lost: who tries again finds it in the ledger.
         """
-        counted = Counted(self.watcher)
+        counted = Counted(self.listener)
 
         async def once() -> dict[str, int]:
             try:
@@ -123,22 +123,22 @@ class ShardLoader:
                 counted.take_back()
                 raise
 
-        return await patiently(self.job.patience, self.watcher, f"shard {shard.number}", once)
+        return await retry(self.job.retry_policy, self.listener, f"shard {shard.number}", once)
 
 
 async def load_shard(
-    connection: Connection, job: Job, context: Context, shard: Shard, stopwatch: Stopwatch, watcher: Watcher
+    connection: Connection, job: Job, context: Context, shard: Shard, stopwatch: Stopwatch, listener: ProgressListener
 ) -> dict[str, int]:
     async with transaction(connection):
-        with translated(connection, "reading the ledger"):
+        with translate_errors(connection, "reading the ledger"):
             await ledger.share_run(connection, job.ledger, job.run)
             found = await ledger.claim_shard(connection, job.ledger, job.run.number, shard.number)
         if found is not None:
             # a try before this one was committed, though nobody said so
             for table, count in found.items():
-                watcher.rows(table, count)
+                listener.rows(table, count)
             return found
-        rows = await copy_shard(connection, job.lanes, context, shard, stopwatch, watcher)
-        with translated(connection, "recording a shard"):
+        rows = await copy_shard(connection, job.lanes, context, shard, stopwatch, listener)
+        with translate_errors(connection, "recording a shard"):
             await ledger.record_shard(connection, job.ledger, job.run.number, shard.number, rows)
     return rows

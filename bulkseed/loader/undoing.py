@@ -9,19 +9,19 @@ import anyio
 
 from bulkseed import ledger
 from bulkseed.choices import OnError
-from bulkseed.cleaner.cleanup import taken_out
+from bulkseed.cleaner.cleanup import remove_runs
 from bulkseed.errors import BulkseedError, RunError, ServerUnavailable, Stopped, TargetError
 from bulkseed.ledger import Claim, Ledger
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import Stop
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, translated
-from bulkseed.postgres.transaction import Patience
+from bulkseed.postgres.connection import Connection, translate_errors
+from bulkseed.postgres.transaction import RetryPolicy
 
-__all__ = ["Outcome", "answered_for"]
+__all__ = ["RunStatusText", "undo_on_error"]
 
 
-class Outcome:
+class RunStatusText:
     """What is known of a run while it goes on; ``deferred``: whether indexes and keys may be dropped at the moment."""
 
     def __init__(self, number: int, book: Ledger) -> None:
@@ -43,9 +43,9 @@ class Outcome:
 
 
 @asynccontextmanager
-async def answered_for(
+async def undo_on_error(
     control: Control, address: Address, book: Ledger, claim: Claim, on_error: OnError, stop: Stop
-) -> AsyncIterator[Outcome]:
+) -> AsyncIterator[RunStatusText]:
     """Takes a run out again where the block raises an error, or keeps it, and says so.
 
     Where the block is cancelled, raises Stopped, or the server is away for good, the run is kept; ``stop`` is told
@@ -53,8 +53,8 @@ async def answered_for(
     where the undoing fails after anything else, RunError is raised. The undoing is shielded from anyio's cancellation;
     one of the event loop's own kind (``Task.cancel``) ends it.
     """
-    watcher = control.watcher
-    outcome = Outcome(claim.number, book)
+    listener = control.listener
+    outcome = RunStatusText(claim.number, book)
     try:
         yield outcome
     except Stopped as stopped:
@@ -66,7 +66,7 @@ async def answered_for(
             # of a server that cannot be reached nothing can be undone, and nothing need be: it may well come back
             said = outcome.kept
         else:
-            watcher.phase("undo")
+            listener.phase("undo")
             stop.said = outcome.half_undone
             said, failed = await undone(control, address, outcome, claim)
         # wrong input still, where a table was held, say, nothing was dropped, and no row came in
@@ -77,20 +77,20 @@ async def answered_for(
             raise RunError(f"{error}; {said}") from error
         if failed:
             raise RunError(f"{error!r}; {said}") from error
-        watcher.note(said)
+        listener.note(said)
         raise
     except BaseException:
         stop.said = outcome.kept
         raise
 
 
-async def undone(control: Control, address: Address, outcome: Outcome, claim: Claim) -> tuple[str, bool]:
+async def undone(control: Control, address: Address, outcome: RunStatusText, claim: Claim) -> tuple[str, bool]:
     """Take out a run that failed; says what came of it, and whether that failed."""
     begun, book = False, outcome.book
 
     async def once(connection: Connection) -> str:
         nonlocal begun
-        with translated(connection, "reading the ledger"):
+        with translate_errors(connection, "reading the ledger"):
             found = {run.number: run for run in await ledger.runs(connection, book)}.get(claim.number)
         if found is None and not begun:
             return "and is gone: another command has undone it"
@@ -100,13 +100,13 @@ async def undone(control: Control, address: Address, outcome: Outcome, claim: Cl
             return f"but run {claim.number} is whole: only the answer to its last commit was lost"
         begun = True
         if found is not None:
-            await taken_out(connection, address, book, [claim], cascade=False, watcher=control.watcher)
+            await remove_runs(connection, address, book, [claim], cascade=False, listener=control.listener)
         return "what had begun was undone"
 
     with anyio.CancelScope(shield=True):
         try:
             # tried again also where nothing else is: what ended the load may have ended this connection, yet unnoticed
-            return await control.do("undoing what had begun", once, patience=Patience()), False
+            return await control.do("undoing what had begun", once, retry_policy=RetryPolicy()), False
         except Exception as another:
             if isinstance(another, ServerUnavailable) and not begun:
                 return f"{another}; {outcome.kept}", False

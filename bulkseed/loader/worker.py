@@ -19,17 +19,17 @@ from typing import Any, BinaryIO, Final
 import anyio
 
 from bulkseed.errors import BulkseedError, RunError
-from bulkseed.listeners import Silent, Stopwatch
+from bulkseed.listeners import NullListener, Stopwatch
 from bulkseed.loader.shard_load import Job, ShardLoader
 from bulkseed.loader.worker_pool import HELLO, Done, Failed, Note, Ready, Rows, frame, read_frame
 from bulkseed.plan.shards import Shard
-from bulkseed.postgres.driver import LOOP, unheard
+from bulkseed.postgres.driver import LOOP, ignore_lost_connection
 
 SECONDS_BETWEEN_ROWS: Final = 0.05
 YOUNG_OBJECTS: Final = 200_000
 
 
-class Telling(Silent):
+class PipeListener(NullListener):
     """Tells the parent of rows, now and then."""
 
     def __init__(self, out: BinaryIO) -> None:
@@ -77,7 +77,7 @@ def listen(loop: asyncio.AbstractEventLoop, heard: asyncio.Queue[Any]) -> None:
 async def work(out: BinaryIO) -> int:
     """Load what comes; returns the exit status."""
     heard: asyncio.Queue[Any] = asyncio.Queue()
-    asyncio.get_running_loop().set_exception_handler(unheard)
+    asyncio.get_running_loop().set_exception_handler(ignore_lost_connection)
     threading.Thread(target=listen, args=(asyncio.get_running_loop(), heard), daemon=True).start()
     job: Job | None = await heard.get()
     if job is None:
@@ -86,7 +86,7 @@ async def work(out: BinaryIO) -> int:
     sys.path += [each for each in job.path if each not in sys.path]
     try:
         context = job.context()
-        telling = Telling(out)
+        telling = PipeListener(out)
         async with ShardLoader(job, context, telling) as loader:
             tell(out, Ready())
             while (shard := await heard.get()) is not None:

@@ -18,7 +18,7 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from bulkseed.errors import BulkseedError, RunError, first_cause
-from bulkseed.listeners import Silent, Watcher
+from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.loader.shard_load import Counted, Job
 from bulkseed.plan.shards import Shard
 
@@ -29,13 +29,13 @@ __all__ = [
     "Note",
     "Ready",
     "Rows",
-    "Turns",
+    "ShardQueue",
     "Worker",
     "frame",
-    "hired",
     "load_shards",
     "read_frame",
     "receive_frame",
+    "start_workers",
 ]
 
 LENGTH: Final = struct.Struct("!I")
@@ -105,7 +105,7 @@ async def receive_frame(pipe: BufferedByteReceiveStream) -> Any:
     return pickle.loads(await pipe.receive_exactly(length))  # noqa: S301 - of our own process
 
 
-class Turns:
+class ShardQueue:
     """Shards in their order, each given out once. Those of a stage wait until all of the one before are in.
 
     A foreign key that stays in place wants the users there first.
@@ -118,7 +118,7 @@ class Turns:
         self.out = 0
         self.changed = anyio.Event()
 
-    async def following(self) -> Shard | None:
+    async def next_shard(self) -> Shard | None:
         """The next shard, when it may be begun; None where none is left."""
         while self.waiting is not None and self.waiting.stage != self.stage and self.out:
             await self.changed.wait()
@@ -163,19 +163,21 @@ class Worker:
 
     def __init__(self, number: int, process: Process) -> None:
         self.number = number
-        self.deaths = 0
-        self.meet(process)
+        self.crashes = 0
+        self.attach(process)
 
-    def meet(self, process: Process) -> None:
+    def attach(self, process: Process) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self.process = process
         self.stdin = process.stdin
         self.stdout = BufferedByteReceiveStream(process.stdout)
         self.doing = "starting"
-        self.greeted = False
+        self.handshaken = False
 
-    async def load(self, job: Job, turns: Turns, watcher: Watcher, on_done: Callable[[Shard, Done], None]) -> None:
+    async def load(
+        self, job: Job, turns: ShardQueue, listener: ProgressListener, on_done: Callable[[Shard, Done], None]
+    ) -> None:
         """Load shards as long as there are any.
 
         A process that dies is replaced, and its shard is loaded again: it either is in the ledger, or left nothing.
@@ -184,29 +186,29 @@ class Worker:
         shard: Shard | None = None
         ready = False
         while not ready or shard is not None:
-            counted = Counted(watcher)
+            counted = Counted(listener)
             try:
                 if not ready:
                     await self.say(job)
-                    await self.heard(counted)
+                    await self.receive(counted)
                     ready = True
-                    shard = shard or await turns.following()
+                    shard = shard or await turns.next_shard()
                 if shard is not None:
                     self.doing = f"loading shard {shard.number}"
                     await self.say(shard)
-                    said = await self.heard(counted)
+                    said = await self.receive(counted)
                     assert isinstance(said, Done)
                     on_done(shard, said)
                     turns.done(shard)
-                    shard = await turns.following()
+                    shard = await turns.next_shard()
             except WorkerDied as death:
-                self.deaths += 1
-                if self.deaths > MOST_DEATHS:
+                self.crashes += 1
+                if self.crashes > MOST_DEATHS:
                     raise
                 counted.take_back()
-                watcher.note(f"{death}; another takes its place")
+                listener.note(f"{death}; another takes its place")
                 await self.process.aclose()
-                self.meet(await started())
+                self.attach(await started())
                 ready = False
         self.doing = ENDING
         with contextlib.suppress(*BROKEN):  # all that it was to do is done
@@ -217,22 +219,22 @@ class Worker:
             await self.stdin.send(frame(value))
         except BROKEN:
             # it may have said why, before it ended
-            await self.heard(Silent())
+            await self.receive(NullListener())
 
-    async def heard(self, watcher: Watcher) -> Done | Ready:
-        """What the worker says next, but for rows, of which ``watcher`` is told."""
+    async def receive(self, listener: ProgressListener) -> Done | Ready:
+        """What the worker says next, but for rows, of which ``listener`` is told."""
         while True:
             try:
-                if not self.greeted:
+                if not self.handshaken:
                     await self.stdout.receive_until(HELLO, MOST_PRINTED)
-                    self.greeted = True
+                    self.handshaken = True
                 said = await receive_frame(self.stdout)
             except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound, *BROKEN) as error:
                 raise WorkerDied(await self.last_words()) from error
             if isinstance(said, Done | Ready):
                 return said
             if isinstance(said, Note):
-                watcher.note(f"worker {self.number}: {said.message}")
+                listener.note(f"worker {self.number}: {said.message}")
                 continue
             if isinstance(said, Failed):
                 if not said.trace:
@@ -242,7 +244,7 @@ class Worker:
                 raise failure
             assert isinstance(said, Rows)
             for table, count in said.counts.items():
-                watcher.rows(table, count)
+                listener.rows(table, count)
 
     def kill(self) -> None:
         """End the process now."""
@@ -276,7 +278,7 @@ class Worker:
 
 
 @asynccontextmanager
-async def hired(count: int) -> AsyncIterator[Sequence[Worker]]:
+async def start_workers(count: int) -> AsyncIterator[Sequence[Worker]]:
     """So many worker processes beside this one, starting; none of them is left when the block ends.
 
     Raises RunError where a process cannot be started.
@@ -324,8 +326,8 @@ async def started() -> Process:
 async def load_shards(
     workers: Sequence[Worker],
     job: Job,
-    turns: Turns,
-    watcher: Watcher,
+    turns: ShardQueue,
+    listener: ProgressListener,
     on_done: Callable[[Shard, Done], None],
     own: Callable[[], Awaitable[None]],
 ) -> None:
@@ -336,7 +338,7 @@ async def load_shards(
     try:
         async with anyio.create_task_group() as tasks:
             for worker in workers:
-                tasks.start_soon(worker.load, job, turns, watcher, on_done)
+                tasks.start_soon(worker.load, job, turns, listener, on_done)
             await own()
     except BaseException as error:
         for worker in workers:

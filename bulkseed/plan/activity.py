@@ -21,13 +21,13 @@ from bulkseed.randomness.draws import KEY_WORDS, Bools, Ints, Streams, Words, be
 __all__ = [
     "LARGEST_GROUP_DM",
     "SMALLEST_GROUP_DM",
-    "Crowd",
     "Ranking",
-    "crowd_of",
+    "UserActivity",
     "expected_bytes",
     "expected_channel_rows",
     "expected_rows",
     "ranking_of",
+    "user_activity_of",
 ]
 
 SMALLEST_GROUP_DM: Final = 3
@@ -118,7 +118,7 @@ def sizes_by_rank(plan: Plan, regular: int) -> Ints:
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
+class UserActivity:
     """What is known of each user, by ordinal: the ``weight`` of what they write, and whether they are ``idle``.
 
     ``reached`` has the sum of the weights of all users before each, and at last that of all.
@@ -143,7 +143,7 @@ class Crowd:
         return np.searchsorted(self.reached, places, side="right") - 1
 
 
-def crowd_of(streams: Streams, users: int, shape: Shape) -> Crowd | None:
+def user_activity_of(streams: Streams, users: int, shape: Shape) -> UserActivity | None:
     """The crowd of a run's users; None where all are alike. It takes 17 bytes a user.
 
     A user's rank is their place in a keyed permutation; the idle are the last ranks, as many as the shape says.
@@ -155,7 +155,7 @@ def crowd_of(streams: Streams, users: int, shape: Shape) -> Crowd | None:
     rank = permute(places, users, keys, np.zeros_like(places))
     weight = whole_weights(users, shape.user_activity)[rank]
     idle = rank >= users - int(shape.idle * users + 0.5)
-    return Crowd(weight, np.concatenate([[0], np.cumsum(weight)]), idle)
+    return UserActivity(weight, np.concatenate([[0], np.cumsum(weight)]), idle)
 
 
 REACTIONS_PER_REACTED_MESSAGE: Final = 2

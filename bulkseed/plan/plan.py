@@ -142,12 +142,12 @@ class Plan:
         return Model(self.scenario)
 
     @property
-    def settled(self) -> datetime:
+    def latest_signup(self) -> datetime:
         """No account and no channel is younger: as_of, or earlier where the shape has idle users."""
         return self.as_of - timedelta(days=self.scenario.shape.settled_days)
 
     @property
-    def quiet(self) -> datetime:
+    def idle_since(self) -> datetime:
         """From when on idle users write nothing."""
         return self.as_of - timedelta(days=self.scenario.shape.idle_days)
 

@@ -11,7 +11,7 @@ from bulkseed.errors import InputError
 __all__ = [
     "EVEN_OFFICE_HOURS",
     "EVEN_WEEKENDS",
-    "Extra",
+    "PluginTable",
     "Rule",
     "Scenario",
     "Shape",
@@ -149,7 +149,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extra:
+class PluginTable:
     """A table beyond the built-in five: all that is known of it without the code that makes its rows.
 
     It is made beside the rows of the table that it ``follows``, some ``rows_per_parent`` for each. ``references`` are
@@ -188,7 +188,7 @@ class Scenario:
     fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     relationships: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     providers: tuple[str, ...] = ()
-    extras: tuple[Extra, ...] = ()
+    extras: tuple[PluginTable, ...] = ()
     rules: tuple[Rule, ...] = ()
 
     def to_values(self) -> dict[str, Any]:
@@ -202,7 +202,7 @@ class Scenario:
         known = dict(values)
         known["shape"] = Shape(**known.get("shape", {}))
         known["providers"] = tuple(known.get("providers", ()))
-        known["extras"] = tuple(extra_of(extra) for extra in known.get("extras", ()))
+        known["extras"] = tuple(plugin_table_of(extra) for extra in known.get("extras", ()))
         known["rules"] = tuple(Rule(**rule) for rule in known.get("rules", ()))
         return cls(**known)
 
@@ -213,8 +213,8 @@ def differing(value: Any, usual: Any) -> dict[str, Any]:
     return {name: each for name, each in asdict(value).items() if each != others[name]}
 
 
-def extra_of(values: Mapping[str, Any]) -> Extra:
+def plugin_table_of(values: Mapping[str, Any]) -> PluginTable:
     lists = {name: tuple(values[name]) for name in ("columns", "key")}
-    return Extra(
+    return PluginTable(
         **dict(values) | lists | {"references": tuple((column, table) for column, table in values["references"])}
     )

@@ -15,7 +15,7 @@ from bulkseed.plan.tables import Stage
 from bulkseed.randomness.draws import Bools, Ints, Streams, Words, below, binomial
 from bulkseed.randomness.uuids import Moments, Uuids
 
-__all__ = ["BLOCK", "ROWS_PER_SHARD", "MessageLayout", "Shard", "cut", "shard_counts", "uuids_of"]
+__all__ = ["BLOCK", "ROWS_PER_SHARD", "MessageLayout", "Shard", "shard_counts", "split_into_shards", "uuids_of"]
 
 KINDS: Final[tuple[Literal["users", "channels"], ...]] = ("users", "channels")
 
@@ -44,7 +44,7 @@ class Shard:
 
 
 def shard_counts(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> dict[str, int]:
-    """How many shards of each stage :func:`cut` gives."""
+    """How many shards of each stage :func:`split_into_shards` gives."""
     return {
         "users": -(-plan.users // users_in(plan, rows_per_shard)),
         "channels": len(channel_starts(plan, rows_per_shard)),
@@ -89,7 +89,7 @@ def channel_starts(plan: Plan, rows_per_shard: int) -> Sequence[int]:
     return [0, *(1 + np.flatnonzero(np.diff(shard))).tolist()]
 
 
-def cut(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> Iterator[Shard]:
+def split_into_shards(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> Iterator[Shard]:
     """The shards of ``plan``, each of about ``rows_per_shard`` expected rows; one channel is never divided."""
     number = 0
     users = users_in(plan, rows_per_shard)

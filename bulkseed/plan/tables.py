@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Final, Literal
 
 from bulkseed.identifiers import qualified, quoted
-from bulkseed.plan.scenario import Extra, Scenario
+from bulkseed.plan.scenario import PluginTable, Scenario
 
 __all__ = ["CATALOGUE", "TABLES", "TABLE_NAMES", "WITH_IDS", "Column", "Kind", "Model", "Names", "Stage", "Table"]
 
@@ -176,7 +176,7 @@ class Model:
         return self.kept(CATALOGUE) if self.has("message_reactions") else None
 
     @cached_property
-    def extras(self) -> Mapping[str, Extra]:
+    def extras(self) -> Mapping[str, PluginTable]:
         """What is known of the tables beyond the built-in five, by name."""
         return {extra.name: extra for extra in self.scenario.extras}
 
@@ -264,11 +264,11 @@ class Names:
         return [self.name(table) for table in self.model.names]
 
 
-def wanted_by(extra: Extra) -> set[str]:
+def wanted_by(extra: PluginTable) -> set[str]:
     return {extra.follows, *dict(extra.references).values()} - {extra.name}
 
 
-def table_of(extra: Extra) -> Table:
+def table_of(extra: PluginTable) -> Table:
     return Table(
         extra.name,
         tuple(Column(name, "integer" if name in dict(extra.references) else "any") for name in extra.columns),

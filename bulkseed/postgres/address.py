@@ -136,7 +136,7 @@ class Address:
             # what SQLAlchemy's asyncpg dialect calls otherwise than libpq
             ("sslmode", libpq.mode_of(value)) if name == "ssl" else (name, value)
             for name, value in url.query
-            if name not in libpq.OF_CLIENTS
+            if name not in libpq.CLIENT_PARAMS
         )
         return cls(url._replace(scheme="postgresql", query=query))
 

@@ -22,21 +22,21 @@ from bulkseed.errors import (
     TransientError,
     first_cause,
 )
-from bulkseed.postgres.driver import Connection, Place
+from bulkseed.postgres.driver import Connection, ConnectionParams
 from bulkseed.postgres.pooler import ANOTHER_SESSION, check_session, is_of_pooling, refusal
 
 __all__ = [
     "LOST",
     "Connection",
-    "Place",
+    "ConnectionParams",
     "close",
     "connect",
     "connected",
+    "is_transient",
     "kept_alive",
-    "looked_at",
-    "passes",
+    "preflight_errors",
     "told",
-    "translated",
+    "translate_errors",
 ]
 
 
@@ -67,7 +67,7 @@ the ledger's schema before the app's."""
 
 
 @asynccontextmanager
-async def connected(place: Place) -> AsyncIterator[Connection]:
+async def connected(place: ConnectionParams) -> AsyncIterator[Connection]:
     """A connection to ``place``, closed at the end. Raises ConnectError where it cannot be had."""
     connection = await connect(place)
     try:
@@ -76,9 +76,9 @@ async def connected(place: Place) -> AsyncIterator[Connection]:
         await close(connection)
 
 
-async def connect(place: Place) -> Connection:
+async def connect(place: ConnectionParams) -> Connection:
     """A connection that is the caller's to close. Raises ConnectError where it cannot be had."""
-    connection = await reached(place)
+    connection = await open_connection(place)
     try:
         with anyio.fail_after(CONNECT_SECONDS):
             await begin_session(connection, place)
@@ -104,14 +104,14 @@ async def connect(place: Place) -> Connection:
     return connection
 
 
-async def begin_session(connection: Connection, place: Place) -> None:
+async def begin_session(connection: Connection, place: ConnectionParams) -> None:
     # in one statement, which does nothing to a backend that may be an app's too
     if await connection.execute(f"{SESSION} WHERE pg_backend_pid() = {connection.get_server_pid()}") == "SELECT 0":
-        await check_session(connection, place, partial(reached, place))
+        await check_session(connection, place, partial(open_connection, place))
         await connection.execute(SESSION)
 
 
-async def reached(place: Place) -> Connection:
+async def open_connection(place: ConnectionParams) -> Connection:
     # no statement cache: a cached statement encodes by a table's old types, and PgBouncer cannot keep it
     arguments = {**place.arguments, "timeout": CONNECT_SECONDS, "statement_cache_size": 0}
     arguments["server_settings"] = {**arguments["server_settings"], "application_name": "bulkseed"}
@@ -150,7 +150,7 @@ def mend_of(refusal: str) -> str:
     return "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass"
 
 
-def refused(error: asyncpg.PostgresError, place: Place) -> ConnectError:
+def refused(error: asyncpg.PostgresError, place: ConnectionParams) -> ConnectError:
     """Why the server, or a pooler before it, does not let us in, and what to do about that."""
     if isinstance(error, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError):
         said = "; ".join(filter(None, [told(error), place.unread]))
@@ -159,7 +159,7 @@ def refused(error: asyncpg.PostgresError, place: Place) -> ConnectError:
         return ConnectError(f"the server at {place.server} does not know a part of the URL: {told(error)}")
     if found := refusal(error, place):
         return found
-    kind = ServerUnavailable if passes(error) else ConnectError
+    kind = ServerUnavailable if is_transient(error) else ConnectError
     return kind(f"the server at {place.server} refuses a connection ({told(error)}): {AGAIN}")
 
 
@@ -198,7 +198,7 @@ async def keep_alive(connection: Connection) -> None:
 
     connection.add_termination_listener(ended)
     try:
-        with translated(connection, "waiting for the load"):
+        with translate_errors(connection, "waiting for the load"):
             while not connection.is_closed():
                 with anyio.move_on_after(KEEP_ALIVE_SECONDS):
                     await lost.wait()
@@ -216,7 +216,7 @@ PASSING: Final = {"08", "40", "53300", "57P01", "57P02", "57P03", "57P05"}
 server that stops or starts. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
-def passes(error: asyncpg.PostgresError) -> bool:
+def is_transient(error: asyncpg.PostgresError) -> bool:
     """Whether the same may well succeed a moment later."""
     state = str(error.sqlstate or "")
     return state in PASSING or state[:2] in PASSING
@@ -226,7 +226,7 @@ LOST: Final = "the server ended the connection, or went away (its log says why)"
 
 
 @contextmanager
-def translated(connection: Connection, doing: str) -> Iterator[None]:
+def translate_errors(connection: Connection, doing: str) -> Iterator[None]:
     """Turns what the driver raises while ``doing`` (such as "loading messages") into one of ours.
 
     ConnectionLost, TransientError for what else passes, DiskFull, TargetError for a pooler that is none of sessions;
@@ -251,16 +251,16 @@ def translated(connection: Connection, doing: str) -> Iterator[None]:
                 f"{doing}: this login may not ({told(error)}): grant it the right, or use another"
             ) from error
         if isinstance(error, asyncpg.PostgresError):
-            kind = TransientError if passes(error) else RunError
+            kind = TransientError if is_transient(error) else RunError
             raise kind(f"{doing}: the server refuses: {told(error)}") from error
         raise
 
 
 @contextmanager
-def looked_at(connection: Connection, doing: str) -> Iterator[None]:
-    """As :func:`translated`, before anything is written: a right that this login lacks is then a TargetError."""
+def preflight_errors(connection: Connection, doing: str) -> Iterator[None]:
+    """As :func:`translate_errors`, before anything is written: a right that this login lacks is then a TargetError."""
     try:
-        with translated(connection, doing):
+        with translate_errors(connection, doing):
             yield
     except RunError as error:
         if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):

@@ -9,13 +9,13 @@ from typing import Any, Final, Protocol
 
 import asyncpg
 
-__all__ = ["LOOP", "Connection", "Place", "unheard"]
+__all__ = ["LOOP", "Connection", "ConnectionParams", "ignore_lost_connection"]
 
 LOOP: Final = {"use_uvloop": find_spec("uvloop") is not None}
 """The ``backend_options`` of :func:`anyio.run`."""
 
 
-class Place(Protocol):
+class ConnectionParams(Protocol):
     """Where a database is, as far as a connection wants to know; ``arguments`` may hold a password, the rest is shown.
 
     ``arguments`` are asyncpg's; ``unread`` says why a password file that is there was not used.
@@ -56,7 +56,7 @@ class Connection(Protocol):
     def terminate(self) -> None: ...
 
 
-def unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def ignore_lost_connection(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """An exception handler for a loop: asyncpg leaves futures of a lost connection behind, whose error was heard."""
     if not isinstance(context.get("exception"), asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
         loop.default_exception_handler(context)

@@ -19,8 +19,8 @@ from urllib.parse import urlencode
 from bulkseed.errors import InputError
 
 __all__ = [
+    "CLIENT_PARAMS",
     "DEFAULT_PORT",
-    "OF_CLIENTS",
     "Host",
     "arguments",
     "completed",
@@ -41,7 +41,7 @@ VARIABLES: Final = {
 }
 """The environment variable that gives a parameter where neither the URL nor the service does."""
 
-OF_DRIVER: Final = frozenset(
+DRIVER_PARAMS: Final = frozenset(
     {
         *("sslmode", "sslnegotiation", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword"),
         *("ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib"),
@@ -49,7 +49,7 @@ OF_DRIVER: Final = frozenset(
 )
 """What asyncpg takes from a URL's query, and means as libpq does."""
 
-OF_CLIENTS: Final = frozenset(
+CLIENT_PARAMS: Final = frozenset(
     {
         *("prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"),
         *("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
@@ -68,7 +68,7 @@ REFUSED: Final = {
     "require_auth": "the driver cannot check that: leave it out",
 }
 PLACES: Final = frozenset({"host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"})
-KEYWORDS: Final = frozenset({*VARIABLES, *OF_DRIVER, *OF_CLIENTS, *REFUSED, *PLACES, "options"})
+KEYWORDS: Final = frozenset({*VARIABLES, *DRIVER_PARAMS, *CLIENT_PARAMS, *REFUSED, *PLACES, "options"})
 """All that may stand in a service file."""
 
 SESSIONS: Final = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
@@ -127,7 +127,7 @@ def completed(written: Mapping[str, str], environment: Mapping[str, str]) -> dic
             raise InputError(f"the connection parameter {parameter} is not for bulkseed: {mend}")
     check_tls(found)
     hosts(found)
-    return {parameter: value for parameter, value in found.items() if parameter not in OF_CLIENTS}
+    return {parameter: value for parameter, value in found.items() if parameter not in CLIENT_PARAMS}
 
 
 def encodable(text: str) -> bool:
@@ -264,7 +264,7 @@ def check_tls(found: dict[str, str]) -> None:
         raise InputError(f"there is no sslmode {mode!r}: write one of {', '.join(MODES)}")
     if all(each.reached_by.startswith("/") for each in hosts(found)) or mode == "disable":
         # TLS is not for sockets of this machine; asyncpg would want its files all the same
-        for name in OF_DRIVER:
+        for name in DRIVER_PARAMS:
             if name.startswith("ssl"):
                 found.pop(name, None)
         if "host" in found:
@@ -300,14 +300,14 @@ def arguments(parameters: Mapping[str, str], password: str | None) -> dict[str, 
 
     There is a password in it.
     """
-    query = {name: value for name, value in parameters.items() if name in OF_DRIVER}
+    query = {name: value for name, value in parameters.items() if name in DRIVER_PARAMS}
     given: dict[str, Any] = {
         "user": parameters["user"],
         "database": parameters["dbname"],
         # with none at all it would look for one itself
         "password": password or "",
         "server_settings": {
-            name: value for name, value in parameters.items() if name not in OF_DRIVER and name not in PLACES
+            name: value for name, value in parameters.items() if name not in DRIVER_PARAMS and name not in PLACES
         },
     }
     if query.get("sslrootcert") == "system":

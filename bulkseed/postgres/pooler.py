@@ -10,7 +10,7 @@ import anyio
 import asyncpg
 
 from bulkseed.errors import ConnectError, ServerUnavailable, TargetError
-from bulkseed.postgres.driver import Connection, Place
+from bulkseed.postgres.driver import Connection, ConnectionParams
 
 __all__ = ["ANOTHER_SESSION", "check_session", "is_of_pooling", "refusal"]
 
@@ -18,10 +18,10 @@ ROUNDS: Final = 3
 ROUND_SECONDS: Final = 2.0
 """A session pool of one connection has no second for us, and lets us wait."""
 
-OF_SESSIONS: Final[set[tuple[str, str]]] = set()
+SESSION_POOLS: Final[set[tuple[str, str]]] = set()
 """Servers and databases that were found to be pools of sessions."""
 
-OF_POOLING: Final = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
+POOLING_ERRORS: Final = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 """A statement prepared a moment ago is unknown, or one never prepared is there: another backend answers."""
 
 NO_TRANSACTIONS: Final = "transaction blocks not allowed in statement pooling mode"
@@ -44,10 +44,12 @@ BEHIND: Final = re.compile(
 
 def is_of_pooling(error: BaseException) -> bool:
     """Whether ``error`` comes of a session that is not ours alone."""
-    return isinstance(error, OF_POOLING) or NO_TRANSACTIONS in str(error)
+    return isinstance(error, POOLING_ERRORS) or NO_TRANSACTIONS in str(error)
 
 
-async def check_session(connection: Connection, place: Place, another: Callable[[], Awaitable[Connection]]) -> None:
+async def check_session(
+    connection: Connection, place: ConnectionParams, another: Callable[[], Awaitable[Connection]]
+) -> None:
     """Raises TargetError where the session behind ``connection`` is not its own for as long as it is open.
 
     To be asked only where the backend is not the one that the login named, as behind every pooler. ``another`` opens
@@ -56,7 +58,7 @@ async def check_session(connection: Connection, place: Place, another: Callable[
     sessions gives each connection its own. Else the backend that got free last is the next to be given, so that one
     round is enough where no app is at work. Raises what asyncpg raises.
     """
-    if (place.server, place.database) in OF_SESSIONS:
+    if (place.server, place.database) in SESSION_POOLS:
         return
     try:
         mine = await backend(connection)
@@ -70,7 +72,7 @@ async def check_session(connection: Connection, place: Place, another: Callable[
         if is_of_pooling(error):
             raise TargetError(f"{place.server} {ANOTHER_SESSION}") from error
         raise
-    OF_SESSIONS.add((place.server, place.database))
+    SESSION_POOLS.add((place.server, place.database))
 
 
 async def backend_of(another: Callable[[], Awaitable[Connection]]) -> int | None:
@@ -101,7 +103,7 @@ async def backend(connection: Connection) -> int:
     return found
 
 
-def refusal(error: Exception, place: Place) -> ConnectError | None:
+def refusal(error: Exception, place: ConnectionParams) -> ConnectError | None:
     """What a pooler's own refusal means, in a sentence; None for what is not one."""
     said = " ".join(str(error).split()).removeprefix("connection was closed in the middle of operation: ")
     if found := PARAMETER.search(said):

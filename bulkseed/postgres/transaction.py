@@ -13,17 +13,17 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from tenacity.stop import stop_base
 from tenacity.wait import wait_exponential, wait_random
 
-from bulkseed.errors import ConnectionLost, ServerUnavailable, is_passing
-from bulkseed.listeners import Watcher
-from bulkseed.postgres.connection import Connection, Place, close, connect, translated
+from bulkseed.errors import ConnectionLost, ServerUnavailable, is_transient_failure
+from bulkseed.listeners import ProgressListener
+from bulkseed.postgres.connection import Connection, ConnectionParams, close, connect, translate_errors
 
-__all__ = ["Patience", "begun", "connected_patiently", "patient_connection", "patiently", "transaction"]
+__all__ = ["RetryPolicy", "connect_with_retry", "open_with_retry", "retry", "safe_transaction", "transaction"]
 
 ROLLBACK_SECONDS: Final = 5
 
 
 @asynccontextmanager
-async def begun(connection: Connection, *, isolation: str | None = None) -> AsyncIterator[None]:
+async def safe_transaction(connection: Connection, *, isolation: str | None = None) -> AsyncIterator[None]:
     """A transaction that is rolled back when the block raises or is cancelled, and else committed.
 
     The rollback is shielded from a cancellation, and bounded: a server too busy to hear of it finds the connection
@@ -53,7 +53,7 @@ async def begun(connection: Connection, *, isolation: str | None = None) -> Asyn
 
 @asynccontextmanager
 async def transaction(connection: Connection) -> AsyncIterator[None]:
-    """A transaction, as :func:`begun` has it, for a command's own rows.
+    """A transaction, as :func:`safe_transaction` has it, for a command's own rows.
 
     Each statement sees what was committed before it, whatever the login's default. Row security raises an error
     instead of hiding rows. Raises ConnectionLost where it cannot begin, and where it is not known whether it was
@@ -61,13 +61,13 @@ async def transaction(connection: Connection) -> AsyncIterator[None]:
     """
     done = False
     try:
-        async with begun(connection, isolation="read_committed"):
+        async with safe_transaction(connection, isolation="read_committed"):
             await connection.execute("SET LOCAL row_security = off")
             yield
             done = True
     except Exception as error:
         doing = "committing" if done else "in a transaction"
-        with translated(connection, doing):
+        with translate_errors(connection, doing):
             if done and connection.is_closed():
                 raise ConnectionLost(
                     "the connection was lost while committing, so it is not known whether that was done"
@@ -84,37 +84,41 @@ TOLD: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How often a piece of work is tried at most, and how many seconds a server that takes no connection is given."""
 
     tries: int = 6
     seconds: float = 120.0
 
 
-async def patiently(patience: Patience, watcher: Watcher, doing: str, once: Callable[[], Awaitable[Result]]) -> Result:
+async def retry(
+    retry_policy: RetryPolicy, listener: ProgressListener, doing: str, once: Callable[[], Awaitable[Result]]
+) -> Result:
     """The result of ``once()``, again after an error that passes, each time after a longer pause with some jitter.
 
-    ``watcher`` is told of each. Raises the last error. What ``once`` does must be such that it can be done again.
+    ``listener`` is told of each. Raises the last error. What ``once`` does must be such that it can be done again.
     """
     return await retried(
-        stop_after_attempt(patience.tries if patience.seconds else 1),
+        stop_after_attempt(retry_policy.tries if retry_policy.seconds else 1),
         # who waited for the server to come back has waited enough
-        lambda error: is_passing(error) and not isinstance(error, ServerUnavailable),
-        watcher,
+        lambda error: is_transient_failure(error) and not isinstance(error, ServerUnavailable),
+        listener,
         doing,
         once,
     )
 
 
-async def connected_patiently(place: Place, patience: Patience, watcher: Watcher) -> Connection:
+async def connect_with_retry(
+    place: ConnectionParams, retry_policy: RetryPolicy, listener: ProgressListener
+) -> Connection:
     """A connection that is the caller's to close, waited for while the server takes none.
 
     Raises ConnectError.
     """
     return await retried(
-        stop_after_delay(patience.seconds),
+        stop_after_delay(retry_policy.seconds),
         lambda error: isinstance(error, ServerUnavailable),
-        watcher,
+        listener,
         f"connecting to {place.server}",
         lambda: connect(place),
     )
@@ -123,7 +127,7 @@ async def connected_patiently(place: Place, patience: Patience, watcher: Watcher
 async def retried(
     stop: stop_base,
     passing: Callable[[BaseException], bool],
-    watcher: Watcher,
+    listener: ProgressListener,
     doing: str,
     once: Callable[[], Awaitable[Result]],
 ) -> Result:
@@ -132,7 +136,7 @@ async def retried(
         pause = state.next_action.sleep if state.next_action else 0.0
         if pause >= LONGEST_PAUSE and state.attempt_number % TOLD:
             return  # it was told often enough
-        watcher.note(f"{state.outcome.exception()}; {doing} is tried again in {pause:.1f} s")
+        listener.note(f"{state.outcome.exception()}; {doing} is tried again in {pause:.1f} s")
 
     trying = AsyncRetrying(
         stop=stop,
@@ -149,9 +153,11 @@ async def retried(
 
 
 @asynccontextmanager
-async def patient_connection(place: Place, patience: Patience, watcher: Watcher) -> AsyncIterator[Connection]:
+async def open_with_retry(
+    place: ConnectionParams, retry_policy: RetryPolicy, listener: ProgressListener
+) -> AsyncIterator[Connection]:
     """The same, closed at the end."""
-    connection = await connected_patiently(place, patience, watcher)
+    connection = await connect_with_retry(place, retry_policy, listener)
     try:
         yield connection
     finally:

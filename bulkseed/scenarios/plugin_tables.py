@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from bulkseed.errors import suggestion
-from bulkseed.plan.scenario import Extra
+from bulkseed.plan.scenario import PluginTable
 from bulkseed.plan.tables import CATALOGUE, TABLES, WITH_IDS
 
 __all__ = ["find_contradictions", "has_order", "put_together", "related"]
@@ -34,12 +34,12 @@ def find_contradictions(declared: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def related(name: str, declared: Mapping[str, Any]) -> Extra:
+def related(name: str, declared: Mapping[str, Any]) -> PluginTable:
     """The table of a relationship: ``from`` and ``to`` are users, channels or messages, each of ``from`` has ``min`` to
     ``max`` of ``to``, and no pair is there twice; ``columns`` are the two that hold their ids, and one for the moment.
     """
     one, other, columns = declared["from"], declared["to"], declared["columns"]
-    return Extra(
+    return PluginTable(
         name=name,
         follows=one,
         columns=tuple(columns),
@@ -53,7 +53,9 @@ def related(name: str, declared: Mapping[str, Any]) -> Extra:
 BUILT_IN: Final = {table.name: table for table in TABLES}
 
 
-def put_together(extras: Iterable[Extra], lacking: Collection[str]) -> tuple[tuple[Extra, ...], list[tuple[str, str]]]:
+def put_together(
+    extras: Iterable[PluginTable], lacking: Collection[str]
+) -> tuple[tuple[PluginTable, ...], list[tuple[str, str]]]:
     """The tables, each with the column first that says in which order its rows come, and late where what it follows
     is; and all that is wrong with them together, each after the name of its table. ``lacking`` are the tables that the
     app has not.
@@ -76,7 +78,7 @@ def put_together(extras: Iterable[Extra], lacking: Collection[str]) -> tuple[tup
     return tuple(by_name.values()), problems
 
 
-def unfounded(extra: Extra, by_name: Mapping[str, Extra], lacking: Collection[str]) -> list[str]:
+def unfounded(extra: PluginTable, by_name: Mapping[str, PluginTable], lacking: Collection[str]) -> list[str]:
     known = [*BUILT_IN, *by_name]
     problems = []
     for verb, table in (("follows", extra.follows), *(("points at", each) for _, each in extra.references)):
@@ -88,7 +90,7 @@ def unfounded(extra: Extra, by_name: Mapping[str, Extra], lacking: Collection[st
     return list(dict.fromkeys(problems))
 
 
-def circle(extra: Extra, by_name: Mapping[str, Extra]) -> list[str]:
+def circle(extra: PluginTable, by_name: Mapping[str, PluginTable]) -> list[str]:
     seen = [extra.name]
     while (follows := by_name[seen[-1]].follows) in by_name:
         if follows in seen:
@@ -98,17 +100,17 @@ def circle(extra: Extra, by_name: Mapping[str, Extra]) -> list[str]:
     return []
 
 
-def arranged(extra: Extra, by_name: Mapping[str, Extra]) -> Extra:
+def arranged(extra: PluginTable, by_name: Mapping[str, PluginTable]) -> PluginTable:
     anchor = anchor_of(extra.follows, by_name)
     references = sorted(extra.references, key=lambda each: each[1] != anchor)
     return replace(extra, references=tuple(references), late=is_late(extra, by_name))
 
 
-def is_late(extra: Extra, by_name: Mapping[str, Extra]) -> bool:
+def is_late(extra: PluginTable, by_name: Mapping[str, PluginTable]) -> bool:
     return extra.late or (extra.follows in by_name and is_late(by_name[extra.follows], by_name))
 
 
-def anchor_of(table: str, by_name: Mapping[str, Extra]) -> str:
+def anchor_of(table: str, by_name: Mapping[str, PluginTable]) -> str:
     """Whose ids ascend with the rows of the table: users, channels or messages."""
     if table in by_name:
         return anchor_of(by_name[table].follows, by_name)
@@ -116,12 +118,12 @@ def anchor_of(table: str, by_name: Mapping[str, Extra]) -> str:
     return table if found.serial is not None else found.references[0][1]
 
 
-def has_order(extra: Extra, extras: Iterable[Extra]) -> bool:
+def has_order(extra: PluginTable, extras: Iterable[PluginTable]) -> bool:
     """Whether each row says, by the first id that it holds, where in the run's order it comes."""
     return extra.references[0][1] == anchor_of(extra.follows, {each.name: each for each in extras})
 
 
-def unfit(extra: Extra, by_name: Mapping[str, Extra]) -> list[str]:
+def unfit(extra: PluginTable, by_name: Mapping[str, PluginTable]) -> list[str]:
     problems = []
     if extra.references[0][1] not in WITH_IDS:
         problems.append(

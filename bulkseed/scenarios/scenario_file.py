@@ -18,7 +18,7 @@ from bulkseed.errors import InputError, suggestion
 from bulkseed.fields import normalised, parse_field
 from bulkseed.generators.plugins import described
 from bulkseed.plan.plan import Probabilities
-from bulkseed.plan.scenario import Extra, Rule, Scenario, Shape
+from bulkseed.plan.scenario import PluginTable, Rule, Scenario, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.scenarios import shipped
 from bulkseed.scenarios.plugin_tables import find_contradictions, has_order, put_together, related
@@ -182,14 +182,14 @@ class Problems:
                 self.add(f"{section}.{name}", f"bulkseed has no such {noun}: {fix}")
         return {name: value for name, value in given.items() if name in known}
 
-    def plugins(self, asked: Mapping[str, str]) -> Iterable[Extra]:
+    def plugins(self, asked: Mapping[str, str]) -> Iterable[PluginTable]:
         """The tables of the user's own; ``asked`` has for each the place that names it."""
         for source, place in asked.items():
             extra = self.tried(place, partial(described, source))
             if extra is not None:
                 yield extra
 
-    def relationships(self, given: Mapping[str, Mapping[str, Any]]) -> Iterable[Extra]:
+    def relationships(self, given: Mapping[str, Mapping[str, Any]]) -> Iterable[PluginTable]:
         """The tables of relationships."""
         for name, declared in given.items():
             problems = list(find_contradictions(declared))
@@ -216,8 +216,8 @@ class Problems:
         return names
 
     def together(
-        self, extras: Iterable[Extra], tables: Mapping[str, str | None], asked: Mapping[str, str]
-    ) -> tuple[Extra, ...]:
+        self, extras: Iterable[PluginTable], tables: Mapping[str, str | None], asked: Mapping[str, str]
+    ) -> tuple[PluginTable, ...]:
         """The tables beyond the built-in five that the app has, as they follow each other."""
         lacking = {name for name, there in tables.items() if there is None}
         kept = [extra for extra in extras if extra.name not in lacking]
@@ -231,7 +231,7 @@ class Problems:
         self,
         given: Mapping[str, Mapping[str, str | Literal[False]]],
         known: Mapping[str, Collection[str]],
-        extras: Iterable[Extra],
+        extras: Iterable[PluginTable],
     ) -> dict[str, dict[str, str | None]]:
         """What the app calls the columns of each table, None for those that it lacks."""
         found: dict[str, dict[str, str | None]] = {}
@@ -251,7 +251,7 @@ class Problems:
         given: Mapping[str, Mapping[str, Any]],
         known: Mapping[str, Collection[str]],
         columns: Mapping[str, Mapping[str, str | None]],
-        extras: Collection[Extra],
+        extras: Collection[PluginTable],
         fakes: Fakes,
     ) -> dict[str, dict[str, Any]]:
         """What fills the app's further columns."""

@@ -9,12 +9,12 @@ from typing import Any
 from bulkseed.choices import Format
 from bulkseed.copy.column_mapping import Keys
 from bulkseed.copy.encoders import BINARY_TYPES
-from bulkseed.copy.writer import CopyInto, Lane
+from bulkseed.copy.writer import CopyFormat, CopyInto
 from bulkseed.errors import TargetError
 from bulkseed.identifiers import qualified, quoted
 from bulkseed.plan.tables import Table
 from bulkseed.postgres.connection import Connection
-from bulkseed.target.target import TYPES_SQL, Target, fit_of, type_of
+from bulkseed.target.target import TYPES_SQL, Target, column_mapping_of, type_of
 
 __all__ = ["choose_lanes", "copy_into", "with_keys"]
 
@@ -29,8 +29,8 @@ async def choose_lanes(connection: Connection, target: Target, format: Format) -
         name = target.model.name(table.name)
         into = await copy_into(connection, name, columns_of(target, table), target.schema, format)
         given = target.model.scenario.fields.get(table.name, {})
-        fits = tuple(replace(fit, json="text") if is_json(given.get(fit.source)) else fit for fit in into.fits)
-        lanes[table.name] = replace(into, fits=fits)
+        mappings = tuple(replace(fit, json="text") if is_json(given.get(fit.source)) else fit for fit in into.mappings)
+        lanes[table.name] = replace(into, mappings=mappings)
     return lanes
 
 
@@ -42,10 +42,10 @@ def is_json(given: Any) -> bool:
 def with_keys(into: CopyInto, table: Table, keys: Mapping[str, Keys]) -> CopyInto:
     """The same, where ids of the tables that ``keys`` has go in as UUIDs."""
     holds = table.holds
-    fits = tuple(
-        fit if fit.type != "uuid" else replace(fit, keys=keys.get(holds.get(fit.source, ""))) for fit in into.fits
+    mappings = tuple(
+        fit if fit.type != "uuid" else replace(fit, keys=keys.get(holds.get(fit.source, ""))) for fit in into.mappings
     )
-    return replace(into, fits=fits)
+    return replace(into, mappings=mappings)
 
 
 def columns_of(target: Target, table: Table) -> dict[str, str]:
@@ -79,7 +79,7 @@ async def copy_into(
             f"the column {table}.{others[0]} is of type {declared}, which the binary lane does not know: "
             "load with --format auto, or give it a common type"
         )
-    lane: Lane = "records" if others or format == "records" else "binary"
+    lane: CopyFormat = "records" if others or format == "records" else "binary"
     named = columns.items() if isinstance(columns, Mapping) else ()
-    fits = tuple(fit_of(source, found[name]) for source, name in named)
-    return CopyInto(table, names, schema, lane, types, fits)
+    mappings = tuple(column_mapping_of(source, found[name]) for source, name in named)
+    return CopyInto(table, names, schema, lane, types, mappings)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from bulkseed.errors import InputError
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, looked_at
+from bulkseed.postgres.connection import Connection, connected, preflight_errors
 from bulkseed.target.target import estimated_rows
 
 __all__ = [
@@ -59,7 +59,7 @@ async def survey(address: Address, tables: Sequence[str]) -> Survey:
     Raises ConnectError (ConnectionLost), and TargetError where this login may not look.
     """
     async with connected(address) as connection:
-        with looked_at(connection, "looking at the target"):
+        with preflight_errors(connection, "looking at the target"):
             row = await connection.fetchrow("SELECT current_database(), current_user")
             rows = await estimated_rows(connection, tables)
     hosts = address.hosts
@@ -114,7 +114,7 @@ async def check_server(address: Address, expected: Mapping[str, float]) -> None:
     ``address`` is on this machine; where something else answers there, such as a tunnel, nothing is known.
     """
     async with connected(address) as connection:
-        with looked_at(connection, "asking for the server's folders"):
+        with preflight_errors(connection, "asking for the server's folders"):
             needed = await folders(connection, address, expected)
     check_folders(needed)
 

@@ -23,12 +23,12 @@ from bulkseed.target.target import Target
 from bulkseed.text.names import Corpus
 
 __all__ = [
+    "allocate_ids",
     "check_rights",
     "check_writable",
+    "find_id_range",
     "is_taken",
-    "place",
     "reserve_ids",
-    "room_for_ids",
     "system_reactions",
     "unlogged",
 ]
@@ -131,7 +131,7 @@ async def system_reactions(connection: Connection, target: Target) -> tuple[int 
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class IdRange:
     """Where the next ids of a table go: its sequence (None: it has none), the highest id there, the gap to leave."""
 
     sequence: str | None
@@ -140,7 +140,7 @@ class Room:
     gap: int
 
 
-async def room_for_ids(connection: Connection, target: Target, table: str, column: str, count: int) -> Room:
+async def find_id_range(connection: Connection, target: Target, table: str, column: str, count: int) -> IdRange:
     """Look, without moving anything, whether ``count`` more ids fit the column and those that point at it.
 
     Raises TargetError where they do not.
@@ -163,7 +163,7 @@ async def room_for_ids(connection: Connection, target: Target, table: str, colum
             f"{count:,} more ids from {last + 1:,} pass {limit:,}, the most that {name}.{column} can hold: "
             "give the column and its sequence a larger type"
         )
-    return Room(None if sequence is None else sequence["name"], step, highest, gap)
+    return IdRange(None if sequence is None else sequence["name"], step, highest, gap)
 
 
 async def reserve_ids(connection: Connection, target: Target, table: str, column: str, count: int) -> int:
@@ -172,7 +172,7 @@ async def reserve_ids(connection: Connection, target: Target, table: str, column
     Like any use of a sequence this is not undone by a rollback. The caller holds the lock that keeps other
     loads out. Raises TargetError where the ids would not fit.
     """
-    room = await room_for_ids(connection, target, table, column, count)
+    room = await find_id_range(connection, target, table, column, count)
     if room.sequence is None:
         return room.highest + 1
     # multiples of the step from the next value, so that the sequence keeps its phase
@@ -206,7 +206,7 @@ MOST_PAIRS: Final = 2**32
 """Pairs of a member and a reaction are drawn with 32 bits (draws.below)."""
 
 
-async def place(
+async def allocate_ids(
     connection: Connection,
     target: Target,
     plan: Plan,
@@ -234,7 +234,7 @@ async def place(
     numbered = [table for table in WITH_IDS if table in target.columns and table not in uuids]
     for table in numbered:
         if table not in reserved:
-            room = await room_for_ids(connection, target, table, "id", expected[table])
+            room = await find_id_range(connection, target, table, "id", expected[table])
             movable |= {table} if room.sequence is not None else set()
 
     async def first_id(table: str, count: int) -> int:
@@ -256,13 +256,13 @@ async def place(
         uuids=uuids,
     )
     if "users" in uuids:
-        placement = await apart(connection, target, plan, placement)
+        placement = await skip_used_uuid_range(connection, target, plan, placement)
     # how many messages there are follows from the plan and the first user's id
     messages = await to_thread.run_sync(lambda: Context(plan, placement, corpus).layout.messages)
     first_message = await first_id("messages", messages)
     for variant in range(MOST_VARIANTS):
         context = Context(plan, replace(placement, first_message=first_message, variant=variant), corpus)
-        if not await meets_values(connection, target, context):
+        if not await collides_with_existing(connection, target, context):
             return context
     raise TargetError(
         f"{MOST_VARIANTS} tries at e-mail addresses and join codes all met values that {target.name('users')} or "
@@ -270,7 +270,7 @@ async def place(
     )
 
 
-async def apart(connection: Connection, target: Target, plan: Plan, placement: Placement) -> Placement:
+async def skip_used_uuid_range(connection: Connection, target: Target, plan: Plan, placement: Placement) -> Placement:
     """The same with a first user whose UUID is not there yet: of a run with this seed that no ledger knows any more."""
     name, key = target.name("users"), target.column("users", "id")
     for _ in range(MOST_VARIANTS):
@@ -282,7 +282,7 @@ async def apart(connection: Connection, target: Target, plan: Plan, placement: P
     raise TargetError(f"{name} has the users of {MOST_VARIANTS} runs with the seed {plan.seed}: give another --seed")
 
 
-async def meets_values(connection: Connection, target: Target, context: Context) -> bool:
+async def collides_with_existing(connection: Connection, target: Target, context: Context) -> bool:
     for table, values in (("users", user_values(context)), ("channels", channel_values(context))):
         columns = target.columns.get(table, {})
         if not columns or not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {target.name(table)})"):

@@ -10,14 +10,14 @@ from typing import Final
 import asyncpg
 
 from bulkseed.errors import DiskFull, RunError, TargetError, TransientError
-from bulkseed.ledger import take_turn
-from bulkseed.listeners import Silent, Watcher
+from bulkseed.ledger import acquire_load_lock
+from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, told, translated
+from bulkseed.postgres.connection import Connection, connected, told, translate_errors
 from bulkseed.postgres.transaction import transaction
 
-__all__ = ["initialise"]
+__all__ = ["create_missing"]
 
 STATEMENTS: Final = Path(__file__).with_suffix(".sql")
 ROWS: Final = "catalogue"
@@ -34,7 +34,7 @@ OTHERS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign tabl
 """Of ``pg_class.relkind``, what else than a table can have the name of one; the rest are indexes."""
 
 
-async def initialise(address: Address, *, watcher: Watcher | None = None) -> list[str]:
+async def create_missing(address: Address, *, listener: ProgressListener | None = None) -> list[str]:
     """Make what is missing of the reference tables and the catalogue; returns what was made, in words.
 
     A table is made with its indexes; what is there stays as it is, so twice is once. Two at a time take turns, and what
@@ -44,7 +44,7 @@ async def initialise(address: Address, *, watcher: Watcher | None = None) -> lis
     async with connected(address) as connection:
         if not await missing(connection, address):
             return []
-        await take_turn(connection, watcher or Silent())
+        await acquire_load_lock(connection, listener or NullListener())
         async with transaction(connection):
             return await make(connection, address, await missing(connection, address))
 
@@ -98,9 +98,9 @@ def read_statements() -> dict[str, str]:
 
 @contextmanager
 def refused(connection: Connection, problem: str, mend: str) -> Iterator[None]:
-    """As :func:`translated`, with a TargetError for what the server refuses whenever it is asked."""
+    """As :func:`translate_errors`, with a TargetError for what the server refuses whenever it is asked."""
     try:
-        with translated(connection, "making the reference tables"):
+        with translate_errors(connection, "making the reference tables"):
             yield
     except (TransientError, DiskFull):
         raise

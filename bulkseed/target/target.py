@@ -8,12 +8,12 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from bulkseed.copy.column_mapping import Fit, why_not
+from bulkseed.copy.column_mapping import ColumnMapping, incompatibility
 from bulkseed.copy.encoders import ArrayOf, Type
 from bulkseed.errors import TargetError, suggestion
 from bulkseed.identifiers import qualified
 from bulkseed.plan.tables import Column, Kind, Model, Names, Table
-from bulkseed.postgres.connection import Connection, looked_at
+from bulkseed.postgres.connection import Connection, preflight_errors
 
 __all__ = [
     "ARROW_TYPES",
@@ -21,8 +21,8 @@ __all__ = [
     "TYPES_SQL",
     "Target",
     "TargetColumn",
+    "column_mapping_of",
     "estimated_rows",
-    "fit_of",
     "read_target",
     "type_of",
 ]
@@ -85,7 +85,7 @@ def type_of(row: Mapping[str, Any]) -> Type:
     return row["base"] if row["element"] is None else ArrayOf(row["base"], row["element"])
 
 
-def fit_of(source: str, row: Mapping[str, Any]) -> Fit:
+def column_mapping_of(source: str, row: Mapping[str, Any]) -> ColumnMapping:
     """How the column ``source`` of a batch goes into the column of a row of TYPES_SQL."""
     base, modifier = row["base"], row["modifier"]
     length = precision = scale = None
@@ -96,7 +96,7 @@ def fit_of(source: str, row: Mapping[str, Any]) -> Fit:
     elif modifier >= HEADER and base == "numeric":
         precision = (modifier - HEADER) >> 16 & 0xFFFF
         scale = ((modifier - HEADER & 0x7FF) ^ 0x400) - 0x400
-    return Fit(
+    return ColumnMapping(
         source=source,
         name=row["name"],
         type=row["typname"],
@@ -119,7 +119,7 @@ ARROW_TYPES: Final[dict[Kind, pa.DataType]] = {
 """What the generators make of each kind of column."""
 
 
-class Any62(NamedTuple):
+class PlaceholderKeys(NamedTuple):
     """Stands for the keys of a run that is not there yet."""
 
     def octets(self, ids: pa.Array) -> pa.Array:
@@ -133,7 +133,7 @@ class TargetColumn:
 
     name: str
     type: str
-    fit: Fit
+    fit: ColumnMapping
 
     @property
     def bits(self) -> int:
@@ -177,7 +177,7 @@ async def read_target(connection: Connection, model: Model) -> Target:
     They are in the scenario's schema, or where the connection's search_path has them. Raises TargetError, which names
     all that does not fit: missing tables and columns, types, lengths, columns that nothing fills.
     """
-    with looked_at(connection, "reading the tables"):
+    with preflight_errors(connection, "reading the tables"):
         schema = await schema_of(connection, model)
         kinds = {row["name"]: row["kind"] for row in await connection.fetch(RELATIONS, schema)}
         there = [name for name, kind in kinds.items() if kind in TABLES]
@@ -191,7 +191,9 @@ async def read_target(connection: Connection, model: Model) -> Target:
             rows = await connection.fetch(COLUMNS_SQL, table_name)
             found = {row["name"]: Found(row["nullable"], row["filled"], row["generated"]) for row in rows}
             types = {row["name"]: row for row in await connection.fetch(TYPES_SQL, table_name)}
-            of_types = {name: TargetColumn(name, row["declared"], fit_of("", row)) for name, row in types.items()}
+            of_types = {
+                name: TargetColumn(name, row["declared"], column_mapping_of("", row)) for name, row in types.items()
+            }
             columns[table.name] = {
                 column.name: of_types[actual]
                 for column in table.columns
@@ -297,7 +299,9 @@ def misfits(
     if column.kind != "any":
         is_id = column.name in table.holds
         whole = column.longest if (column.name,) in table.unique else None
-        if reason := why_not(ARROW_TYPES[column.kind], whole, replace(there.fit, keys=Any62() if is_id else None)):
+        if reason := incompatibility(
+            ARROW_TYPES[column.kind], whole, replace(there.fit, keys=PlaceholderKeys() if is_id else None)
+        ):
             return [f"the column {name} {reason}"]
         if is_id and there.bits == 0:
             return [f"the column {name} is of type {there.type}, and holds ids: make it bigint or uuid"]

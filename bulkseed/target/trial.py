@@ -24,10 +24,10 @@ from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard, uuids_of
 from bulkseed.plan.tables import WITH_IDS, Table
-from bulkseed.postgres.connection import Connection, translated
-from bulkseed.postgres.transaction import begun
+from bulkseed.postgres.connection import Connection, translate_errors
+from bulkseed.postgres.transaction import safe_transaction
 from bulkseed.target.copy_plan import with_keys
-from bulkseed.target.ids import room_for_ids, system_reactions
+from bulkseed.target.ids import find_id_range, system_reactions
 from bulkseed.target.target import Target
 from bulkseed.text.names import Corpus
 
@@ -101,7 +101,7 @@ async def try_out(
         for row in await connection.fetch(UNIQUE, target.name(table.name)):
             problems += repeated(target, table, plan, row)
     scenario = plan.scenario
-    types = {fit.kind for into in lanes.values() for fit in into.fits}
+    types = {fit.kind for into in lanes.values() for fit in into.mappings}
     plain = types <= PLAIN and not (scenario.tables or scenario.columns or scenario.fields or scenario.extras)
     if not plain or await connection.fetchval(CHECKED, target.tables()):
         reactions = await system_reactions(connection, target)
@@ -128,7 +128,7 @@ async def next_id(connection: Connection, target: Target, table: str, count: int
     """About the id that the first of ``count`` rows would have. Raises TargetError where there are not so many left."""
     if target.has_uuids(table):
         return 1
-    room = await room_for_ids(connection, target, table, "id", count)
+    room = await find_id_range(connection, target, table, "id", count)
     return room.highest + room.gap + 1
 
 
@@ -170,7 +170,7 @@ async def refusals(
     name, copy = target.name(table.name), replace(into, table=COPY, schema="pg_temp")
     problems: list[str] = []
     with suppress(Undone):
-        async with begun(connection):
+        async with safe_transaction(connection):
             try:
                 await connection.execute(f"CREATE TEMP TABLE {COPY} (LIKE {name} INCLUDING GENERATED) ON COMMIT DROP")
             except asyncpg.InsufficientPrivilegeError:
@@ -179,7 +179,7 @@ async def refusals(
                 # what a default fills there is not what is tried here
                 await connection.execute(f"ALTER TABLE {COPY} ALTER {quoted(row['name'])} DROP NOT NULL")
             try:
-                with translated(connection, f"trying {name}"):
+                with translate_errors(connection, f"trying {name}"):
                     await copy_batches(connection, copy, iter([batch]), lambda _: None)
             except ConnectionLost:
                 raise

@@ -8,7 +8,7 @@ from typing import Final
 
 from bulkseed.text.names import WordList
 from bulkseed.text.prose import WORDS_IN_SENTENCE
-from bulkseed.verifier.rule_sql import BROKEN, Clause, Draw, Pass, Scope
+from bulkseed.verifier.rule_sql import BROKEN, Clause, Draw, RuleQuery, Scope
 
 __all__ = ["distinct_contents", "message_passes", "reaction_passes", "reply_passes"]
 
@@ -19,10 +19,10 @@ MOST_JUDGED: Final = 1_000_000
 """Rule G6 speaks of a million messages."""
 
 
-def message_passes(scope: Scope) -> Iterator[Pass]:
+def message_passes(scope: Scope) -> Iterator[RuleQuery]:
     """Rules G1 and G2, the share of replies of G4, and the number of top-level messages of a channel."""
     messages, members = scope.table("messages"), scope.table("user_channels")
-    yield Pass(
+    yield RuleQuery(
         rows=f"{messages} AS m "
         f"LEFT JOIN {scope.table('channels')} AS c ON c.id = m.channel_id AND {scope.ours('channels', 'c')} "
         f"LEFT JOIN {scope.table('users')} AS u ON u.id = m.user_id AND {scope.ours('users', 'u')} "
@@ -54,7 +54,7 @@ def message_passes(scope: Scope) -> Iterator[Pass]:
         if scope.shape.most_replies == 1
         else (),
     )
-    yield Pass(
+    yield RuleQuery(
         rows=f"{messages} AS m WHERE {scope.ours('messages', 'm')} AND NOT EXISTS "
         f"(SELECT FROM {members} AS a WHERE a.channel_id = m.channel_id AND a.user_id = m.user_id)",
         key="m.id",
@@ -64,7 +64,7 @@ def message_passes(scope: Scope) -> Iterator[Pass]:
     if scope.ranking is not None:
         return  # how many each channel has is not the same for all (shape_rules.py)
     per_channel = scope.run.plan.messages_per_channel
-    yield Pass(
+    yield RuleQuery(
         rows=f"{scope.table('channels')} AS c "
         f"LEFT JOIN (SELECT m.channel_id, count(*) AS messages FROM {messages} AS m "
         f"WHERE {scope.ours('messages', 'm')} AND m.parent_id IS NULL GROUP BY m.channel_id) AS g "
@@ -75,12 +75,12 @@ def message_passes(scope: Scope) -> Iterator[Pass]:
     )
 
 
-def distinct_contents(scope: Scope, lorem: WordList) -> Pass:
+def distinct_contents(scope: Scope, lorem: WordList) -> RuleQuery:
     """Rule G6, with less asked of a word list so short (some 60 words in vi_VN) that Faker itself repeats more."""
     first, last = scope.ids("messages")
     messages = min(last - first + 1, MOST_JUDGED)
     repeated = max(0.01, 2 * repeated_sentences(lorem, messages))
-    return Pass(
+    return RuleQuery(
         rows="(SELECT count(*) AS messages, count(DISTINCT hashtextextended(m.content::text, 0)) AS different "
         f"FROM {scope.table('messages')} AS m WHERE m.id BETWEEN {first} AND {first + messages - 1}) AS g",
         key="g.messages - g.different",
@@ -104,10 +104,10 @@ def repeated_sentences(lorem: WordList, number: int) -> float:
     return number / 2 * same_text
 
 
-def reply_passes(scope: Scope) -> Iterator[Pass]:
+def reply_passes(scope: Scope) -> Iterator[RuleQuery]:
     """Rules G4 and G5, but for what needs the words of the locale."""
     messages, users = scope.table("messages"), scope.table("users")
-    yield Pass(
+    yield RuleQuery(
         rows=f"{messages} AS r "
         f"LEFT JOIN {messages} AS p ON p.id = r.parent_id AND {scope.ours('messages', 'p')} "
         f"LEFT JOIN {users} AS a ON a.id = r.user_id "
@@ -140,7 +140,7 @@ def reply_passes(scope: Scope) -> Iterator[Pass]:
         ),
     )
     most = scope.shape.most_replies
-    yield Pass(
+    yield RuleQuery(
         rows=f"(SELECT m.parent_id FROM {messages} AS m WHERE {scope.ours('messages', 'm')} "
         f"AND m.parent_id IS NOT NULL GROUP BY m.parent_id HAVING count(*) > {most}) AS g",
         key="g.parent_id",
@@ -149,19 +149,19 @@ def reply_passes(scope: Scope) -> Iterator[Pass]:
     )
 
 
-def reaction_passes(scope: Scope) -> Iterator[Pass]:
+def reaction_passes(scope: Scope) -> Iterator[RuleQuery]:
     """Rules R0 to R4."""
     catalogue, reactions = scope.table("reactions"), scope.table("message_reactions")
     messages, members = scope.table("messages"), scope.table("user_channels")
     example = "message_reactions.message_id {}"
     ours = scope.ours("message_reactions", "x")
-    yield Pass(
+    yield RuleQuery(
         rows=f"(SELECT count(*) FILTER (WHERE r.is_system) AS system FROM {catalogue} AS r) AS g",
         key="g.system",
         example="{} such rows",
         clauses=(Clause("R0", "the catalogue has a system reaction", "g.system > 0"),),
     )
-    yield Pass(
+    yield RuleQuery(
         rows=f"{reactions} AS x "
         f"LEFT JOIN {messages} AS m ON m.id = x.message_id "
         f"LEFT JOIN {scope.table('users')} AS u ON u.id = x.user_id "
@@ -177,14 +177,14 @@ def reaction_passes(scope: Scope) -> Iterator[Pass]:
             ),
         ),
     )
-    yield Pass(
+    yield RuleQuery(
         rows=f"{reactions} AS x LEFT JOIN {messages} AS m ON m.id = x.message_id WHERE {ours} AND NOT EXISTS "
         f"(SELECT FROM {members} AS a WHERE a.channel_id = m.channel_id AND a.user_id = x.user_id)",
         key="x.message_id",
         example=example,
         clauses=(Clause("R2", "the user is a member of the message's channel", BROKEN),),
     )
-    yield Pass(
+    yield RuleQuery(
         rows=f"(SELECT x.message_id FROM {reactions} AS x WHERE {ours} "
         "GROUP BY x.message_id, x.user_id, x.reaction_id HAVING count(*) > 1) AS g",
         key="g.message_id",
@@ -194,13 +194,13 @@ def reaction_passes(scope: Scope) -> Iterator[Pass]:
     yield counted_reactions(scope)
 
 
-def counted_reactions(scope: Scope) -> Pass:
+def counted_reactions(scope: Scope) -> RuleQuery:
     """Rule R1. How many reactions a message got is judged where its channel has enough different pairs."""
     run = scope.run
     pairs = f"(SELECT a.channel_id, count(*) * {len(run.placement.reactions)} AS pairs "
     pairs += f"FROM {scope.table('user_channels')} AS a WHERE {scope.ours('user_channels', 'a')} GROUP BY a.channel_id)"
     free = f"p.pairs >= {MOST_REACTIONS}"
-    return Pass(
+    return RuleQuery(
         rows=f"(SELECT x.message_id, count(*) AS number FROM {scope.table('message_reactions')} AS x "
         f"WHERE {scope.ours('message_reactions', 'x')} GROUP BY x.message_id) AS g "
         f"LEFT JOIN {scope.table('messages')} AS m ON m.id = g.message_id "

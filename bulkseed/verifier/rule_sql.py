@@ -22,7 +22,7 @@ from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.uuids import Uuids
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck
 
-__all__ = ["BROKEN", "Clause", "Draw", "Pass", "Scope"]
+__all__ = ["BROKEN", "Clause", "Draw", "RuleQuery", "Scope"]
 
 LACKING: Final = "(table that the app lacks)"
 """Stands for such a table in SQL that is never run."""
@@ -119,7 +119,7 @@ class Scope:
         column, parent = self.model.belonging(table)
         return self.within(parent, self.there(table, column, alias))
 
-    def judged(self, one: Pass) -> Pass | None:
+    def judged(self, one: RuleQuery) -> RuleQuery | None:
         """What of the pass can be judged; None where nothing can."""
         if LACKING in one.rows or self.mentions(one, one.rows):
             return None
@@ -127,7 +127,7 @@ class Scope:
         draws = tuple(each for each in one.draws if not self.mentions(one, each.trials + each.total))
         return replace(one, clauses=clauses, draws=draws) if clauses or draws else None
 
-    def mentions(self, one: Pass, sql: str) -> bool:
+    def mentions(self, one: RuleQuery, sql: str) -> bool:
         """Whether a part of the pass speaks of a column that cannot be judged."""
         return any(
             re.search(rf"\b{alias}\.{column}\b", sql)
@@ -146,14 +146,14 @@ class Scope:
         return literal(self.run.plan.history_start)
 
     @property
-    def settled(self) -> str:
+    def latest_signup(self) -> str:
         """The last moment of accounts and channels as SQL."""
-        return literal(self.run.plan.settled)
+        return literal(self.run.plan.latest_signup)
 
     @property
-    def quiet(self) -> str:
+    def idle_since(self) -> str:
         """From when on idle users write nothing, as SQL."""
-        return literal(self.run.plan.quiet)
+        return literal(self.run.plan.idle_since)
 
     @property
     def shape(self) -> Shape:
@@ -193,7 +193,7 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class RuleQuery:
     """One query: clauses and draws over the same ``rows`` (all that follows FROM).
 
     ``key`` is the SQL expression that identifies a row, ``example`` the words to name one by, with ``{}`` for the key.

@@ -17,7 +17,7 @@ from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.distributions import fitted_exponent, rank_weights
 from bulkseed.randomness.draws import Ints
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck
-from bulkseed.verifier.rule_sql import Draw, Pass, Scope
+from bulkseed.verifier.rule_sql import Draw, RuleQuery, Scope
 
 __all__ = ["judge_ranks", "judge_users", "shape_passes"]
 
@@ -33,7 +33,7 @@ SURE: Final = 6.0
 Floats = npt.NDArray[np.float64]
 
 
-def shape_passes(scope: Scope) -> Iterator[Pass]:
+def shape_passes(scope: Scope) -> Iterator[RuleQuery]:
     """The hours of the week, and the replies of threads (rules G2 and G4)."""
     if not scope.shape.even_week:
         yield hours(scope)
@@ -41,7 +41,7 @@ def shape_passes(scope: Scope) -> Iterator[Pass]:
         yield threads(scope)
 
 
-def hours(scope: Scope) -> Pass:
+def hours(scope: Scope) -> RuleQuery:
     """When top-level messages are written; of those that had a week or more for it, each share is exact.
 
     What is replied to may have had less time than its channel and author say: it waits for all authors of its thread.
@@ -58,7 +58,7 @@ def hours(scope: Scope) -> Pass:
         )
     weekend = "extract(isodow FROM m.created_at) > 5"
     office = f"NOT {weekend} AND extract(hour FROM m.created_at) BETWEEN 9 AND 16"
-    return Pass(
+    return RuleQuery(
         rows=rows,
         key="m.id",
         example="messages.id {}",
@@ -73,10 +73,10 @@ def share(rule: str, text: str, expected: float, holds: str) -> Draw:
     return Draw(rule, text, expected, "count(*)", f"count(*) FILTER (WHERE {holds})")
 
 
-def threads(scope: Scope) -> Pass:
+def threads(scope: Scope) -> RuleQuery:
     """How many messages have replies, and how many they have."""
     plan, most = scope.run.plan, scope.shape.most_replies
-    return Pass(
+    return RuleQuery(
         rows=f"(SELECT m.parent_id, count(*) AS replies FROM {scope.table('messages')} AS m "
         f"WHERE {scope.ours('messages', 'm')} AND m.parent_id IS NOT NULL GROUP BY m.parent_id) AS g",
         key="g.parent_id",
@@ -168,7 +168,7 @@ async def judge_users(
     if not (shape.user_activity or shape.idle):
         return [], []
     rows = await connection.fetch(
-        f"SELECT count(*), count(*) FILTER (WHERE m.created_at > {scope.quiet}) "
+        f"SELECT count(*), count(*) FILTER (WHERE m.created_at > {scope.idle_since}) "
         f"FROM {scope.table('messages')} AS m WHERE {scope.ours('messages', 'm')} GROUP BY m.user_id"
     )
     counts: Ints = np.zeros(max(plan.users, len(rows)), dtype=np.int64)

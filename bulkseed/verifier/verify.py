@@ -13,18 +13,18 @@ from bulkseed import ledger
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
-from bulkseed.listeners import Silent, Watcher
+from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.plan.scenario import Rule, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, looked_at
-from bulkseed.target.target import TYPES_SQL, fit_of
+from bulkseed.postgres.connection import Connection, connected, preflight_errors
+from bulkseed.target.target import TYPES_SQL, column_mapping_of
 from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
 from bulkseed.text.names import Corpus
 from bulkseed.text.prose import longest_text
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck, VerifyReport
 from bulkseed.verifier.conversation_rules import distinct_contents, message_passes, reaction_passes, reply_passes
-from bulkseed.verifier.rule_sql import BROKEN, Clause, Pass, Scope
+from bulkseed.verifier.rule_sql import BROKEN, Clause, RuleQuery, Scope
 from bulkseed.verifier.shape_rules import judge_ranks, judge_users, shape_passes
 from bulkseed.verifier.text_checks import read_companies, read_names, read_texts
 from bulkseed.verifier.workspace_rules import channel_passes, membership_passes, user_passes
@@ -54,7 +54,7 @@ async def scope_of(connection: Connection, run: Run, corpus: Corpus) -> Scope:
         name, actual = model.name(table.name), run.names.name(table.name)
         exists = await connection.fetchval("SELECT to_regclass($1::text) IS NOT NULL", actual)
         rows = await connection.fetch(TYPES_SQL, actual) if exists else []
-        there = {row["name"]: fit_of("", row) for row in rows}
+        there = {row["name"]: column_mapping_of("", row) for row in rows}
         wanted = {each.name: model.column(table.name, each.name) for each in table.columns}
         gone = [f"{name}.{each}" for each in wanted.values() if each not in there]
         missing += gone if there else [name]
@@ -116,7 +116,7 @@ Check = TypeVar("Check", RuleCheck, ChanceCheck)
 SECTIONS: Final = "NUCMGRo"
 """The letters of the rules in the order of rules.md; N is for the numbers of rows, o for a scenario's own."""
 
-PASSES: Final[dict[str, Callable[[Scope], Iterator[Pass]]]] = {
+PASSES: Final[dict[str, Callable[[Scope], Iterator[RuleQuery]]]] = {
     "users": user_passes,
     "channels": channel_passes,
     "members": membership_passes,
@@ -128,17 +128,21 @@ PASSES: Final[dict[str, Callable[[Scope], Iterator[Pass]]]] = {
 
 
 async def verify(
-    address: Address, run: int | None = None, *, watcher: Watcher | None = None, ledger_schema: str = ledger.SCHEMA
+    address: Address,
+    run: int | None = None,
+    *,
+    listener: ProgressListener | None = None,
+    ledger_schema: str = ledger.SCHEMA,
 ) -> list[VerifyReport]:
     """Judge the rows of ``run``, or of every run in the ledger, by every rule of rules.md.
 
     It reads in one transaction, as of one moment, and writes nothing. Raises InputError where there is no such
     run, one is not whole, or (TargetError) a table or column of one is gone; RunError where the server refuses a query.
     """
-    watcher = watcher or Silent()
-    watcher.phase("check")
+    listener = listener or NullListener()
+    listener.phase("check")
     async with connected(address) as connection:
-        with looked_at(connection, "verifying"):
+        with preflight_errors(connection, "verifying"):
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 await connection.execute(SETTINGS)
                 book = ledger.Ledger(ledger_schema)
@@ -150,28 +154,28 @@ async def verify(
                         f"{book.command(f'resume {cut_off[0]}')}, or undo it with "
                         f"{book.command(f'cleanup {cut_off[0]}')}"
                     )
-                return [await verified(connection, each, watcher) for each in runs]
+                return [await verified(connection, each, listener) for each in runs]
 
 
-async def verified(connection: Connection, run: Run, watcher: Watcher) -> VerifyReport:
+async def verified(connection: Connection, run: Run, listener: ProgressListener) -> VerifyReport:
     corpus = await to_thread.run_sync(corpus_of, run.plan.locale)
     scope = await scope_of(connection, run, corpus)
     if run.made_by.get("faker") != FAKER_VERSION:
-        watcher.note(
+        listener.note(
             f"run {run.number} was made with Faker {run.made_by.get('faker')}, this is {FAKER_VERSION}: "
             "where their names and words differ, rules U2, U5, C2 and G3 seem broken"
         )
     romanised_by, romanises = run.made_by.get("anyascii"), version("anyascii")
     if romanised_by not in {None, romanises}:  # a run of an older bulkseed does not say
-        watcher.note(
+        listener.note(
             f"run {run.number} was made with anyascii {romanised_by}, this is {romanises}: "
             "where they write names in other ASCII letters, rule U2 seems broken"
         )
     for table, column in sorted(scope.lacking):
-        watcher.note(f"what the rules say of {table}.{column} is not judged: the app does not keep it as it was made")
+        listener.note(f"what the rules say of {table}.{column} is not judged: the app does not keep it as it was made")
     rules: list[RuleCheck] = []
     chances: list[ChanceCheck] = []
-    watcher.phase("rows")
+    listener.phase("rows")
     for table in scope.model.names:
         rules.append(await counted(connection, scope, table))
     for each in scope.model.tables:
@@ -179,7 +183,7 @@ async def verified(connection: Connection, run: Run, watcher: Watcher) -> Verify
             more, _ = await repeated_ids(scope, each.name).judge(connection)
             rules += more
     for phase, passes in PASSES.items():
-        watcher.phase(phase)
+        listener.phase(phase)
         for one in passes(scope):
             if judged := scope.judged(one):
                 more, draws = await judged.judge(connection)
@@ -188,7 +192,7 @@ async def verified(connection: Connection, run: Run, watcher: Watcher) -> Verify
     more, draws = await of_shape(connection, scope)
     rules += more
     chances += draws
-    more, draws = await of_locale(connection, scope, corpus, watcher)
+    more, draws = await of_locale(connection, scope, corpus, listener)
     rules += [*more, *[await own_rule(connection, run, rule) for rule in run.plan.scenario.rules]]
     return VerifyReport(run.number, in_order(map(scope.located, rules)), in_order([*chances, *draws]))
 
@@ -203,18 +207,18 @@ async def of_shape(connection: Connection, scope: Scope) -> tuple[list[RuleCheck
 
 
 async def of_locale(
-    connection: Connection, scope: Scope, corpus: Corpus, watcher: Watcher
+    connection: Connection, scope: Scope, corpus: Corpus, listener: ProgressListener
 ) -> tuple[list[RuleCheck], list[ChanceCheck]]:
     """The rules that need a locale's names and words."""
     rules: list[RuleCheck] = []
     chances: list[ChanceCheck] = []
-    watcher.phase("names")
+    listener.phase("names")
     if scope.keeps("users", "id", "name", "email"):
         rules += await read_names(connection, scope, corpus)
     if scope.keeps("channels", "id", "name", "is_dm"):
         rules += await read_companies(connection, scope, corpus)
     if scope.keeps("messages", "id", "content", "parent_id"):
-        watcher.phase("texts")
+        listener.phase("texts")
         for more, draws in (
             await read_texts(connection, scope, corpus),
             await distinct_contents(scope, corpus.lorem).judge(connection),
@@ -234,8 +238,8 @@ async def counted(connection: Connection, scope: Scope, table: str) -> RuleCheck
     return RuleCheck("N", f"there are as many rows of {table} as were loaded", off, example)
 
 
-def repeated_ids(scope: Scope, table: str) -> Pass:
-    return Pass(
+def repeated_ids(scope: Scope, table: str) -> RuleQuery:
+    return RuleQuery(
         rows=f"(SELECT t.id FROM {scope.table(table)} AS t WHERE {scope.ours(table, 't')} "
         "GROUP BY t.id HAVING count(*) > 1) AS g",
         key="g.id",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bulkseed.plan.activity import LARGEST_GROUP_DM, SMALLEST_GROUP_DM
-from bulkseed.verifier.rule_sql import BROKEN, Clause, Draw, Pass, Scope
+from bulkseed.verifier.rule_sql import BROKEN, Clause, Draw, RuleQuery, Scope
 
 __all__ = ["channel_passes", "membership_passes", "user_passes"]
 
@@ -20,10 +20,10 @@ JOIN_CODE: Final = "^[A-HJ-NP-Z2-9]{8}$"
 QUARTERS: Final = 4
 
 
-def user_passes(scope: Scope) -> Iterator[Pass]:
+def user_passes(scope: Scope) -> Iterator[RuleQuery]:
     """Rules U1 to U5, but for what needs the names of the locale."""
     users = scope.table("users")
-    yield Pass(
+    yield RuleQuery(
         rows=f"{users} AS u WHERE {scope.ours('users', 'u')}",
         key="u.id",
         example="users.id {}",
@@ -34,7 +34,7 @@ def user_passes(scope: Scope) -> Iterator[Pass]:
             Clause(
                 "U4",
                 f"created_at is from {begin(scope)} to {end(scope)}",
-                f"u.created_at BETWEEN {scope.history_start} AND {scope.settled}",
+                f"u.created_at BETWEEN {scope.history_start} AND {scope.latest_signup}",
             ),
             Clause("U5", "picture is an https address", f"u.picture ~ '{PICTURE}'"),
             Clause("U5", "bio has 1 to 200 characters", "char_length(u.bio) BETWEEN 1 AND 200"),
@@ -64,10 +64,10 @@ def end(scope: Scope) -> str:
     return f"{days:,} days before as_of" if days else "as_of"
 
 
-def repeated(scope: Scope, table: str, column: str, rule: str) -> Pass:
+def repeated(scope: Scope, table: str, column: str, rule: str) -> RuleQuery:
     """The rows of the run whose value another row of the whole table has as well."""
     name = scope.table(table)
-    return Pass(
+    return RuleQuery(
         rows=f"{name} AS t WHERE {scope.ours(table, 't')} "
         f"AND EXISTS (SELECT FROM {name} AS o WHERE o.{column} = t.{column} AND o.id <> t.id)",
         key="t.id",
@@ -76,7 +76,7 @@ def repeated(scope: Scope, table: str, column: str, rule: str) -> Pass:
     )
 
 
-def channel_passes(scope: Scope) -> Iterator[Pass]:
+def channel_passes(scope: Scope) -> Iterator[RuleQuery]:
     """Rules C1 to C5, but for what needs the companies of the locale."""
     chances, ranking = scope.run.plan.probabilities, scope.ranking
     dm, private = chances.channel_dm, chances.channel_private
@@ -84,7 +84,7 @@ def channel_passes(scope: Scope) -> Iterator[Pass]:
         # what is not drawn, but rounded to whole channels
         dm = ranking.dms / scope.run.plan.channels
         private = float(ranking.private.mean()) if ranking.regular else private
-    yield Pass(
+    yield RuleQuery(
         rows=f"{scope.table('channels')} AS c "
         f"LEFT JOIN {scope.table('users')} AS o ON o.id = c.owner_id AND {scope.ours('users', 'o')} "
         f"WHERE {scope.ours('channels', 'c')}",
@@ -104,7 +104,7 @@ def channel_passes(scope: Scope) -> Iterator[Pass]:
             Clause(
                 "C4",
                 f"created_at is from the owner's created_at to {end(scope)}",
-                f"c.created_at BETWEEN o.created_at AND {scope.settled}",
+                f"c.created_at BETWEEN o.created_at AND {scope.latest_signup}",
             ),
             Clause(
                 "C5",
@@ -137,11 +137,11 @@ def channel_passes(scope: Scope) -> Iterator[Pass]:
     yield repeated(scope, "channels", "join_code", "C5")
 
 
-def membership_passes(scope: Scope) -> Iterator[Pass]:
+def membership_passes(scope: Scope) -> Iterator[RuleQuery]:
     """Rules M1 to M3. That the owner's row is the first is not judged: a table keeps no order of its rows."""
     channels, members = scope.table("channels"), scope.table("user_channels")
     largest = scope.run.plan.users if scope.shape.viral else scope.run.plan.largest_channel
-    yield Pass(
+    yield RuleQuery(
         rows=f"{members} AS m "
         f"LEFT JOIN {channels} AS c ON c.id = m.channel_id "
         f"LEFT JOIN {scope.table('users')} AS u ON u.id = m.user_id AND {scope.ours('users', 'u')} "
@@ -154,7 +154,7 @@ def membership_passes(scope: Scope) -> Iterator[Pass]:
             Clause("M2", "the members of a regular channel are users of the run", "c.is_dm OR u.id IS NOT NULL"),
         ),
     )
-    yield Pass(
+    yield RuleQuery(
         rows=f"{channels} AS c "
         "LEFT JOIN (SELECT m.channel_id, count(*) AS members, count(DISTINCT m.user_id) AS different "
         f"FROM {members} AS m WHERE {scope.ours('user_channels', 'm')} GROUP BY m.channel_id) AS g "
@@ -172,7 +172,7 @@ def membership_passes(scope: Scope) -> Iterator[Pass]:
         ),
         draws=(*group_draws(scope), *size_draws(scope)),
     )
-    yield Pass(
+    yield RuleQuery(
         rows=f"{channels} AS c WHERE {scope.ours('channels', 'c')} "
         f"AND NOT EXISTS (SELECT FROM {members} AS m WHERE m.channel_id = c.id AND m.user_id = c.owner_id)",
         key="c.id",

@@ -104,7 +104,7 @@ class Proxy:
                     return
         pair.end()
 
-    async def cut(self, how: Cut, rng: random.Random, *, all_of_them: bool) -> int:
+    async def split_into_shards(self, how: Cut, rng: random.Random, *, all_of_them: bool) -> int:
         """Cut one connection, or all; how many there were to cut."""
         pairs = list(self.pairs)
         chosen = pairs if all_of_them or not pairs else [rng.choice(pairs)]

@@ -25,8 +25,8 @@ async def test_cut_at_any_moment(world: World, rng: random.Random, hit: Hit) -> 
                     break
                 struck.append(await world.moment(address))
                 how, every = rng.choice(CUTS), rng.random() < 0.5
-                cut = await proxy.cut(how, rng, all_of_them=every)
-                hit(f"{how} of {'none' if not cut else 'all' if every else 'one'}: {struck[-1]}")
+                split_into_shards = await proxy.split_into_shards(how, rng, all_of_them=every)
+                hit(f"{how} of {'none' if not split_into_shards else 'all' if every else 'one'}: {struck[-1]}")
             ended = await load.end()
         if not struck:
             world.learn("load", ended)

@@ -8,7 +8,7 @@ from unittest.mock import ANY
 import pytest
 
 from bulkseed.loader.load import load
-from bulkseed.plan.shards import cut
+from bulkseed.plan.shards import split_into_shards
 from bulkseed.postgres.connection import connected
 from chaos.commands import PLAN, begun, bulkseed
 from chaos.world import World, recorded, state
@@ -127,7 +127,7 @@ CREATE TRIGGER loss AFTER UPDATE ON bulkseed.shards FOR EACH ROW EXECUTE FUNCTIO
 @pytest.mark.long
 @pytest.mark.parametrize("on_error", ["undo", "keep"])
 async def test_a_run_whose_commits_were_lost_is_not_called_whole(world: World, on_error: str) -> None:
-    shard = next(shard for shard in cut(plan_of("10x", seed=7), 1200) if shard.number == 3)
+    shard = next(shard for shard in split_into_shards(plan_of("10x", seed=7), 1200) if shard.number == 3)
     async with world.database() as address:
         await load(plan_of("1x"), address)
         before = await state(world.server, address)

@@ -12,7 +12,7 @@ from bulkseed.ledger.tables import VERSION
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.target.reference_schema import initialise
+from bulkseed.target.reference_schema import create_missing
 from bulkseed.verifier.verify import verify
 from support.app_rows import APP_ROWS
 from support.plans import plan_of
@@ -217,7 +217,7 @@ async def test_an_error_in_the_middle_removes_nothing(seeded: Address) -> None:
 async def test_runs_in_two_schemas_are_told_apart(database: Address) -> None:
     await load(plan_of("2x"), database)
     await run_sql(database, "ALTER SCHEMA public RENAME TO one", "CREATE SCHEMA public")
-    await initialise(database)
+    await create_missing(database)
     # the app's own rows in the other schema, with the very keys of the seeded ones
     for table in ("users", "channels", "user_channels"):
         await run_sql(database, f"INSERT INTO public.{table} SELECT * FROM one.{table}")

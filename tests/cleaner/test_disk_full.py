@@ -45,10 +45,10 @@ async def test_a_run_that_was_cut_off_is_removed_in_parts(database: Address, ser
     before = await digest(database), dump(server, database)
     loaded = await load(plan_of("3x"), database, rows_per_shard=300)
     await run_sql(database, CUT_OFF, FULL.format(most=loaded.rows["messages"] // 4))
-    watcher = Notes()
-    done = await cleanup(database, [1], watcher=watcher)
+    listener = Notes()
+    done = await cleanup(database, [1], listener=listener)
     assert done.removed == loaded.rows
-    assert any("the server's disk is full" in note for note in watcher.said)
+    assert any("the server's disk is full" in note for note in listener.said)
     await run_sql(database, EMPTY)
     assert (await digest(database), dump(server, database)) == before
 

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bulkseed.copy.column_mapping import Fit, fitted_batch, why_not
+from bulkseed.copy.column_mapping import ColumnMapping, convert_batch, incompatibility
 from bulkseed.copy.encoders import BINARY_TYPES, ArrayOf, binary, records
-from bulkseed.copy.writer import Lane, copy_batches
+from bulkseed.copy.writer import CopyFormat, copy_batches
 from bulkseed.errors import RunError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
@@ -28,7 +28,7 @@ from bulkseed.randomness.draws import Streams
 from bulkseed.randomness.uuids import HIGHEST_ID, Moments, Uuids
 from bulkseed.target.copy_plan import copy_into
 
-LANES: tuple[Lane, ...] = get_args(Lane)
+LANES: tuple[CopyFormat, ...] = get_args(CopyFormat)
 FOUR = Uuids(Streams(1, 1), "users")
 SEVEN = Uuids(Streams(1, 1), "users", Moments(1, 1000, 0, 10**15))
 LABELS = ("glad", "it's", 'a "b"', "{a,b}", "NULL", "")
@@ -140,7 +140,7 @@ CASES = {
 """Columns by name; in the target each is also there as an array, and below a domain of either."""
 
 FITS = [
-    Fit(source=name + "s" * array, name=f"{prefix}_{name}", type=case.type, array=array, **(case.more or {}))
+    ColumnMapping(source=name + "s" * array, name=f"{prefix}_{name}", type=case.type, array=array, **(case.more or {}))
     for name, case in CASES.items()
     for prefix, array in (("c", False), ("d", False), ("a", True), ("da", True))
 ]
@@ -197,7 +197,7 @@ def test_every_type_is_loaded_by_both_lanes(database: Address) -> None:
         runner.run(make_table(connection, *(f"t_{lane}" for lane in LANES)))
 
         async def check(rows: list[tuple[Any, ...]]) -> None:
-            batch = fitted_batch(batch_of(rows), FITS, "t")
+            batch = convert_batch(batch_of(rows), FITS, "t")
             assert batch.schema.names == [fit.name for fit in FITS]
             written = {}
             begun = connection.transaction()
@@ -251,13 +251,13 @@ def test_what_fits_beforehand_is_what_the_encoders_take(arrow: pa.DataType) -> N
     """Of each type, with and without values: said before anything is written, or taken by both lanes."""
     for kind in (*BINARY_TYPES, "money"):
         for array in (False, True):
-            fit = Fit(
+            fit = ColumnMapping(
                 source="x", name="y", type=kind, array=array, keys=FOUR, labels=("a",) if kind == "enum" else None
             )
             batch = pa.record_batch([pa.nulls(2, arrow)], names=["x"])
-            why = why_not(arrow, None, fit)
+            why = incompatibility(arrow, None, fit)
             if why is None:
-                made = fitted_batch(batch, [fit], "t")
+                made = convert_batch(batch, [fit], "t")
                 wire_type = ArrayOf(kind, 1) if array else kind
                 assert [*binary([made], {"y": wire_type}, "t")]
                 assert records(made) == [(None,), (None,)]
@@ -265,7 +265,7 @@ def test_what_fits_beforehand_is_what_the_encoders_take(arrow: pa.DataType) -> N
                 assert "\n" not in why
                 assert why.startswith(f"is of type {fit}, which cannot take ")
                 with pytest.raises(RunError, match=r"the column t\.y is of type .*, and cannot take .*: make it"):
-                    fitted_batch(batch, [fit], "t")
+                    convert_batch(batch, [fit], "t")
 
 
 BEFOREHAND: tuple[tuple[pa.DataType, int | None, str, dict[str, Any], str | None], ...] = (
@@ -285,7 +285,7 @@ BEFOREHAND: tuple[tuple[pa.DataType, int | None, str, dict[str, Any], str | None
 
 def test_what_cannot_go_into_a_column_is_said_with_its_mend() -> None:
     for arrow, longest, type_name, more, said in BEFOREHAND:
-        assert why_not(arrow, longest, Fit(source="x", name="x", type=type_name, **more)) == said
+        assert incompatibility(arrow, longest, ColumnMapping(source="x", name="x", type=type_name, **more)) == said
 
 
 IN_FLIGHT: tuple[tuple[str, pa.DataType, list[Any], dict[str, Any], str], ...] = (
@@ -309,53 +309,55 @@ IN_FLIGHT: tuple[tuple[str, pa.DataType, list[Any], dict[str, Any], str], ...] =
 
 def test_values_that_cannot_go_are_named_in_flight() -> None:
     for type_name, arrow, values, more, said in IN_FLIGHT:
-        fit = Fit(source="x", name="y", type=type_name, **more)
+        fit = ColumnMapping(source="x", name="y", type=type_name, **more)
         with pytest.raises(RunError) as told:
-            fitted_batch(pa.record_batch([pa.array(values, arrow)], names=["x"]), [fit], "s.t")
+            convert_batch(pa.record_batch([pa.array(values, arrow)], names=["x"]), [fit], "s.t")
         assert str(told.value) == f"the column s.t.y is of type {type_name}, and cannot take {said}"
         lists = pa.array([[], None, values], pa.list_(arrow))
         with pytest.raises(
             RunError, match=rf"^the column s\.t\.y is of type {type_name}\[\], and cannot take \["
         ) as told:
-            fitted_batch(pa.record_batch([lists], names=["x"]), [replace(fit, array=True)], "s.t")
+            convert_batch(pa.record_batch([lists], names=["x"]), [replace(fit, array=True)], "s.t")
 
 
 def test_ids_and_times_beyond_what_a_column_can_say() -> None:
     with pytest.raises(RunError, match="the id -5 of users makes no UUID"):
-        fitted_batch(pa.record_batch([[1, -5]], names=["x"]), [Fit(source="x", name="y", type="uuid", keys=FOUR)])
+        convert_batch(
+            pa.record_batch([[1, -5]], names=["x"]), [ColumnMapping(source="x", name="y", type="uuid", keys=FOUR)]
+        )
     far = pa.array([0, 2**62]).cast(pa.timestamp("s"))
     with pytest.raises(RunError, match=r"the column t\.y is of type date, and cannot take 4611686018427387904: make"):
-        fitted_batch(pa.record_batch([far], names=["x"]), [Fit(source="x", name="y", type="date")], "t")
+        convert_batch(pa.record_batch([far], names=["x"]), [ColumnMapping(source="x", name="y", type="date")], "t")
 
 
 @given(st.lists(texts | st.none(), max_size=6), st.integers(0, 15), st.integers(0, 3))
 def test_text_is_cut_by_characters_and_nothing_else_changes(values: list[str | None], length: int, start: int) -> None:
     batch = pa.record_batch([pa.array(values, TEXT)], names=["x"]).slice(start)
-    made = fitted_batch(batch, [Fit(source="x", name="y", type="varchar", length=length)], "t")
+    made = convert_batch(batch, [ColumnMapping(source="x", name="y", type="varchar", length=length)], "t")
     assert made.to_pydict() == {"y": [text and text[:length] for text in values[start:]]}
 
 
 @given(st.lists(texts | st.just("\0") | st.none(), max_size=6))
 def test_text_becomes_a_json_string(values: list[str | None]) -> None:
     batch = pa.record_batch([pa.array(values, TEXT)], names=["x"])
-    made = fitted_batch(batch, [Fit(source="x", name="x", type="json")])
+    made = convert_batch(batch, [ColumnMapping(source="x", name="x", type="json")])
     assert [each and json.loads(each) for each in made.to_pydict()["x"]] == values
 
 
 def test_a_time_becomes_the_day_it_has_in_utc() -> None:
     moments = [datetime(1969, 12, 31, 23, 59, 59, 999_999), datetime(1970, 1, 1), datetime(2024, 2, 29, 23), None]
     batch = pa.record_batch([pa.array(moments, pa.timestamp("us", "Pacific/Auckland"))], names=["x"])
-    made = fitted_batch(batch, [Fit(source="x", name="x", type="date")])
+    made = convert_batch(batch, [ColumnMapping(source="x", name="x", type="date")])
     assert made.to_pydict()["x"] == [date(1969, 12, 31), date(1970, 1, 1), date(2024, 2, 29), None]
 
 
 def test_columns_are_taken_by_name_and_may_be_taken_twice() -> None:
     batch = pa.record_batch({"id": [1, 2], "name": ["a", "b"], "extra": [0, 0]})
-    fits = [
-        Fit(source="name", name="title", type="text"),
-        Fit(source="id", name="key", type="uuid", keys=FOUR),
-        Fit(source="id", name="number", type="int8"),
+    mappings = [
+        ColumnMapping(source="name", name="title", type="text"),
+        ColumnMapping(source="id", name="key", type="uuid", keys=FOUR),
+        ColumnMapping(source="id", name="number", type="int8"),
     ]
-    made = fitted_batch(batch, fits)
+    made = convert_batch(batch, mappings)
     assert made.schema.names == ["title", "key", "number"]
     assert made.to_pydict() == {"title": ["a", "b"], "key": [key(FOUR)(1).bytes, key(FOUR)(2).bytes], "number": [1, 2]}

@@ -21,13 +21,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bulkseed.cleaner.cleanup import cleanup
-from bulkseed.copy.writer import CopyInto, Lane, copy_batches, copy_shard
+from bulkseed.copy.writer import CopyFormat, CopyInto, copy_batches, copy_shard
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
-from bulkseed.listeners import Silent, Stopwatch
+from bulkseed.listeners import NullListener, Stopwatch
 from bulkseed.loader.load import load
 from bulkseed.plan.plan import Placement, microseconds
-from bulkseed.plan.shards import cut
+from bulkseed.plan.shards import split_into_shards
 from bulkseed.plan.tables import TABLES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
@@ -37,7 +37,7 @@ from support.databases import MakeDatabase
 from support.plans import plan_of
 from support.queries import digest, run_sql
 
-LANES: tuple[Lane, ...] = get_args(Lane)
+LANES: tuple[CopyFormat, ...] = get_args(CopyFormat)
 each_lane = pytest.mark.parametrize("lane", LANES)
 
 TYPES = {
@@ -248,7 +248,9 @@ def test_both_lanes_load_the_same(database: Address) -> None:
 
 @pytest.mark.core
 @each_lane
-async def test_a_workspace_is_the_same_by_either_lane(make_database: MakeDatabase, seeded: Address, lane: Lane) -> None:
+async def test_a_workspace_is_the_same_by_either_lane(
+    make_database: MakeDatabase, seeded: Address, lane: CopyFormat
+) -> None:
     database = await make_database()
     plan = plan_of("3x")  # as what is in ``seeded``
     async with connected(database) as connection:
@@ -260,9 +262,9 @@ async def test_a_workspace_is_the_same_by_either_lane(make_database: MakeDatabas
             table.name: await copy_into(connection, table.name, table.column_names, "public", lane) for table in TABLES
         }
         assert pickle.loads(pickle.dumps(lanes)) == lanes
-        for shard in cut(plan, 700):
+        for shard in split_into_shards(plan, 700):
             await copy_shard(
-                connection, lanes, Context(plan, placement, corpus_of(plan.locale)), shard, Stopwatch(), Silent()
+                connection, lanes, Context(plan, placement, corpus_of(plan.locale)), shard, Stopwatch(), NullListener()
             )
     names = [table.name for table in TABLES]
     assert await digest(database, *names) == await digest(seeded, *names)
@@ -329,7 +331,11 @@ class TestChoice:
 
 
 async def loaded(
-    connection: Connection, lane: Lane, columns: dict[str, pa.Array], size: int = 100, told: list[int] | None = None
+    connection: Connection,
+    lane: CopyFormat,
+    columns: dict[str, pa.Array],
+    size: int = 100,
+    told: list[int] | None = None,
 ) -> int:
     """Load columns into the table ``t``, in batches of ``size`` rows."""
     into = await copy_into(connection, "t", [*columns], "public", lane)
@@ -339,7 +345,7 @@ async def loaded(
 
 
 @each_lane
-async def test_progress_adds_up_to_the_rows(connection: Connection, lane: Lane) -> None:
+async def test_progress_adds_up_to_the_rows(connection: Connection, lane: CopyFormat) -> None:
     for rows in (0, 1, 3, 1000):
         await connection.execute("DROP TABLE IF EXISTS t; CREATE TABLE t (x text)")
         told: list[int] = []
@@ -348,7 +354,7 @@ async def test_progress_adds_up_to_the_rows(connection: Connection, lane: Lane) 
 
 
 @each_lane
-async def test_an_empty_batch_among_others(connection: Connection, lane: Lane) -> None:
+async def test_an_empty_batch_among_others(connection: Connection, lane: CopyFormat) -> None:
     await connection.execute("CREATE TABLE t (x int)")
     into = await copy_into(connection, "t", ["x"], "public", lane)
     batch = pa.record_batch([[1, 2]], names=["x"])
@@ -369,7 +375,7 @@ REFUSED: tuple[tuple[str, list[str | None], type[asyncpg.PostgresError]], ...] =
 
 
 @each_lane
-async def test_what_the_server_refuses_is_told_in_one_sentence(connection: Connection, lane: Lane) -> None:
+async def test_what_the_server_refuses_is_told_in_one_sentence(connection: Connection, lane: CopyFormat) -> None:
     await connection.execute("CREATE DOMAIN short AS text CHECK (length(VALUE) < 4)")
     for columns, values, kind in REFUSED:
         await connection.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t ({columns})")
@@ -389,7 +395,7 @@ async def test_what_the_server_refuses_is_told_in_one_sentence(connection: Conne
 
 
 @each_lane
-async def test_integers_that_their_columns_cannot_hold(connection: Connection, lane: Lane) -> None:
+async def test_integers_that_their_columns_cannot_hold(connection: Connection, lane: CopyFormat) -> None:
     await connection.execute("CREATE DOMAIN tiny AS smallint")
     for sql, bits in (("smallint", 16), ("integer", 32), ("tiny", 16)):
         await connection.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t (id bigint, x {sql})")
@@ -401,7 +407,9 @@ async def test_integers_that_their_columns_cannot_hold(connection: Connection, l
 
 
 @each_lane
-async def test_times_that_only_one_lane_could_load_are_refused_by_both(connection: Connection, lane: Lane) -> None:
+async def test_times_that_only_one_lane_could_load_are_refused_by_both(
+    connection: Connection, lane: CopyFormat
+) -> None:
     for sql in ("timestamp", "timestamptz"):
         await connection.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t (x {sql})")
         for beyond in (0, 1, 2**40):
@@ -413,7 +421,7 @@ async def test_times_that_only_one_lane_could_load_are_refused_by_both(connectio
 
 
 @each_lane
-async def test_rows_that_a_trigger_drops_are_missed(connection: Connection, lane: Lane) -> None:
+async def test_rows_that_a_trigger_drops_are_missed(connection: Connection, lane: CopyFormat) -> None:
     await connection.execute(
         """
         CREATE TABLE t (x int);
@@ -427,7 +435,7 @@ async def test_rows_that_a_trigger_drops_are_missed(connection: Connection, lane
 
 
 @each_lane
-async def test_a_generator_that_fails_in_the_middle_ends_the_copy(connection: Connection, lane: Lane) -> None:
+async def test_a_generator_that_fails_in_the_middle_ends_the_copy(connection: Connection, lane: CopyFormat) -> None:
     def broken() -> Iterator[pa.RecordBatch]:
         yield pa.record_batch([[1, 2]], names=["x"])
         raise TimeoutError("broken on purpose")
@@ -441,7 +449,7 @@ async def test_a_generator_that_fails_in_the_middle_ends_the_copy(connection: Co
 
 @each_lane
 def test_a_backend_killed_while_writes_are_paused_is_not_a_hang(
-    database: Address, lane: Lane, any_loop: dict[str, Any]
+    database: Address, lane: CopyFormat, any_loop: dict[str, Any]
 ) -> None:
     batch = pa.record_batch([range(16_384)], names=["x"])
 

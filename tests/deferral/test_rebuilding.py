@@ -130,7 +130,7 @@ def failing(address: Address, after: int) -> Connect:
     return connect
 
 
-async def settled(connection: Connection) -> None:
+async def latest_signup(connection: Connection) -> None:
     """Wait until the server has noticed that the others are gone."""
     while await connection.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
@@ -151,7 +151,7 @@ async def test_crash_at_any_statement_loses_nothing(server: Server, museum: Addr
                 await rebuild(failing(museum, after), [Deferred.from_json(each) for each in saved], lanes=lanes)
             except (Cut, ConnectionLost):
                 cuts += 1
-                await settled(connection)
+                await latest_signup(connection)
                 await rebuild(connector(museum), [Deferred.from_json(each) for each in saved], lanes=lanes)
                 assert await shape(connection) == shown, f"cut at statement {after}"
             else:
@@ -169,7 +169,7 @@ async def test_crash_while_dropping_drops_nothing(museum: Address) -> None:
                 async with failing(museum, after)() as dying:
                     await drop(dying, deferred)
             except (Cut, ConnectionLost):
-                await settled(connection)
+                await latest_signup(connection)
                 assert await shape(connection) == shown
             else:
                 break
@@ -502,7 +502,7 @@ async def test_dropped_foreign_keys_still_tell_what_points_at_what(museum: Addre
             ("user_id", "channel_id"),
             '"public"."user_channels"',
             ("user_id", "channel_id"),
-            lets_go=True,
+            on_delete_sets_null=True,
         ) in await references(connection, [], saved)
         assert len(await references(connection, [Names("public", Model(Scenario()))])) < len(declared)
         await connection.execute("DROP TABLE app.bookmarks; ALTER TABLE app.audit DROP COLUMN identity_id")
@@ -549,16 +549,16 @@ async def test_cancelled_rebuild_can_be_finished(database: Address, connection: 
     with anyio.CancelScope() as scope:
         await rebuild(connector(database), deferred, lanes=2, on_step=on_step)
     assert scope.cancelled_caught
-    await settled(connection)
+    await latest_signup(connection)
     await rebuild(connector(database), [*deferred, *deferred])
     assert await shape(connection) == shown
 
 
 async def test_drop_is_part_of_the_callers_transaction(connection: Connection) -> None:
     shown = await shape(connection)
-    begun = connection.transaction()
-    await begun.start()
+    safe_transaction = connection.transaction()
+    await safe_transaction.start()
     await drop(connection, (await read(connection)).deferred)
     assert (await read(connection)).deferred == ()
-    await begun.rollback()
+    await safe_transaction.rollback()
     assert await shape(connection) == shown

@@ -24,7 +24,7 @@ from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.channels import JOIN_CODE_ALPHABET
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan, Probabilities
-from bulkseed.plan.shards import cut
+from bulkseed.plan.shards import split_into_shards
 from bulkseed.plan.tables import TABLE_NAMES, TABLES
 from bulkseed.text.faker_corpus import corpus_of
 from support.evenness import unevenness
@@ -149,8 +149,8 @@ def test_authors_are_drawn_evenly() -> None:
     place = np.argmax(authors[:, None] == members, axis=1)
     assert unevenness(np.bincount(place[~is_reply], minlength=len(members))) < 4
     replies = np.flatnonzero(is_reply)
-    apart = (place[replies] - place[replies - 1]) % len(members)
-    assert unevenness(np.bincount(apart, minlength=len(members))[1:]) < 4
+    skip_used_uuid_range = (place[replies] - place[replies - 1]) % len(members)
+    assert unevenness(np.bincount(skip_used_uuid_range, minlength=len(members))[1:]) < 4
 
 
 def no_dms() -> Probabilities:
@@ -220,7 +220,7 @@ def test_contents_of_a_million_messages_are_distinct(locale: str) -> None:
     plan = plan_of(users=2, channels=20, messages_per_channel=42_000, locale=locale)
     context = Context(plan, placement_of(), corpus_of(plan.locale))
     contents = []
-    for shard in cut(plan):
+    for shard in split_into_shards(plan):
         for name, batches in shard_tables(context, shard):
             if name == "messages":
                 contents += [batch["content"] for batch in batches]
@@ -248,7 +248,7 @@ def uncut() -> dict[str, pa.Table]:
 @pytest.mark.parametrize("rows_per_shard", [1, 50, 1000, 7777])
 def test_size_of_shards_touches_no_row(rows_per_shard: int) -> None:
     cut_up = tables_of(CUT_PLAN, rows_per_shard=rows_per_shard)
-    assert len(list(cut(CUT_PLAN, rows_per_shard))) > 2
+    assert len(list(split_into_shards(CUT_PLAN, rows_per_shard))) > 2
     for name, table in uncut().items():
         assert cut_up[name].equals(table), name
 
@@ -277,7 +277,7 @@ def test_every_module_with_batches_is_known() -> None:
 def test_order_of_shards_touches_no_row() -> None:
     """Another worker, another order: sorted, the rows are the same."""
     made: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLE_NAMES}
-    for shard in reversed(list(cut(CUT_PLAN, 1500))):
+    for shard in reversed(list(split_into_shards(CUT_PLAN, 1500))):
         for name, batches in shard_tables(Context(CUT_PLAN, placement_of(), corpus_of(CUT_PLAN.locale)), shard):
             made[name].extend(batches)
     for table in TABLES:
@@ -363,7 +363,7 @@ def peak_of_messages_and_reactions(messages: int) -> int:
     _ = context.prose, context.user_created  # kept for all shards, whatever their size
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for shard in cut(plan):
+        for shard in split_into_shards(plan):
             for _, made in shard_tables(context, shard):
                 yield from made
 

@@ -182,8 +182,8 @@ def test_digest_sees_values_and_not_chunks() -> None:
         [AS_OF.date(), None, AS_OF.date().replace(day=2), AS_OF.date()],
     ):
         whole = pa.chunked_array([pa.array(values)])
-        cut = pa.chunked_array([pa.array(values).slice(0, 1), pa.array(values).slice(1)])
-        assert digest(whole) == digest(cut)
+        split_into_shards = pa.chunked_array([pa.array(values).slice(0, 1), pa.array(values).slice(1)])
+        assert digest(whole) == digest(split_into_shards)
         assert digest(whole) != digest(pa.chunked_array([pa.array([values[0], values[2], values[2], values[3]])]))
         assert digest(whole) != digest(pa.chunked_array([pa.array(values[::-1])]))
     for one, other in (

@@ -66,7 +66,7 @@ async def test_what_cannot_be_dropped_stays_and_is_told(database: Address, serve
         before = dump(server, database)
         notes = Notes()
         login = Address(database.url._replace(username="loader"))
-        report = await load(plan_of(), login, defer="always", watcher=notes)
+        report = await load(plan_of(), login, defer="always", listener=notes)
         assert not report.deferred
         assert any("messages" in said and "not the owner of its table" in said for said in notes.said)
         assert dump(server, database) == before
@@ -84,10 +84,10 @@ async def test_what_acts_at_insert_keeps_indexes_and_keys_in_place(
     monkeypatch.setattr("bulkseed.loader.completion.LEAST_ROWS", 0)
     await run_sql(database, GUEST)
     notes = Notes()
-    assert not (await load(plan_of(), database, watcher=notes)).deferred
+    assert not (await load(plan_of(), database, listener=notes)).deferred
     assert any("the trigger guest of channels may want them" in said for said in notes.said)
     await run_sql(database, "ALTER TABLE channels DISABLE TRIGGER guest")
-    assert (await load(plan_of(), database, watcher=notes)).deferred
+    assert (await load(plan_of(), database, listener=notes)).deferred
 
 
 def test_deferral_is_for_loads_that_outweigh_what_is_there() -> None:

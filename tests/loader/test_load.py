@@ -11,7 +11,7 @@ import pytest
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
-from bulkseed.listeners import Silent
+from bulkseed.listeners import NullListener
 from bulkseed.loader import completion
 from bulkseed.loader.completion import LoadReport
 from bulkseed.loader.load import load
@@ -19,7 +19,7 @@ from bulkseed.plan.plan import Placement
 from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
-from bulkseed.postgres.transaction import Patience
+from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.target.target import Target, read_target
 from bulkseed.text.faker_corpus import corpus_of
 from support.app_rows import APP_ROWS
@@ -76,7 +76,7 @@ async def test_loads_beside_an_apps_rows_and_beside_each_other(database: Address
 
 
 async def test_two_loads_at_once_take_turns(database: Address) -> None:
-    class Notes(Silent):
+    class Notes(NullListener):
         said: list[str]
 
         def __init__(self) -> None:
@@ -87,7 +87,7 @@ async def test_two_loads_at_once_take_turns(database: Address) -> None:
 
     notes = Notes()
     first, second = await asyncio.gather(
-        load(plan_of("2x"), database, watcher=notes), load(plan_of("2x"), database, watcher=notes)
+        load(plan_of("2x"), database, listener=notes), load(plan_of("2x"), database, listener=notes)
     )
     assert {first.run, second.run} == {1, 2}
     assert (await counts(database))["users"] == 80
@@ -177,8 +177,8 @@ class TestIds:
                 "SELECT min(id), max(id) FROM users WHERE id >= $1", report.placement.first_user
             )
             assert row[1] - row[0] == 19
-            following = await connection.fetchval("SELECT nextval(pg_get_serial_sequence('users', 'id'))")
-            assert following is None or following > row[1]
+            next_shard = await connection.fetchval("SELECT nextval(pg_get_serial_sequence('users', 'id'))")
+            assert next_shard is None or next_shard > row[1]
         return row[0], row[1], report
 
     async def test_begin_at_one_in_an_empty_table(self, database: Address) -> None:
@@ -191,8 +191,8 @@ class TestIds:
     async def test_keep_the_step_of_the_sequence(self, database: Address) -> None:
         await self.ids(database, "ALTER TABLE users ALTER id SET INCREMENT BY 7")
         async with connected(database) as connection:
-            following = await connection.fetchval("SELECT nextval(pg_get_serial_sequence('users', 'id'))")
-        assert following % 7 == 1
+            next_shard = await connection.fetchval("SELECT nextval(pg_get_serial_sequence('users', 'id'))")
+        assert next_shard % 7 == 1
 
     async def test_without_a_sequence(self, database: Address) -> None:
         await self.ids(database, "ALTER TABLE users ALTER id DROP IDENTITY")
@@ -287,14 +287,14 @@ def test_a_backend_that_dies_is_an_error_and_not_a_hang(table: str, seeded: Addr
                     " AND pid <> pg_backend_pid() AND application_name = 'bulkseed'"
                 )
 
-        watcher = Interfering(table, lambda: tasks.add(asyncio.ensure_future(kill())))
+        listener = Interfering(table, lambda: tasks.add(asyncio.ensure_future(kill())))
         with (
             anyio.fail_after(30),
             pytest.raises(
                 ConnectionLost, match=r"(ended the connection|while committing).*; what had begun was undone"
             ),
         ):
-            await load(plan_of("20x"), seeded, watcher=watcher, patience=Patience(seconds=0))
+            await load(plan_of("20x"), seeded, listener=listener, retry_policy=RetryPolicy(seconds=0))
         await asyncio.gather(*tasks)
         assert await digest(seeded) == before
 
@@ -304,26 +304,26 @@ def test_a_backend_that_dies_is_an_error_and_not_a_hang(table: str, seeded: Addr
 async def test_reading_the_tables_is_tried_again(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     lost: list[int] = []
 
-    async def cut(connection: Connection, model: Model) -> Target:
+    async def split_into_shards(connection: Connection, model: Model) -> Target:
         if not lost:
             lost.append(await connection.fetchval("SELECT pg_backend_pid()"))
             async with connected(database) as other:
                 await other.execute("SELECT pg_terminate_backend($1, 5000)", lost[0])
         return await read_target(connection, model)
 
-    monkeypatch.setattr(completion, "read_target", cut)
-    watcher = Interfering("none", lambda: None)
-    done = await load(plan_of(), database, watcher=watcher)
+    monkeypatch.setattr(completion, "read_target", split_into_shards)
+    listener = Interfering("none", lambda: None)
+    done = await load(plan_of(), database, listener=listener)
     assert sum(done.rows.values()) > 0
     assert lost
-    assert any("reading the tables" in said for said in watcher.said), watcher.said
+    assert any("reading the tables" in said for said in listener.said), listener.said
 
 
 def test_a_cancelled_load_rolls_back_and_leaves_no_connection(seeded: Address, any_loop: dict[str, Any]) -> None:
     async def main() -> None:
         before = await digest(seeded)
         with anyio.CancelScope() as scope:
-            await load(plan_of("20x"), seeded, watcher=Interfering("messages", scope.cancel))
+            await load(plan_of("20x"), seeded, listener=Interfering("messages", scope.cancel))
         assert scope.cancelled_caught
         with anyio.fail_after(5):
             while await backends(seeded):

@@ -24,11 +24,11 @@ from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, Stopped, TargetError
 from bulkseed.ledger import Ledger
 from bulkseed.ledger.runs import History, history
-from bulkseed.listeners import Silent, Stop
+from bulkseed.listeners import NullListener, Stop
 from bulkseed.loader.load import load, resume
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.postgres.transaction import Patience, begun
+from bulkseed.postgres.transaction import RetryPolicy, safe_transaction
 from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.verifier.verify import verify
 from support.app_rows import APP_ROWS
@@ -42,7 +42,7 @@ from support.queries import EMPTY, counts, digest, has_ledger, run_sql
 
 PLAN = plan_of("3x")
 SMALL: dict[str, Any] = {"rows_per_shard": 700}
-AT_ONCE = Patience(seconds=0)
+AT_ONCE = RetryPolicy(seconds=0)
 
 
 Whole = tuple[dict[str, tuple[int, str]], str]
@@ -71,7 +71,7 @@ async def beside(database: Address) -> Address:
 async def cut_off(database: Address, table: str, **how: Any) -> None:
     """A load that ends at once when the first rows of ``table`` have gone."""
     with anyio.CancelScope() as scope:
-        await load(PLAN, database, watcher=Interfering(table, scope.cancel), **SMALL | how)
+        await load(PLAN, database, listener=Interfering(table, scope.cancel), **SMALL | how)
     assert scope.cancelled_caught
 
 
@@ -104,7 +104,7 @@ async def test_a_resume_that_is_cut_off_is_resumed(beside: Address, server: Serv
     await cut_off(beside, "users", defer="always")
     for table in ("channels", "messages", "user_channels", "message_reactions"):
         with anyio.CancelScope() as scope:
-            await resume(beside, watcher=Interfering(table, scope.cancel))
+            await resume(beside, listener=Interfering(table, scope.cancel))
         assert scope.cancelled_caught
 
     class InTheRebuild(Interfering):
@@ -114,7 +114,7 @@ async def test_a_resume_that_is_cut_off_is_resumed(beside: Address, server: Serv
                 self.act()
 
     with anyio.CancelScope() as scope:
-        await resume(beside, watcher=InTheRebuild("none", scope.cancel))
+        await resume(beside, listener=InTheRebuild("none", scope.cancel))
     assert scope.cancelled_caught
     assert dump(server, beside) != whole[1]
     assert (await resume(beside)) is not None
@@ -127,7 +127,7 @@ async def test_a_stop_waits_for_the_shards_in_hand(database: Address) -> None:
     stop = Stop()
     notes = Interfering("messages", stop.asked.set)
     with pytest.raises(Stopped, match=r"the shards in hand are in; run 1 is kept: `bulkseed resume 1` goes on"):
-        await load(PLAN, database, watcher=notes, stop=stop, workers=2, **SMALL)
+        await load(PLAN, database, listener=notes, stop=stop, workers=2, **SMALL)
     assert any("stopping when the shards in hand are in" in said for said in notes.said)
     (only,) = await history(database)
     assert only.shards is not None
@@ -177,9 +177,9 @@ async def test_lost_connections_are_made_again(
     beside: Address, server: Server, whole: Whole, table: str, defer: Defer
 ) -> None:
     tasks: set[asyncio.Task[None]] = set()
-    watcher = Interfering(table, lambda: tasks.add(asyncio.ensure_future(run_sql(beside, killing(beside, "true")))))
-    await load(PLAN, beside, watcher=watcher, workers=2, defer=defer, **SMALL)
-    assert any("is tried again in" in said for said in watcher.said)
+    listener = Interfering(table, lambda: tasks.add(asyncio.ensure_future(run_sql(beside, killing(beside, "true")))))
+    await load(PLAN, beside, listener=listener, workers=2, defer=defer, **SMALL)
+    assert any("is tried again in" in said for said in listener.said)
     assert (await digest(beside), dump(server, beside)) == whole
 
 
@@ -197,22 +197,22 @@ CREATE TRIGGER passing AFTER INSERT ON {table} EXECUTE FUNCTION passing();
 @pytest.mark.parametrize("table", ["users", "messages"])
 async def test_what_passes_is_tried_again(database: Address, code: str, table: str) -> None:
     await run_sql(database, PASSING.format(code=code, table=table))
-    watcher = Interfering("none", lambda: None)
-    report = await load(plan_of("3x"), database, watcher=watcher, **SMALL)
+    listener = Interfering("none", lambda: None)
+    report = await load(plan_of("3x"), database, listener=listener, **SMALL)
     assert await counts(database) == report.rows
-    assert sum("not now" in said and "is tried again" in said for said in watcher.said) == 3
+    assert sum("not now" in said and "is tried again" in said for said in listener.said) == 3
     await run_sql(database, "ALTER SEQUENCE calls RESTART")
     with pytest.raises(RunError, match=r"not now.*; what had begun was undone$"):
-        await load(plan_of("3x"), database, patience=AT_ONCE, **SMALL)
+        await load(plan_of("3x"), database, retry_policy=AT_ONCE, **SMALL)
 
 
 async def test_a_worker_that_dies_is_replaced(
     beside: Address, server: Server, whole: Whole, processes: list[Any]
 ) -> None:
-    watcher = Interfering("messages", lambda: os.kill(processes[0].pid, signal.SIGKILL))
-    await load(PLAN, beside, watcher=watcher, workers=2, **SMALL)
+    listener = Interfering("messages", lambda: os.kill(processes[0].pid, signal.SIGKILL))
+    await load(PLAN, beside, listener=listener, workers=2, **SMALL)
     assert len(processes) == 2
-    assert any("worker 2 (process" in said and "another takes its place" in said for said in watcher.said)
+    assert any("worker 2 (process" in said and "another takes its place" in said for said in listener.said)
     assert (await digest(beside), dump(server, beside)) == whole
 
 
@@ -220,9 +220,9 @@ async def test_who_has_lost_a_run_does_not_go_on_with_it(database: Address) -> N
     """As if the lock was lost, and another resumed the run: nothing is loaded twice, and nothing undone."""
     tasks: set[asyncio.Task[None]] = set()
     theft = "UPDATE bulkseed.runs SET token = gen_random_uuid()"
-    watcher = Interfering("messages", lambda: tasks.add(asyncio.ensure_future(run_sql(database, theft))))
+    listener = Interfering("messages", lambda: tasks.add(asyncio.ensure_future(run_sql(database, theft))))
     with pytest.raises(RunError, match=r"not this command's any more.*; so it is left to that command"):
-        await load(PLAN, database, watcher=watcher, **SMALL)
+        await load(PLAN, database, listener=listener, **SMALL)
     assert await state(database) == [(1, "interrupted")]
     report = await resume(database)
     assert report is not None
@@ -234,9 +234,9 @@ async def test_two_at_once_take_turns(database: Address) -> None:
     said: list[str] = []
 
     async def one() -> None:
-        watcher = Interfering("none", lambda: None)
-        await resume(database, watcher=watcher)
-        said.extend(watcher.said)
+        listener = Interfering("none", lambda: None)
+        await resume(database, listener=listener)
+        said.extend(listener.said)
 
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
@@ -319,7 +319,7 @@ async def test_history_says_what_became_of_each_run(database: Address) -> None:
         seen.extend(await history(database))
 
     tasks: set[asyncio.Task[None]] = set()
-    await resume(database, watcher=Interfering("messages", lambda: tasks.add(asyncio.ensure_future(look()))))
+    await resume(database, listener=Interfering("messages", lambda: tasks.add(asyncio.ensure_future(look()))))
     assert [each.state for each in seen] == ["whole", "loading"]
     assert [each.state for each in await history(database)] == ["whole", "whole"]
 
@@ -336,8 +336,8 @@ async def test_a_run_that_is_being_loaded_is_not_offered_for_cleanup(database: A
 
     await load(plan_of(), database)
     tasks: set[asyncio.Task[None]] = set()
-    watcher = Interfering("messages", lambda: tasks.add(asyncio.ensure_future(look())))
-    await load(plan_of("10x"), database, watcher=watcher)
+    listener = Interfering("messages", lambda: tasks.add(asyncio.ensure_future(look())))
+    await load(plan_of("10x"), database, listener=listener)
     runs, error = found
     assert [run.number for run in runs] == [1]
     assert "run 2 is being loaded by another bulkseed (process" in str(error)
@@ -349,8 +349,8 @@ async def test_the_ledger_can_be_elsewhere(database: Address, server: Server, na
     elsewhere: dict[str, Any] = {"ledger_schema": name}
     await load(plan_of(), database, **elsewhere)
     with anyio.CancelScope() as scope:
-        watcher = Interfering("messages", scope.cancel)
-        await load(plan_of("3x"), database, watcher=watcher, defer="always", **elsewhere)
+        listener = Interfering("messages", scope.cancel)
+        await load(plan_of("3x"), database, listener=listener, defer="always", **elsewhere)
     with pytest.raises(InputError, match="no run of bulkseed"):
         await resume(database)
     assert await resume(database, **elsewhere) is not None
@@ -440,7 +440,7 @@ async def test_a_taking_over_does_not_starve(database: Address) -> None:
         async with connected(database) as connection:
             await anyio.sleep(pause)
             while not taken.is_set():
-                async with begun(connection):
+                async with safe_transaction(connection):
                     with contextlib.suppress(RunError):
                         await ledger.share_run(connection, Ledger(), run.claim)
                     await anyio.sleep(0.2)
@@ -450,8 +450,8 @@ async def test_a_taking_over_does_not_starve(database: Address) -> None:
         tasks.start_soon(shard, 0.1)
         await anyio.sleep(0.3)
         with anyio.fail_after(20):
-            async with connected(database) as connection, begun(connection):
-                await ledger.take_over(connection, Ledger(), run.claim, str(uuid.uuid4()), Silent())
+            async with connected(database) as connection, safe_transaction(connection):
+                await ledger.take_over(connection, Ledger(), run.claim, str(uuid.uuid4()), NullListener())
         taken.set()
 
 
@@ -467,14 +467,14 @@ async def test_who_waits_for_a_shard_of_another_is_told_for_whom(database: Addre
     """As of a worker that was stopped, or whose machine has gone, in the middle of a shard."""
     await cut_off(database, "messages")
     (run,) = [each.run for each in await history(database)]
-    watcher = Interfering("none", lambda: None)
-    async with connected(database) as orphan, anyio.create_task_group() as tasks, begun(orphan):
+    listener = Interfering("none", lambda: None)
+    async with connected(database) as orphan, anyio.create_task_group() as tasks, safe_transaction(orphan):
         await ledger.share_run(orphan, Ledger(), run.claim)
-        tasks.start_soon(partial(resume, database, watcher=watcher))
+        tasks.start_soon(partial(resume, database, listener=listener))
         with anyio.fail_after(20):
-            while not watcher.said:
+            while not listener.said:
                 await anyio.sleep(0.05)
-    assert re.match(r"waiting for shards .* by process \d+ of bulkseed .*pg_terminate_backend", watcher.said[0])
+    assert re.match(r"waiting for shards .* by process \d+ of bulkseed .*pg_terminate_backend", listener.said[0])
     assert await state(database) == [(1, "whole")]
 
 
@@ -535,6 +535,6 @@ CREATE TRIGGER twin AFTER INSERT ON message_reactions WHEN (pg_trigger_depth() =
 
 async def test_unlogged_tables_are_named(database: Address) -> None:
     await run_sql(database, "ALTER TABLE message_reactions SET UNLOGGED")
-    watcher = Interfering("none", lambda: None)
-    await load(plan_of(), database, watcher=watcher)
-    assert any(said.startswith("message_reactions: UNLOGGED") for said in watcher.said)
+    listener = Interfering("none", lambda: None)
+    await load(plan_of(), database, listener=listener)
+    assert any(said.startswith("message_reactions: UNLOGGED") for said in listener.said)

@@ -65,8 +65,8 @@ async def test_a_cancelled_load_is_kept_for_resume(database: Address, server: Se
     await run_sql(database, *APP_ROWS)
     before = await digest(database), dump(server, database)
     with anyio.CancelScope() as scope:
-        watcher = Interfering("message_reactions", scope.cancel)
-        await load(plan_of("10x"), database, rows_per_shard=5000, workers=2, watcher=watcher, defer="always")
+        listener = Interfering("message_reactions", scope.cancel)
+        await load(plan_of("10x"), database, rows_per_shard=5000, workers=2, listener=listener, defer="always")
     assert scope.cancelled_caught
     assert all(process.returncode is not None for process in processes)
     assert await resume(database) is not None
@@ -108,7 +108,7 @@ async def cut_off(database: Address) -> None:
 
 
 async def shards_in(connection: Connection) -> int:
-    if not await connection.fetchval("SELECT to_regclass('bulkseed.plan.shards') IS NOT NULL"):
+    if not await connection.fetchval("SELECT to_regclass('bulkseed.shards') IS NOT NULL"):
         return 0
     return int(await connection.fetchval("SELECT count(*) FROM bulkseed.shards WHERE number > 0"))
 
@@ -123,7 +123,7 @@ async def test_where_rows_cannot_be_taken_out_keys_are_rebuilt_all_the_same(
     assert dump(server, database) == before
     notes = Notes()
     with pytest.raises(RunError, match="--cascade"):
-        await cleanup(database, [1], watcher=notes)
+        await cleanup(database, [1], listener=notes)
     report = await cleanup(database, [1], cascade=True)
     assert (report.rebuilt, await counts(database)) == (0, EMPTY)
     assert not await has_ledger(database)
@@ -143,7 +143,7 @@ async def test_a_cleanup_cancelled_while_it_rebuilds_says_so_and_goes_on_another
                     scope.cancel()
 
         notes = Stopping()
-        await cleanup(database, [1], watcher=notes)
+        await cleanup(database, [1], listener=notes)
     assert any("`bulkseed cleanup 1` goes on" in said for said in notes.said)
     assert await counts(database) == EMPTY
     assert dump(server, database) != before

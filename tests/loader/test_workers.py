@@ -16,10 +16,10 @@ from bulkseed.choices import Defer
 from bulkseed.errors import RunError
 from bulkseed.loader import worker_pool as parent
 from bulkseed.loader.load import load, useful_workers
-from bulkseed.loader.worker_pool import HELLO, Turns, frame
+from bulkseed.loader.worker_pool import HELLO, ShardQueue, frame
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.transaction import Patience
+from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.verifier.verify import verify
 from support.databases import MakeDatabase
 from support.listeners import Interfering
@@ -56,9 +56,9 @@ def test_a_worker_that_dies_is_an_error_that_names_it(
 
     async def main() -> None:
         before = await digest(seeded)
-        watcher = Interfering(table, lambda: os.kill(processes[0].pid, signal.SIGKILL))
+        listener = Interfering(table, lambda: os.kill(processes[0].pid, signal.SIGKILL))
         with anyio.fail_after(60), pytest.raises(RunError, match=r"worker 2 \(process \d+\) was ended by signal 9"):
-            await load(plan_of("10x"), seeded, rows_per_shard=5000, workers=2, watcher=watcher, defer="always")
+            await load(plan_of("10x"), seeded, rows_per_shard=5000, workers=2, listener=listener, defer="always")
         assert await digest(seeded) == before
         assert all(process.returncode is not None for process in processes)
 
@@ -99,10 +99,10 @@ async def test_losing_the_connection_that_keeps_the_turn_does_not_end_the_load(d
     holder = f"""
         SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
         WHERE locktype = 'advisory' AND {ours} AND pid <> pg_backend_pid()"""
-    watcher = Interfering("users", lambda: tasks.add(asyncio.ensure_future(run_sql(database, holder))))
-    report = await load(plan_of("10x"), database, rows_per_shard=5000, workers=2, watcher=watcher, defer=defer)
+    listener = Interfering("users", lambda: tasks.add(asyncio.ensure_future(run_sql(database, holder))))
+    report = await load(plan_of("10x"), database, rows_per_shard=5000, workers=2, listener=listener, defer=defer)
     assert tasks
-    assert any("waiting for the load: the server ended the connection" in said for said in watcher.said)
+    assert any("waiting for the load: the server ended the connection" in said for said in listener.said)
     assert await counts(database) == report.rows
     assert all(each.holds for each in await verify(database))
 
@@ -120,7 +120,7 @@ async def test_what_a_worker_said_before_it_ended_is_told(database: Address) -> 
     try:
         login = Address(database.url._replace(username="few"))
         with pytest.raises(RunError, match=r"refuses a connection .*; what had begun was undone$"):
-            await load(plan_of("10x"), login, rows_per_shard=5000, workers=3, patience=Patience(seconds=0))
+            await load(plan_of("10x"), login, rows_per_shard=5000, workers=3, retry_policy=RetryPolicy(seconds=0))
         assert await counts(database) == EMPTY
     finally:
         await run_sql(database, "DROP OWNED BY few", "DROP ROLE few")
@@ -148,14 +148,14 @@ def test_no_more_workers_than_shards() -> None:
 async def test_channels_wait_for_all_users() -> None:
     users = [Shard(number, "users", number, number + 1) for number in range(3)]
     channels = [Shard(number, "channels", number, number + 1) for number in range(3, 6)]
-    turns = Turns([*users, *channels])
-    assert [await turns.following() for _ in range(3)] == users
+    turns = ShardQueue([*users, *channels])
+    assert [await turns.next_shard() for _ in range(3)] == users
     turns.done(users[2])
     turns.done(users[0])
     given: list[Shard | None] = []
 
     async def ask() -> None:
-        given.append(await turns.following())
+        given.append(await turns.next_shard())
 
     async with anyio.create_task_group() as tasks:
         for _ in range(4):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bulkseed.errors import InputError
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan, Probabilities, microseconds, parse_as_of, scaled_counts
-from bulkseed.plan.shards import cut
+from bulkseed.plan.shards import split_into_shards
 from support.plans import AS_OF, plan_of
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
@@ -280,7 +280,7 @@ def test_plan_expects_rows_of_every_table(plan: Plan) -> None:
 
 @given(st.integers(2, 500), st.integers(1, 500), st.integers(1, 100), st.integers(1, 100_000))
 def test_shards_cover_the_plan_once_and_in_order(users: int, channels: int, messages: int, rows: int) -> None:
-    shards = list(cut(plan_of(users=users, channels=channels, messages_per_channel=messages), rows))
+    shards = list(split_into_shards(plan_of(users=users, channels=channels, messages_per_channel=messages), rows))
     assert [shard.number for shard in shards] == list(range(len(shards)))
     assert [shard.kind for shard in shards] == sorted((shard.kind for shard in shards), reverse=True)
     for kind, count in (("users", users), ("channels", channels)):

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError
 from bulkseed.loader.load import load
-from bulkseed.plan.activity import crowd_of, expected_channel_rows, expected_rows, ranking_of
+from bulkseed.plan.activity import expected_channel_rows, expected_rows, ranking_of, user_activity_of
 from bulkseed.plan.plan import Plan, Probabilities, microseconds
 from bulkseed.plan.scenario import EVEN_OFFICE_HOURS, EVEN_WEEKENDS, Scenario, Shape
-from bulkseed.plan.shards import BLOCK, MessageLayout, cut, shard_counts
+from bulkseed.plan.shards import BLOCK, MessageLayout, shard_counts, split_into_shards
 from bulkseed.postgres.address import Address
 from bulkseed.randomness.distributions import (
     HOUR,
@@ -115,11 +115,11 @@ def plans(draw: st.DrawFn) -> Plan:
 def check_rules_of_shape(rows: Rows) -> None:
     """What rules.md asks of every row, whatever the shape, and what the shape asks."""
     plan, shape = rows.plan, rows.plan.scenario.shape
-    start, settled = microseconds(plan.history_start), microseconds(plan.settled)
+    start, latest_signup = microseconds(plan.history_start), microseconds(plan.latest_signup)
     joined, made = rows.numbers("users", "created_at"), rows.numbers("channels", "created_at")
     owners = rows.numbers("channels", "owner_id")
-    assert ((joined >= start) & (joined <= settled)).all()
-    assert ((made >= rows.user_created(owners)) & (made <= settled)).all()
+    assert ((joined >= start) & (joined <= latest_signup)).all()
+    assert ((made >= rows.user_created(owners)) & (made <= latest_signup)).all()
     check_members(rows)
 
     ids, authors = rows.numbers("messages", "id"), rows.numbers("messages", "user_id")
@@ -141,7 +141,7 @@ def check_rules_of_shape(rows: Rows) -> None:
     assert (created[is_reply] >= np.minimum(created[parent] + MINUTE, rows.as_of)).all()
     assert (created[is_reply] <= created[parent] + 60 * MINUTE).all()
     if shape.idle:
-        lately = np.unique(authors[created > microseconds(plan.quiet)])
+        lately = np.unique(authors[created > microseconds(plan.idle_since)])
         assert len(lately) <= plan.users - math.floor(shape.idle * plan.users + 0.5)
 
 
@@ -247,14 +247,14 @@ async def test_finds_what_a_shape_forbids(make_database: MakeDatabase, server: S
 @pytest.mark.parametrize("plan", [shipped("slack", 4), LOADED["all of it"], LOADED["long threads"]])
 def test_rows_do_not_depend_on_how_shards_are_cut(plan: Plan) -> None:
     whole, cut_small = tables_of(plan), tables_of(plan, rows_per_shard=300)
-    assert len(list(cut(plan, 300))) > 10
+    assert len(list(split_into_shards(plan, 300))) > 10
     for name, table in whole.items():
         assert table.equals(cut_small[name]), name
 
 
 @given(plans(), st.integers(1, 5000))
 def test_shards_cover_every_shape_once_and_in_order(plan: Plan, rows: int) -> None:
-    shards = list(cut(plan, rows))
+    shards = list(split_into_shards(plan, rows))
     assert [shard.number for shard in shards] == list(range(len(shards)))
     assert len(shards) == sum(shard_counts(plan, rows).values())
     channels = [shard for shard in shards if shard.kind == "channels"]
@@ -430,7 +430,7 @@ def test_shares_of_the_week_are_those_asked_for(week: tuple[float, float]) -> No
 
 
 def test_users_are_drawn_by_weight_and_never_twice() -> None:
-    crowd = crowd_of(Streams(1, 1), 20, Shape(user_activity=1.0, idle=0.3, history=1))
+    crowd = user_activity_of(Streams(1, 1), 20, Shape(user_activity=1.0, idle=0.3, history=1))
     assert crowd is not None
     assert crowd.idle.sum() == 6
     assert crowd.weight[crowd.idle].max() < crowd.weight[~crowd.idle].min()

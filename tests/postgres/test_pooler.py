@@ -15,7 +15,7 @@ import pytest
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectError, TargetError
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connect, connected, translated
+from bulkseed.postgres.connection import Connection, connect, connected, translate_errors
 from bulkseed.postgres.pooler import ANOTHER_SESSION, refusal
 from support.app_rows import APP_ROWS
 from support.commands import FIXED, inside
@@ -166,7 +166,7 @@ async def test_a_statement_that_another_session_had_prepared_is_told_as_what_it_
     for made in (partial(connection.execute, "EXECUTE nothing"), partial(twice_prepared, connection)):
         with (
             pytest.raises(TargetError, match=f"testing: this {re.escape(ANOTHER_SESSION)}"),
-            translated(connection, "testing"),
+            translate_errors(connection, "testing"),
         ):
             await made()
 

@@ -158,13 +158,13 @@ async def test_all_rules_are_judged_but_of_the_column_that_it_lacks(
     app: Address, seeded: Address, tmp_path: Path
 ) -> None:
     await load(planned(tmp_path, SCENARIO, "3x"), app)
-    watcher = Interfering("none", lambda: None)
-    [theirs], [ours] = await verify(app, watcher=watcher), await verify(seeded)
+    listener = Interfering("none", lambda: None)
+    [theirs], [ours] = await verify(app, listener=listener), await verify(seeded)
     judged, usual = ({(rule.rule, rule.text) for rule in report.rules} for report in (theirs, ours))
     assert judged - usual == {("own", "accounts are of a tenant that is there")}
     assert {rule for rule, _ in usual - judged} == {"U1"}
     assert [chance.text for chance in theirs.chances] == [chance.text for chance in ours.chances]
-    assert [said for said in watcher.said if "users.auth0_id is not judged" in said] == watcher.said
+    assert [said for said in listener.said if "users.auth0_id is not judged" in said] == listener.said
 
 
 async def test_the_rows_are_those_of_the_reference_schema(app: Address, seeded: Address, tmp_path: Path) -> None:
@@ -197,8 +197,8 @@ async def test_what_was_cut_off_is_resumed(make_app: MakeApp, plan: Plan, table:
     database, whole = await make_app(), await make_app()
     await load(plan, whole)
     with anyio.CancelScope() as scope:
-        watcher = Interfering(table, scope.cancel)
-        await load(plan, database, watcher=watcher, defer="always", workers=2, **SMALL)
+        listener = Interfering(table, scope.cancel)
+        await load(plan, database, listener=listener, defer="always", workers=2, **SMALL)
     assert scope.cancelled_caught
     assert [each.state for each in await history(database)] == ["interrupted"]
     assert await resume(database, workers=2) is not None
@@ -224,7 +224,7 @@ async def test_two_loads_are_beside_each_other_and_the_apps_rows_stay(app: Addre
 async def test_an_interrupted_run_is_undone(app: Address, server: Server, plan: Plan) -> None:
     before = await digest(app), dump(server, app)
     with anyio.CancelScope() as scope:
-        await load(plan, app, watcher=Interfering("messages", scope.cancel), defer="always", **SMALL)
+        await load(plan, app, listener=Interfering("messages", scope.cancel), defer="always", **SMALL)
     await cleanup(app, [1])
     assert (await digest(app), dump(server, app)) == before
 

@@ -186,7 +186,7 @@ async def test_a_run_with_further_tables_is_resumed_and_undone(
     await load(plan, whole)
     for again in (True, False):
         with anyio.CancelScope() as scope:
-            await load(plan, resumed, watcher=Interfering(table, scope.cancel), rows_per_shard=1000, defer="always")
+            await load(plan, resumed, listener=Interfering(table, scope.cancel), rows_per_shard=1000, defer="always")
         assert scope.cancelled_caught
         if again:
             assert await resume(resumed, workers=2) is not None
@@ -336,7 +336,7 @@ async def test_code_that_changes_or_goes_is_noticed(
     async def cut_off() -> None:
         becomes(tmp_path, FLEETING)
         with anyio.CancelScope() as scope:
-            await load(plan, database, watcher=Interfering("channels", scope.cancel), defer="never")
+            await load(plan, database, listener=Interfering("channels", scope.cancel), defer="never")
         assert scope.cancelled_caught
 
     await cut_off()
@@ -431,8 +431,8 @@ async def test_ids_are_uuids_where_the_app_has_those(make_database: MakeDatabase
     plan = planned(tmp_path, f"uuid = 7{UUID_SCENARIO}", "3x")
     for defer in ("never", "always"):
         with anyio.CancelScope() as scope:
-            watcher = Interfering("digests", scope.cancel)
-            await load(plan, database, watcher=watcher, defer=defer, rows_per_shard=1000)
+            listener = Interfering("digests", scope.cancel)
+            await load(plan, database, listener=listener, defer=defer, rows_per_shard=1000)
         report = await resume(database)
         assert report is not None
         assert report.rows["scans"] == report.rows["attachments"] > 0 < report.rows["bookmarks"]

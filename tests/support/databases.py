@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from bulkseed.embedded import Server
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
-from bulkseed.target.reference_schema import initialise
+from bulkseed.target.reference_schema import create_missing
 from support.plans import plan_of
 from support.queries import run_sql
 
@@ -26,7 +26,7 @@ def address_of(server: Server, database: str) -> Address:
 
 async def make_reference(address: Address) -> None:
     """The reference tables and catalogue."""
-    await initialise(address)
+    await create_missing(address)
 
 
 def make_templates(server: Server) -> dict[str, str]:

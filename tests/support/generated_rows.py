@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement, Plan
-from bulkseed.plan.shards import ROWS_PER_SHARD, cut
+from bulkseed.plan.shards import ROWS_PER_SHARD, split_into_shards
 from bulkseed.text.faker_corpus import corpus_of
 from bulkseed.text.names import Corpus
 
@@ -34,7 +34,7 @@ def batches_of(
     """The batches of every table, in the order in which one worker makes them: of ``corpus``, or of Faker's."""
     context = Context(plan, placement or placement_of(), corpus or corpus_of(plan.locale))
     made: dict[str, list[pa.RecordBatch]] = {name: [] for name in plan.model.names}
-    for shard in cut(plan, rows_per_shard):
+    for shard in split_into_shards(plan, rows_per_shard):
         for name, batches in shard_tables(context, shard):
             made[name].extend(batches)
     return made

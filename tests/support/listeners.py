@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bulkseed.listeners import Silent
+from bulkseed.listeners import NullListener
 
 
-class Interfering(Silent):
+class Interfering(NullListener):
     """Does something from another connection once rows of a table have gone."""
 
     def __init__(self, table: str, act: Any) -> None:
@@ -27,7 +27,7 @@ class Interfering(Silent):
             self.act()
 
 
-class Notes(Silent):
+class Notes(NullListener):
     """Keeps what it is told."""
 
     def __init__(self) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from bulkseed.errors import ConnectionLost, TargetError
 from bulkseed.ledger import LOCK
-from bulkseed.listeners import Silent
+from bulkseed.listeners import NullListener
 from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
-from bulkseed.target.reference_schema import initialise, read_statements
+from bulkseed.target.reference_schema import create_missing, read_statements
 from support.databases import MakeDatabase
 from support.queries import digest, run_sql
 
@@ -143,7 +143,7 @@ def test_statements_are_there_for_every_table_in_an_order_that_foreign_keys_allo
 async def test_each_table_is_made_with_its_indexes(database: Address, name: str) -> None:
     await run_sql(database, f"DROP TABLE {name} CASCADE")
     made = [f"table {name}"] + ["12 reactions in the catalogue"] * (name == CATALOGUE.name)
-    assert await initialise(database) == made
+    assert await create_missing(database) == made
     async with connected(database) as connection:
         indexes = [row[0] for row in await connection.fetch(SCHEMA[INDEXES])]
     assert indexes == INDEXES.strip().splitlines()
@@ -151,7 +151,7 @@ async def test_each_table_is_made_with_its_indexes(database: Address, name: str)
 
 async def test_a_table_that_is_there_keeps_the_indexes_that_it_has(database: Address) -> None:
     await run_sql(database, "DROP INDEX messages_user_id_idx", "DROP TABLE message_reactions")
-    assert await initialise(database) == ["table message_reactions"]
+    assert await create_missing(database) == ["table message_reactions"]
     async with connected(database) as connection:
         assert await connection.fetchval("SELECT to_regclass('messages_user_id_idx')") is None
 
@@ -160,7 +160,7 @@ async def test_tables_are_found_in_every_schema_of_the_search_path(database: Add
     await run_sql(
         database, "CREATE SCHEMA app", f"ALTER DATABASE {database.url.database} SET search_path TO app, public"
     )
-    assert await initialise(database) == []
+    assert await create_missing(database) == []
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ async def test_names_that_are_taken(make_database: MakeDatabase, change: str, sa
     await run_sql(database, change)
     before = await digest(database)
     with pytest.raises(TargetError, match=said):
-        await initialise(database)
+        await create_missing(database)
     assert await digest(database) == before
 
 
@@ -200,11 +200,11 @@ async def test_a_login_that_may_make_no_tables(make_database: MakeDatabase) -> N
         "REVOKE CREATE ON SCHEMA public FROM public",  # as it is from PostgreSQL 15
     )
     with pytest.raises(TargetError, match=r"cannot be made .*permission denied for schema public.*grant the login"):
-        await initialise(Address(database.url._replace(username="visitor")))
+        await create_missing(Address(database.url._replace(username="visitor")))
     assert await digest(database) == {}
 
 
-class Notes(Silent):
+class Notes(NullListener):
     """What a command said, and that it did."""
 
     def __init__(self) -> None:
@@ -222,7 +222,7 @@ async def test_two_at_a_time_take_turns(make_database: MakeDatabase) -> None:
     watchers = [Notes(), Notes()]
     async with connected(database) as connection:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
-        waiting = [asyncio.create_task(initialise(database, watcher=each)) for each in watchers]
+        waiting = [asyncio.create_task(create_missing(database, listener=each)) for each in watchers]
         for each in watchers:
             await asyncio.wait_for(each.event.wait(), 60)
         assert await digest(database) == {}
@@ -248,7 +248,7 @@ async def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_half_made(
         await connection.execute("CREATE TABLE users (id bigint PRIMARY KEY)")
         await connection.execute("CREATE TABLE messages (id bigint PRIMARY KEY)")
         # it makes reactions, and then waits for what becomes of these users
-        making = asyncio.create_task(initialise(database))
+        making = asyncio.create_task(create_missing(database))
         blocked = await asyncio.wait_for(until_blocked(other), 60)
         await other.execute("SELECT pg_terminate_backend($1)", blocked)
         with pytest.raises(ConnectionLost):

@@ -12,7 +12,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.scenarios.planning import make_plan
 from bulkseed.target.guard import check_server, survey
-from bulkseed.target.reference_schema import initialise
+from bulkseed.target.reference_schema import create_missing
 from support.databases import MakeDatabase
 from support.plans import plan_of
 from support.queries import digest, run_sql
@@ -185,7 +185,7 @@ async def test_tables_are_found_by_the_search_path(make_database: MakeDatabase) 
     await run_sql(
         database, f"CREATE SCHEMA {name}", f"ALTER DATABASE {database.url.database} SET search_path TO {name}"
     )
-    await initialise(database)
+    await create_missing(database)
     await load(plan_of(), database)
     async with connected(database) as connection:
         assert await connection.fetchval(f"SELECT count(*) FROM {name}.users") == 20
@@ -194,11 +194,11 @@ async def test_tables_are_found_by_the_search_path(make_database: MakeDatabase) 
 class TestInit:
     async def test_makes_all_and_twice_is_once(self, make_database: MakeDatabase) -> None:
         database = await make_database("empty")
-        made = await initialise(database)
+        made = await create_missing(database)
         assert "table message_reactions" in made
         assert "12 reactions in the catalogue" in made
         before = await digest(database)
-        assert await initialise(database) == []
+        assert await create_missing(database) == []
         assert await digest(database) == before
         assert before["reactions"][0] == 12
 
@@ -210,14 +210,14 @@ class TestInit:
             "INSERT INTO reactions (code, is_system) VALUES ('mine', true)",
             "ALTER TABLE users ADD extra text",
         )
-        assert await initialise(database) == ["table message_reactions"]
+        assert await create_missing(database) == ["table message_reactions"]
         async with connected(database) as connection:
             assert [row[0] for row in await connection.fetch("SELECT code FROM reactions")] == ["mine"]
 
     async def test_a_catalogue_without_system_reactions_is_not_guessed_at(self, database: Address) -> None:
         await run_sql(database, "UPDATE reactions SET is_system = false")
         with pytest.raises(TargetError, match="no row with is_system true: set is_system"):
-            await initialise(database)
+            await create_missing(database)
 
     @pytest.mark.parametrize(
         ("change", "said"),
@@ -233,17 +233,17 @@ class TestInit:
         await run_sql(database, change)
         before = await digest(database)
         with pytest.raises(TargetError, match=said):
-            await initialise(database)
+            await create_missing(database)
         assert await digest(database) == before
 
     async def test_a_catalogue_that_may_not_be_read(self, database: Address, login: Address) -> None:
         await run_sql(database, "REVOKE SELECT ON reactions FROM clerk")
         with pytest.raises(TargetError, match=r"reactions.*grant this login what it lacks"):
-            await initialise(login)
+            await create_missing(login)
 
     async def test_tables_that_do_not_go_together(self, make_database: MakeDatabase) -> None:
         database = await make_database("empty")
         await run_sql(database, "CREATE TABLE users (id text PRIMARY KEY)")
         with pytest.raises(TargetError, match="reference tables cannot be made"):
-            await initialise(database)
+            await create_missing(database)
         assert list(await digest(database)) == ["users"]

@@ -299,11 +299,11 @@ def test_short_texts_that_fit_are_the_texts_themselves(locale: str) -> None:
     short = prose_of(locale).short_texts(words.copy(), sentences, most).to_pylist()
     whole = prose_of(locale).texts(words, sentences).to_pylist()
     lorem = corpus_of(locale).lorem
-    for cut, text in zip(short, whole, strict=True):
+    for split_into_shards, text in zip(short, whole, strict=True):
         if len(text) <= most:
-            assert cut == text
+            assert split_into_shards == text
         else:
-            [sentence] = sentences_of(cut, lorem)
+            [sentence] = sentences_of(split_into_shards, lorem)
             assert word_counts(sentence, lorem) & set(WORDS_IN_SENTENCE)
 
 

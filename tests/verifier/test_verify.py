@@ -11,7 +11,7 @@ import pytest
 from faker import Faker
 
 from bulkseed.errors import InputError, TargetError
-from bulkseed.listeners import Silent
+from bulkseed.listeners import NullListener
 from bulkseed.loader.load import load
 from bulkseed.plan.plan import Plan, Probabilities
 from bulkseed.postgres.address import Address
@@ -232,7 +232,7 @@ async def test_says_what_is_missing(database: Address) -> None:
 
 
 async def test_tells_of_its_phases_and_of_another_faker(seeded: Address) -> None:
-    class Heard(Silent):
+    class Heard(NullListener):
         def __init__(self) -> None:
             self.phases: list[str] = []
             self.notes: list[str] = []
@@ -244,18 +244,18 @@ async def test_tells_of_its_phases_and_of_another_faker(seeded: Address) -> None
             self.notes.append(message)
 
     heard = Heard()
-    await verify(seeded, watcher=heard)
+    await verify(seeded, listener=heard)
     assert heard.phases[:3] == ["check", "rows", "users"]
     assert heard.phases[-1] == "texts"
     assert not heard.notes
     await run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"faker": "1.0"}'""")
-    await verify(seeded, watcher=heard)
+    await verify(seeded, listener=heard)
     assert len(heard.notes) == 1
     assert "run 1 was made with Faker 1.0" in heard.notes[0]
 
 
 async def test_tells_of_another_anyascii_where_a_run_says_which(seeded: Address) -> None:
-    class Heard(Silent):
+    class Heard(NullListener):
         def __init__(self) -> None:
             self.notes: list[str] = []
 
@@ -264,10 +264,10 @@ async def test_tells_of_another_anyascii_where_a_run_says_which(seeded: Address)
 
     heard = Heard()
     await run_sql(seeded, "UPDATE bulkseed.runs SET made_by = made_by - 'anyascii'")
-    await verify(seeded, watcher=heard)
+    await verify(seeded, listener=heard)
     assert not heard.notes
     await run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"anyascii": "0.1"}'""")
-    await verify(seeded, watcher=heard)
+    await verify(seeded, listener=heard)
     [note] = heard.notes
     assert "run 1 was made with anyascii 0.1" in note
     assert "U2" in note

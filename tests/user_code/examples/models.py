@@ -35,7 +35,7 @@ class Account(Base):
     logins: Mapped[int] = mapped_column(default=0)
 
 
-class Room(Base):
+class IdRange(Base):
     """A channel."""
 
     __tablename__ = "rooms"
