@@ -11,7 +11,7 @@ from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import split_into_shards
 from bulkseed.plan.tables import TABLES
-from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.faker_source import corpus_of
 
 __all__ = ["COLUMNS", "message_rows"]
 

@@ -18,10 +18,10 @@ import anyio
 from bulkseed.choices import available_cores
 from bulkseed.deferral import Captured, Deferred, capture, drop, rebuild
 from bulkseed.deferral.definitions import KEYS
-from bulkseed.identifiers import qualified
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
+from bulkseed.sql import identifier
 
 __all__ = ["PARTED", "bare", "copy_sql", "fill", "fill_and_rebuild", "write_files"]
 
@@ -80,7 +80,7 @@ class Filling:
         self.foreign = [each for each in deferred if each.kind == "foreign key"]
         self.copying = {name: len(files[name]) for name in TABLE_NAMES}
         self.making = {name: len(its) for name, its in self.indexes.items()}
-        self.finished = {qualified(SCHEMA, "reactions")}
+        self.finished = {identifier(SCHEMA, "reactions")}
         self.unvalidated: dict[str, list[Deferred]] = {name: [] for name in TABLE_NAMES}
         self.validating: set[str] = set()
         for name in TABLE_NAMES:
@@ -111,8 +111,8 @@ class Filling:
             for each in self.indexes[table]:
                 if each.kind in KEYS:
                     await connection.execute(each.attach)
-            await connection.execute(f"ANALYZE {qualified(SCHEMA, table)}")
-            self.finished.add(qualified(SCHEMA, table))
+            await connection.execute(f"ANALYZE {identifier(SCHEMA, table)}")
+            self.finished.add(identifier(SCHEMA, table))
             ready = [each for each in self.foreign if {each.table, each.parent} <= self.finished]
             for each in ready:
                 self.foreign.remove(each)
@@ -147,7 +147,7 @@ def is_index_of(each: Deferred, table: str) -> bool:
 
 
 def copy_sql(table: str, file: Path, *, freeze: bool) -> str:
-    name = qualified(SCHEMA, table)
+    name = identifier(SCHEMA, table)
     copy = f"COPY {name} FROM '{file}' (FORMAT binary{', FREEZE' * freeze})"
     return f"BEGIN; TRUNCATE {name}; {copy}; COMMIT" if freeze else copy
 
@@ -157,7 +157,7 @@ async def write_files(address: Address, table: str, folder: Path, parts: int) ->
 
     ``folder`` is one in which it can.
     """
-    name = qualified(SCHEMA, table)
+    name = identifier(SCHEMA, table)
     files = [folder / f"{table}-{part}-of-{parts}" for part in range(parts)]
     async with connected(address) as connection:
         pages = await connection.fetchval(f"SELECT pg_relation_size('{name}') / current_setting('block_size')::int")
@@ -200,7 +200,7 @@ async def fill_and_rebuild(
     address: Address, deferred: Sequence[Deferred], files: Mapping[str, Sequence[Path]], lanes: int
 ) -> float:
     """The same with bulkseed's own rebuild in place of the queue's."""
-    full = {qualified(SCHEMA, name): anyio.Event() for name in TABLE_NAMES}
+    full: dict[str, anyio.Event] = {identifier(SCHEMA, name): anyio.Event() for name in TABLE_NAMES}
     waiting = sorted(TABLE_NAMES, key=COPIES.__getitem__, reverse=True)
 
     async def copy(connection: Connection) -> None:
@@ -208,7 +208,7 @@ async def fill_and_rebuild(
             name = waiting.pop()
             [file] = files[name]
             await connection.execute(copy_sql(name, file, freeze=True))
-            full[qualified(SCHEMA, name)].set()
+            full[identifier(SCHEMA, name)].set()
 
     async with AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(connected(address)) for _ in range(lanes)]

@@ -23,7 +23,7 @@ from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement, Plan, microseconds
 from bulkseed.plan.shards import split_into_shards
 from bulkseed.randomness.distributions import HOUR, MONDAY, fitted_exponent
-from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.faker_source import corpus_of
 
 __all__ = ["BENCHMARK", "fit_once", "fitted"]
 

@@ -1,8 +1,7 @@
 """The errors that bulkseed raises: one base class, and few below it.
 
-Every message is one sentence that says what happened, where, and what to do about it;
-several problems have a line each.
-All of them take the message as their only, positional argument, so that they survive pickling.
+A message says what happened, where, and how to fix it. Several problems have a line each. The ``code`` names the kind
+of problem for programs and tests, which must not depend on the wording: ``missing-table``, ``no-answer``.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ __all__ = [
     "TransientError",
     "first_cause",
     "is_transient_failure",
+    "revive",
     "suggestion",
 ]
 
@@ -34,6 +34,19 @@ class BulkseedError(Exception):
 
     exit_status: ClassVar[int] = 1
     """The exit status of the command line when this error ends it."""
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        """The kind of problem: lower-case words with hyphens, the same for as long as the fix is the same."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return revive, (type(self), str(self), self.code)
+
+
+def revive(kind: type[BulkseedError], message: str, code: str) -> BulkseedError:
+    """Return the error that a process sent to another (see :meth:`BulkseedError.__reduce__`)."""
+    return kind(message, code=code)
 
 
 class InputError(BulkseedError):

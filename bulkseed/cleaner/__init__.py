@@ -1,1 +1,3 @@
 """Exact removal of the rows of runs."""
+
+__all__ = ["cleanup", "removal"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bulkseed.deferral import Deferred
-from bulkseed.identifiers import qualified, quoted
 from bulkseed.plan.tables import Names
 from bulkseed.postgres.connection import Connection
+from bulkseed.sql import identifier
 
 __all__ = ["Reference", "references"]
 
@@ -52,7 +52,7 @@ class Reference:
     def joins(self, child: str, parent: str) -> str:
         """The SQL condition under which the row ``child`` points at the row ``parent`` (two aliases)."""
         return " AND ".join(
-            f"{child}.{quoted(column)} = {parent}.{quoted(key)}"
+            f"{child}.{identifier(column)} = {parent}.{identifier(key)}"
             for column, key in zip(self.columns, self.keys, strict=True)
         )
 
@@ -70,9 +70,9 @@ async def references(
     """
     found = [
         Reference(
-            qualified(row["child_schema"], row["child"]),
+            identifier(row["child_schema"], row["child"]),
             tuple(row["columns"]),
-            qualified(row["parent_schema"], row["parent"]),
+            identifier(row["parent_schema"], row["parent"]),
             tuple(row["keys"]),
             row["lets_go"],
         )

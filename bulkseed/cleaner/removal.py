@@ -17,16 +17,16 @@ from bulkseed.deferral import Deferred, not_owned
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.plugins import loaded
-from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
 from bulkseed.listeners import ProgressListener
 from bulkseed.plan.shards import ROWS_PER_SHARD, split_into_shards
 from bulkseed.plan.tables import Model, Names
 from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.randomness.draws import GENERATOR_VERSION
+from bulkseed.sql import identifier
 from bulkseed.target.copy_plan import copy_into, with_keys
 from bulkseed.target.ids import check_writable
-from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.faker_source import corpus_of
 from bulkseed.verifier.rule_sql import Scope
 
 __all__ = ["check_owner", "check_rights", "remove_rows"]
@@ -188,7 +188,7 @@ async def seeded_rows(
             kept = f"bulkseed_{place}"
             columns = identity_columns(names.model, name)
             place += 1
-            listed = ", ".join(map(quoted, columns.values()))
+            listed = ", ".join(map(identifier, columns.values()))
             await connection.execute(
                 f"CREATE TEMP TABLE {kept} ON COMMIT DROP AS SELECT {listed} FROM {names.name(name)} WITH NO DATA"
             )
@@ -217,7 +217,7 @@ async def find_marks(
     elif cascade:
         scope = Scope(run)
         for name, into in marks.items():
-            listed = ", ".join(map(quoted, into.columns))
+            listed = ", ".join(map(identifier, into.columns))
             await connection.execute(
                 f"INSERT INTO {into.table} SELECT {listed} FROM {run.names.name(name)} AS t "
                 f"WHERE {scope.ours_there(name, 't')}"
@@ -256,7 +256,7 @@ async def listed_rows(
                     "SELECT set_config($1, $2, true)", setting, f"{{{','.join(filter(None, values))}}}"
                 )
                 arrays.append(f"current_setting('{setting}')::{kind}[]")
-            listed = ", ".join(map(quoted, marks[name].columns))
+            listed = ", ".join(map(identifier, marks[name].columns))
             equal = await equality(connection, run.names, name, marks[name].columns)
             doomed.add(
                 run.names.name(name),
@@ -274,8 +274,8 @@ async def equality(connection: Connection, names: Names, table: str, columns: Se
     # json has no equality
     texts = {row["attname"]: "::text" for row in rows if row["is_json"]}
     return " AND ".join(
-        f"k.{quoted(each)}{texts.get(each, '')} {'IS NOT DISTINCT FROM' if each in nullable else '='} "
-        f"{{row}}.{quoted(each)}{texts.get(each, '')}"
+        f"k.{identifier(each)}{texts.get(each, '')} {'IS NOT DISTINCT FROM' if each in nullable else '='} "
+        f"{{row}}.{identifier(each)}{texts.get(each, '')}"
         for each in columns
     )
 

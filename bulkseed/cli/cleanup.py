@@ -6,9 +6,10 @@ import click
 
 from bulkseed.cleaner.cleanup import CleanupReport, cleanup, recorded_runs
 from bulkseed.cli import report
+from bulkseed.cli.consent import Consent, obtain
 from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
 from bulkseed.cli.progress import progress_display
-from bulkseed.cli.runner import Consent, obtain, opened, run
+from bulkseed.cli.runner import opened, run
 
 __all__ = ["cleanup_command"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from bulkseed.cli import report
+from bulkseed.cli.consent import Consent, obtain
 from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION
-from bulkseed.cli.runner import Consent, obtain, opened, run
+from bulkseed.cli.runner import opened, run
 from bulkseed.plan.scenario import Scenario
 from bulkseed.plan.tables import Model
 from bulkseed.target.reference_schema import create_missing

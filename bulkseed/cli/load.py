@@ -9,6 +9,7 @@ import click
 
 from bulkseed.choices import Defer, Format, OnError
 from bulkseed.cli import report
+from bulkseed.cli.consent import Consent, check_disk, obtain
 from bulkseed.cli.options import (
     CONSENT_OPTIONS,
     DATABASE_OPTION,
@@ -22,7 +23,7 @@ from bulkseed.cli.options import (
     work_options,
 )
 from bulkseed.cli.progress import progress_display
-from bulkseed.cli.runner import Consent, Database, check_disk, obtain, opened, run
+from bulkseed.cli.runner import Database, opened, run
 from bulkseed.errors import InputError
 from bulkseed.ledger import Ledger, Run
 from bulkseed.listeners import Stop

@@ -1,4 +1,4 @@
-"""How a command runs: on which database, with whose consent, in which event loop, and what a signal does to it."""
+"""How a command runs: on which database, in which event loop, and what a signal does to it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import anyio
-import click
 
 from bulkseed.cli.progress import progress_display
 from bulkseed.embedded import Listen, Server, running
-from bulkseed.errors import ConnectionLost, InputError, Stopped, first_cause
+from bulkseed.errors import ConnectionLost, Stopped, first_cause
 from bulkseed.listeners import Stop
 from bulkseed.postgres.address import Address, named_address
 from bulkseed.postgres.driver import LOOP, ignore_lost_connection
-from bulkseed.target.guard import DISK_PER_BYTE, Survey, check_allowed, check_folders, check_server, survey
 from bulkseed.target.reference_schema import create_missing
 
-__all__ = ["Consent", "Database", "Interrupted", "check_disk", "obtain", "opened", "run"]
+__all__ = ["Database", "Interrupted", "opened", "run"]
 
 Result = TypeVar("Result")
 
@@ -121,78 +119,3 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
 
 def interrupted(stop: Stop) -> str:
     return f"interrupted: {stop.said}" if stop.said else "interrupted"
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """What was agreed to on the command line; ``quiet`` says nothing but errors and questions."""
-
-    yes: bool = False
-    allow: str | None = None
-    quiet: bool = False
-
-
-def obtain(
-    database: Database, given: Consent, question: str, rows: str, tables: Sequence[str], *, always: bool = False
-) -> None:
-    """Have the user agree to ``question``, of a server on another machine, or ``always``.
-
-    ``rows`` says what becomes of how many, as in "about 500 to come"; ``tables`` are those that it is about, as in SQL.
-    Raises InputError where they do not agree, nobody is there to ask, or the target looks like
-    production and was not allowed by name.
-    """
-    if database.server is not None:
-        if given.allow is not None:
-            raise InputError(f"--allow names {given.allow!r}, but no database is named: the embedded one would be used")
-        if always:
-            ask(question, given.yes)
-        return
-    asking = always or not database.address.is_local
-    if asking and not given.yes:
-        check_somebody_is_there(question)
-    found = run(survey, database.address, tables)
-    check_allowed(found, given.allow)
-    if not database.address.is_local and not (given.quiet and given.yes):
-        print("\n".join(told(found, rows)), file=sys.stderr)
-    if asking:
-        ask(question, given.yes)
-
-
-def told(found: Survey, rows: str) -> list[str]:
-    """The lines that show the target."""
-    progress_display = {
-        "host": found.server,
-        "database": found.database,
-        "user": found.user,
-        "rows": f"about {found.rows:,.0f} there, {rows}",
-    }
-    return [f"  {name:<9} {printable(value)}" for name, value in progress_display.items()]
-
-
-def printable(text: str) -> str:
-    """The text without what a terminal would act upon."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
-def check_somebody_is_there(question: str) -> None:
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise InputError(f"nobody is there to answer {question!r}: give --yes")
-
-
-def ask(question: str, yes: bool) -> None:
-    if yes:
-        return
-    check_somebody_is_there(question)
-    if not click.confirm(question, err=True):
-        raise InputError("you did not say yes, so nothing was touched: give another answer, or --yes")
-
-
-def check_disk(database: Database, expected: Mapping[str, float]) -> None:
-    """Raises InputError where the database's disk is known, and too small for ``expected`` bytes of each table."""
-    if database.server is not None:
-        check_folders(
-            {database.server.data: sum(expected.values()) * DISK_PER_BYTE},
-            "load less, free some space, or set BULKSEED_HOME to a folder on a larger disk",
-        )
-    elif database.address.is_local:
-        run(check_server, database.address, expected)

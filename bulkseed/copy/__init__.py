@@ -1,1 +1,3 @@
-"""Batches to COPY: encoders, what a column of a batch becomes, and the writer."""
+"""Batches to COPY: what a column of a batch becomes, encoders, and the writer."""
+
+__all__ = ["column_mapping", "encoders", "writer"]

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
 
 from bulkseed.deferral.definitions import KEYS, Captured, Deferred, Kind, NotDeferred, add_foreign_key
-from bulkseed.identifiers import qualified, quoted
 from bulkseed.postgres.connection import Connection
+from bulkseed.sql import identifier
 
 __all__ = [
     "DEPENDENTS",
@@ -220,12 +220,12 @@ async def capture(connection: Connection, schema: str, tables: Sequence[str]) ->
     for row in indexes:
         if reason := index_reasons[row["index_oid"]]:
             kind = KINDS.get(row["contype"], "exclusion constraint")
-            kept.append(NotDeferred(kind, qualified(row["schema"], row["relation"]), row["name"], reason))
+            kept.append(NotDeferred(kind, identifier(row["schema"], row["relation"]), row["name"], reason))
         else:
             deferred.append(index_of(row))
     for row in foreign:
         if reason := foreign_reasons[row["oid"]]:
-            kept.append(NotDeferred("foreign key", qualified(row["schema"], row["relation"]), row["name"], reason))
+            kept.append(NotDeferred("foreign key", identifier(row["schema"], row["relation"]), row["name"], reason))
         else:
             deferred.append(foreign_key_of(row))
     return Captured(tuple(deferred), tuple(kept))
@@ -290,23 +290,23 @@ def index_stays(row: Any, owners: dict[int, str], dependents: Sequence[Any], for
 
 def index_of(row: Any) -> Deferred:
     kind = KINDS[row["contype"]]
-    table, index = qualified(row["schema"], row["relation"]), qualified(row["schema"], row["name"])
+    table, index = identifier(row["schema"], row["relation"]), identifier(row["schema"], row["name"])
     attach = ""
     if kind != "index":
         attach = (
-            f"ALTER TABLE {table} ADD CONSTRAINT {quoted(row['name'])} {KEYWORDS[row['contype']]} "
-            f"USING INDEX {quoted(row['name'])}{' DEFERRABLE' * row['deferrable']}"
+            f"ALTER TABLE {table} ADD CONSTRAINT {identifier(row['name'])} {KEYWORDS[row['contype']]} "
+            f"USING INDEX {identifier(row['name'])}{' DEFERRABLE' * row['deferrable']}"
             f"{' INITIALLY DEFERRED' * row['deferred']}"
         )
     attributes = [f"ALTER INDEX {index} {change}" for change in row["statistics"]]
     if row["clustered"]:
-        attributes.append(f"ALTER TABLE {table} CLUSTER ON {quoted(row['name'])}")
+        attributes.append(f"ALTER TABLE {table} CLUSTER ON {identifier(row['name'])}")
     if row["replica_identity"]:
-        attributes.append(f"ALTER TABLE {table} REPLICA IDENTITY USING INDEX {quoted(row['name'])}")
+        attributes.append(f"ALTER TABLE {table} REPLICA IDENTITY USING INDEX {identifier(row['name'])}")
     if row["index_comment"] is not None:
         attributes.append(f"COMMENT ON INDEX {index} IS {row['index_comment']}")
     if row["constraint_comment"] is not None:
-        attributes.append(f"COMMENT ON CONSTRAINT {quoted(row['name'])} ON {table} IS {row['constraint_comment']}")
+        attributes.append(f"COMMENT ON CONSTRAINT {identifier(row['name'])} ON {table} IS {row['constraint_comment']}")
     return Deferred(
         kind,
         row["schema"],
@@ -321,8 +321,8 @@ def index_of(row: Any) -> Deferred:
 
 
 def foreign_key_of(row: Any) -> Deferred:
-    table = qualified(row["schema"], row["relation"])
-    comment = f"COMMENT ON CONSTRAINT {quoted(row['name'])} ON {table} IS {row['comment']}"
+    table = identifier(row["schema"], row["relation"])
+    comment = f"COMMENT ON CONSTRAINT {identifier(row['name'])} ON {table} IS {row['comment']}"
     return Deferred(
         "foreign key",
         row["schema"],
@@ -330,8 +330,8 @@ def foreign_key_of(row: Any) -> Deferred:
         row["name"],
         create=add_foreign_key(table, row["name"], row["definition"]),
         attributes=(comment,) if row["comment"] is not None else (),
-        parent=qualified(row["parent_schema"], row["parent_relation"]),
-        validate=f"ALTER TABLE {table} VALIDATE CONSTRAINT {quoted(row['name'])}" if row["validated"] else "",
+        parent=identifier(row["parent_schema"], row["parent_relation"]),
+        validate=f"ALTER TABLE {table} VALIDATE CONSTRAINT {identifier(row['name'])}" if row["validated"] else "",
         columns=tuple(row["columns"]),
         keys=tuple(row["keys"]),
         on_delete_sets_null=row["lets_go"],

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Literal, get_args
 
-from bulkseed.identifiers import qualified, quoted
 from bulkseed.postgres.connection import Connection
+from bulkseed.sql import identifier
 
 __all__ = [
     "DDL",
@@ -75,12 +75,12 @@ class Deferred:
     @property
     def table(self) -> str:
         """The name of its table, qualified and quoted."""
-        return qualified(self.schema, self.relation)
+        return identifier(self.schema, self.relation)
 
     @property
     def index(self) -> str:
         """The name of the index (also that behind a key), qualified and quoted."""
-        return qualified(self.schema, self.name)
+        return identifier(self.schema, self.name)
 
     @property
     def is_unique(self) -> bool:
@@ -90,7 +90,7 @@ class Deferred:
     @property
     def statements(self) -> tuple[str, ...]:
         """All that makes it again, in order."""
-        place = quoted(self.tablespace) if self.tablespace else "''"
+        place = identifier(self.tablespace) if self.tablespace else "''"
         tablespace = f"SET default_tablespace = {place}" if self.kind != "foreign key" else ""
         return tuple(filter(None, (tablespace, self.create, self.attach, self.validate, *self.attributes)))
 
@@ -149,7 +149,7 @@ def has_same_columns(one: Deferred, other: Deferred) -> bool:
 def add_foreign_key(table: str, name: str, definition: str) -> str:
     """The statement that adds a foreign key NOT VALID, from what ``pg_get_constraintdef`` says of it."""
     body = definition.removesuffix(NOT_VALID)
-    return f"ALTER TABLE {table} ADD CONSTRAINT {quoted(name)} {body}{NOT_VALID}"
+    return f"ALTER TABLE {table} ADD CONSTRAINT {identifier(name)} {body}{NOT_VALID}"
 
 
 DDL: Final = """

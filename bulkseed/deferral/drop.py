@@ -12,8 +12,8 @@ from bulkseed.deferral.capture import constraint_state, full_names, index_state
 from bulkseed.deferral.definitions import KEYS, Deferred
 from bulkseed.deferral.steps import LOCK_SECONDS, Limits, NoLock, step, tried
 from bulkseed.errors import TargetError
-from bulkseed.identifiers import quoted
 from bulkseed.postgres.connection import Connection, told
+from bulkseed.sql import identifier
 
 __all__ = ["drop"]
 
@@ -80,7 +80,7 @@ async def drop_all(connection: Connection, deferred: Sequence[Deferred], budget:
     try:
         for each in constraints:
             # it locks the table that a foreign key points at too, which may not be ours
-            drop_it = f"ALTER TABLE {each.table} DROP CONSTRAINT IF EXISTS {quoted(each.name)}"
+            drop_it = f"ALTER TABLE {each.table} DROP CONSTRAINT IF EXISTS {identifier(each.name)}"
             await connection.execute(budget.within(drop_it))
         for each in there:
             # a key too: a rebuild cut off leaves its index without the constraint

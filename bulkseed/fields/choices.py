@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.fields.arrays import ConversionError, array_of, longest_in
+from bulkseed.arrays import ConversionError, array_of, longest_in
 from bulkseed.fields.source import Distinct, Entry, FieldRows, Source
 from bulkseed.randomness.draws import Words, below, thresholds_of, weighted
 

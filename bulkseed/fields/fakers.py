@@ -11,11 +11,11 @@ from typing import Any, Final, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bulkseed.arrays import ConversionError, array_of, longest_in
 from bulkseed.errors import InputError
-from bulkseed.fields.arrays import ConversionError, array_of, longest_in
 from bulkseed.fields.source import Distinct, Entry, FieldRows, Source, normalised, revived
 from bulkseed.randomness.draws import Words, below
-from bulkseed.text.faker_values import Fakes
+from bulkseed.text.faker_source import Fakes
 from bulkseed.text.names import scalar
 
 __all__ = ["POOL", "Fake", "FakePool"]

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.fields.arrays import TIMESTAMP, times
+from bulkseed.arrays import TIMESTAMP, times
 from bulkseed.fields.source import Entry, FieldRows, Source
 from bulkseed.plan.plan import microseconds
 from bulkseed.randomness.draws import Ints, Words

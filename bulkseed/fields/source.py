@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from bulkseed.arrays import python_values
 from bulkseed.errors import InputError, RunError, suggestion
-from bulkseed.fields.arrays import python_values
 from bulkseed.randomness.draws import Ints, Streams, Words
-from bulkseed.text.faker_values import Fakes
+from bulkseed.text.faker_source import Fakes
 
 __all__ = ["Distinct", "Entry", "FieldRow", "FieldRows", "Source", "normalised", "revived"]
 

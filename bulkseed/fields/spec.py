@@ -9,8 +9,8 @@ from typing import Any, Final, Self
 import numpy as np
 import pyarrow as pa
 
+from bulkseed.arrays import ConversionError, array_of, in_microseconds
 from bulkseed.errors import BulkseedError, RunError
-from bulkseed.fields.arrays import ConversionError, array_of, in_microseconds
 from bulkseed.fields.choices import Choice, Copy, Sequence, Uuid, Value
 from bulkseed.fields.fakers import Fake
 from bulkseed.fields.ranges import After, Uniform
@@ -18,7 +18,7 @@ from bulkseed.fields.source import Distinct, Entry, FieldRow, FieldRows, SharedR
 from bulkseed.fields.templates import Template
 from bulkseed.imports import imported, said
 from bulkseed.randomness.draws import chance
-from bulkseed.text.faker_values import Fakes
+from bulkseed.text.faker_source import Fakes
 
 __all__ = ["Call", "FieldSpec", "distinct", "expected_arrow", "extremes", "fill", "longest", "parse_field"]
 

@@ -12,7 +12,7 @@ from typing import Final, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.fields.arrays import longest_in, texts_of
+from bulkseed.arrays import longest_in, texts_of
 from bulkseed.fields.choices import UUID_CHARACTERS, uuid_texts
 from bulkseed.fields.fakers import FakePool
 from bulkseed.fields.source import Distinct, Entry, FieldRows, Source

@@ -18,7 +18,15 @@ from bulkseed.imports import said
 from bulkseed.plan.scenario import PluginTable
 from bulkseed.plan.shards import Shard
 
-__all__ = ["Context", "shard_tables"]
+__all__ = [
+    "Context",
+    "channels",
+    "context",
+    "part",
+    "plugins",
+    "shard_tables",
+    "users",
+]
 
 BUILT_IN: Final[dict[str, TableGenerator]] = {
     "users": lambda part: user_batches(part.context, part.shard),

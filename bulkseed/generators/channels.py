@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.fields.arrays import TIMESTAMP, times
+from bulkseed.arrays import TIMESTAMP, times
 from bulkseed.generators.context import BATCH_ROWS, ChannelBlock, Context
 from bulkseed.generators.users import user_names
 from bulkseed.randomness.draws import KEY_WORDS, Bools, Ints, permute

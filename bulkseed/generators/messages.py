@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from bulkseed.fields.arrays import TIMESTAMP, times
+from bulkseed.arrays import TIMESTAMP, times
 from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS, ChannelBlock, Context
 from bulkseed.plan.shards import BLOCK
 from bulkseed.randomness.draws import Bools, Ints, Words, below, between, chance

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import pyarrow as pa
 
+from bulkseed.arrays import TIMESTAMP, times
 from bulkseed.errors import RunError
-from bulkseed.fields.arrays import TIMESTAMP, times
 from bulkseed.generators.context import BATCH_ROWS, ChannelBlock, Context, channel_block
 from bulkseed.generators.messages import MessageSpan, message_spans
 from bulkseed.generators.plugins import Parents
@@ -226,7 +226,7 @@ def filled(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> I
 def fields_of(plan: Plan) -> Mapping[str, Mapping[str, FieldSpec]]:
     """What fills the columns that a plan's scenario adds, by table and the app's column."""
     from bulkseed.fields import parse_field  # noqa: PLC0415
-    from bulkseed.text.faker_values import Fakes  # noqa: PLC0415
+    from bulkseed.text.faker_source import Fakes  # noqa: PLC0415
 
     fakes = Fakes(plan.locale, plan.seed, microseconds(plan.as_of), plan.scenario.providers)
     return {

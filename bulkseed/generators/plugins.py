@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from bulkseed.arrays import ConversionError, array_of
 from bulkseed.errors import InputError, RunError, suggestion
-from bulkseed.fields.arrays import ConversionError, array_of
 from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS
 from bulkseed.imports import imported, said
 from bulkseed.plan.plan import EPOCH

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.fields.arrays import TIMESTAMP, times
+from bulkseed.arrays import TIMESTAMP, times
 from bulkseed.generators.context import BATCH_ROWS, Context
 from bulkseed.plan.shards import Shard
 from bulkseed.randomness.draws import Ints, below, chance

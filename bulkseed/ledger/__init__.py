@@ -31,6 +31,7 @@ __all__ = [
     "check_ledger",
     "chosen_runs",
     "claim_shard",
+    "control",
     "empty_run",
     "exists",
     "finish_run",

@@ -11,8 +11,8 @@ import asyncpg
 
 from bulkseed import deferral
 from bulkseed.errors import TargetError
-from bulkseed.identifiers import qualified, quoted
 from bulkseed.postgres.connection import Connection
+from bulkseed.sql import identifier
 
 __all__ = ["SCHEMA", "Ledger", "check_ledger", "drop_ledger", "exists", "make_ledger", "other_ledgers", "version"]
 
@@ -31,7 +31,7 @@ class Ledger:
 
     def table(self, name: str) -> str:
         """One of the ledger's tables, qualified and quoted."""
-        return qualified(self.schema, name)
+        return identifier(self.schema, name)
 
     def command(self, words: str) -> str:
         """A command of bulkseed's for the user to type, such as ``resume 3``, with where the ledger is."""
@@ -167,7 +167,7 @@ async def version(connection: Connection, ledger: Ledger) -> int:
 
 async def check_ledger(connection: Connection, ledger: Ledger) -> None:
     """Raises TargetError where this login cannot keep the ledger, or a newer bulkseed has made it."""
-    schema = quoted(ledger.schema)
+    schema = identifier(ledger.schema)
     user, database = await connection.fetchrow("SELECT quote_ident(current_user), quote_ident(current_database())")
     if await exists(connection, ledger):
         lacking = await connection.fetchval(
@@ -222,8 +222,8 @@ async def make_ledger(connection: Connection, ledger: Ledger) -> None:
     if not there and not await connection.fetchval(
         "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", ledger.schema
     ):
-        await connection.execute(f"CREATE SCHEMA {quoted(ledger.schema)}")
-        await connection.execute(f"COMMENT ON SCHEMA {quoted(ledger.schema)} IS '{COMMENT}'")
+        await connection.execute(f"CREATE SCHEMA {identifier(ledger.schema)}")
+        await connection.execute(f"COMMENT ON SCHEMA {identifier(ledger.schema)} IS '{COMMENT}'")
     for migration in MIGRATIONS[there:]:
         await connection.execute(migration.format(**{name: ledger.table(name) for name in TABLES}))
 
@@ -249,4 +249,4 @@ async def drop_ledger(connection: Connection, ledger: Ledger) -> None:
     if made_for_it:
         with contextlib.suppress(asyncpg.DependentObjectsStillExistError):  # something of the user's is in it
             async with connection.transaction():
-                await connection.execute(f"DROP SCHEMA {quoted(ledger.schema)}")
+                await connection.execute(f"DROP SCHEMA {identifier(ledger.schema)}")

@@ -37,8 +37,9 @@ from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.postgres.transaction import transaction
 from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.target.copy_plan import with_keys
-from bulkseed.target.target import Target, estimated_rows, read_target
-from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
+from bulkseed.target.guard import estimated_rows
+from bulkseed.target.target import Target, read_target
+from bulkseed.text.faker_source import FAKER_VERSION, corpus_of
 from bulkseed.text.names import Corpus
 
 __all__ = [

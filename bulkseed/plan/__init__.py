@@ -1,1 +1,3 @@
-"""What is to be made: counts, tables, shape, shards, ids. Frozen values, and what follows from them."""
+"""What is to be made: counts, tables, activity, shards, ids. Frozen values, and what follows from them."""
+
+__all__ = ["activity", "plan", "scenario", "shards", "tables"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from bulkseed.plan.activity import expected_channel_rows, expected_rows
 from bulkseed.plan.plan import Placement, Plan, microseconds
 from bulkseed.plan.tables import Stage
 from bulkseed.randomness.draws import Bools, Ints, Streams, Words, below, binomial
-from bulkseed.randomness.uuids import Moments, Uuids
+
+if TYPE_CHECKING:
+    from bulkseed.randomness.uuids import Uuids
 
 __all__ = ["BLOCK", "ROWS_PER_SHARD", "MessageLayout", "Shard", "shard_counts", "split_into_shards", "uuids_of"]
 
@@ -199,6 +201,9 @@ def triangle(count: Ints | int) -> Ints:
 
 def uuids_of(plan: Plan, placement: Placement, messages: int) -> Mapping[str, Uuids]:
     """The UUIDs of each table whose ids are UUIDs, of a run with so many ``messages``."""
+    # pyarrow takes long to import, and commands that only read the ledger need no keys
+    from bulkseed.randomness.uuids import Moments, Uuids  # noqa: PLC0415
+
     counts = {"users": plan.users, "channels": plan.channels, "messages": messages}
     streams = Streams(plan.seed, placement.first_user)
     start, end = microseconds(plan.history_start), microseconds(plan.as_of)

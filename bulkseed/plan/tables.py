@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Literal
 
-from bulkseed.identifiers import qualified, quoted
 from bulkseed.plan.scenario import PluginTable, Scenario
+from bulkseed.sql import identifier
 
 __all__ = ["CATALOGUE", "TABLES", "TABLE_NAMES", "WITH_IDS", "Column", "Kind", "Model", "Names", "Stage", "Table"]
 
@@ -208,7 +208,7 @@ class Model:
         """The tables to fill as a connection finds them: qualified where the scenario names a schema."""
         schema = self.scenario.schema
         return {
-            name: quoted(self.name(name)) if schema is None else qualified(schema, self.name(name))
+            name: identifier(self.name(name)) if schema is None else identifier(schema, self.name(name))
             for name in self.names
         }
 
@@ -253,11 +253,11 @@ class Names:
 
     def name(self, table: str) -> str:
         """The table."""
-        return qualified(self.schema, self.model.name(table))
+        return identifier(self.schema, self.model.name(table))
 
     def column(self, table: str, column: str) -> str:
         """The column, without its table."""
-        return quoted(self.model.column(table, column))
+        return identifier(self.model.column(table, column))
 
     def tables(self) -> list[str]:
         """All tables that are filled, in dependency order."""

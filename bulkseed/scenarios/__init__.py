@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from importlib import resources
 
-__all__ = ["shipped"]
+__all__ = [
+    "planning",
+    "shipped",
+]
 
 
 def shipped() -> list[str]:

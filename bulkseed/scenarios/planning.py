@@ -9,8 +9,7 @@ from pathlib import Path
 from bulkseed.errors import InputError
 from bulkseed.plan.plan import Plan, microseconds, parse_as_of, scaled_counts
 from bulkseed.scenarios.scenario_file import read_scenario
-from bulkseed.text.faker_corpus import corpus_of
-from bulkseed.text.faker_values import Fakes
+from bulkseed.text.faker_source import Fakes, corpus_of
 
 __all__ = ["make_plan"]
 

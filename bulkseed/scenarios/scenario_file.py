@@ -23,7 +23,7 @@ from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.scenarios import shipped
 from bulkseed.scenarios.plugin_tables import find_contradictions, has_order, put_together, related
 from bulkseed.target.target import ARROW_TYPES
-from bulkseed.text.faker_values import Fakes
+from bulkseed.text.faker_source import Fakes
 
 if TYPE_CHECKING:
     from bulkseed.scenarios.structure import ScenarioValues

@@ -11,9 +11,9 @@ from bulkseed.copy.column_mapping import Keys
 from bulkseed.copy.encoders import BINARY_TYPES
 from bulkseed.copy.writer import CopyFormat, CopyInto
 from bulkseed.errors import TargetError
-from bulkseed.identifiers import qualified, quoted
 from bulkseed.plan.tables import Table
 from bulkseed.postgres.connection import Connection
+from bulkseed.sql import identifier
 from bulkseed.target.target import TYPES_SQL, Target, column_mapping_of, type_of
 
 __all__ = ["choose_lanes", "copy_into", "with_keys"]
@@ -68,7 +68,7 @@ async def copy_into(
 
     Raises TargetError, naming the column, where ``format`` is ``binary`` and a column's type does not allow that.
     """
-    rows = await connection.fetch(TYPES_SQL, qualified(schema, table) if schema else quoted(table))
+    rows = await connection.fetch(TYPES_SQL, identifier(schema, table) if schema else identifier(table))
     found = {row["name"]: row for row in rows}
     names = tuple(columns.values()) if isinstance(columns, Mapping) else tuple(columns)
     types = {name: type_of(found[name]) for name in names if found[name]["base"] in BINARY_TYPES}

@@ -11,9 +11,9 @@ import pyarrow as pa
 from bulkseed.copy.column_mapping import ColumnMapping, incompatibility
 from bulkseed.copy.encoders import ArrayOf, Type
 from bulkseed.errors import TargetError, suggestion
-from bulkseed.identifiers import qualified
 from bulkseed.plan.tables import Column, Kind, Model, Names, Table
 from bulkseed.postgres.connection import Connection, preflight_errors
+from bulkseed.sql import identifier
 
 __all__ = [
     "ARROW_TYPES",
@@ -22,7 +22,6 @@ __all__ = [
     "Target",
     "TargetColumn",
     "column_mapping_of",
-    "estimated_rows",
     "read_target",
     "type_of",
 ]
@@ -187,7 +186,7 @@ async def read_target(connection: Connection, model: Model) -> Target:
         for table in wanted:
             if (name := model.name(table.name)) not in there:
                 continue
-            table_name = qualified(schema, name)
+            table_name = identifier(schema, name)
             rows = await connection.fetch(COLUMNS_SQL, table_name)
             found = {row["name"]: Found(row["nullable"], row["filled"], row["generated"]) for row in rows}
             types = {row["name"]: row for row in await connection.fetch(TYPES_SQL, table_name)}
@@ -343,29 +342,3 @@ def unfilled(model: Model, table: Table, found: Mapping[str, Found]) -> list[str
         for name, each in found.items()
         if name not in filled and not (each.nullable or each.filled or each.generated)
     ]
-
-
-ROWS: Final = """
-WITH RECURSIVE counted AS (
-    SELECT c.oid FROM unnest($1::text[]) AS name JOIN pg_class AS c ON c.oid = to_regclass(name)
-    WHERE c.relkind IN ('r', 'p')
-    UNION
-    SELECT i.inhrelid FROM pg_inherits AS i JOIN counted ON counted.oid = i.inhparent
-)
-SELECT coalesce(sum(CASE WHEN reltuples >= 0 AND relpages > 0 THEN reltuples / relpages * pages
-                         ELSE pages * $2::float8 END), 0)
-FROM pg_class JOIN counted USING (oid),
-     LATERAL (SELECT pg_relation_size(oid) / current_setting('block_size')::float8 AS pages) AS size
-"""
-"""As the planner estimates it: from the pages there are now and what ANALYZE saw on one; partitions count too.
-https://www.postgresql.org/docs/current/row-estimation-examples.html"""
-
-ROWS_PER_PAGE: Final = 80.0
-"""Of a table that was never analyzed."""
-
-
-async def estimated_rows(connection: Connection, tables: Sequence[str]) -> float:
-    """About how many rows ``tables`` hold: names, qualified or as the search_path has them; one that is not there holds
-    none. Raises what asyncpg raises.
-    """
-    return float(await connection.fetchval(ROWS, list(tables), ROWS_PER_PAGE))

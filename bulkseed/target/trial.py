@@ -19,13 +19,13 @@ from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
 from bulkseed.fields import distinct
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.part import fields_of
-from bulkseed.identifiers import quoted
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard, uuids_of
 from bulkseed.plan.tables import WITH_IDS, Table
 from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.postgres.transaction import safe_transaction
+from bulkseed.sql import identifier
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.ids import find_id_range, system_reactions
 from bulkseed.target.target import Target
@@ -177,7 +177,7 @@ async def refusals(
                 raise Undone from None  # who may make no temporary tables learns it from the load
             for row in await connection.fetch(NOT_NULL, name, list(into.columns)):
                 # what a default fills there is not what is tried here
-                await connection.execute(f"ALTER TABLE {COPY} ALTER {quoted(row['name'])} DROP NOT NULL")
+                await connection.execute(f"ALTER TABLE {COPY} ALTER {identifier(row['name'])} DROP NOT NULL")
             try:
                 with translate_errors(connection, f"trying {name}"):
                     await copy_batches(connection, copy, iter([batch]), lambda _: None)
@@ -208,8 +208,8 @@ async def judged(connection: Connection, target: Target, table: Table, into: Cop
         if not set(row["columns"]) <= set(into.columns) or set(row["columns"]) <= ours:
             continue
         pairs = zip(row["columns"], row["keys"], strict=True)
-        equal = " AND ".join(f"p.{quoted(key)} = t.{quoted(column)}" for column, key in pairs)
-        there = " AND ".join(f"t.{quoted(column)} IS NOT NULL" for column in row["columns"])
+        equal = " AND ".join(f"p.{identifier(key)} = t.{identifier(column)}" for column, key in pairs)
+        there = " AND ".join(f"t.{identifier(column)} IS NOT NULL" for column in row["columns"])
         number = await connection.fetchval(
             f"SELECT count(*) FROM {COPY} AS t WHERE {there} "
             f"AND NOT EXISTS (SELECT FROM {row['parent']} AS p WHERE {equal})"

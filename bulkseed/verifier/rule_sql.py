@@ -12,7 +12,6 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
 from bulkseed.plan.activity import Ranking, ranking_of
 from bulkseed.plan.scenario import Shape
@@ -20,6 +19,7 @@ from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import Model
 from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.uuids import Uuids
+from bulkseed.sql import identifier
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck
 
 __all__ = ["BROKEN", "Clause", "Draw", "RuleQuery", "Scope"]
@@ -64,13 +64,13 @@ class Scope:
         columns = self.model.by_name[name].column_names
         if all(self.there(name, each, "t") == f"t.{each}" for each in columns):
             return actual
-        listed = ", ".join(f"{self.there(name, each, 't')} AS {quoted(each)}" for each in columns)
+        listed = ", ".join(f"{self.there(name, each, 't')} AS {identifier(each)}" for each in columns)
         return f"(SELECT {listed} FROM {actual} AS t)"
 
     def there(self, table: str, column: str, alias: str) -> str:
         """The SQL expression for a column of the row ``alias`` of the app's own table."""
         actual = self.run.names.column(table, column)
-        if actual == quoted(column):
+        if actual == identifier(column):
             actual = column
         uuids = self.uuids.get(self.holds(table, column))
         if uuids is not None:

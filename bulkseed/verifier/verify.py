@@ -11,15 +11,15 @@ from anyio import to_thread
 
 from bulkseed import ledger
 from bulkseed.errors import InputError, RunError, TargetError
-from bulkseed.identifiers import quoted
 from bulkseed.ledger import Run
 from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.plan.scenario import Rule, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, preflight_errors
+from bulkseed.sql import identifier
 from bulkseed.target.target import TYPES_SQL, column_mapping_of
-from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
+from bulkseed.text.faker_source import FAKER_VERSION, corpus_of
 from bulkseed.text.names import Corpus
 from bulkseed.text.prose import longest_text
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck, VerifyReport
@@ -87,7 +87,7 @@ async def own_rule(connection: Connection, run: Run, rule: Rule) -> RuleCheck:
     Raises RunError where it gives anything else.
     """
     path = await connection.fetchval("SHOW search_path")
-    await connection.execute(SET, ", ".join(filter(None, [quoted(run.schema), path])))
+    await connection.execute(SET, ", ".join(filter(None, [identifier(run.schema), path])))
     try:
         async with connection.transaction():
             found = await connection.fetch(rule.sql)

@@ -15,11 +15,11 @@ import asyncpg
 
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
-from bulkseed.identifiers import qualified
 from bulkseed.ledger.runs import history
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
+from bulkseed.sql import identifier
 from bulkseed.verifier.verify import verify
 from chaos.commands import PLAN, Ended, bulkseed
 from chaos.proxy import proxied
@@ -55,7 +55,7 @@ async def state(server: Server, address: Address) -> State:
     tables = {}
     async with connected(address) as connection:
         for row in await connection.fetch(f"SELECT schemaname, tablename FROM pg_tables WHERE schemaname {ours}"):
-            found = await connection.fetchrow(f"{DIGEST} FROM {qualified(*row)} AS t")
+            found = await connection.fetchrow(f"{DIGEST} FROM {identifier(*row)} AS t")
             tables[f"{row[0]}.{row[1]}"] = (found[0], found[1])
         sequences = await connection.fetch(
             f"SELECT schemaname || '.' || sequencename, last_value FROM pg_sequences WHERE schemaname {ours}"

@@ -16,10 +16,10 @@ import pytest
 
 from bulkseed.__main__ import failed, main
 from bulkseed.embedded import Server
-from bulkseed.identifiers import qualified, quoted
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
+from bulkseed.sql import identifier
 from support.databases import address_of
 from support.queries import run_sql
 
@@ -81,7 +81,7 @@ async def state(address: Address) -> State:
         rows = {
             f"{schema}.{table}": await connection.fetchval(
                 "SELECT count(*) || ' ' || coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) "
-                f"FROM {qualified(schema, table)} AS t"
+                f"FROM {identifier(schema, table)} AS t"
             )
             for schema, table in tables
         }
@@ -267,7 +267,7 @@ def test_names_that_there_are_not(kind: str, part: str, shared: Untouched, liste
         "password": (f"postgresql://bulkseed:{encoded}@127.0.0.1:{port}/postgres", "does not let us in"),
         "schema": (
             f"postgresql://bulkseed@/postgres?{through}&options="
-            + quote("-c search_path=" + quoted(name).replace("\\", "\\\\").replace(" ", "\\ "), safe=""),
+            + quote("-c search_path=" + identifier(name).replace("\\", "\\\\").replace(" ", "\\ "), safe=""),
             "no schema to look for tables in",
         ),
     }[part]
@@ -324,7 +324,7 @@ TARGETS: Final[dict[str, tuple[str, list[str], str]]] = {
     ),
     "NOT NULL that nothing fills": ("ALTER TABLE users ADD phone text NOT NULL", [], "nothing fills .*users.phone"),
     "a hostile NOT NULL": (
-        f"ALTER TABLE users ADD {quoted(DROP)} text NOT NULL",
+        f"ALTER TABLE users ADD {identifier(DROP)} text NOT NULL",
         [],
         "nothing fills .*DROP TABLE users; --: give it a default",
     ),
@@ -452,8 +452,10 @@ async def moved(address: Address, schema: str) -> None:
     """Have the reference tables, their indexes and their constraints in the schema, all with hostile names."""
     async with connected(address) as connection:
         if schema != "public":
-            await connection.execute(f"ALTER SCHEMA public RENAME TO {quoted(schema)}")
-        await connection.execute(f"ALTER DATABASE {quoted(address.database)} SET search_path = {quoted(schema)}")
+            await connection.execute(f"ALTER SCHEMA public RENAME TO {identifier(schema)}")
+        await connection.execute(
+            f"ALTER DATABASE {identifier(address.database)} SET search_path = {identifier(schema)}"
+        )
         renames = await connection.fetch(
             """
             SELECT format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', conrelid::regclass, conname,
@@ -478,14 +480,14 @@ def test_a_load_among_hostile_names(
     name = HOSTILE[kind]
     schema = name if name != "bulkseed" else "public"
     admin = address_of(server, "postgres")
-    create = f"CREATE DATABASE {quoted(name + '_'[: 63 - len(name.encode())])} TEMPLATE {templates['reference']}"
+    create = f"CREATE DATABASE {identifier(name + '_'[: 63 - len(name.encode())])} TEMPLATE {templates['reference']}"
     database = name + "_"[: 63 - len(name.encode())]
     login = name if name != "bulkseed" else "bulkseed's"
     asyncio.run(
         run_sql(
             admin,
             f"{create} STRATEGY file_copy",
-            f"CREATE ROLE {quoted(login)} LOGIN PASSWORD 'p'",
+            f"CREATE ROLE {identifier(login)} LOGIN PASSWORD 'p'",
         )
     )
     address = Address(admin.url._replace(database=database))
@@ -494,9 +496,9 @@ def test_a_load_among_hostile_names(
         asyncio.run(
             run_sql(
                 address,
-                f"ALTER DATABASE {quoted(database)} OWNER TO {quoted(login)}",
-                f"ALTER SCHEMA {quoted(schema)} OWNER TO {quoted(login)}",
-                *(f"ALTER TABLE {qualified(schema, each)} OWNER TO {quoted(login)}" for each in TABLES),
+                f"ALTER DATABASE {identifier(database)} OWNER TO {identifier(login)}",
+                f"ALTER SCHEMA {identifier(schema)} OWNER TO {identifier(login)}",
+                *(f"ALTER TABLE {identifier(schema, each)} OWNER TO {identifier(login)}" for each in TABLES),
             )
         )
         url = (
@@ -517,7 +519,9 @@ def test_a_load_among_hostile_names(
             capsys.readouterr()
         assert (asyncio.run(contents(ours, schema)), dumped(server, ours)) == before
     finally:
-        asyncio.run(run_sql(admin, f"DROP DATABASE {quoted(database)} WITH (FORCE)", f"DROP ROLE {quoted(login)}"))
+        asyncio.run(
+            run_sql(admin, f"DROP DATABASE {identifier(database)} WITH (FORCE)", f"DROP ROLE {identifier(login)}")
+        )
 
 
 async def contents(address: Address, schema: str) -> dict[str, int]:
@@ -525,7 +529,7 @@ async def contents(address: Address, schema: str) -> dict[str, int]:
         names = [
             row[0] for row in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1", schema)
         ]
-        return {name: await connection.fetchval(f"SELECT count(*) FROM {qualified(schema, name)}") for name in names}
+        return {name: await connection.fetchval(f"SELECT count(*) FROM {identifier(schema, name)}") for name in names}
 
 
 def dumped(server: Server, address: Address) -> str:

@@ -32,7 +32,7 @@ from bulkseed.plan.tables import TABLES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 from bulkseed.target.copy_plan import copy_into
-from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.faker_source import corpus_of
 from support.databases import MakeDatabase
 from support.plans import plan_of
 from support.queries import digest, run_sql

@@ -27,6 +27,7 @@ from faker import Faker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bulkseed.arrays import JSON
 from bulkseed.errors import BulkseedError, InputError, RunError
 from bulkseed.fields import (
     FieldRows,
@@ -39,12 +40,11 @@ from bulkseed.fields import (
     normalised,
     parse_field,
 )
-from bulkseed.fields.arrays import JSON
 from bulkseed.fields.ranges import within_range
 from bulkseed.plan.plan import microseconds
 from bulkseed.randomness.draws import Streams
 from bulkseed.scenarios.scenario_file import read_scenario
-from bulkseed.text.faker_values import Fakes
+from bulkseed.text.faker_source import Fakes
 from bulkseed.verifier.checks import within_chance
 from support.scenario_texts import EVERY_FIELD
 

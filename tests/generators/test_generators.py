@@ -26,7 +26,7 @@ from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan, Probabilities
 from bulkseed.plan.shards import split_into_shards
 from bulkseed.plan.tables import TABLE_NAMES, TABLES
-from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.faker_source import corpus_of
 from support.evenness import unevenness
 from support.generated_rows import batches_of, placement_of, tables_of
 from support.plans import AS_OF, plan_of

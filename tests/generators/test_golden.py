@@ -27,7 +27,7 @@ from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import TABLES
 from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.scenarios.planning import make_plan
-from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.faker_source import corpus_of
 from support.frozen_corpora import LOCALES, corpus_from, differences, frozen_corpus, frozen_values, values_of, versions
 from support.generated_rows import tables_of
 

@@ -12,7 +12,7 @@ from bulkseed.loader.load import load
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.target.target import estimated_rows
+from bulkseed.target.guard import estimated_rows
 from support.app_rows import APP_ROWS
 from support.listeners import Notes
 from support.museum import MUSEUM

@@ -21,7 +21,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.target.target import Target, read_target
-from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.faker_source import corpus_of
 from support.app_rows import APP_ROWS
 from support.databases import MakeDatabase
 from support.listeners import Interfering

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.faker_source import corpus_of
 
 UNCHECKED: Final = "SET session_replication_role = replica"
 """Foreign keys are not looked at any more by this connection."""

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from bulkseed.text.faker_corpus import FAKER_VERSION, corpus_of
+from bulkseed.text.faker_source import FAKER_VERSION, corpus_of
 from bulkseed.text.names import Corpus, Pattern, Patterns, Pool, WordList
 
 FOLDER: Final = Path(__file__).parents[1] / "generators" / "corpora"

@@ -7,7 +7,7 @@ import pyarrow as pa
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD, split_into_shards
-from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.faker_source import corpus_of
 from bulkseed.text.names import Corpus
 
 CATALOGUE = (3, 4, 8, 15, 16, 23, 42, 99, 100, 1000, 1001, 5000)

@@ -6,9 +6,9 @@ from typing import Any
 
 import asyncpg
 
-from bulkseed.identifiers import qualified
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
+from bulkseed.sql import identifier
 
 
 async def run_sql(address: Address, *statements: str) -> None:
@@ -28,7 +28,7 @@ async def digest(address: Address, *tables: str) -> dict[str, tuple[int, str]]:
         for name in sorted(names):
             row: asyncpg.Record = await opened.fetchrow(
                 "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text "
-                f"FROM {qualified('public', name)} AS t"
+                f"FROM {identifier('public', name)} AS t"
             )
             found[name] = (row[0], row[1])
     return found

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from bulkseed.plan.plan import Placement, Plan, microseconds
 from bulkseed.plan.tables import TABLES
-from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.faker_source import corpus_of
 from support.generated_rows import placement_of, tables_of
 
 Numbers = npt.NDArray[np.int64]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bulkseed.errors import InputError
 from bulkseed.plan.tables import TABLES
 from bulkseed.randomness.draws import Ints, Streams
-from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.faker_source import corpus_of
 from bulkseed.text.names import Corpus, Patterns, Pool, WordList, named, slug_of
 from bulkseed.text.prose import (
     MOST_SENTENCES,

@@ -16,7 +16,7 @@ from bulkseed.loader.load import load
 from bulkseed.plan.plan import Plan, Probabilities
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.text.faker_corpus import corpus_of
+from bulkseed.text.faker_source import corpus_of
 from bulkseed.verifier.text_checks import TextReader
 from bulkseed.verifier.verify import RuleCheck, VerifyReport, verify
 from support.app_rows import APP_ROWS

@@ -1,0 +1,276 @@
+"""Who may import what: the map of the package. Imports point down it, and none goes round in a circle."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import bulkseed
+
+MAY_IMPORT: Final = {
+    "randomness": "",
+    "plan": "randomness",
+    "text": "plan randomness",
+    "fields": "text plan randomness",
+    "generators": "fields text plan randomness",
+    "postgres": "",
+    "deferral": "postgres",
+    "ledger": "deferral postgres plan",
+    "copy": "generators postgres plan",
+    "target": "copy ledger generators fields text postgres plan",
+    "scenarios": "target generators fields text plan",
+    "verifier": "target ledger text postgres plan randomness",
+    "cleaner": "verifier target copy ledger deferral generators text postgres plan randomness",
+    "loader": "cleaner target copy ledger deferral generators text postgres plan randomness",
+    "embedded": "",
+    "cli": "loader cleaner verifier scenarios target ledger embedded postgres plan",
+    "arrays": "",
+    "errors": "",
+    "sql": "",
+    "choices": "",
+    "listeners": "",
+    "imports": "",
+    "draws": "randomness",
+    "api": "loader cleaner verifier ledger postgres plan",
+    "": "api scenarios generators plan",
+    "__main__": "cli",
+}
+"""The folders, and the modules beside them, that each may import; ``""`` is the package itself."""
+
+BY_ALL: Final = {"arrays", "errors", "sql", "choices", "listeners", "imports"}
+"""Modules beside the folders that every folder may import: none of them imports a folder."""
+
+VALUES: Final = (
+    "__future__ abc collections dataclasses datetime decimal fractions functools itertools json math re typing"
+)
+PURE: Final = {
+    "arrays": "numpy pyarrow uuid",
+    "randomness": "numpy pyarrow hashlib",
+    "plan": "numpy",
+    "text": "numpy pyarrow faker anyascii contextlib difflib random sys threading types warnings",
+    "fields": "numpy pyarrow random string uuid",
+    "generators": "numpy pyarrow random importlib inspect",
+}
+"""What the pure folders may import from elsewhere, beside the modules of values: no clock, no file, no network."""
+
+ONE_IMPORTER: Final = {
+    "anyascii": "bulkseed.text.names",
+    "faker": "bulkseed.text.faker_source",
+    "pydantic": "bulkseed.scenarios.structure",
+    "sqlalchemy": "bulkseed.scenarios.metadata",
+}
+"""Outside packages that only these modules may import."""
+
+IMPURE_CALLS: Final = {"now", "utcnow", "today", "hash", "id", "open", "input", "print", "eval", "exec", "__import__"}
+"""Calls whose result depends on the moment, the process or the machine, and that need no import."""
+
+HEAVY: Final = {
+    "cli.cleanup": "sqlalchemy pydantic",
+    "cli.init": "pyarrow faker sqlalchemy pydantic",
+    "cli.load": "sqlalchemy pydantic",
+    "cli.plan": "sqlalchemy pydantic",
+    "cli.psql": "numpy pyarrow asyncpg faker sqlalchemy pydantic",
+    "cli.runs": "pyarrow faker sqlalchemy pydantic",
+    "cli.serve": "pyarrow faker sqlalchemy pydantic",
+    "cli.verify": "sqlalchemy pydantic",
+    "loader.worker": "faker sqlalchemy pydantic",
+}
+"""What takes long to import, and each of these modules does without until it needs it."""
+
+RUN: Final = {"bulkseed.__main__", "bulkseed.embedded.keeper", "bulkseed.loader.worker"}
+"""Modules that are run, and offer nothing."""
+
+ROOT: Final = Path(bulkseed.__file__).parent
+TESTS: Final = Path(__file__).parent
+
+
+def name_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+TREES: Final = {name_of(file): ast.parse(file.read_text()) for file in sorted(ROOT.rglob("*.py"))}
+
+
+def folder_of(module: str) -> str:
+    """The folder of a module, or the name of one that is beside the folders."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports_of(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Each module that is imported anywhere in ``tree``, with the name that is taken from it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports by a relative path"
+            assert node.module is not None
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def own_imports(trees: dict[str, ast.Module]) -> dict[str, set[str]]:
+    """The modules of the package that each of its modules imports."""
+    return {
+        name: {
+            f"{module}.{taken}" if f"{module}.{taken}" in trees else module
+            for module, taken in imports_of(tree)
+            if module.split(".")[0] == "bulkseed"
+        }
+        for name, tree in trees.items()
+    }
+
+
+def wrong_imports(trees: dict[str, ast.Module]) -> list[str]:
+    """Imports that the map does not allow."""
+    return [
+        f"{name} imports {module}"
+        for name, modules in own_imports(trees).items()
+        for module in sorted(modules)
+        if (to := folder_of(module)) != (of := folder_of(name))
+        and to not in BY_ALL
+        and to not in MAY_IMPORT[of].split()
+    ]
+
+
+def hidden_imports(trees: dict[str, ast.Module]) -> list[str]:
+    """Imports of what another folder does not offer by its ``__all__``."""
+    offered = {
+        folder: exported(trees[f"bulkseed.{folder}"]) for folder in MAY_IMPORT if folder and (ROOT / folder).is_dir()
+    }
+    return [
+        f"{name} imports {module}.{taken}"
+        for name, tree in trees.items()
+        for module, taken in imports_of(tree)
+        if module.startswith("bulkseed.")
+        and (folder := folder_of(module)) in offered
+        and folder != folder_of(name)
+        and (module.split(".")[2] if module.count(".") > 1 else taken) not in offered[folder]
+    ]
+
+
+def exported(tree: ast.Module) -> set[str]:
+    """The names in a module's ``__all__``."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [getattr(target, "id", "") for target in node.targets] == ["__all__"]:
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The circles of a graph: what remains when all that imports none of the rest is taken away, again and again."""
+    rest = {name: set(graph[name]) - {name} for name in graph}
+    while leaves := {name for name, to in rest.items() if not to & rest.keys()}:
+        rest = {name: to for name, to in rest.items() if name not in leaves}
+    return [sorted(rest)] if rest else []
+
+
+def impure(trees: dict[str, ast.Module]) -> list[str]:
+    """What the pure folders import or call that could vary."""
+    found = []
+    for name, tree in trees.items():
+        if folder_of(name) not in PURE:
+            continue
+        allowed = {"bulkseed", *VALUES.split(), *PURE[folder_of(name)].split()}
+        outside = {module.split(".")[0] for module, _ in imports_of(tree)}
+        found += [f"{name} imports {module}" for module in sorted(outside - allowed)]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                found += [f"{name} calls {called}()"] if called in IMPURE_CALLS else []
+            if isinstance(node, ast.Attribute) and node.attr == "random" and name != "bulkseed.randomness.draws":
+                found += [f"{name} draws from numpy.random"] if getattr(node.value, "id", "") in {"np", "numpy"} else []
+    return found
+
+
+def test_every_folder_is_on_the_map() -> None:
+    assert {folder_of(name) for name in TREES} == MAY_IMPORT.keys()
+
+
+def test_imports_follow_the_map() -> None:
+    assert wrong_imports(TREES) == []
+
+
+def test_folders_use_what_others_offer() -> None:
+    assert hidden_imports(TREES) == []
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    modules = own_imports(TREES)
+    assert cycles(modules) == []
+    folders: dict[str, set[str]] = {folder: set() for folder in MAY_IMPORT}
+    for name, imported in modules.items():
+        folders[folder_of(name)] |= {folder_of(module) for module in imported}
+    assert cycles(folders) == []
+
+
+def test_pure_folders_import_and_call_nothing_that_could_vary() -> None:
+    assert impure(TREES) == []
+
+
+def test_some_packages_have_few_importers() -> None:
+    wrong = [
+        f"{name} imports {module}"
+        for name, tree in TREES.items()
+        for module, _ in imports_of(tree)
+        if name not in ONE_IMPORTER.get(module.split(".")[0], name).split()
+    ]
+    assert wrong == []
+
+
+def test_modules_say_what_they_are_and_what_they_offer() -> None:
+    for name, tree in TREES.items():
+        assert ast.get_docstring(tree), f"{name} has no docstring"
+        names = exported(tree)
+        assert names or name in RUN, f"{name} has no __all__"
+        module = importlib.import_module(name) if names else None
+        for each in names:
+            assert hasattr(module, each) or f"{name}.{each}" in TREES, f"{name} has no {each}"
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_heavy_packages_are_imported_where_they_are_needed(name: str) -> None:
+    printed = subprocess.run(
+        [sys.executable, "-c", f"import sys, bulkseed.{name}; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not set(HEAVY[name].split()).intersection(printed.stdout.split())
+
+
+def test_scenarios_that_ship_need_no_pydantic() -> None:
+    program = (
+        "import sys; from bulkseed.scenarios import shipped; from bulkseed.scenarios.planning import make_plan; "
+        "[make_plan(scenario=name) for name in shipped()]; print(*sys.modules)"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "bulkseed.scenarios.scenario_file" in printed.stdout.split()
+    assert "pydantic" not in printed.stdout.split()
+
+
+def test_the_tests_see_what_is_wrong() -> None:
+    def with_import(module: str, source: str) -> dict[str, ast.Module]:
+        return {**TREES, module: ast.parse(source)}
+
+    upward = with_import("bulkseed.randomness.draws", "def f():\n    from bulkseed.loader import load\n")
+    assert wrong_imports(upward) == ["bulkseed.randomness.draws imports bulkseed.loader.load"]
+    assert cycles(own_imports(upward))
+    within = with_import("bulkseed.plan.plan", "from bulkseed.plan.shards import BLOCK")
+    assert cycles(own_imports(within))
+    hidden = with_import("bulkseed.loader.load", "from bulkseed.postgres.libpq import hosts")
+    assert hidden_imports(hidden) == ["bulkseed.loader.load imports bulkseed.postgres.libpq.hosts"]
+    clock = with_import("bulkseed.randomness.draws", "from time import time\nnp.random.default_rng(datetime.now())")
+    assert impure(clock) == ["bulkseed.randomness.draws imports time", "bulkseed.randomness.draws calls now()"]
+
+
+def test_tests_import_no_test_module_and_no_conftest() -> None:
+    tests = {file.stem for file in TESTS.rglob("test_*.py")} | {"conftest"}
+    for file in TESTS.rglob("*.py"):
+        parts = {part for pair in imports_of(ast.parse(file.read_text())) for part in ".".join(pair).split(".")}
+        assert not tests & parts, f"{file.relative_to(TESTS)}: move what it shares to support/"
