@@ -1,12 +1,13 @@
-"""Fields: what fills a column of the app's that bulkseed does not know, as a scenario file says it.
+"""Fields: the values of the app's columns that bulkseed does not know, as a scenario file describes them.
 
-Pure functions: :func:`parse_field` makes a frozen value of what was given, :func:`fill` makes a column of it, row by
-row the same whatever the batches are. The other functions judge a field before anything is written.
+Pure functions: :func:`parse_field` makes a frozen value from a field of the file, and :func:`fill` makes a column from
+that value. A row's value does not depend on the batch that the row is in. The other functions tell the properties of
+the values before anything is written.
 """
 
 from __future__ import annotations
 
-from bulkseed.fields.source import Distinct, FieldRow, FieldRows, normalised
+from bulkseed.fields.source import Distinct, FieldRow, FieldRows, normalise
 from bulkseed.fields.spec import FieldSpec, distinct, expected_arrow, extremes, fill, longest, parse_field
 
 __all__ = [
@@ -19,6 +20,6 @@ __all__ = [
     "extremes",
     "fill",
     "longest",
-    "normalised",
+    "normalise",
     "parse_field",
 ]

@@ -1,4 +1,4 @@
-"""Fields that draw from a list or count: choices and constants, UUIDs and sequences."""
+"""Fields of listed or counted values: choices, constants, UUIDs, sequences and copies of other columns."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from bulkseed.arrays import ConversionError, array_of, longest_in
 from bulkseed.fields.source import Distinct, Entry, FieldRows, Source
 from bulkseed.randomness.draws import Words, below, thresholds_of, weighted
 
-__all__ = ["UUID_CHARACTERS", "Choice", "Copy", "Sequence", "Uuid", "Value", "uuid_texts"]
+__all__ = ["UUID_CHARACTERS", "Choice", "Copy", "Sequence", "Uuid", "Value", "make_uuid_texts"]
 
 
-def listed(entry: Entry, values: list[Any]) -> pa.Array:
+def convert_options(entry: Entry, values: list[Any]) -> pa.Array:
+    """Return ``values`` as an Arrow array. Raises InputError for values that one column cannot hold."""
     try:
         return array_of(values)
-    except ConversionError as unfit:
-        raise entry.error(f"{values[unfit.place]!r} {unfit.problem}: give values of one kind") from None
+    except ConversionError as error:
+        raise entry.error(
+            f"{values[error.place]!r} {error.problem}: give values of one kind", code="unusable-value"
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)
-class Listed(Source):
-    """Values that are known, all of them."""
+class Options(Source):
+    """Values of which all are known."""
 
     options: pa.Array
 
@@ -41,22 +44,25 @@ class Listed(Source):
 
 
 @dataclass(frozen=True, eq=False)
-class Choice(Listed):
-    """``choice = ["free", "pro"]``, with ``weights`` if they are not to be as many."""
+class Choice(Options):
+    """``choice = ["free", "pro"]``: one of the values; equally likely without ``weights``."""
 
     thresholds: Words | None
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        options: list[Any] = entry.given["choice"]
-        if "weights" not in entry.given:
-            return cls(listed(entry, options), None)
-        weights: list[float] = entry.given["weights"]
+        options: list[Any] = entry.options["choice"]
+        if "weights" not in entry.options:
+            return cls(convert_options(entry, options), None)
+        weights: list[float] = entry.options["weights"]
         if len(weights) != len(options):
-            raise entry.error(f"there are {len(weights)} weights for {len(options)} values: give one for each")
+            raise entry.error(
+                f"there are {len(weights)} weights for {len(options)} values: give a weight for each value",
+                code="wrong-weights",
+            )
         if not any(weights):
-            raise entry.error("all the weights are 0: give one that is not")
-        return cls(listed(entry, options), thresholds_of([Fraction(weight) for weight in weights]))
+            raise entry.error("all weights are 0: give at least one above 0", code="wrong-weights")
+        return cls(convert_options(entry, options), thresholds_of([Fraction(weight) for weight in weights]))
 
     def values(self, rows: FieldRows) -> pa.Array:
         words = rows.words()
@@ -66,12 +72,12 @@ class Choice(Listed):
 
 
 @dataclass(frozen=True, eq=False)
-class Value(Listed):
-    """``value = true``: the same for all rows."""
+class Value(Options):
+    """``value = true``: the same value for all rows."""
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        return cls(listed(entry, [entry.given["value"]]))
+        return cls(convert_options(entry, [entry.options["value"]]))
 
     def values(self, rows: FieldRows) -> pa.Array:
         return self.options.take(pa.array(np.zeros(len(rows), dtype=np.int64)))
@@ -81,20 +87,20 @@ UUID_CHARACTERS: Final = 36
 UUID_HYPHENS: Final = (8, 13, 18, 23)
 
 PAIRS: Final = np.array([f"{octet:02x}".encode() for octet in range(256)], dtype="S2").view(np.uint16)
-"""The two hexadecimal digits of each octet."""
+"""The two hexadecimal digits of each octet: uint16, shape (256,)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sequence(Source):
-    """``sequence = { start = 1, step = 1 }``: the row's number in the run, counted so."""
+    """``sequence = { start = 1, step = 1 }``: ``start`` plus ``step`` times the row's number in the run, from 0."""
 
     start: int
     step: int
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        given: Mapping[str, int] = entry.given["sequence"]
-        return cls(given.get("start", 1), given.get("step", 1))
+        steps: Mapping[str, int] = entry.options["sequence"]
+        return cls(steps.get("start", 1), steps.get("step", 1))
 
     def values(self, rows: FieldRows) -> pa.Array:
         return pa.array(self.start + self.step * rows.numbers)
@@ -115,7 +121,7 @@ class Uuid(Source):
         return cls()
 
     def values(self, rows: FieldRows) -> pa.Array:
-        return uuid_texts(rows.words(each=2))
+        return make_uuid_texts(rows.words(each=2))
 
     def arrow(self, schema: pa.Schema | None) -> pa.DataType | None:
         return pa.string()
@@ -129,13 +135,13 @@ class Uuid(Source):
 
 @dataclass(frozen=True, eq=False)
 class Copy(Source):
-    """``copy = "created_at"``: what another column of the row has."""
+    """``copy = "created_at"``: the value of another column of the row."""
 
     column: str
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        return cls(entry.column(entry.given["copy"]))
+        return cls(entry.check_column(entry.options["copy"]))
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -151,8 +157,8 @@ class Copy(Source):
         return columns.get(self.column)
 
 
-def uuid_texts(words: Words) -> pa.StringArray:
-    """Version-4 UUIDs (RFC 9562, section 5.4) in their usual 36 characters, of two words each."""
+def make_uuid_texts(words: Words) -> pa.StringArray:
+    """Return version-4 UUIDs (RFC 9562, section 5.4) as texts of 36 characters, one for every two of ``words``."""
     octets = words.astype("<u8", copy=False).view(np.uint8).reshape(-1, 16).copy()
     octets[:, 6] = octets[:, 6] & 0x0F | 0x40
     octets[:, 8] = octets[:, 8] & 0x3F | 0x80

@@ -1,4 +1,4 @@
-"""Fields of Faker's values: drawn from a pool that Faker makes once."""
+"""Fields of Faker values, drawn from a pool that Faker makes once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from bulkseed.arrays import ConversionError, array_of, longest_in
 from bulkseed.errors import InputError
-from bulkseed.fields.source import Distinct, Entry, FieldRows, Source, normalised, revived
+from bulkseed.fields.source import Distinct, Entry, FieldRows, Source, normalise, restore
 from bulkseed.randomness.draws import Words, below
 from bulkseed.text.faker_source import Fakes
 from bulkseed.text.names import scalar
@@ -21,14 +21,14 @@ from bulkseed.text.names import scalar
 __all__ = ["POOL", "Fake", "FakePool"]
 
 POOL: Final = 1000
-"""Values that Faker makes for a field, unless it says otherwise."""
+"""The number of values that Faker makes for a field by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class FakePool:
-    """Values of a Faker method, made when they are first asked for. ``arguments`` are an object of JSON.
+    """Values of a Faker method, made on first use. ``arguments`` is the text of a JSON object.
 
-    Fields that differ in nothing but ``where``, what errors name them by, share the values.
+    ``where`` is the dotted key of the field, for errors. Fields that differ in nothing but ``where`` share the values.
     """
 
     where: str = field(compare=False)
@@ -39,45 +39,48 @@ class FakePool:
 
     @property
     def array(self) -> pa.Array:
-        """The values. Raises InputError where Faker's are such that no column can hold them."""
+        """The values: shape ``(size,)``. Raises InputError for values that no column can hold."""
         try:
-            return pool_of(self)
+            return make_pool(self)
         except InputError as error:
-            raise InputError(f"{self.where}: {error}") from error
+            raise InputError(f"{self.where}: {error}", code=error.code) from error
 
-    def drawn(self, words: Words) -> pa.Array:
-        """A value for each word."""
+    def draw(self, words: Words) -> pa.Array:
+        """Return a value for each of ``words``."""
         return self.array.take(pa.array(below(words, self.size)))
 
-    def made(self, size: int) -> list[Any]:
-        """So many values of the method."""
-        return self.fakes.pool(self.method, self.given, size)
+    def make_values(self, size: int) -> list[Any]:
+        """Return ``size`` values of the method."""
+        return self.fakes.pool(self.method, self.parsed_arguments, size)
 
     def check(self) -> object:
-        """A value made as a trial. Raises InputError where there can be none."""
+        """Return a value made as a trial. Raises InputError if the method is unknown or cannot be called."""
         try:
-            return self.fakes.check(self.method, self.given)
+            return self.fakes.check(self.method, self.parsed_arguments)
         except InputError as error:
-            raise InputError(f"{self.where}: {error}") from error
+            raise InputError(f"{self.where}: {error}", code=error.code) from error
 
     @property
-    def given(self) -> dict[str, Any]:
-        found: dict[str, Any] = revived(json.loads(self.arguments), f"args of {self.method}")
-        return found
+    def parsed_arguments(self) -> dict[str, Any]:
+        """The arguments of the method, by name."""
+        arguments: dict[str, Any] = restore(json.loads(self.arguments), f"args of {self.method}")
+        return arguments
 
 
 @lru_cache(maxsize=64)
-def pool_of(pool: FakePool) -> pa.Array:
-    """The values of ``pool`` as an Arrow array, kept for all the fields that ask for the same."""
+def make_pool(pool: FakePool) -> pa.Array:
+    """Return the values of ``pool`` as an Arrow array, the same array for all fields with an equal pool."""
     try:
-        return array_of(pool.made(pool.size))
-    except ConversionError as unfit:
-        raise InputError(f"Faker's {pool.method} gave a value that {unfit.problem}: take another method") from None
+        return array_of(pool.make_values(pool.size))
+    except ConversionError as error:
+        raise InputError(
+            f"Faker's {pool.method} returned a value that {error.problem}: use another method", code="unusable-value"
+        ) from None
 
 
 @lru_cache(maxsize=64)
-def halves_of(pool: FakePool) -> tuple[pa.StringArray, pa.StringArray]:
-    """What comes before a row's number in each text of ``pool``, and what comes after it."""
+def split_pool(pool: FakePool) -> tuple[pa.StringArray, pa.StringArray]:
+    """Split each text of ``pool`` in two, the parts before and after the row's number, with the separator before it."""
     halves = pc.extract_regex(pool.array, r"(?s)^(?P<before>.*?)(?P<after>@[^@]*)?$")
     before, after = halves.field("before"), halves.field("after")
     without_at = pc.if_else(pc.match_substring(before, " "), scalar(" "), scalar("-"))
@@ -87,10 +90,10 @@ def halves_of(pool: FakePool) -> tuple[pa.StringArray, pa.StringArray]:
 
 @dataclass(frozen=True, eq=False)
 class Fake(Source):
-    """``faker = "phone_number"``, with ``args`` for the method, and a ``pool`` of other than a thousand values.
+    """``faker = "phone_number"``, with ``args`` for the method and ``pool``, the number of values (1000 by default).
 
-    ``unique`` puts the row's id (its number, in a table without ids) into each text: before the last ``@``, or at the
-    end after a hyphen, or after a space where the text has spaces.
+    ``unique`` puts the row's id (its number, in a table without ids) into each text: before the last ``@`` after a dot,
+    else at the end, after a space where the text has spaces and after a hyphen where it has none.
     """
 
     pool: FakePool
@@ -98,22 +101,26 @@ class Fake(Source):
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        method: str = entry.given["faker"]
-        unique: bool = entry.given.get("unique", False)
-        kept = json.dumps(normalised(entry.given.get("args", {}), entry.where), sort_keys=True)
-        pool = FakePool(entry.where, entry.fakes, method, kept, entry.given.get("pool", POOL))
-        if not isinstance(pool.check(), str) and unique:
-            raise entry.error(f"Faker's {method} gives no text, such as unique could add to: leave it out")
+        method: str = entry.options["faker"]
+        unique: bool = entry.options.get("unique", False)
+        arguments = json.dumps(normalise(entry.options.get("args", {}), entry.where), sort_keys=True)
+        pool = FakePool(entry.where, entry.fakes, method, arguments, entry.options.get("pool", POOL))
+        if not isinstance(value := pool.check(), str) and unique:
+            raise entry.error(
+                f"unique needs texts, and Faker's {method} returns {type(value).__name__}: leave unique out",
+                code="faker-not-text",
+            )
         return cls(pool, unique)
 
     def values(self, rows: FieldRows) -> pa.Array:
         if not self.unique:
-            return self.pool.drawn(rows.words())
-        # the last digits before the last @, or the end, are the row's own, after what is no digit: no two are the same
-        before, after = halves_of(self.pool)
-        picked = pa.array(below(rows.words(), self.pool.size))
-        own = pa.array(rows.first + rows.numbers).cast(pa.string())
-        return pc.binary_join_element_wise(before.take(picked), own, after.take(picked), scalar(""))
+            return self.pool.draw(rows.words())
+        # no two texts are equal: the last digits before the last @, or before the end, are the row's id, and the
+        # character before them is no digit
+        before, after = split_pool(self.pool)
+        indexes = pa.array(below(rows.words(), self.pool.size))
+        ids = pa.array(rows.first + rows.numbers).cast(pa.string())
+        return pc.binary_join_element_wise(before.take(indexes), ids, after.take(indexes), scalar(""))
 
     def arrow(self, schema: pa.Schema | None) -> pa.DataType | None:
         return self.pool.array.type

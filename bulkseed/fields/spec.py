@@ -1,4 +1,4 @@
-"""Fields that a function of the user's fills: for many rows at once, or for each."""
+"""Specifications of fields, and fields filled by a function of the user's, for many rows at once or for each row."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bulkseed.errors import BulkseedError, RunError
 from bulkseed.fields.choices import Choice, Copy, Sequence, Uuid, Value
 from bulkseed.fields.fakers import Fake
 from bulkseed.fields.ranges import After, Uniform
-from bulkseed.fields.source import Distinct, Entry, FieldRow, FieldRows, SharedRows, Source, normalised, revived
+from bulkseed.fields.source import Distinct, Entry, FieldRow, FieldRows, SharedRows, Source, normalise, restore
 from bulkseed.fields.templates import Template
-from bulkseed.imports import imported, said
+from bulkseed.imports import describe_error, import_object
 from bulkseed.randomness.draws import chance
 from bulkseed.text.faker_source import Fakes
 
@@ -25,76 +25,83 @@ __all__ = ["Call", "FieldSpec", "distinct", "expected_arrow", "extremes", "fill"
 
 @dataclass(frozen=True, eq=False)
 class Call(Source):
-    """``call = "myapp.seed:phones"``, called with FieldRows; with ``per = "row"`` for each FieldRow."""
+    """``call = "myapp.seed:phones"``: called with FieldRows, or with each FieldRow if ``per = "row"``."""
 
     where: str
     reference: str
-    each_row: bool
+    per_row: bool
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        reference: str = entry.given["call"]
-        if not callable(imported(reference, entry.where)):
-            raise entry.error(f"{reference} cannot be called: name a function")
-        return cls(entry.where, reference, entry.given.get("per") == "row")
+        reference: str = entry.options["call"]
+        if not callable(import_object(reference, entry.where)):
+            raise entry.error(f"{reference} cannot be called: name a function", code="not-a-function")
+        return cls(entry.where, reference, entry.options.get("per") == "row")
 
     @property
     def function(self) -> Callable[[Any], Any]:
         """The user's function."""
-        found: Callable[[Any], Any] = imported(self.reference, self.where)
-        return found
+        function: Callable[[Any], Any] = import_object(self.reference, self.where)
+        return function
 
     def values(self, rows: FieldRows) -> pa.Array:
         if not len(rows):
             return pa.nulls(0)
-        given = self.of_each(rows) if self.each_row else self.of_all(rows)
-        if isinstance(given, pa.Array):
-            return in_microseconds(given)
+        values = self.call_per_row(rows) if self.per_row else self.call_per_batch(rows)
+        if isinstance(values, pa.Array):
+            return in_microseconds(values)
         try:
-            return array_of(given)
-        except ConversionError as unfit:
-            problem = f"gave {given[unfit.place]!r}, which {unfit.problem}: return values of one kind"
-            raise self.error(rows, unfit.place, problem) from None
+            return array_of(values)
+        except ConversionError as error:
+            problem = f"returned {values[error.place]!r}, which {error.problem}: return values of one kind"
+            raise self.error(rows, error.place, problem, code="wrong-result") from None
 
     def arrow(self, schema: pa.Schema | None) -> pa.DataType | None:
         return None
 
-    def of_each(self, rows: FieldRows) -> list[Any]:
+    def call_per_row(self, rows: FieldRows) -> list[Any]:
         function, shared = self.function, SharedRows(rows, rows.words())
-        return [self.called(function, FieldRow(shared, place), rows, place) for place in range(len(rows))]
+        return [self.call(function, FieldRow(shared, index), rows, index) for index in range(len(rows))]
 
-    def of_all(self, rows: FieldRows) -> pa.Array | list[Any]:
-        made = as_values(self.called(self.function, rows, rows, 0))
-        if made is None:
-            raise self.error(rows, 0, "gave no values: return an Arrow array, a NumPy array or a list")
-        if len(made) != len(rows):
-            raise self.error(rows, 0, f"gave {len(made):,} values for {len(rows):,} rows: return one for each")
-        return made
+    def call_per_batch(self, rows: FieldRows) -> pa.Array | list[Any]:
+        result = self.call(self.function, rows, rows, 0)
+        values = to_values(result)
+        if values is None:
+            problem = f"returned {type(result).__name__}: return an Arrow array, a NumPy array or a list"
+            raise self.error(rows, 0, problem, code="wrong-result")
+        if len(values) != len(rows):
+            problem = f"returned {len(values):,} values for {len(rows):,} rows: return a value for each row"
+            raise self.error(rows, 0, problem, code="wrong-result")
+        return values
 
-    def called(self, function: Callable[[Any], Any], given: FieldRows | FieldRow, rows: FieldRows, place: int) -> Any:
+    def call(self, function: Callable[[Any], Any], argument: FieldRows | FieldRow, rows: FieldRows, index: int) -> Any:
+        """Return what ``function`` returns. Raises RunError, with the row at ``index`` of ``rows``, if it fails."""
         try:
-            return function(given)
+            return function(argument)
         except BulkseedError:
             raise
         except Exception as error:
-            raise self.error(rows, place, f"failed ({said(error)}): mend it") from error
+            problem = f"failed ({describe_error(error)}): fix the function"
+            raise self.error(rows, index, problem, code="function-failed") from error
 
-    def error(self, rows: FieldRows, place: int, problem: str) -> RunError:
-        at = "row" if self.each_row else "the batch from row"
-        return RunError(f"{self.where}: at {at} {rows.numbers[place]:,} of {rows.table}, {self.reference} {problem}")
+    def error(self, rows: FieldRows, index: int, problem: str, *, code: str) -> RunError:
+        at = "row" if self.per_row else "the batch from row"
+        return RunError(
+            f"{self.where}: at {at} {rows.numbers[index]:,} of {rows.table}, {self.reference} {problem}", code=code
+        )
 
 
-def as_values(made: Any) -> pa.Array | list[Any] | None:
-    """What a function of many rows returned, as an Arrow array or a list; None where it is neither of the two."""
-    match made:
+def to_values(result: Any) -> pa.Array | list[Any] | None:
+    """Return the result of a function of many rows as an Arrow array or a list; None if it is not a column."""
+    match result:
         case pa.ChunkedArray():
-            return made.combine_chunks()
+            return result.combine_chunks()
         case pa.Array() | list():
-            return made
+            return result
         case tuple():
-            return list(made)
-        case np.ndarray() if made.ndim == 1:
-            return made.tolist() if made.dtype == object else pa.array(made)
+            return list(result)
+        case np.ndarray() if result.ndim == 1:
+            return result.tolist() if result.dtype == object else pa.array(result)
     return None
 
 
@@ -110,7 +117,7 @@ KINDS: Final[Mapping[str, Callable[[Entry], Source]]] = {
     "after": After.read,
     "call": Call.read,
 }
-"""How each kind of field is read, by the key that names it."""
+"""The function that reads each kind of field, by the key that names the kind."""
 
 FAKER: Final = "faker:"
 ANY_ID: Final = 2**63 - 1
@@ -118,82 +125,82 @@ ANY_ID: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """What fills a column: a frozen value that can be pickled, made by :func:`parse_field`.
+    """The specification of a field: a frozen value that can be pickled, made by :func:`parse_field`.
 
-    ``given`` is what it was made of, as JSON can keep it; ``null`` is the share of rows that have none.
+    ``where`` is the dotted key of the field in the scenario file; ``declaration`` is the field there, as JSON values;
+    ``null`` is the share of rows without a value.
     """
 
     where: str
-    given: Any = field(hash=False)
+    declaration: Any = field(hash=False)
     null: float
     source: Source = field(compare=False, repr=False)
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The other columns of the row, by bulkseed's names, that must be there to fill it.
+        """The other columns of the row that the values depend on, by bulkseed's names.
 
-        A function of the user's may read any: what it reads is not known.
+        Empty for a function of the user's, which may read any column.
         """
         return self.source.reads
 
 
 def parse_field(where: str, given: object, fakes: Fakes, schema: pa.Schema | None = None) -> FieldSpec:
-    """The field that ``given`` describes: as read from TOML, of the structure in ``scenarios/structure.py``, or as
-    :func:`normalised` made of that.
+    """Return the specification of the field ``given``: as read from TOML, with the structure that
+    ``scenarios/structure.py`` defines, or as :func:`normalise` returned it.
 
-    ``where`` names it in errors, such as ``fields.users.phone``. Names of other columns are checked where ``schema``,
-    that of the table's batches, is given. A function or a Faker provider of the user's is imported, and a Faker method
-    called once. Raises InputError for what cannot be.
+    ``where`` is the dotted key of the field, for errors, such as ``fields.users.phone``. If ``schema``, that of the
+    table's batches, is given, names of other columns are checked. Imports the user's function or Faker provider, and
+    calls a Faker method once. Raises InputError for values, names and functions that the field cannot have.
     """
-    kept = normalised(given, where)
-    revived_given = revived(given, where)
-    if isinstance(revived_given, str):
-        revived_given = {"faker": revived_given.removeprefix(FAKER).strip()}
-    entry = Entry(where, revived_given, fakes, schema)
-    [read] = [KINDS[key] for key in revived_given if key in KINDS]
-    return FieldSpec(where, kept, revived_given.get("null", 0.0), read(entry))
+    declaration = normalise(given, where)
+    options = restore(given, where)
+    if isinstance(options, str):
+        options = {"faker": options.removeprefix(FAKER).strip()}
+    entry = Entry(where, options, fakes, schema)
+    [read] = [KINDS[key] for key in options if key in KINDS]
+    return FieldSpec(where, declaration, options.get("null", 0.0), read(entry))
 
 
 def fill(spec: FieldSpec, rows: FieldRows) -> pa.Array:
-    """A value for each of ``rows``, the same whatever batch they are in.
+    """Return a value for each of ``rows``: shape ``(len(rows),)``; a row has the same value in any batch.
 
-    Raises RunError, naming the field and the row, for what a function of the user's does wrong.
+    Raises RunError, with the field and the row, if a function of the user's fails or returns wrong values.
     """
-    made = spec.source.values(rows)
+    values = spec.source.values(rows)
     if not spec.null:
-        return made
+        return values
     nulls = chance(rows.words("null"), spec.null)
-    return made.take(pa.array(np.arange(len(made)), mask=nulls))
+    return values.take(pa.array(np.arange(len(values)), mask=nulls))
 
 
 def expected_arrow(spec: FieldSpec, schema: pa.Schema | None = None) -> pa.DataType | None:
-    """The type of what :func:`fill` gives; None for what is not known before.
+    """Return the type of the values that :func:`fill` returns; None if it is not known in advance.
 
-    ``schema`` is that of the table's batches, which a copy's type follows from. The first call for a field of Faker's
-    makes its pool. Raises InputError where Faker gives what no column can hold.
+    ``schema`` is that of the table's batches, needed for the type of a copy. The first call for a Faker field makes its
+    pool. Raises InputError if Faker returns values that no column can hold.
     """
     return spec.source.arrow(schema)
 
 
 def longest(spec: FieldSpec, *, greatest: int = ANY_ID, columns: Mapping[str, int] | None = None) -> int | None:
-    """The most characters of a text that it can give; None where there are no texts, or it is not known.
+    """Return the most characters of a value; None if the values are no texts, or the length is not known.
 
-    ``greatest`` is the greatest id or number that a row of the table may have, ``columns`` the most characters of the
-    table's other columns, by bulkseed's names.
+    ``greatest`` is the greatest id or number that a row of the table may have; ``columns`` has the most characters of
+    the table's other columns, by bulkseed's names.
     """
     return spec.source.longest(greatest, columns or {})
 
 
 def extremes(spec: FieldSpec) -> pa.Array | None:
-    """Values such that a type that holds these holds all that it gives: all of them, or the two ends of a range.
-
-    None where they are not known.
+    """Return values such that a type that holds them holds all values of the field: all of them, or the two ends of a
+    range. None if they are not known.
     """
     return spec.source.extremes()
 
 
 def distinct(spec: FieldSpec) -> Distinct | None:
-    """``always`` where no two rows of the table have the same value, those of other runs included; ``run`` where none
-    within a run have; None where values repeat, or it is not known.
+    """Return ``always`` if no two rows of the table have the same value, rows of other runs included; ``run`` if no two
+    rows of a run have; None if values repeat, or it is not known.
     """
     return spec.source.distinct()

@@ -1,4 +1,4 @@
-"""Fields of a text with places: ``user-{n}@{faker.domain_name}``."""
+"""Fields of texts with placeholders: ``user-{n}@{faker.domain_name}``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bulkseed.arrays import longest_in, texts_of
-from bulkseed.fields.choices import UUID_CHARACTERS, uuid_texts
+from bulkseed.fields.choices import UUID_CHARACTERS, make_uuid_texts
 from bulkseed.fields.fakers import FakePool
 from bulkseed.fields.source import Distinct, Entry, FieldRows, Source
 from bulkseed.text.names import scalar
@@ -21,29 +21,29 @@ from bulkseed.text.names import scalar
 __all__ = ["Template"]
 
 WIDTH: Final = re.compile(r"0[1-9]\d?")
-SUCH_AS: Final = "{n}, {id}, {uuid}, {email} or another column, or {faker.domain_name}"
+PLACEHOLDERS: Final = "{n}, {id}, {uuid}, {email} or another column, or {faker.domain_name}"
 
 
 class Placeholder(ABC):
-    """A place of a template that something is put into."""
+    """A placeholder of a template."""
 
     @abstractmethod
     def texts(self, rows: FieldRows, part: str) -> pa.StringArray:
-        """A text for each row; random words are those of ``part``."""
+        """Return a text for each row; random texts are drawn from the words of ``part``."""
 
     @abstractmethod
     def longest(self, greatest: int, columns: Mapping[str, int]) -> int | None:
-        """As :meth:`Source.longest`."""
+        """Return the most characters of a text, as :meth:`Source.longest`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Number(Placeholder):
-    """``{n}``: the row's number, from 1; ``{n:06}`` with zeros before it."""
+    """``{n}``: the row's number, from 1; ``{n:06}`` pads it with zeros to six characters."""
 
     width: int
 
     def texts(self, rows: FieldRows, part: str) -> pa.StringArray:
-        return padded(pa.array(rows.numbers + 1).cast(pa.string()), self.width)
+        return pad(pa.array(rows.numbers + 1).cast(pa.string()), self.width)
 
     def longest(self, greatest: int, columns: Mapping[str, int]) -> int | None:
         return max(self.width, len(str(greatest)))
@@ -51,14 +51,14 @@ class Number(Placeholder):
 
 @dataclass(frozen=True, slots=True)
 class Column(Placeholder):
-    """``{email}``: another column of the row, as text; nothing where it is null."""
+    """``{email}``: another column of the row, as text; an empty text for null."""
 
     name: str
     width: int
 
     def texts(self, rows: FieldRows, part: str) -> pa.StringArray:
         texts = texts_of(rows.values(self.name))
-        return padded(pc.fill_null(texts, scalar("")) if texts.null_count else texts, self.width)
+        return pad(pc.fill_null(texts, scalar("")) if texts.null_count else texts, self.width)
 
     def longest(self, greatest: int, columns: Mapping[str, int]) -> int | None:
         most = len(str(greatest)) if self.name == "id" else columns.get(self.name)
@@ -66,24 +66,24 @@ class Column(Placeholder):
 
 
 @dataclass(frozen=True, slots=True)
-class Unique(Placeholder):
+class RandomUuid(Placeholder):
     """``{uuid}``: a random UUID."""
 
     def texts(self, rows: FieldRows, part: str) -> pa.StringArray:
-        return uuid_texts(rows.words(part, each=2))
+        return make_uuid_texts(rows.words(part, each=2))
 
     def longest(self, greatest: int, columns: Mapping[str, int]) -> int | None:
         return UUID_CHARACTERS
 
 
 @dataclass(frozen=True, slots=True)
-class Faked(Placeholder):
-    """``{faker.domain_name}``: a value from a pool of Faker's."""
+class FakerText(Placeholder):
+    """``{faker.domain_name}``: a value from a pool of Faker values."""
 
     pool: FakePool
 
     def texts(self, rows: FieldRows, part: str) -> pa.StringArray:
-        texts = texts_of(self.pool.drawn(rows.words(part)))
+        texts = texts_of(self.pool.draw(rows.words(part)))
         return pc.fill_null(texts, scalar("")) if texts.null_count else texts
 
     def longest(self, greatest: int, columns: Mapping[str, int]) -> int | None:
@@ -92,22 +92,27 @@ class Faked(Placeholder):
 
 @dataclass(frozen=True, eq=False)
 class Template(Source):
-    """``template = "user-{n}@{faker.domain_name}"``: literal texts and places in turn."""
+    """``template = "user-{n}@{faker.domain_name}"``: literal texts and placeholders, in the order of the text."""
 
     parts: tuple[str | Placeholder, ...]
 
     @classmethod
     def read(cls, entry: Entry) -> Self:
-        text: str = entry.given["template"]
+        text: str = entry.options["template"]
         if "\0" in text:
-            raise entry.error("the template has a NUL character, which PostgreSQL's texts cannot hold: leave it out")
+            raise entry.error(
+                "the template has a NUL character, which PostgreSQL's texts cannot hold: leave it out",
+                code="wrong-template",
+            )
         try:
             pieces = list(Formatter().parse(text))
         except ValueError as error:
             raise entry.error(
-                f"the template {text!r} cannot be read ({error}): double the braces that are meant as such, as in {{{{"
+                f"the template {text!r} cannot be read ({error}): double the braces that belong to the text, as in "
+                "{{ and }}",
+                code="wrong-template",
             ) from None
-        return cls(tuple(parts_of(entry, pieces)))
+        return cls(tuple(read_parts(entry, pieces)))
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -115,8 +120,8 @@ class Template(Source):
 
     def values(self, rows: FieldRows) -> pa.Array:
         texts = [
-            pa.repeat(scalar(part), len(rows)) if isinstance(part, str) else part.texts(rows, f"template.{place}")
-            for place, part in enumerate(self.parts)
+            pa.repeat(scalar(part), len(rows)) if isinstance(part, str) else part.texts(rows, f"template.{index}")
+            for index, part in enumerate(self.parts)
         ]
         return pc.binary_join_element_wise(*texts, scalar("")) if texts else pa.repeat(scalar(""), len(rows))
 
@@ -129,22 +134,25 @@ class Template(Source):
         return sum(known) if len(known) == len(lengths) else None
 
     def distinct(self) -> Distinct | None:
-        found = {distinctness(part) for place, part in enumerate(self.parts) if self.stands_out(place)}
-        return "always" if "always" in found else "run" if "run" in found else None
+        scopes = {distinct_scope(part) for index, part in enumerate(self.parts) if self.is_recoverable(index)}
+        return "always" if "always" in scopes else "run" if "run" in scopes else None
 
-    def stands_out(self, place: int) -> bool:
-        """Whether the text of a place can be told from the whole.
+    def is_recoverable(self, index: int) -> bool:
+        """Whether the text of the part at ``index`` follows from the complete text, so that distinct parts make
+        distinct texts.
 
-        A UUID always, for all that chance allows. A number where only literal texts come before it and no digit can
-        follow, or only literal texts come after it and no digit can precede.
+        True for a UUID (equal texts are as improbable as equal UUIDs). True for a number if only literal texts come
+        before it and no digit follows, or only literal texts come after it and no digit precedes.
         """
-        if isinstance(self.parts[place], Unique):
+        if isinstance(self.parts[index], RandomUuid):
             return True
-        before, after = self.parts[:place], self.parts[place + 1 :]
-        return (literal(before) and not_a_digit(after, 0)) or (literal(after) and not_a_digit(before[::-1], -1))
+        before, after = self.parts[:index], self.parts[index + 1 :]
+        return (is_literal(before) and has_no_digit(after, 0)) or (is_literal(after) and has_no_digit(before[::-1], -1))
 
 
-def parts_of(entry: Entry, pieces: list[tuple[str, str | None, str | None, str | None]]) -> Iterator[str | Placeholder]:
+def read_parts(
+    entry: Entry, pieces: list[tuple[str, str | None, str | None, str | None]]
+) -> Iterator[str | Placeholder]:
     literal_text = ""
     for text, name, width, conversion in pieces:
         literal_text += text
@@ -153,48 +161,53 @@ def parts_of(entry: Entry, pieces: list[tuple[str, str | None, str | None, str |
         if literal_text:
             yield literal_text
             literal_text = ""
-        yield place_of(entry, name, width or "", conversion)
+        yield read_placeholder(entry, name, width or "", conversion)
     if literal_text:
         yield literal_text
 
 
-def place_of(entry: Entry, name: str, width: str, conversion: str | None) -> Placeholder:
+def read_placeholder(entry: Entry, name: str, width: str, conversion: str | None) -> Placeholder:
     shown = f"{{{name}{'!' + conversion if conversion else ''}{':' + width if width else ''}}}"
-    counted = name == "n" or (name.isidentifier() and name != "uuid")
-    if conversion or (width and not (counted and WIDTH.fullmatch(width))):
+    may_have_width = name == "n" or (name.isidentifier() and name != "uuid")
+    if conversion or (width and not (may_have_width and WIDTH.fullmatch(width))):
         raise entry.error(
-            f"the template's {shown} is not known: nothing but zeros and a width may follow, as in {{n:06}}"
+            f"the template's {shown} is not a placeholder: only a 0 and a width may follow the name of a column or n, "
+            "as in {n:06}",
+            code="wrong-template",
         )
     if name == "n":
         return Number(int(width or 0))
     if name == "uuid":
-        return Unique()
+        return RandomUuid()
     if name.startswith("faker."):
         pool = FakePool(entry.where, entry.fakes, name.removeprefix("faker."))
-        if isinstance(pool.check(), list | tuple | bytes):
-            raise entry.error(f"Faker's {pool.method} gives no text, as a template needs: take another method")
-        return Faked(pool)
+        if isinstance(value := pool.check(), list | tuple | bytes):
+            raise entry.error(
+                f"a template cannot hold the {type(value).__name__} of Faker's {pool.method}: use another method",
+                code="faker-not-text",
+            )
+        return FakerText(pool)
     if not name.isidentifier():
-        raise entry.error(f"the template's {shown} is not known: give {SUCH_AS}")
-    return Column(entry.column(name), int(width or 0))
+        raise entry.error(f"the template's {shown} is not a placeholder: give {PLACEHOLDERS}", code="wrong-template")
+    return Column(entry.check_column(name), int(width or 0))
 
 
-def padded(texts: pa.StringArray, width: int) -> pa.StringArray:
+def pad(texts: pa.StringArray, width: int) -> pa.StringArray:
     return pc.utf8_lpad(texts, width, "0") if width else texts
 
 
-def literal(parts: tuple[str | Placeholder, ...]) -> bool:
+def is_literal(parts: tuple[str | Placeholder, ...]) -> bool:
     return all(isinstance(part, str) for part in parts)
 
 
-def not_a_digit(parts: tuple[str | Placeholder, ...], end: int) -> bool:
-    """Whether what comes first in ``parts`` is nothing, or a literal text with no digit at that end."""
+def has_no_digit(parts: tuple[str | Placeholder, ...], end: int) -> bool:
+    """Whether ``parts`` is empty, or begins with a literal text whose character at ``end`` (0 or -1) is no digit."""
     return not parts or (isinstance(parts[0], str) and not parts[0][end].isdigit())
 
 
-def distinctness(part: str | Placeholder) -> Distinct | None:
+def distinct_scope(part: str | Placeholder) -> Distinct | None:
     match part:
-        case Unique() | Column("id"):
+        case RandomUuid() | Column("id"):
             return "always"
         case Number():
             return "run"

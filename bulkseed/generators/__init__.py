@@ -14,7 +14,7 @@ from bulkseed.generators.messages import message_batches, reaction_batches
 from bulkseed.generators.part import ShardContext, TableGenerator, filled, relationship_batches
 from bulkseed.generators.plugins import batches_of, loaded
 from bulkseed.generators.users import user_batches
-from bulkseed.imports import said
+from bulkseed.imports import describe_error
 from bulkseed.plan.scenario import PluginTable
 from bulkseed.plan.shards import Shard
 
@@ -68,5 +68,5 @@ def plugin_batches(part: ShardContext, extra: PluginTable) -> Iterator[pa.Record
             raise
         except Exception as error:
             raise RunError(
-                f"the table {extra.name} of {extra.source!r} failed ({said(error)}): mend its code"
+                f"the table {extra.name} of {extra.source!r} failed ({describe_error(error)}): mend its code"
             ) from error

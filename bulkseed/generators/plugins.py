@@ -18,7 +18,7 @@ import pyarrow as pa
 from bulkseed.arrays import ConversionError, array_of
 from bulkseed.errors import InputError, RunError, suggestion
 from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS
-from bulkseed.imports import imported, said
+from bulkseed.imports import describe_error, import_object
 from bulkseed.plan.plan import EPOCH
 from bulkseed.plan.scenario import PluginTable
 from bulkseed.randomness.draws import Ints, Streams, Words, between
@@ -179,13 +179,15 @@ def loaded(source: str) -> SeedTable:
     Raises InputError where there is none, or it is no table.
     """
     if ":" in source:
-        return table_in(imported(source, f"the plugin {source!r}"), source)
+        return table_in(import_object(source, f"the plugin {source!r}"), source)
     known = {each.name: each for each in entry_points(group=GROUP)}
     if source not in known:
         mend = suggestion(source, known, "give it as module:name")
         raise InputError(f"no installed package has a table {source!r} among its entry points {GROUP}: {mend}")
     entry = known[source]
-    return table_in(imported(f"{entry.module}:{entry.attr}", f"the plugin {source!r} of an installed package"), source)
+    return table_in(
+        import_object(f"{entry.module}:{entry.attr}", f"the plugin {source!r} of an installed package"), source
+    )
 
 
 def table_in(found: Any, source: str) -> SeedTable:
@@ -194,7 +196,7 @@ def table_in(found: Any, source: str) -> SeedTable:
             found = found()
         except Exception as error:
             raise InputError(
-                f"the plugin {source!r} cannot be made ({said(error)}): let its class need no arguments"
+                f"the plugin {source!r} cannot be made ({describe_error(error)}): let its class need no arguments"
             ) from error
     if isinstance(found, SeedTable):
         return found

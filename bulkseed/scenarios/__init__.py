@@ -1,4 +1,4 @@
-"""Scenarios: what the user wrote becomes a plan; and those that ship."""
+"""Scenarios: the shipped ones, the user's files, and the plans made from them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ __all__ = [
 
 
 def shipped() -> list[str]:
-    """Their names."""
+    """Return the names of the shipped scenarios, sorted."""
     folder = resources.files("bulkseed") / "scenarios"
-    return sorted(each.name.removesuffix(".toml") for each in folder.iterdir() if each.name.endswith(".toml"))
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))

@@ -1,4 +1,4 @@
-"""Making a plan of what a user asks for: a scale, a scenario, and what wins over them."""
+"""Plans made from the user's options: a scale, a scenario, and options that take precedence over them."""
 
 from __future__ import annotations
 
@@ -29,33 +29,37 @@ def make_plan(
     plugins: Sequence[str] = (),
     metadata: str | None = None,
 ) -> Plan:
-    """A plan, as the options of the command line describe one: counts of their own win over the ``scale``.
+    """Return a plan for the given options, those of the command line. Counts take precedence over the ``scale``.
 
-    ``as_of`` is a moment in ISO 8601 or an aware datetime, now where it is None; ``scenario`` the name of one that
-    ships, or a TOML file; ``schema`` where the tables are; ``plugins`` further tables, as ``module:name``;
-    ``metadata`` the app's models, as ``module:name``, whose own defaults fill what the scenario does not. Raises
-    InputError for what cannot be, all of it at once.
+    ``as_of`` is a time in ISO 8601 or an aware datetime, by default the current time; ``scenario`` is the name of a
+    shipped scenario or a TOML file; ``schema`` is the schema of the tables; ``plugins`` are further tables, as
+    ``module:name``; ``metadata`` names the app's models as ``module:name``: their defaults fill columns that the
+    scenario does not fill. Raises InputError for wrong options, and with a line for each problem of the scenario.
     """
     if isinstance(plugins, str):
-        raise InputError(f"plugins is the text {plugins!r}: give a list, such as [{plugins!r}]")
+        raise InputError(
+            f"plugins is the text {plugins!r}: give a list, such as [{plugins!r}]", code="plugins-not-a-list"
+        )
     now = datetime.now(UTC)
     if isinstance(as_of, datetime):
         if as_of.tzinfo is None:
-            raise InputError("as_of has no time zone: give an aware datetime, such as datetime.now(UTC)")
+            raise InputError(
+                "as_of has no time zone: give an aware datetime, such as datetime.now(UTC)", code="no-time-zone"
+            )
         as_of = as_of.isoformat()
     moment = now if as_of is None else parse_as_of(as_of, now)
     locale = corpus_of(locale).locale
-    found = read_scenario(str(scenario), Fakes(locale, seed, microseconds(moment)), schema=schema, plugins=plugins)
-    whole = found.scenario
+    file = read_scenario(str(scenario), Fakes(locale, seed, microseconds(moment)), schema=schema, plugins=plugins)
+    complete = file.scenario
     if metadata is not None:
         # only here: SQLAlchemy takes a fifth of a second to import
-        from bulkseed.scenarios.metadata import with_metadata  # noqa: PLC0415
+        from bulkseed.scenarios.metadata import add_metadata  # noqa: PLC0415
 
-        whole = with_metadata(whole, metadata)
-    scaled = scaled_counts(scale, found.counts)
+        complete = add_metadata(complete, metadata)
+    scaled = scaled_counts(scale, file.counts)
 
-    def count(name: str, alone: int | None) -> int:
-        return scaled[name] if alone is None else alone
+    def count(name: str, option: int | None) -> int:
+        return scaled[name] if option is None else option
 
     return Plan(
         users=count("users", users),
@@ -65,6 +69,6 @@ def make_plan(
         seed=seed,
         max_members=max_members,
         locale=locale,
-        probabilities=found.probabilities,
-        scenario=whole,
+        probabilities=file.probabilities,
+        scenario=complete,
     )

@@ -1,4 +1,4 @@
-"""Tables beyond the built-in five, of the user's code and of relationships: each after what it follows."""
+"""Tables of plugins and relationships, beyond the built-in five: checked together, and given their order."""
 
 from __future__ import annotations
 
@@ -11,32 +11,36 @@ from bulkseed.errors import suggestion
 from bulkseed.plan.scenario import PluginTable
 from bulkseed.plan.tables import CATALOGUE, TABLES, WITH_IDS
 
-__all__ = ["find_contradictions", "has_order", "put_together", "related"]
+__all__ = ["arrange_tables", "find_contradictions", "has_order", "make_relationship_table"]
 
-PAIR: Final = 2
-WITH_TIME: Final = 3
+ID_COLUMNS: Final = 2
+"""The columns of a relationship that hold ids."""
+WITH_TIME: Final = ID_COLUMNS + 1
+"""The columns of a relationship with a time."""
 
 
 def find_contradictions(declared: Mapping[str, Any]) -> Iterator[str]:
-    """What in a relationship does not go together, each with its fix."""
+    """Yield the problems of a relationship whose keys contradict each other, each with its fix."""
     one, other, columns = declared["from"], declared["to"], declared["columns"]
     least, most = declared["min"], declared["max"]
     if one == "messages" and other != "users":
-        yield f"it goes from messages to {other}: from messages it can only go to users"
+        yield f"a relationship from messages cannot go to {other}: let it go to users"
     if least > most:
         yield f"min ({least}) is above max ({most}): give the smaller number as min"
     if len(set(columns)) < len(columns):
-        yield f"two of its columns ({', '.join(columns)}) have the same name: give each another"
+        yield f"two of its columns ({', '.join(columns)}) have the same name: give each column its own name"
     if len(columns) == WITH_TIME and other == "messages":
         yield (
-            f"it has a moment {columns[2]!r} for pairs with messages, whose own moments are not known where it is "
-            "made: leave that column to a field"
+            f"{columns[2]!r} is a time, and the times of messages are not known when the relationship is made: remove "
+            "the column here, and fill it with a field"
         )
 
 
-def related(name: str, declared: Mapping[str, Any]) -> PluginTable:
-    """The table of a relationship: ``from`` and ``to`` are users, channels or messages, each of ``from`` has ``min`` to
-    ``max`` of ``to``, and no pair is there twice; ``columns`` are the two that hold their ids, and one for the moment.
+def make_relationship_table(name: str, declared: Mapping[str, Any]) -> PluginTable:
+    """Return the table of a relationship without contradictions.
+
+    ``from`` and ``to`` are users, channels or messages. Each row of ``from`` is linked to ``min`` to ``max`` rows of
+    ``to``, without duplicate pairs. ``columns`` are the two columns of their ids, and a column of times, if any.
     """
     one, other, columns = declared["from"], declared["to"], declared["columns"]
     return PluginTable(
@@ -44,7 +48,7 @@ def related(name: str, declared: Mapping[str, Any]) -> PluginTable:
         follows=one,
         columns=tuple(columns),
         references=((columns[0], one), (columns[1], other)),
-        key=tuple(columns[:PAIR]),
+        key=tuple(columns[:ID_COLUMNS]),
         rows_per_parent=(declared["min"] + declared["max"]) / 2,
         late=(one, other) not in {("channels", "users"), ("messages", "users")},
     )
@@ -53,103 +57,104 @@ def related(name: str, declared: Mapping[str, Any]) -> PluginTable:
 BUILT_IN: Final = {table.name: table for table in TABLES}
 
 
-def put_together(
-    extras: Iterable[PluginTable], lacking: Collection[str]
+def arrange_tables(
+    tables: Iterable[PluginTable], absent: Collection[str]
 ) -> tuple[tuple[PluginTable, ...], list[tuple[str, str]]]:
-    """The tables, each with the column first that says in which order its rows come, and late where what it follows
-    is; and all that is wrong with them together, each after the name of its table. ``lacking`` are the tables that the
-    app has not.
+    """Return the tables arranged, and the problems with their fixes, each after the name of the table.
+
+    In an arranged table the first reference is the one that the order of the rows follows, and ``late`` is set if the
+    table that it follows is late. ``absent`` are the tables that the app does not have.
     """
-    given = list(extras)
-    by_name = {extra.name: extra for extra in given}
+    listed = list(tables)
+    by_name = {table.name: table for table in listed}
     problems = [
         (name, f"there are two tables {name}: give one of them another name")
-        for name, times in Counter([*BUILT_IN, CATALOGUE.name, *(extra.name for extra in given)]).items()
-        if times > 1
+        for name, count in Counter([*BUILT_IN, CATALOGUE.name, *(table.name for table in listed)]).items()
+        if count > 1
     ]
-    for extra in given:
-        problems += [(extra.name, problem) for problem in unfounded(extra, by_name, lacking)]
-    problems = problems or [(extra.name, problem) for extra in given for problem in circle(extra, by_name)]
+    for table in listed:
+        problems += [(table.name, problem) for problem in find_unknown_tables(table, by_name, absent)]
+    problems = problems or [(table.name, problem) for table in listed for problem in find_cycle(table, by_name)]
     if problems:
-        return tuple(given), problems
-    by_name = {extra.name: arranged(extra, by_name) for extra in given}
-    for extra in by_name.values():
-        problems += [(extra.name, problem) for problem in unfit(extra, by_name)]
+        return tuple(listed), problems
+    by_name = {table.name: arrange_table(table, by_name) for table in listed}
+    for table in by_name.values():
+        problems += [(table.name, problem) for problem in find_order_problems(table, by_name)]
     return tuple(by_name.values()), problems
 
 
-def unfounded(extra: PluginTable, by_name: Mapping[str, PluginTable], lacking: Collection[str]) -> list[str]:
+def find_unknown_tables(table: PluginTable, by_name: Mapping[str, PluginTable], absent: Collection[str]) -> list[str]:
     known = [*BUILT_IN, *by_name]
     problems = []
-    for verb, table in (("follows", extra.follows), *(("points at", each) for _, each in extra.references)):
-        if table not in known:
-            mend = suggestion(table, known, f"there are {', '.join(known)}")
-            problems.append(f"the table {extra.name} {verb} {table!r}, which is no table: {mend}")
-        elif table in lacking:
-            problems.append(f"the table {extra.name} {verb} {table}, which [tables] leaves out: leave it out too")
+    for verb, other in (("follows", table.follows), *(("points at", other) for _, other in table.references)):
+        if other not in known:
+            fix = suggestion(other, known, f"there are {', '.join(known)}")
+            problems.append(f"the table {table.name} {verb} {other!r}, which does not exist: {fix}")
+        elif other in absent:
+            problems.append(f"the table {table.name} {verb} {other}, which [tables] leaves out: leave it out too")
     return list(dict.fromkeys(problems))
 
 
-def circle(extra: PluginTable, by_name: Mapping[str, PluginTable]) -> list[str]:
-    seen = [extra.name]
-    while (follows := by_name[seen[-1]].follows) in by_name:
-        if follows in seen:
-            through = f", through {' and '.join(seen[1:])}" if len(seen) > 1 else ""
-            return [f"the table {extra.name} follows itself{through}: let it follow users"]
-        seen.append(follows)
+def find_cycle(table: PluginTable, by_name: Mapping[str, PluginTable]) -> list[str]:
+    chain = [table.name]
+    while (follows := by_name[chain[-1]].follows) in by_name:
+        if follows in chain:
+            through = f", through {' and '.join(chain[1:])}" if len(chain) > 1 else ""
+            return [f"the table {table.name} follows itself{through}: let it follow users"]
+        chain.append(follows)
     return []
 
 
-def arranged(extra: PluginTable, by_name: Mapping[str, PluginTable]) -> PluginTable:
-    anchor = anchor_of(extra.follows, by_name)
-    references = sorted(extra.references, key=lambda each: each[1] != anchor)
-    return replace(extra, references=tuple(references), late=is_late(extra, by_name))
+def arrange_table(table: PluginTable, by_name: Mapping[str, PluginTable]) -> PluginTable:
+    anchor = anchor_of(table.follows, by_name)
+    references = sorted(table.references, key=lambda reference: reference[1] != anchor)
+    return replace(table, references=tuple(references), late=is_late(table, by_name))
 
 
-def is_late(extra: PluginTable, by_name: Mapping[str, PluginTable]) -> bool:
-    return extra.late or (extra.follows in by_name and is_late(by_name[extra.follows], by_name))
+def is_late(table: PluginTable, by_name: Mapping[str, PluginTable]) -> bool:
+    return table.late or (table.follows in by_name and is_late(by_name[table.follows], by_name))
 
 
-def anchor_of(table: str, by_name: Mapping[str, PluginTable]) -> str:
-    """Whose ids ascend with the rows of the table: users, channels or messages."""
-    if table in by_name:
-        return anchor_of(by_name[table].follows, by_name)
-    found = BUILT_IN[table]
-    return table if found.serial is not None else found.references[0][1]
+def anchor_of(name: str, by_name: Mapping[str, PluginTable]) -> str:
+    """Return the table whose ids ascend with the rows of the table ``name``: users, channels or messages."""
+    if name in by_name:
+        return anchor_of(by_name[name].follows, by_name)
+    table = BUILT_IN[name]
+    return name if table.serial is not None else table.references[0][1]
 
 
-def has_order(extra: PluginTable, extras: Iterable[PluginTable]) -> bool:
-    """Whether each row says, by the first id that it holds, where in the run's order it comes."""
-    return extra.references[0][1] == anchor_of(extra.follows, {each.name: each for each in extras})
+def has_order(table: PluginTable, tables: Iterable[PluginTable]) -> bool:
+    """Whether the first id in each row tells the row's position in the order of the run."""
+    return table.references[0][1] == anchor_of(table.follows, {other.name: other for other in tables})
 
 
-def unfit(extra: PluginTable, by_name: Mapping[str, PluginTable]) -> list[str]:
+def find_order_problems(table: PluginTable, by_name: Mapping[str, PluginTable]) -> list[str]:
     problems = []
-    if extra.references[0][1] not in WITH_IDS:
+    if table.references[0][1] not in WITH_IDS:
         problems.append(
-            f"the table {extra.name} points at {extra.references[0][1]} alone: "
-            f"let a column of it hold ids of {', '.join(WITH_IDS)}"
+            f"the table {table.name} points only at {table.references[0][1]}: "
+            f"give it a column with ids of {', '.join(WITH_IDS)}"
         )
-    first = by_name.get(extra.follows)
-    later = next((table for _, table in extra.references if anchor_of(table, by_name) != "users"), None)
-    if not extra.late and later is not None and anchor_of(extra.follows, by_name) == "users":
+    followed = by_name.get(table.follows)
+    later = next((other for _, other in table.references if anchor_of(other, by_name) != "users"), None)
+    if not table.late and later is not None and anchor_of(table.follows, by_name) == "users":
         problems.append(
-            f"the table {extra.name} is made with the users, and points at {later}, which come after them: "
-            "say late=True of it"
+            f"the table {table.name} is made with the users and points at {later}, which are made after them: "
+            "set late=True for it"
         )
-    if extra.late and first is None and extra.follows not in {"users", "channels"}:
-        problems.append(f"the table {extra.name} is late and follows {extra.follows}: let it follow users or channels")
-    if first is None or problems:
+    if table.late and followed is None and table.follows not in {"users", "channels"}:
+        problems.append(f"the table {table.name} is late and follows {table.follows}: let it follow users or channels")
+    if followed is None or problems:
         return problems
-    anchor = anchor_of(first.name, by_name)
-    if not has_order(first, by_name.values()):
+    anchor = anchor_of(followed.name, by_name)
+    if not has_order(followed, by_name.values()):
         problems.append(
-            f"the table {extra.name} follows {first.name}, which has no column of ids of {anchor}: "
-            f"give {first.name} one, or let {extra.name} follow {first.follows}"
+            f"the table {table.name} follows {followed.name}, which has no column of ids of {anchor}: "
+            f"give {followed.name} such a column, or let {table.name} follow {followed.follows}"
         )
-    elif "created_at" not in first.columns and "messages" in dict(first.references).values():
+    elif "created_at" not in followed.columns and "messages" in dict(followed.references).values():
         problems.append(
-            f"the table {extra.name} follows {first.name}, which does not say when its rows were made: "
-            f"give {first.name} a column created_at, or let {extra.name} follow {first.follows}"
+            f"the table {table.name} follows {followed.name}, which has no times: "
+            f"give {followed.name} a column created_at, or let {table.name} follow {followed.follows}"
         )
     return problems

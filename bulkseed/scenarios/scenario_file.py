@@ -1,4 +1,4 @@
-"""Scenario files: TOML, as the user writes it or as one of those that ship, read and checked all at once."""
+"""Scenario files: TOML files of the user's, and the shipped ones, with all problems reported at once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 import pyarrow as pa
 
 from bulkseed.errors import InputError, suggestion
-from bulkseed.fields import normalised, parse_field
+from bulkseed.fields import normalise, parse_field
 from bulkseed.generators.plugins import described
 from bulkseed.plan.plan import Probabilities
 from bulkseed.plan.scenario import PluginTable, Rule, Scenario, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.scenarios import shipped
-from bulkseed.scenarios.plugin_tables import find_contradictions, has_order, put_together, related
+from bulkseed.scenarios.plugin_tables import arrange_tables, find_contradictions, has_order, make_relationship_table
 from bulkseed.target.target import ARROW_TYPES
 from bulkseed.text.faker_source import Fakes
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 __all__ = ["ScenarioFile", "read_scenario"]
 
 NEEDED: Final = {"users": ("id",), "channels": ("id",), "messages": ("id",)}
-"""What an app cannot do without: rows are found again by them."""
-NEVER_LACKED: Final = ("users", "channels")
+"""Columns that an app must have, by table: rows are identified by them."""
+NEEDED_TABLES: Final = ("users", "channels")
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioFile:
-    """What a scenario says: the plan's part of it, and the counts and probabilities that it begins with."""
+    """The content of a scenario: the plan's part of it, and the counts and probabilities that options may override."""
 
     scenario: Scenario
     counts: Mapping[str, int]
@@ -47,26 +47,27 @@ class ScenarioFile:
 
 
 def read_scenario(named: str, fakes: Fakes, *, schema: str | None = None, plugins: Iterable[str] = ()) -> ScenarioFile:
-    """The scenario that ships under a name, or that is in a TOML file; ``schema`` and ``plugins`` go before its own.
-    ``fakes`` are what its fields of Faker's are tried with.
+    """Return the shipped scenario called ``named``, or the scenario in the TOML file of that path.
 
-    Raises InputError, which names all that is wrong with it, each in a line with its place and its fix.
+    ``schema`` takes precedence over the scenario's own, and ``plugins`` are added before its own. ``fakes`` makes the
+    trial values of its Faker fields. Raises InputError with a line for each problem: the key in the file, the problem
+    and the fix; its code is ``wrong-scenario`` whatever the problems are.
     """
-    given = values_of(named)
+    given = read_values(named)
     problems = Problems(named, [*given])
     values = cast("ScenarioValues", given) if named in shipped() else problems.keep_valid(problems.add_base(given))
     fakes = replace(fakes, providers=tuple(values.get("providers", ())))
     relationships = values.get("relationships", {})
-    asked = dict.fromkeys(plugins, "") | dict.fromkeys(values.get("plugins", ()), "plugins")
-    extras = [*problems.plugins(asked), *problems.relationships(relationships)]
+    sources = dict.fromkeys(plugins, "") | dict.fromkeys(values.get("plugins", ()), "plugins")
+    extras = [*problems.check_plugins(sources), *problems.check_relationships(relationships)]
     known = {table.name: table.column_names for table in (*TABLES, CATALOGUE)} | {
         extra.name: extra.columns for extra in extras
     }
-    tables = problems.tables(values.get("tables", {}), known)
-    together = problems.together(extras, tables, asked)
-    columns = problems.columns(values.get("columns", {}), known, together)
-    filled = problems.fields(values.get("fields", {}), known, columns, together, fakes)
-    shape = problems.tried("shape", lambda: Shape(**values.get("shape", {})))
+    tables = problems.check_tables(values.get("tables", {}), known)
+    arranged = problems.check_order(extras, tables, sources)
+    columns = problems.check_columns(values.get("columns", {}), known, arranged)
+    filled = problems.check_fields(values.get("fields", {}), known, columns, arranged, fakes)
+    shape = problems.attempt("shape", lambda: Shape(**values.get("shape", {})))
     scenario = Scenario(
         name=Path(named).stem,
         shape=shape or Shape(),
@@ -77,7 +78,7 @@ def read_scenario(named: str, fakes: Fakes, *, schema: str | None = None, plugin
         fields=filled,
         relationships={name: dict(declared) for name, declared in relationships.items()},
         providers=fakes.providers,
-        extras=together,
+        extras=arranged,
         rules=tuple(Rule(**rule) for rule in values.get("rules", ())),
     )
     counts = cast("dict[str, int]", values.get("counts", {}))
@@ -86,70 +87,76 @@ def read_scenario(named: str, fakes: Fakes, *, schema: str | None = None, plugin
     return ScenarioFile(scenario, counts, probabilities)
 
 
-def values_of(named: str) -> dict[str, Any]:
-    """What a scenario says. Raises InputError where it cannot be read."""
+def read_values(named: str) -> dict[str, Any]:
+    """Return the values of a scenario, as tomllib reads them. Raises InputError if it cannot be found or read."""
     if named in shipped():
         return tomllib.loads((resources.files("bulkseed") / "scenarios" / f"{named}.toml").read_text("utf-8"))
     path = Path(named)
     if not path.suffix and not path.exists():
-        mend = suggestion(named, shipped(), f"give --scenario one of {', '.join(shipped())}, or a TOML file")
-        raise InputError(f"there is no scenario {named!r}: {mend}")
+        fix = suggestion(named, shipped(), f"give --scenario one of {', '.join(shipped())}, or a TOML file")
+        raise InputError(f"there is no scenario {named!r}: {fix}", code="unknown-scenario")
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(
             f"the scenario {named} cannot be read ({error.strerror}): give --scenario a TOML file, or one of "
-            f"{', '.join(shipped())}"
+            f"{', '.join(shipped())}",
+            code="unreadable-scenario",
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"the scenario {named} is not TOML ({error}): correct it there") from error
+        raise InputError(
+            f"the scenario {named} is not TOML ({error}): correct the file there", code="not-toml"
+        ) from error
 
 
-def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    found = dict(under)
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``under`` with the values of ``over`` in place of its own; tables are merged key by key."""
+    merged = dict(under)
     for name, value in over.items():
-        both = isinstance(value, dict) and isinstance(found.get(name), dict)
-        found[name] = merged(found[name], value) if both else value
-    return found
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = merge(merged[name], value) if both else value
+    return merged
 
 
 class Problems:
-    """All problems of a scenario; each check returns the part without problems.
+    """All problems of a scenario. Each check returns the part of the scenario that has no problems.
 
-    ``named`` is the file, ``sections`` are its sections in their order.
+    ``named`` is the file; ``sections`` are its sections in their order.
     """
 
     def __init__(self, named: str, sections: Iterable[str]) -> None:
         self.named = named
         self.sections = list(sections)
-        self.found: list[tuple[str, str]] = []
-        self.ill: set[str] = set()
-        """The relationships with problems: other sections may name these tables all the same."""
+        self.noted: list[tuple[str, str]] = []
+        """The dotted key and the problem of each."""
+        self.wrong_relationships: set[str] = set()
+        """Relationships with problems. A table of this name in another section is not one problem more."""
 
-    def add(self, place: str, problem: str) -> None:
-        """Note a problem, with its fix. ``place`` is the dotted key in the file; empty for options."""
-        self.found.append((place, " ".join(problem.removeprefix(f"{place}: ").split())))
+    def add(self, key: str, problem: str) -> None:
+        """Note a problem, with its fix. ``key`` is the dotted key in the file; empty for options."""
+        self.noted.append((key, " ".join(problem.removeprefix(f"{key}: ").split())))
 
     def refuse(self) -> None:
-        """Raise InputError if there are problems, with a line for each, by the order of the sections."""
+        """Raise InputError if there are problems, with a line for each, in the order of the file's sections."""
 
-        def order(problem: tuple[str, str]) -> int:
-            section = problem[0].split(".")[0]
+        def section_index(noted: tuple[str, str]) -> int:
+            section = noted[0].split(".")[0]
             return self.sections.index(section) if section in self.sections else -1
 
-        if self.found:
-            lines = sorted(dict.fromkeys(self.found), key=order)
+        if self.noted:
+            lines = sorted(dict.fromkeys(self.noted), key=section_index)
             raise InputError(
-                "\n".join(f"{self.named}: {place}: {problem}" if place else problem for place, problem in lines)
+                "\n".join(f"{self.named}: {key}: {problem}" if key else problem for key, problem in lines),
+                code="wrong-scenario",
             )
 
     def add_base(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return ``values`` on top of those of the shipped scenario that they name as ``base``."""
+        """Return ``values`` merged over those of the shipped scenario that they name as ``base``."""
         base = values.get("base", "default")
         if base in shipped():
-            return merged(values_of(base), values) if "base" in values else values
+            return merge(read_values(base), values) if "base" in values else values
         fix = suggestion(str(base), shipped(), f"give one of {', '.join(shipped())}")
-        self.add("base", f"{base!r} does not ship: {fix}")
+        self.add("base", f"{base!r} is not a shipped scenario: {fix}")
         return {key: value for key, value in values.items() if key != "base"}
 
     def keep_valid(self, values: Mapping[str, Any]) -> ScenarioValues:
@@ -157,96 +164,100 @@ class Problems:
         # only here: pydantic takes 60 ms to import
         from bulkseed.scenarios.structure import check_structure  # noqa: PLC0415
 
-        sound: dict[str, Any] = deepcopy(dict(values))
-        for place, problem in check_structure(values):
-            self.add(".".join(map(str, place)), problem)
-            leave_out(sound, place)
-            if place[0] == "relationships":
-                self.ill.update(map(str, place[1:2]))
-        return cast("ScenarioValues", sound)
+        valid: dict[str, Any] = deepcopy(dict(values))
+        for keys, problem in check_structure(values):
+            self.add(".".join(map(str, keys)), problem)
+            leave_out(valid, keys)
+            if keys[0] == "relationships":
+                self.wrong_relationships.update(map(str, keys[1:2]))
+        return cast("ScenarioValues", valid)
 
-    def tried(self, place: str, make: Callable[[], T]) -> T | None:
-        """What ``make`` returns; None where it refuses."""
+    def attempt(self, key: str, make: Callable[[], T]) -> T | None:
+        """Return the result of ``make``; note the problem at ``key`` and return None if it raises InputError."""
         try:
             return make()
         except InputError as error:
-            self.add(place, str(error))
+            self.add(key, str(error))
             return None
 
     def keep_known(self, section: str, given: Mapping[str, T], known: Collection[str]) -> dict[str, T]:
         """Return those of ``given`` whose names are ``known``: of columns in [columns.…], else of tables."""
         noun = "column" if "." in section else "table"
         for name in given:
-            if name not in known and not (noun == "table" and name in self.ill):
+            if name not in known and not (noun == "table" and name in self.wrong_relationships):
                 fix = suggestion(name, known, f"there are {', '.join(known)}")
                 self.add(f"{section}.{name}", f"bulkseed has no such {noun}: {fix}")
         return {name: value for name, value in given.items() if name in known}
 
-    def plugins(self, asked: Mapping[str, str]) -> Iterable[PluginTable]:
-        """The tables of the user's own; ``asked`` has for each the place that names it."""
-        for source, place in asked.items():
-            extra = self.tried(place, partial(described, source))
+    def check_plugins(self, sources: Mapping[str, str]) -> Iterable[PluginTable]:
+        """Yield the tables of plugins; ``sources`` has the key that names each, empty for options."""
+        for source, key in sources.items():
+            extra = self.attempt(key, partial(described, source))
             if extra is not None:
                 yield extra
 
-    def relationships(self, given: Mapping[str, Mapping[str, Any]]) -> Iterable[PluginTable]:
-        """The tables of relationships."""
+    def check_relationships(self, given: Mapping[str, Mapping[str, Any]]) -> Iterable[PluginTable]:
+        """Yield the tables of relationships."""
         for name, declared in given.items():
             problems = list(find_contradictions(declared))
             for problem in problems:
                 self.add(f"relationships.{name}", problem)
             if problems:
-                self.ill.add(name)
+                self.wrong_relationships.add(name)
             else:
-                yield related(name, declared)
+                yield make_relationship_table(name, declared)
 
-    def tables(self, given: Mapping[str, str | Literal[False]], known: Collection[str]) -> dict[str, str | None]:
-        """What the app calls the tables, None for those that it lacks."""
+    def check_tables(self, given: Mapping[str, str | Literal[False]], known: Collection[str]) -> dict[str, str | None]:
+        """Return the app's names of tables, None for tables that it does not have."""
         names: dict[str, str | None] = {}
         for name, value in self.keep_known("tables", given, known).items():
             names[name] = value or None
-            if value is False and name in NEVER_LACKED:
-                self.add(f"tables.{name}", "no workspace is without this table: name the app's table")
+            if value is False and name in NEEDED_TABLES:
+                self.add(f"tables.{name}", "every workspace needs this table: name the app's table")
         if names.get("messages", "") is None or names.get("reactions", "") is None:
             names["message_reactions"] = None
-        called = Counter(names.get(name, name) for name in known)
+        counts = Counter(names.get(name, name) for name in known)
         for name, table in names.items():
-            if table is not None and called[table] > 1:
+            if table is not None and counts[table] > 1:
                 self.add(f"tables.{name}", f"{table} is the name of two tables: leave one of them out")
         return names
 
-    def together(
-        self, extras: Iterable[PluginTable], tables: Mapping[str, str | None], asked: Mapping[str, str]
+    def check_order(
+        self, extras: Iterable[PluginTable], tables: Mapping[str, str | None], sources: Mapping[str, str]
     ) -> tuple[PluginTable, ...]:
-        """The tables beyond the built-in five that the app has, as they follow each other."""
-        lacking = {name for name, there in tables.items() if there is None}
-        kept = [extra for extra in extras if extra.name not in lacking]
-        places = {each.name: asked[each.source] if each.source else f"relationships.{each.name}" for each in kept}
-        found, problems = put_together(kept, lacking)
+        """Return the tables of plugins and relationships that the app has, arranged by the tables that they follow."""
+        absent = {name for name, app_name in tables.items() if app_name is None}
+        present = [extra for extra in extras if extra.name not in absent]
+        keys = {
+            extra.name: sources[extra.source] if extra.source else f"relationships.{extra.name}" for extra in present
+        }
+        arranged, problems = arrange_tables(present, absent)
         for name, problem in problems:
-            self.add(places[name], problem)
-        return found
+            self.add(keys[name], problem)
+        return arranged
 
-    def columns(
+    def check_columns(
         self,
         given: Mapping[str, Mapping[str, str | Literal[False]]],
         known: Mapping[str, Collection[str]],
         extras: Iterable[PluginTable],
     ) -> dict[str, dict[str, str | None]]:
-        """What the app calls the columns of each table, None for those that it lacks."""
-        found: dict[str, dict[str, str | None]] = {}
+        """Return the app's names of the columns of each table, None for columns that it does not have."""
+        checked: dict[str, dict[str, str | None]] = {}
         needed = NEEDED | {extra.name: (*extra.key, *dict(extra.references)) for extra in extras}
         for table, names in self.keep_known("columns", given, known).items():
-            references = {column for each in TABLES if each.name == table for column, _ in each.references}
-            held = {*needed.get(table, ()), *(references - {"owner_id", "parent_id"})}
-            found[table] = {}
+            references = {column for built_in in TABLES if built_in.name == table for column, _ in built_in.references}
+            kept = {*needed.get(table, ()), *(references - {"owner_id", "parent_id"})}
+            checked[table] = {}
             for name, value in self.keep_known(f"columns.{table}", names, known[table]).items():
-                found[table][name] = value or None
-                if value is False and name in held:
-                    self.add(f"columns.{table}.{name}", "rows are known by this column: name the app's column")
-        return found
+                checked[table][name] = value or None
+                if value is False and name in kept:
+                    self.add(
+                        f"columns.{table}.{name}", "bulkseed identifies rows by this column: name the app's column"
+                    )
+        return checked
 
-    def fields(
+    def check_fields(
         self,
         given: Mapping[str, Mapping[str, Any]],
         known: Mapping[str, Collection[str]],
@@ -254,40 +265,41 @@ class Problems:
         extras: Collection[PluginTable],
         fakes: Fakes,
     ) -> dict[str, dict[str, Any]]:
-        """What fills the app's further columns."""
-        found: dict[str, dict[str, Any]] = {}
-        # what a table of the user's own is made of, only its code knows
-        made_of = {
-            table.name: pa.schema([(each.name, ARROW_TYPES[each.kind]) for each in table.columns]) for table in TABLES
+        """Return the fields of the app's other columns, by table and column, as JSON values."""
+        checked: dict[str, dict[str, Any]] = {}
+        # the types of a plugin's columns are known only to its code
+        schemas = {
+            table.name: pa.schema([(column.name, ARROW_TYPES[column.kind]) for column in table.columns])
+            for table in TABLES
         }
         for extra in extras:
             if extra.name in given and not has_order(extra, extras):
                 self.add(
                     f"fields.{extra.name}",
-                    f"it fills columns of a table without ids of what it follows, {extra.follows}: "
-                    "add a column of them, or make the values with the rows",
+                    f"fields need a table with ids of {extra.follows}, which it follows: "
+                    "add a column of these ids, or make the values with the rows",
                 )
         for table, values in self.keep_known("fields", given, known).items():
-            named = {columns.get(table, {}).get(name, name) for name in known[table]}
+            built_in = {columns.get(table, {}).get(column, column): column for column in known[table]}
             for name, value in values.items():
-                place = f"fields.{table}.{name}"
-                if name in named:
+                key = f"fields.{table}.{name}"
+                if name in built_in:
                     self.add(
-                        place,
-                        f"it fills {name}, which bulkseed fills itself: "
-                        f"leave that out with [columns.{table}] {name} = false, or this",
+                        key,
+                        f"bulkseed itself fills {name}: remove this field, or set "
+                        f"[columns.{table}] {built_in[name]} = false",
                     )
-                elif self.tried(place, partial(parse_field, place, value, fakes, made_of.get(table))):
-                    found.setdefault(table, {})[name] = normalised(value, place)
-        return found
+                elif self.attempt(key, partial(parse_field, key, value, fakes, schemas.get(table))):
+                    checked.setdefault(table, {})[name] = normalise(value, key)
+        return checked
 
 
-def leave_out(values: dict[str, Any], place: tuple[str | int, ...]) -> None:
-    """Remove the smallest part of a scenario around ``place`` that later checks can do without: a name, a whole field
-    or relationship, a whole section of another kind.
+def leave_out(values: dict[str, Any], keys: tuple[str | int, ...]) -> None:
+    """Remove the smallest part of a scenario around ``keys`` that later checks can do without: a name, a complete field
+    or relationship, or a complete section of another kind.
     """
-    depth = {"tables": 2, "columns": 3, "fields": 3, "relationships": 2}.get(str(place[0]), 1)
-    *around, key = place[:depth]
-    for part in around:
-        values = values.get(str(part), {})
-    values.pop(str(key), None)
+    depth = {"tables": 2, "columns": 3, "fields": 3, "relationships": 2}.get(str(keys[0]), 1)
+    *parents, last = keys[:depth]
+    for key in parents:
+        values = values.get(str(key), {})
+    values.pop(str(last), None)

@@ -1,4 +1,4 @@
-"""The structure of a scenario file, described once: what may be where, and of which type.
+"""The structure of a scenario file, defined once: its keys and the types of their values.
 
 From these types pydantic checks a file (:func:`check_structure`) and makes the JSON Schema for editors
 (``scenarios/schema.json``). Import this module only where a file is read: pydantic takes some 60 ms.
@@ -47,7 +47,7 @@ MOST_SHOWN: Final = 60
 
 
 def give(what: str) -> WrapValidator:
-    """Make a validator with one error for all wrong values: the advice to give ``what``."""
+    """Return a validator with one error for all wrong values: the advice to give ``what``."""
 
     def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -62,40 +62,40 @@ Text = Annotated[str, give("a text")]
 Texts = Annotated[list[str], give('a list of texts, such as ["myapp.seed:name"]')]
 Count = Annotated[int, Field(ge=1), give("a whole number from 1")]
 Share = Annotated[float, Field(ge=0, le=1), give("a number from 0 to 1")]
-AppName = Annotated[str | Literal[False], give("the name that the app has for it, or false where it has none")]
+AppName = Annotated[str | Literal[False], give("the app's name, or false if the app does not have it")]
 ColumnName = Annotated[str, give('the name of a column, such as "created_at"')]
 Side = Annotated[Literal["users", "channels", "messages"], give("users, channels or messages")]
 
 
 class Counts(TypedDict, total=False):
-    """How much there is at a scale of 1x."""
+    """Numbers of rows at a scale of 1x."""
 
     users: Annotated[Count, Field(description="users of the workspace")]
     channels: Annotated[Count, Field(description="channels, DMs among them")]
     messages_per_channel: Annotated[
-        Count, Field(description="top-level messages (before replies), as a mean over all channels")
+        Count, Field(description="top-level messages (replies not counted), as a mean over all channels")
     ]
 
 
 class Section:
-    """The type of a section whose keys are the parameters of a dataclass (``parameters.py``)."""
+    """The type of a section whose keys are the parameters of a dataclass (``plan/scenario.py``)."""
 
     def __init__(self, kind: type[Any]) -> None:
         self.kind = kind
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         types, parameters = get_type_hints(self.kind), {}
-        for each in fields(self.kind):
-            known = each.metadata
-            about = Field(ge=known["least"], le=known["most"], description=known["description"])
-            fix = give(describe_range(str(each.type), known))
-            parameters[each.name] = (Annotated[types[each.name], about, fix], each.default)
+        for field in fields(self.kind):
+            limits = field.metadata
+            about = Field(ge=limits["least"], le=limits["most"], description=limits["description"])
+            fix = give(describe_range(str(field.type), limits))
+            parameters[field.name] = (Annotated[types[field.name], about, fix], field.default)
         model = create_model(self.kind.__name__, __config__=STRICT, **parameters)  # type: ignore[call-overload]
         return handler.generate_schema(model)
 
 
 class AnyField(TypedDict, total=False):
-    """The keys that every kind of field may have."""
+    """The keys that fields of any kind may have."""
 
     null: Annotated[Share, Field(description="share of rows without a value")]
 
@@ -111,11 +111,15 @@ class FakerField(AnyField, total=False):
     ]
     pool: Annotated[
         int,
-        Field(ge=1, le=MOST_VALUES, description="how many values Faker makes, for rows to draw from; 1000 by default"),
+        Field(
+            ge=1, le=MOST_VALUES, description="number of values that Faker makes, from which rows draw; 1000 by default"
+        ),
         give(f"a whole number from 1 to {MOST_VALUES}"),
     ]
     unique: Annotated[
-        bool, Field(description="put the row's id into each text, so that all differ"), give("true or false")
+        bool,
+        Field(description="put the row's id into each text, so that no two texts are equal"),
+        give("true or false"),
     ]
 
 
@@ -125,7 +129,7 @@ class ChoiceField(AnyField, total=False):
     choice: Required[Annotated[list[Any], Field(min_length=1), give("a list of values")]]
     weights: Annotated[
         list[Annotated[float, Field(ge=0)]],
-        Field(description="how often each value is chosen, relative to the others"),
+        Field(description="relative frequency of each value"),
         give("a list of numbers from 0"),
     ]
 
@@ -172,7 +176,7 @@ class CopyField(AnyField, total=False):
 
 
 class Steps(TypedDict, total=False):
-    """Where a sequence starts, and how far apart its numbers are."""
+    """The first number of a sequence, and the step to the next number."""
 
     # a million million rows of the longest step stay within 64 bits
     start: Annotated[int, Field(ge=-(2**62), le=2**62), give("a whole number from -2**62 to 2**62")]
@@ -180,29 +184,29 @@ class Steps(TypedDict, total=False):
 
 
 class SequenceField(AnyField, total=False):
-    """Numbers in the order of the rows; from 1 by 1 with {}."""
+    """Numbers in the order of the rows: 1, 2, 3, … with {}."""
 
     sequence: Required[Steps]
 
 
 class AfterField(AnyField, total=False):
-    """A time after that of another column."""
+    """A time after the time in another column."""
 
     after: Required[ColumnName]
     within: Annotated[
         str,
-        Field(description="the longest time after it, in seconds to weeks", examples=["30 days"]),
+        Field(description="longest time after it, in seconds, minutes, hours, days or weeks", examples=["30 days"]),
         give('a span of time, such as "30 days"'),
     ]
 
 
 class CallField(AnyField, total=False):
-    """The values that a function returns."""
+    """Values that a function returns."""
 
     call: Required[Annotated[str, give('a function, such as "myapp.seed:phones"')]]
     per: Annotated[
         Literal["batch", "row"],
-        Field(description="whether it is called with many rows at once (the default), or with each"),
+        Field(description="whether the function is called with many rows at once (the default), or with each row"),
         give('"row", or leave it out for a function of many rows at once'),
     ]
 
@@ -219,15 +223,16 @@ KINDS: Final = {
     "after": AfterField,
     "call": CallField,
 }
-"""The kinds of fields, by the key that names each."""
+"""The kinds of fields, by the key that names the kind."""
 
 
 def find_kinds(given: object) -> list[str]:
+    """Return the keys of ``given`` that name a kind of field."""
     return [key for key in given if key in KINDS] if isinstance(given, Mapping) else []
 
 
 def choose_tag(given: object) -> str | None:
-    """Return the name of the type in ``AppField`` to check ``given`` by; None where no key or prefix tells it."""
+    """Return the name of the type in ``AppField`` for ``given``; None if no key or prefix tells the type."""
     match find_kinds(given):
         case [kind]:
             return KINDS[kind].__name__
@@ -253,82 +258,95 @@ AppField = Annotated[
 Relationship = TypedDict(
     "Relationship",
     {
-        "from": Annotated[Side, Field(description="the table of which each row gets some rows of the other")],
-        "to": Annotated[Side, Field(description="the table that they are taken from")],
-        "min": Annotated[int, Field(ge=0, le=2**63 - 1), give("a whole number from 0")],
-        "max": Annotated[int, Field(ge=1, le=2**63 - 1), give("a whole number from 1")],
+        "from": Annotated[Side, Field(description="table of which each row is linked to rows of the other")],
+        "to": Annotated[Side, Field(description="table of the rows that it is linked to")],
+        "min": Annotated[
+            int,
+            Field(ge=0, le=2**63 - 1, description="fewest links of a row"),
+            give("a whole number from 0"),
+        ],
+        "max": Annotated[
+            int,
+            Field(ge=1, le=2**63 - 1, description="most links of a row"),
+            give("a whole number from 1"),
+        ],
         "columns": Annotated[
             list[str],
             Field(
                 min_length=2,
                 max_length=3,
-                description="the two columns of ids, and one of moments if there is one",
+                description="the two columns of ids, and a column of times, if any",
                 json_schema_extra={"uniqueItems": True},
             ),
-            give("two names of columns, and a third for the moment if there is one"),
+            give("the names of the two columns of ids, and of a column of times, if any"),
         ],
     },
 )
 
 
 class Rule(TypedDict):
-    """A rule of the app's own, for verify."""
+    """A rule of the app, checked by verify."""
 
     name: Text
-    sql: Annotated[Text, Field(description="a query of one number: how many rows break the rule")]
+    sql: Annotated[Text, Field(description="query that returns one number, the rows that break the rule")]
 
 
 class ScenarioValues(TypedDict, total=False):
-    """A scenario of bulkseed."""
+    """A bulkseed scenario."""
 
     __pydantic_config__ = STRICT  # type: ignore[misc]
 
     base: Annotated[
-        Text, Field(description="the shipped scenario to begin with", json_schema_extra={"enum": [*shipped()]})
+        Text,
+        Field(
+            description="shipped scenario whose values this file overrides", json_schema_extra={"enum": [*shipped()]}
+        ),
     ]
-    schema: Annotated[str, Field(description="the schema of the app's tables"), give("the name of a schema")]
+    schema: Annotated[str, Field(description="schema of the app's tables"), give("the name of a schema")]
     uuid: Annotated[
         Literal[4, 7],
-        Field(description="the version in whose form UUID keys are made: 4 (random) or 7 (in the order of time)"),
-        give("4 or 7, the version in whose form UUID keys are made"),
+        Field(description="version of UUID keys: 4 (random) or 7 (in the order of time)"),
+        give("4 or 7, the version of UUID keys"),
     ]
     plugins: Annotated[Texts, Field(description="further tables, each as module:name or the name of an entry point")]
     providers: Annotated[Texts, Field(description="providers for Faker, each as module:class")]
     counts: Counts
-    probabilities: Annotated[dict[str, Any], Section(Probabilities), Field(description="how often rows are of a kind")]
-    shape: Annotated[dict[str, Any], Section(Shape), Field(description="the distributions of the workspace")]
-    tables: Annotated[dict[str, AppName], Field(description="the app's name of each table of bulkseed's")]
+    probabilities: Annotated[
+        dict[str, Any], Section(Probabilities), Field(description="probabilities of the kinds of rows")
+    ]
+    shape: Annotated[dict[str, Any], Section(Shape), Field(description="distributions of the workspace")]
+    tables: Annotated[dict[str, AppName], Field(description="the app's names of bulkseed's tables")]
     columns: Annotated[
-        dict[str, dict[str, AppName]], Field(description="the app's name of each column, by bulkseed's table")
+        dict[str, dict[str, AppName]], Field(description="the app's names of bulkseed's columns, by bulkseed's table")
     ]
     fields: Annotated[
         dict[str, dict[str, AppField]],
-        Field(description="what fills the app's other columns, by bulkseed's table and the app's column"),
+        Field(description="values of the app's other columns, by bulkseed's table and the app's column"),
     ]
     relationships: Annotated[dict[str, Relationship], Field(description="tables of pairs, by name")]
-    rules: Annotated[list[Rule], Field(description="what verify is to prove besides bulkseed's own rules")]
+    rules: Annotated[list[Rule], Field(description="rules that verify checks in addition to bulkseed's own")]
 
 
 FILE: Final = TypeAdapter[ScenarioValues](ScenarioValues)
 
 
 class WithoutTitles(GenerateJsonSchema):
-    """Without the titles that would repeat the keys."""
+    """A generator without titles, which would repeat the keys."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Of no key."""
+        """Return False for every key."""
         return False
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a scenario file."""
-    found = FILE.json_schema(schema_generator=WithoutTitles)
-    return {"$schema": GenerateJsonSchema.schema_dialect} | found | {"title": "bulkseed scenario"}
+    """Return the JSON Schema of a scenario file."""
+    schema = FILE.json_schema(schema_generator=WithoutTitles)
+    return {"$schema": GenerateJsonSchema.schema_dialect} | schema | {"title": "bulkseed scenario"}
 
 
 def check_structure(values: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
-    """List the problems in the structure of a file, in the order of its description: the keys that lead to each, and
-    the problem with its fix. ``values`` are as tomllib returns them.
+    """Return the problems in the structure of a file, in the order of the definition above: the keys that lead to the
+    wrong value, and the problem with its fix. ``values`` are as tomllib returns them.
     """
     try:
         FILE.validate_python(values)
@@ -338,20 +356,21 @@ def check_structure(values: Mapping[str, Any]) -> list[tuple[tuple[str | int, ..
 
 
 def list_problems(error: ValidationError) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the keys of each problem, and the problem with its fix."""
     schema = FILE.json_schema()
-    for each in error.errors(include_url=False):
-        where = each["loc"]
-        # after the name of a field there is that of its type
-        place = where[:3] + where[4:] if where[0] == "fields" else where
-        known = find_keys(where[:-1], schema) if each["type"] == "extra_forbidden" else []
-        yield place, explain(each, place, known)
+    for detail in error.errors(include_url=False):
+        location = detail["loc"]
+        # pydantic puts the name of the type after the name of a field
+        keys = location[:3] + location[4:] if location[0] == "fields" else location
+        known = find_keys(location[:-1], schema) if detail["type"] == "extra_forbidden" else []
+        yield keys, explain(detail, keys, known)
 
 
-def find_keys(where: tuple[str | int, ...], schema: Mapping[str, Any]) -> list[str]:
-    """The keys that the table at a place may have."""
+def find_keys(location: tuple[str | int, ...], schema: Mapping[str, Any]) -> list[str]:
+    """Return the keys that the table at ``location`` may have."""
     types: Mapping[str, Any] = schema["$defs"]
     node: Mapping[str, Any] = schema
-    for part in where:
+    for part in location:
         if "oneOf" in node:
             node = types[str(part)]
         elif isinstance(part, int):
@@ -362,11 +381,12 @@ def find_keys(where: tuple[str | int, ...], schema: Mapping[str, Any]) -> list[s
     return list(node.get("properties", ()))
 
 
-def explain(error: ErrorDetails, place: tuple[str | int, ...], known: list[str]) -> str:
-    given, key = error["input"], str(place[-1])
-    match error["type"]:
+def explain(detail: ErrorDetails, keys: tuple[str | int, ...], known: list[str]) -> str:
+    """Return a problem with its fix; ``known`` are the keys that may be in place of an unknown one."""
+    given, key = detail["input"], str(keys[-1])
+    match detail["type"]:
         case "give":
-            return f"{error['msg']}, not {show(given)}"
+            return f"{detail['msg']}, not {show(given)}"
         case "extra_forbidden":
             fix = suggestion(key, known, f"remove it, or use one of {', '.join(known)}")
             return f"this key is not known: {fix}"
@@ -376,26 +396,27 @@ def explain(error: ErrorDetails, place: tuple[str | int, ...], known: list[str])
             return explain_kind(given)
         case "list_type":
             return f"write it as a list of tables, [[{key}]], not {show(given)}"
-    header = ".".join(part for part in place if isinstance(part, str))
-    return f"write it as a table, {f'[{header}]' if key == place[-1] else f'[[{header}]]'}, not {show(given)}"
+    header = ".".join(part for part in keys if isinstance(part, str))
+    return f"write it as a table, {f'[{header}]' if key == keys[-1] else f'[[{header}]]'}, not {show(given)}"
 
 
 def explain_kind(given: object) -> str:
+    """Return the problem of a field that is not of exactly one kind, with its fix."""
     kinds, every = find_kinds(given), ", ".join(KINDS)
     if kinds:
-        return f"{' and '.join(kinds)} both say what fills it: leave one"
+        return f"a field has one kind, not {' and '.join(kinds)}: keep one of them"
     if not isinstance(given, Mapping):
         return (
-            f'{show(given)} does not say what fills it: write "faker:METHOD", {{ value = … }} for the same in all '
-            f"rows, or a table with one of {every}"
+            f'{show(given)} is not a field: write "faker:METHOD", {{ value = … }} for the same value in all rows, or a '
+            f"table with one of {every}"
         )
     otherwise = f"give one of {every}"
-    near = (suggestion(key, KINDS, otherwise) for key in given)
-    fix = next((each for each in near if each != otherwise), otherwise)
-    return f"nothing in {show(given)} says what fills it: {fix}"
+    suggestions = (suggestion(key, KINDS, otherwise) for key in given)
+    fix = next((text for text in suggestions if text != otherwise), otherwise)
+    return f"the field {show(given)} has no kind: {fix}"
 
 
 def show(value: object) -> str:
-    """A value about as TOML writes it."""
+    """Return a value nearly as TOML writes it, shortened to MOST_SHOWN characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"

@@ -29,7 +29,7 @@ from faker.providers.lorem import Provider as LoremProvider
 from faker.providers.person import Provider as PersonProvider
 
 from bulkseed.errors import InputError, suggestion
-from bulkseed.imports import imported
+from bulkseed.imports import import_object
 from bulkseed.plan.plan import EPOCH
 from bulkseed.randomness.draws import Streams
 from bulkseed.text.names import Corpus, Pattern, Patterns, Pool, WordList, weight_of
@@ -278,7 +278,7 @@ class Fakes:
             warnings.simplefilter("ignore")  # Faker warns of deprecated locales
             generator = Factory.create(self.locale.replace("-", "_"))
         for name in self.providers:
-            provider = imported(name, "providers")
+            provider = import_object(name, "providers")
             if not (isinstance(provider, type) and issubclass(provider, BaseProvider)):
                 raise InputError(f"providers: {name} is not a Faker provider: name a class of BaseProvider's")
             generator.add_provider(provider)
