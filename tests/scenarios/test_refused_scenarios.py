@@ -39,6 +39,10 @@ FILES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "[fields.users]\nemail = 'faker:email'",
         ("fields.users.email: ", "[columns.users] email = false"),
     ),
+    "a field of what bulkseed fills under another name": (
+        "[columns.users]\nemail = 'mail'\n[fields.users]\nmail = 'faker:email'",
+        ("fields.users.mail: ", "[columns.users] email = false"),
+    ),
     "a field of no kind": ("[fields.users]\nphone = { fakr = 'x' }", ("fields.users.phone: ", "did you mean faker")),
     "a method that Faker lacks": (
         "[fields.users]\nphone = 'faker:phone_numer'",
