@@ -18,7 +18,7 @@ from benchmarks.measure import Clock, Spread, clocked, in_fresh_process, peak_rs
 from benchmarks.plans import plan_of
 from benchmarks.results import Figures, Findings, Run, mebibytes, spread
 from benchmarks.turns import turns
-from bulkseed.copy.encoders import binary, records
+from bulkseed.copy.encoders import encode_binary, encode_records
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement
 from bulkseed.plan.shards import split_into_shards
@@ -65,12 +65,12 @@ def generate_once(scale: str, encoder: str, scenario: str = "default") -> dict[s
             name, batches = table
             with clocked(clocks[name], whole):
                 if encoder == "binary":
-                    rows[name] += sum(chunk.rows for chunk in binary(batches, TYPES[name], name))
+                    rows[name] += sum(chunk.rows for chunk in encode_binary(batches, TYPES[name], name))
                     continue
                 for batch in batches:
                     rows[name] += batch.num_rows
                     if encoder == "records":
-                        records(batch)
+                        encode_records(batch)
     rows[WHOLE] = rows.total()
     return {
         "parts": {

@@ -22,13 +22,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from benchmarks.measure import Clock, clocked, peak_rss
 from benchmarks.message_rows import COLUMNS, message_rows
 from benchmarks.plans import AS_OF, plan_of
-from bulkseed.copy.encoders import records
+from bulkseed.copy.encoders import encode_records
 from bulkseed.copy.writer import copy_batches
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.postgres.driver import LOOP
-from bulkseed.target.copy_plan import copy_into
+from bulkseed.target.copy_plan import plan_copy
 
 __all__ = ["HANDED", "LANES", "MAKING", "run_lane"]
 
@@ -43,7 +43,7 @@ PAGE: Final = 10_000
 
 
 def tuples(plan: Plan) -> list[tuple[Any, ...]]:
-    rows = [row for batch in message_rows(plan) for row in records(batch.select(COLUMNS))]
+    rows = [row for batch in message_rows(plan) for row in encode_records(batch.select(COLUMNS))]
     gc.freeze()
     return rows
 
@@ -56,7 +56,7 @@ def bulkseed(format: Any) -> CopyFormat:
     def lane(plan: Plan, dsn: str, clock: Clock) -> None:
         async def load() -> None:
             async with connected(Address.parse(dsn)) as connection:
-                into = await copy_into(connection, "messages", COLUMNS, None, format)
+                into = await plan_copy(connection, "messages", COLUMNS, None, format)
                 with clocked(clock):
                     await copy_batches(connection, into, message_rows(plan), lambda rows: None)
 

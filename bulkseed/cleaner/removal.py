@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from bulkseed.cleaner.references import Reference, references
 from bulkseed.copy.column_mapping import convert_batch
-from bulkseed.copy.writer import CopyInto, copy_batches
+from bulkseed.copy.writer import CopyPlan, copy_batches
 from bulkseed.deferral import Deferred, not_owned
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.generators import Context, shard_tables
@@ -24,7 +24,7 @@ from bulkseed.plan.tables import Model, Names
 from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.sql import identifier
-from bulkseed.target.copy_plan import copy_into, with_keys
+from bulkseed.target.copy_plan import plan_copy, with_keys
 from bulkseed.target.ids import check_writable
 from bulkseed.text.faker_source import corpus_of
 from bulkseed.verifier.rule_sql import Scope
@@ -183,7 +183,7 @@ async def seeded_rows(
         # runs of one scenario have their marks in common
         names = left[0].names
         alike, left = [run for run in left if run.names == names], [run for run in left if run.names != names]
-        marks: dict[str, CopyInto] = {}
+        marks: dict[str, CopyPlan] = {}
         for name in await present(connection, alike[0]):
             kept = f"bulkseed_{place}"
             columns = identity_columns(names.model, name)
@@ -192,7 +192,7 @@ async def seeded_rows(
             await connection.execute(
                 f"CREATE TEMP TABLE {kept} ON COMMIT DROP AS SELECT {listed} FROM {names.name(name)} WITH NO DATA"
             )
-            marks[name] = await copy_into(connection, kept, columns)
+            marks[name] = await plan_copy(connection, kept, columns)
             equal = await equality(connection, names, name, list(columns.values()))
             doomed.add(names.name(name), f"EXISTS (SELECT FROM {kept} AS k WHERE {equal})")
         for run in alike:
@@ -204,7 +204,7 @@ async def seeded_rows(
 
 
 async def find_marks(
-    connection: Connection, run: Run, marks: Mapping[str, CopyInto], cascade: bool, listener: ProgressListener
+    connection: Connection, run: Run, marks: Mapping[str, CopyPlan], cascade: bool, listener: ProgressListener
 ) -> None:
     """Put the marks of the run's rows into the temporary tables that hold them."""
     if is_of_this_generator(run):
@@ -237,9 +237,9 @@ async def listed_rows(
             raise of_another_generator(run)
         there = await present(connection, run)
         model, keys = run.plan.model, Scope(run).uuids
-        marks: dict[str, CopyInto] = {}
+        marks: dict[str, CopyPlan] = {}
         for name in there:
-            into = await copy_into(connection, model.name(name), identity_columns(model, name), run.schema)
+            into = await plan_copy(connection, model.name(name), identity_columns(model, name), run.schema)
             marks[name] = with_keys(into, model.by_name[name], keys)
         lists: dict[str, list[list[str]]] = {name: [[] for _ in marks[name].columns] for name in there}
         for name, batches in tables_of(run):
@@ -379,7 +379,7 @@ async def remove(
     connection: Connection, runs: Sequence[Run], doomed: DeletionSet
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Delete all of it as one statement: foreign keys are checked at its end, so tables may point in a circle."""
-    names = {run.names.name(name): name for run in runs for name in reversed(run.plan.model.names)}
+    names: dict[str, str] = {run.names.name(name): name for run in runs for name in reversed(run.plan.model.names)}
     tables = list(dict.fromkeys([*(table for table in names if table in doomed.seeded), *doomed.extra]))
     removed = dict.fromkeys(names.values(), 0)
     others: dict[str, int] = {}

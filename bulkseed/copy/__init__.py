@@ -1,3 +1,3 @@
-"""Batches to COPY: what a column of a batch becomes, encoders, and the writer."""
+"""COPY of batches: the conversion of columns, the encoders, and the writer."""
 
 __all__ = ["column_mapping", "encoders", "writer"]

@@ -1,6 +1,6 @@
-"""Values made to fit the columns that they go into: what generators make, as the target's own types want it.
+"""Conversion of generated values to the types of the target's columns.
 
-Pure functions of a batch and of what is known of the columns, before any encoder sees them.
+Pure functions of a batch and the mappings of the columns, which run before an encoder.
 """
 
 from __future__ import annotations
@@ -8,35 +8,37 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.copy.encoders import BINARY_TYPES, is_listed, is_octets, offsets_of
+from bulkseed.copy.encoders import BINARY_TYPES, is_list, is_octets, list_offsets
 from bulkseed.errors import RunError
 
-__all__ = ["ColumnMapping", "Keys", "convert_batch", "incompatibility"]
+__all__ = ["ColumnMapping", "Incompatibility", "Keys", "convert_batch", "incompatibility"]
 
 MICROSECONDS: Final = pa.timestamp("us")
-MOST_DIGITS: Final = 38
+MAX_DIGITS: Final = 38
+"""Digits of decimal128."""
 WIDE_DIGITS: Final = 76
+"""Digits of decimal256."""
 
 JSON_NAME: Final = "bulkseed.json"
-"""The extension type of texts that are JSON (:data:`bulkseed.arrays.JSON`)."""
+"""The extension type of texts that are JSON already (:data:`bulkseed.arrays.JSON`)."""
 
-USUAL_UUID: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+STANDARD_UUID: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 
 FLOAT_SCALE: Final = 9
-"""Decimals of a float in a ``numeric`` without a scale: all values of a column have as many."""
+"""Decimals of the floats in a column of ``numeric`` without a scale: the same number for all of them."""
 
 
 class Keys(Protocol):
-    """What turns ids into the 16 octets of UUIDs, such as :class:`bulkseed.uuids.Uuids`."""
+    """Turns ids into the 16 octets of UUIDs, as :class:`bulkseed.randomness.uuids.Uuids` does."""
 
     def octets(self, ids: pa.Array) -> pa.Array:
-        """Of int64 values; null stays null."""
+        """Return the UUIDs of ``ids`` (int64) as fixed-size binary of 16 octets; null stays null."""
         ...
 
 
@@ -45,9 +47,9 @@ class ColumnMapping:
     """A column of the target, and the column of a batch (``source``) that fills it.
 
     ``type`` is ``pg_type.typname`` of the base type, below any domains, and of the elements where it is an ``array``.
-    ``length`` is the most characters of a varchar or char; ``precision`` and ``scale`` are numeric's; ``labels`` an
-    enumeration's; ``keys`` makes ids UUIDs. Text goes into json and jsonb as a JSON string, or as the JSON that it
-    is already (``json="text"``).
+    ``length`` is the maximum length in characters of a varchar or char; ``precision`` and ``scale`` are those of a
+    numeric; ``labels`` those of an enumeration; ``keys`` turns ids into UUIDs. Text goes into json and jsonb as a JSON
+    string, or unchanged where it is JSON already (``json="text"``).
     """
 
     source: str
@@ -63,7 +65,7 @@ class ColumnMapping:
 
     @property
     def kind(self) -> str:
-        """The key of BINARY_TYPES, or else a type that is none of them."""
+        """The key of BINARY_TYPES; for other types their name."""
         return "enum" if self.labels is not None else self.type
 
     def __str__(self) -> str:
@@ -71,148 +73,168 @@ class ColumnMapping:
 
 
 def convert_batch(batch: pa.RecordBatch, mappings: Sequence[ColumnMapping], table: str = "batch") -> pa.RecordBatch:
-    """The columns of ``mappings``, in their order and by their names in the target, with values of their types.
+    """Return the columns of ``mappings``, in this order and with their names in the target, converted to its types.
 
-    Text is cut to the column's length, by code points: a value that must stay whole is the business of
-    :func:`incompatibility`. Times become the date of their UTC day, and numbers are rounded to numeric's scale. Raises
-    RunError, naming ``table``, for a value that its column cannot take, and for a column of another kind.
+    Text is cut to the column's length, in code points; :func:`incompatibility` refuses columns too short for values
+    that must not be cut. Times become the date of their day in UTC, and numbers are rounded to the scale of a numeric.
+    Raises RunError, naming ``table``, for a value that its column cannot take, and for a type without a conversion.
     """
-    columns = [convert_column(batch.column(fit.source), fit, f"{table}.{fit.name}") for fit in mappings]
-    return pa.record_batch(columns, names=[fit.name for fit in mappings])
+    columns = [convert_column(batch.column(mapping.source), mapping, f"{table}.{mapping.name}") for mapping in mappings]
+    return pa.record_batch(columns, names=[mapping.name for mapping in mappings])
 
 
-def incompatibility(given: pa.DataType, longest: int | None, fit: ColumnMapping) -> str | None:
-    """Why values of the Arrow type ``given`` cannot go into a column, and what mends it; None where they can.
+class Incompatibility(NamedTuple):
+    """The reason why a column cannot take values, with the fix: a clause that follows the column's name."""
 
-    ``longest`` is the most characters of values that must stay whole, such as those of a unique column; None where
-    they may be cut. The clause goes after the column's name.
+    code: str
+    clause: str
+
+
+def incompatibility(arrow_type: pa.DataType, longest: int | None, mapping: ColumnMapping) -> Incompatibility | None:
+    """Return why values of ``arrow_type`` cannot go into the column of ``mapping``, or None where they can.
+
+    ``longest`` is the maximum length in characters of values that must not be cut, such as those of a unique column;
+    None where they may be cut.
     """
-    if converter(given, fit) is None:
-        noun, wanted = described(given)
-        return f"is of type {fit}, which cannot take {noun}: make it {wanted}"
-    if longest is not None and fit.length is not None and fit.length < longest:
-        return f"holds {fit.length} characters: it must hold {longest}, so make it text or varchar({longest})"
+    if find_converter(arrow_type, mapping) is None:
+        noun, wanted = describe_type(arrow_type)
+        return Incompatibility("column-type", f"is of type {mapping}, which cannot take {noun}: make it {wanted}")
+    if longest is not None and mapping.length is not None and mapping.length < longest:
+        return Incompatibility(
+            "column-too-short",
+            f"holds {mapping.length} characters: it must hold {longest}, so make it text or varchar({longest})",
+        )
     return None
 
 
 Converter = Callable[[pa.Array], pa.Array]
 
 
-def convert_column(column: pa.Array, fit: ColumnMapping, name: str) -> pa.Array:
-    if (convert := converter(column.type, fit)) is None:
-        noun, wanted = described(column.type)
-        raise RunError(f"the column {name} is of type {fit}, and cannot take {noun}: make it {wanted}")
+def convert_column(column: pa.Array, mapping: ColumnMapping, name: str) -> pa.Array:
+    if (convert := find_converter(column.type, mapping)) is None:
+        noun, wanted = describe_type(column.type)
+        raise RunError(
+            f"the column {name} is of type {mapping}, and cannot take {noun}: make it {wanted}", code="column-type"
+        )
     try:
         return convert(column)
     except (ValueError, OverflowError) as error:  # Arrow's errors of values are ValueErrors
-        wrong = next((column[at] for at in range(len(column)) if not goes(convert, column.slice(at, 1))), None)
-        # a time may be beyond what Python can show
-        value = wrong.value if isinstance(wrong, pa.TimestampScalar) else wrong
-        mend = f"give one of {', '.join(fit.labels)}" if fit.labels is not None else "make another, or widen the column"
-        raise RunError(f"the column {name} is of type {fit}, and cannot take {value!s:.60}: {mend}") from error
+        rows = (column.slice(row, 1) for row in range(len(column)))
+        refused = next((row[0] for row in rows if not is_convertible(convert, row)), None)
+        # Python cannot show times beyond the years of its datetime
+        value = refused.value if isinstance(refused, pa.TimestampScalar) else refused
+        code, fix = "value-out-of-range", "change the value, or widen the column"
+        if mapping.labels is not None:
+            code, fix = "unknown-label", f"give one of {', '.join(mapping.labels)}"
+        elif mapping.kind == "uuid":
+            code, fix = "invalid-uuid", "give a UUID, or make the column text"
+        raise RunError(
+            f"the column {name} is of type {mapping}, and cannot take {value!s:.60}: {fix}", code=code
+        ) from error
 
 
-def goes(convert: Converter, one: pa.Array) -> bool:
+def is_convertible(convert: Converter, row: pa.Array) -> bool:
     try:
-        convert(one)
+        convert(row)
     except (ValueError, OverflowError):
         return False
     return True
 
 
-def converter(given: pa.DataType, fit: ColumnMapping) -> Converter | None:
-    """What turns a column of the type ``given`` into one that the encoders take for ``fit``; None if nothing does."""
-    if isinstance(given, pa.BaseExtensionType):
-        plain = replace(fit, json="text") if given.extension_name == JSON_NAME else fit
-        inner = converter(given.storage_type, plain)
-        return inner and partial(after, inner, lambda column: column.storage)
-    if pa.types.is_dictionary(given):
-        inner = converter(given.value_type, fit)
-        return inner and partial(after, inner, lambda column: column.dictionary_decode())
-    if fit.array:
-        element = replace(fit, array=False)
-        inner = converter(given.value_type if is_listed(given) else pa.null(), element)
-        return inner and partial(relisted, inner) if is_listed(given) or pa.types.is_null(given) else None
-    if pa.types.is_null(given):
-        return (lambda column: pa.nulls(len(column), null_type(fit.kind))) if fit.kind in BINARY_TYPES else None
-    for takes, convert in CONVERSIONS.get(fit.kind, ()):
-        if takes(given) and not (convert is keyed and fit.keys is None):
-            return partial(convert, fit=fit)
+def find_converter(arrow_type: pa.DataType, mapping: ColumnMapping) -> Converter | None:
+    """Return the function that converts columns of ``arrow_type`` for the encoders, or None where there is none."""
+    if isinstance(arrow_type, pa.BaseExtensionType):
+        plain = replace(mapping, json="text") if arrow_type.extension_name == JSON_NAME else mapping
+        inner = find_converter(arrow_type.storage_type, plain)
+        return inner and partial(convert_after, lambda column: column.storage, inner)
+    if pa.types.is_dictionary(arrow_type):
+        inner = find_converter(arrow_type.value_type, mapping)
+        return inner and partial(convert_after, lambda column: column.dictionary_decode(), inner)
+    if mapping.array:
+        element = replace(mapping, array=False)
+        inner = find_converter(arrow_type.value_type if is_list(arrow_type) else pa.null(), element)
+        return (
+            inner and partial(convert_elements, inner) if is_list(arrow_type) or pa.types.is_null(arrow_type) else None
+        )
+    if pa.types.is_null(arrow_type):
+        return (lambda column: pa.nulls(len(column), null_type(mapping.kind))) if mapping.kind in BINARY_TYPES else None
+    for accepts, convert in CONVERSIONS.get(mapping.kind, ()):
+        if accepts(arrow_type) and not (convert is ids_to_uuids and mapping.keys is None):
+            return partial(convert, mapping=mapping)
     return None
 
 
-def after(convert: Converter, first: Converter, column: pa.Array) -> pa.Array:
-    return convert(first(column))
+def convert_after(first: Converter, second: Converter, column: pa.Array) -> pa.Array:
+    return second(first(column))
 
 
 def null_type(kind: str) -> pa.DataType:
-    return {"numeric": pa.decimal128(MOST_DIGITS, 0), "jsonb": pa.string()}.get(kind, BINARY_TYPES[kind].arrow)
+    return {"numeric": pa.decimal128(MAX_DIGITS, 0), "jsonb": pa.string()}.get(kind, BINARY_TYPES[kind].arrow)
 
 
-def relisted(convert: Converter, column: pa.Array) -> pa.Array:
-    """Lists of converted elements."""
+def convert_elements(convert: Converter, column: pa.Array) -> pa.Array:
     if pa.types.is_null(column.type):
         column = column.cast(pa.list_(pa.null()))
-    offsets = pa.array(offsets_of(column), pa.int32())
+    offsets = pa.array(list_offsets(column), pa.int32())
     return pa.ListArray.from_arrays(offsets, convert(column.flatten()), mask=column.is_null())
 
 
-def same(column: pa.Array, fit: ColumnMapping) -> pa.Array:
+def keep(column: pa.Array, mapping: ColumnMapping) -> pa.Array:
     return column
 
 
-def narrowed(column: pa.Array, fit: ColumnMapping) -> pa.Array:
-    return column.cast(BINARY_TYPES[fit.kind].arrow)
+def narrow(column: pa.Array, mapping: ColumnMapping) -> pa.Array:
+    return column.cast(BINARY_TYPES[mapping.kind].arrow)
 
 
-def floated(column: pa.Array, fit: ColumnMapping) -> pa.Array:
-    # Arrow does not round decimals correctly, but their text
+def to_float(column: pa.Array, mapping: ColumnMapping) -> pa.Array:
+    # Arrow does not round decimals correctly; it does round their text
     plain = column.cast(pa.string()) if pa.types.is_decimal(column.type) else column
-    made = plain.cast(pa.float64(), safe=False)
-    if fit.kind == "float4":
-        single = made.cast(pa.float32(), safe=False)
-        if pc.any(pc.and_not(pc.is_inf(single), pc.is_inf(made))).as_py():
+    double = plain.cast(pa.float64(), safe=False)
+    if mapping.kind == "float4":
+        single = double.cast(pa.float32(), safe=False)
+        if pc.any(pc.and_not(pc.is_inf(single), pc.is_inf(double))).as_py():
             raise ValueError("beyond the range of float4")
         return single
-    return made
+    return double
 
 
-def numbered(column: pa.Array, fit: ColumnMapping) -> pa.Array:
-    """Decimals, rounded half away from zero as the server does."""
+def to_decimal(column: pa.Array, mapping: ColumnMapping) -> pa.Array:
+    """Return the numbers as decimal128, rounded half away from zero as the server does."""
     if pa.types.is_decimal(column.type):
-        scale = column.type.scale if fit.scale is None else fit.scale
+        scale = column.type.scale if mapping.scale is None else mapping.scale
     else:
-        scale = FLOAT_SCALE * pa.types.is_floating(column.type) if fit.scale is None else fit.scale
-    scale = min(max(scale, 0), MOST_DIGITS)
-    precision = min(max(fit.precision or MOST_DIGITS, scale), MOST_DIGITS)
+        scale = FLOAT_SCALE * pa.types.is_floating(column.type) if mapping.scale is None else mapping.scale
+    scale = min(max(scale, 0), MAX_DIGITS)
+    precision = min(max(mapping.precision or MAX_DIGITS, scale), MAX_DIGITS)
     if pa.types.is_decimal(column.type):
         wide = column.cast(pa.decimal256(WIDE_DIGITS, max(column.type.scale, scale)))
         return pc.round(wide, scale, "half_towards_infinity").cast(pa.decimal128(precision, scale))
     return column.cast(pa.decimal256(WIDE_DIGITS, scale)).cast(pa.decimal128(precision, scale))
 
 
-def truncate(column: pa.Array, fit: ColumnMapping) -> pa.Array:
+def truncate(column: pa.Array, mapping: ColumnMapping) -> pa.Array:
     text = column.cast(pa.string())
-    if fit.length is None or (pc.max(pc.utf8_length(text)).as_py() or 0) <= fit.length:
+    if mapping.length is None or (pc.max(pc.utf8_length(text)).as_py() or 0) <= mapping.length:
         return text
-    return pc.utf8_slice_codeunits(text, 0, fit.length)
+    return pc.utf8_slice_codeunits(text, 0, mapping.length)
 
 
-def labelled(column: pa.Array, fit: ColumnMapping) -> pa.Array:
+def check_labels(column: pa.Array, mapping: ColumnMapping) -> pa.Array:
     text = column.cast(pa.string())
-    known = pc.is_in(text, value_set=pa.array([*(fit.labels or ()), None], pa.string()))
+    known = pc.is_in(text, value_set=pa.array([*(mapping.labels or ()), None], pa.string()))
     if not pc.all(known, min_count=0).as_py():
-        raise ValueError("none of the labels")
+        raise ValueError("not one of the labels")
     return text
 
 
 ESCAPES: Final = {chr(code): rf"\u{code:04x}" for code in range(0x20)}
-"""What JSON wants escaped in a string (RFC 8259, section 7), besides the backslash and the quote."""
+"""The control characters that JSON strings must escape, besides the backslash and the quote (RFC 8259, section 7)."""
 
 
-def as_json(column: pa.Array, fit: ColumnMapping) -> pa.Array:
+def to_json(column: pa.Array, mapping: ColumnMapping) -> pa.Array:
     text = column.cast(pa.string())
-    if fit.json == "text":
+    if mapping.json == "text":
         return text
     text = pc.replace_substring(pc.replace_substring(text, "\\", r"\\"), '"', r"\"")
     if pc.any(pc.match_substring_regex(text, r"[\x00-\x1f]")).as_py():
@@ -222,63 +244,65 @@ def as_json(column: pa.Array, fit: ColumnMapping) -> pa.Array:
     return pc.binary_join_element_wise(quote, text, quote, pa.scalar(""))
 
 
-def as_text(column: pa.Array, fit: ColumnMapping) -> pa.Array:
-    """Integers and booleans, whose text is JSON."""
+def to_text(column: pa.Array, mapping: ColumnMapping) -> pa.Array:
+    """Return integers and booleans as text, which is JSON."""
     return column.cast(pa.string())
 
 
-def keyed(column: pa.Array, fit: ColumnMapping) -> pa.Array:
-    assert fit.keys is not None
-    return fit.keys.octets(column.cast(pa.int64()))
+def ids_to_uuids(column: pa.Array, mapping: ColumnMapping) -> pa.Array:
+    assert mapping.keys is not None
+    return mapping.keys.octets(column.cast(pa.int64()))
 
 
-def parsed(column: pa.Array, fit: ColumnMapping) -> pa.Array:
-    # a catalogue has few: each text is read once
+def parse_uuids(column: pa.Array, mapping: ColumnMapping) -> pa.Array:
+    # the catalogue of reactions has few ids: each text is parsed once
     encoded = column.cast(pa.string()).dictionary_encode()
-    return octets_of(encoded.dictionary).take(encoded.indices)
+    return uuid_octets(encoded.dictionary).take(encoded.indices)
 
 
-def octets_of(texts: pa.Array) -> pa.Array:
-    """UUIDs in any form that Python reads; some five times quicker where all have the usual one."""
-    if pc.all(pc.match_substring_regex(texts, USUAL_UUID)).as_py():
+def uuid_octets(texts: pa.Array) -> pa.Array:
+    """Return the octets of UUIDs in any form that Python reads; some five times quicker in the standard form."""
+    if pc.all(pc.match_substring_regex(texts, STANDARD_UUID)).as_py():
         octets = bytes.fromhex("".join(texts.to_pylist()).replace("-", ""))
         return pa.Array.from_buffers(pa.binary(16), len(texts), [None, pa.py_buffer(octets)])
     return pa.array([UUID(text).bytes for text in texts.to_pylist()], pa.binary(16))
 
 
-def instants(column: pa.Array, fit: ColumnMapping) -> pa.Array:
-    """Microseconds in UTC, without a zone."""
+def to_microseconds(column: pa.Array, mapping: ColumnMapping) -> pa.Array:
+    """Return times in microseconds of UTC, without a time zone."""
     if pa.types.is_date(column.type):
         return column.cast(MICROSECONDS)
-    # a nanosecond is cut off; a second or millisecond may be beyond what microseconds reach
-    whole = column.cast(pa.timestamp("us", column.type.tz), safe=column.type.unit != "ns")
-    return whole.view(pa.int64()).view(MICROSECONDS)
+    # nanoseconds are cut off; seconds and milliseconds may be out of the range of microseconds
+    times = column.cast(pa.timestamp("us", column.type.tz), safe=column.type.unit != "ns")
+    return times.view(pa.int64()).view(MICROSECONDS)
 
 
-def days(column: pa.Array, fit: ColumnMapping) -> pa.Array:
+def to_days(column: pa.Array, mapping: ColumnMapping) -> pa.Array:
     if pa.types.is_date(column.type):
         return column.cast(pa.date32())
-    return instants(column, fit).cast(pa.date32(), safe=False)
+    return to_microseconds(column, mapping).cast(pa.date32(), safe=False)
 
 
-def is_text(given: pa.DataType) -> bool:
-    return bool(pa.types.is_string(given) or pa.types.is_large_string(given) or pa.types.is_string_view(given))
+def is_text(arrow_type: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type) or pa.types.is_string_view(arrow_type)
+    )
 
 
 Conversion = tuple[Callable[[pa.DataType], Any], Callable[..., pa.Array]]
 TEXT: Final[tuple[Conversion, ...]] = ((is_text, truncate),)
 JSON: Final[tuple[Conversion, ...]] = (
-    (is_text, as_json),
-    (pa.types.is_integer, as_text),
-    (pa.types.is_boolean, as_text),
+    (is_text, to_json),
+    (pa.types.is_integer, to_text),
+    (pa.types.is_boolean, to_text),
 )
-INTEGER: Final[tuple[Conversion, ...]] = ((pa.types.is_integer, narrowed),)
+INTEGER: Final[tuple[Conversion, ...]] = ((pa.types.is_integer, narrow),)
 FLOAT: Final[tuple[Conversion, ...]] = (
-    (pa.types.is_floating, floated),
-    (pa.types.is_integer, floated),
-    (pa.types.is_decimal, floated),
+    (pa.types.is_floating, to_float),
+    (pa.types.is_integer, to_float),
+    (pa.types.is_decimal, to_float),
 )
-TIME: Final[tuple[Conversion, ...]] = ((pa.types.is_timestamp, instants), (pa.types.is_date, instants))
+TIME: Final[tuple[Conversion, ...]] = ((pa.types.is_timestamp, to_microseconds), (pa.types.is_date, to_microseconds))
 
 CONVERSIONS: Final[dict[str, tuple[Conversion, ...]]] = {
     "int2": INTEGER,
@@ -286,25 +310,25 @@ CONVERSIONS: Final[dict[str, tuple[Conversion, ...]]] = {
     "int8": INTEGER,
     "float4": FLOAT,
     "float8": FLOAT,
-    "numeric": tuple((takes, numbered) for takes, _ in FLOAT),
-    "bool": ((pa.types.is_boolean, same),),
+    "numeric": tuple((accepts, to_decimal) for accepts, _ in FLOAT),
+    "bool": ((pa.types.is_boolean, keep),),
     "text": TEXT,
     "varchar": TEXT,
     "bpchar": TEXT,
     "name": TEXT,
     "citext": TEXT,
-    "enum": ((is_text, labelled),),
+    "enum": ((is_text, check_labels),),
     "json": JSON,
     "jsonb": JSON,
-    "uuid": ((pa.types.is_integer, keyed), (is_octets, same), (is_text, parsed)),
-    "date": ((pa.types.is_date, days), (pa.types.is_timestamp, days)),
+    "uuid": ((pa.types.is_integer, ids_to_uuids), (is_octets, keep), (is_text, parse_uuids)),
+    "date": ((pa.types.is_date, to_days), (pa.types.is_timestamp, to_days)),
     "timestamp": TIME,
     "timestamptz": TIME,
 }
-"""Which types of Arrow go into a type of PostgreSQL (a key of BINARY_TYPES), and how."""
+"""The conversions to each type of PostgreSQL (a key of BINARY_TYPES): the types of Arrow accepted, the function."""
 
 NOUNS: Final = (
-    (is_listed, "lists", "an array"),
+    (is_list, "lists", "an array"),
     (is_text, "text", "text"),
     (pa.types.is_boolean, "booleans", "boolean"),
     (pa.types.is_integer, "integers", "bigint"),
@@ -316,11 +340,13 @@ NOUNS: Final = (
 )
 
 
-def described(given: pa.DataType) -> tuple[str, str]:
-    """What values of a type are called, and the type of PostgreSQL that holds them."""
-    if isinstance(given, pa.BaseExtensionType):
-        return ("JSON", "jsonb") if given.extension_name == JSON_NAME else described(given.storage_type)
+def describe_type(arrow_type: pa.DataType) -> tuple[str, str]:
+    """Return a noun for values of the type, and the type of PostgreSQL that holds them."""
+    if isinstance(arrow_type, pa.BaseExtensionType):
+        if arrow_type.extension_name == JSON_NAME:
+            return "JSON", "jsonb"
+        return describe_type(arrow_type.storage_type)
     for is_kind, noun, wanted in NOUNS:
-        if is_kind(given):
+        if is_kind(arrow_type):
             return noun, wanted
-    return f"Arrow's {given}", "text, and its values too"
+    return f"Arrow's {arrow_type}", "text, and its values too"

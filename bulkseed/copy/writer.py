@@ -1,4 +1,4 @@
-"""COPY: rows from a bounded stream into one table, as records or in the binary format, over asyncpg."""
+"""COPY of rows from a bounded stream into one table, as records or in the binary format, with asyncpg."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from anyio import to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from bulkseed.copy.column_mapping import ColumnMapping, convert_batch
-from bulkseed.copy.encoders import Chunk, Record, Type, binary, records
+from bulkseed.copy.encoders import Chunk, Record, Type, encode_binary, encode_records
 from bulkseed.errors import ConnectionLost, RunError, first_cause
 from bulkseed.generators import Context, shard_tables
 from bulkseed.listeners import ProgressListener, Stopwatch
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.connection import LOST, Connection, translate_errors
 
-__all__ = ["BATCHES_AHEAD", "CopyFormat", "CopyInto", "copy_batches", "copy_binary", "copy_records", "copy_shard"]
+__all__ = ["BATCHES_AHEAD", "CopyFormat", "CopyPlan", "copy_batches", "copy_binary", "copy_records", "copy_shard"]
 
 BATCHES_AHEAD: Final = 2
-"""Batches that wait between the generator and COPY: enough that neither waits for nothing."""
+"""Batches that wait between the generator and COPY: enough that neither waits for the other without need."""
 
 SETTLE_SECONDS: Final = 0.1
 
 CopyFormat = Literal["records", "binary"]
-"""How rows go to the server: as tuples that asyncpg encodes, or in COPY's binary format, which pgpq makes."""
+"""The format in which rows are sent: tuples that asyncpg encodes, or COPY's binary format, which pgpq encodes."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class CopyInto:
-    """Where a COPY goes, and how: plain data, that another process may be given.
+class CopyPlan:
+    """The table, columns and format of a COPY: plain data, which can be sent to another process.
 
-    A table (of the connection's search_path without a schema), its columns in the order of the COPY, and their
-    types by name, below any domain, without those that the binary lane does not know; and how
-    the columns of a batch become those.
+    Without a ``schema`` the table is found by the connection's search_path. ``columns`` are in the order of the COPY;
+    ``types`` are their base types by name, below any domain, without those that the binary format does not support.
+    ``mappings`` convert the columns of a batch; without any, a batch has the table's columns already.
     """
 
     table: str
     columns: tuple[str, ...]
     schema: str | None = None
-    lane: CopyFormat = "records"
+    format: CopyFormat = "records"
     types: Mapping[str, Type] = field(default_factory=dict)
     mappings: tuple[ColumnMapping, ...] = ()
 
@@ -55,8 +55,8 @@ class CopyInto:
 
 
 @dataclass(slots=True)
-class Sent:
-    """The rows that have gone to the driver, and who is told of them."""
+class SentRows:
+    """The number of rows handed to the driver, and the callback that is told of each batch."""
 
     on_rows: Callable[[int], None]
     rows: int = 0
@@ -69,19 +69,20 @@ class Sent:
 
 async def copy_records(
     connection: Connection,
-    into: CopyInto,
+    plan: CopyPlan,
     batches: MemoryObjectReceiveStream[Sequence[Record]],
     on_rows: Callable[[int], None],
 ) -> int:
-    """COPY the batches that arrive as one command, until the stream ends; returns the number of rows.
+    """COPY the batches of the stream with one command, until the stream ends, and return the number of rows.
 
-    ``on_rows`` is told of each batch that has gone to the driver. Raises RunError for a row that the driver or
-    the server refuses, and where the server takes fewer rows than it was sent; ConnectionLost where it goes away.
+    ``on_rows`` is called with the number of rows of each batch handed to the driver. Raises RunError for a row that the
+    driver or the server refuses, and where the server stores fewer rows than were sent; ConnectionLost where the
+    connection ends.
     """
-    if "citext" in {str(type_).removesuffix("[]") for type_ in into.types.values()}:
+    if "citext" in {str(type_).removesuffix("[]") for type_ in plan.types.values()}:
         with translate_errors(connection, "looking for citext"):
             await encode_citext(connection)
-    sent = Sent(on_rows)
+    sent = SentRows(on_rows)
     last: Record = ()
 
     async def rows() -> AsyncIterator[Record]:
@@ -93,21 +94,22 @@ async def copy_records(
             sent.add(len(batch))
 
     command = connection.copy_records_to_table(
-        into.table, records=rows(), columns=into.columns, schema_name=into.schema
+        plan.table, records=rows(), columns=plan.columns, schema_name=plan.schema
     )
     try:
-        return await copied(connection, into, command, sent)
+        return await finish_copy(connection, plan, command, sent)
     except (asyncpg.InternalClientError, OverflowError, TypeError, ValueError) as error:
-        # asyncpg says what is wrong with a value, but not whose it is
-        values = ", ".join(f"{name} {value!r:.40}" for name, value in list(zip(into.columns, last, strict=False))[:3])
+        # asyncpg names the problem with a value, but not its row
+        values = ", ".join(f"{name} {value!r:.40}" for name, value in list(zip(plan.columns, last, strict=False))[:3])
+        row = f"; the row begins with {values}" if values else ""
         raise RunError(
-            f"a row cannot be sent to {into} ({error}; the row begins {values or 'nowhere'}): "
-            "give the column a type that takes it"
+            f"a row cannot be sent to {plan} ({error}{row}): change the value, or give its column a type that takes it",
+            code="value-not-encodable",
         ) from error
 
 
 async def encode_citext(connection: Connection) -> None:
-    # asyncpg has no codec for citext, an extension's type; its wire format is text's
+    # asyncpg has no codec for citext, the type of an extension; its binary format is that of text
     schema = await connection.fetchval(
         "SELECT n.nspname FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace WHERE t.typname = 'citext'"
     )
@@ -116,15 +118,15 @@ async def encode_citext(connection: Connection) -> None:
 
 async def copy_binary(
     connection: Connection,
-    into: CopyInto,
+    plan: CopyPlan,
     chunks: MemoryObjectReceiveStream[Chunk],
     on_rows: Callable[[int], None],
 ) -> int:
-    """COPY the chunks that arrive, which make up COPY's binary format, as one command; returns the number of rows.
+    """COPY the chunks of the stream, which make up COPY's binary format, with one command; return the number of rows.
 
-    ``on_rows`` is told of the rows of each chunk that has gone to the driver. Raises as copy_records does.
+    ``on_rows`` is called with the number of rows of each chunk handed to the driver. Raises as copy_records does.
     """
-    sent = Sent(on_rows)
+    sent = SentRows(on_rows)
 
     async def data() -> AsyncIterator[bytes]:
         async for chunk in chunks:
@@ -132,28 +134,32 @@ async def copy_binary(
             sent.add(chunk.rows)
 
     command = connection.copy_to_table(
-        into.table, source=data(), columns=into.columns, schema_name=into.schema, format="binary"
+        plan.table, source=data(), columns=plan.columns, schema_name=plan.schema, format="binary"
     )
-    return await copied(connection, into, command, sent)
+    return await finish_copy(connection, plan, command, sent)
 
 
-async def copied(connection: Connection, into: CopyInto, command: Awaitable[str], sent: Sent) -> int:
-    """The rows that ``command`` has loaded: all that were sent. Raises RunError and ConnectionLost."""
-    with translate_errors(connection, f"loading {into}"):
+async def finish_copy(connection: Connection, plan: CopyPlan, command: Awaitable[str], sent: SentRows) -> int:
+    """Await ``command`` and return the number of rows stored.
+
+    Raises RunError where these are fewer than were sent, and what translate_errors raises.
+    """
+    with translate_errors(connection, f"loading {plan}"):
         tag = await while_connected(connection, command)
     rows = int(tag.split()[-1])
     if rows != sent.rows:
         raise RunError(
-            f"{into} took {rows:,} of {sent.rows:,} rows: a trigger or rule of the table drops some; switch it off"
+            f"{plan} took {rows:,} of {sent.rows:,} rows: a trigger or rule of the table drops some; disable it",
+            code="rows-dropped",
         )
     return rows
 
 
 async def while_connected(connection: Connection, command: Awaitable[Result]) -> Result:
-    """The result of ``command``. Raises ConnectionLost where the connection ends meanwhile.
+    """Return the result of ``command``. Raises ConnectionLost where the connection ends meanwhile.
 
-    asyncpg waits for ever when the server dies while a COPY's writes are paused, so the command is cancelled
-    when the connection says that it has ended.
+    asyncpg waits for ever when the server dies while the writes of a COPY are paused, so the command is cancelled
+    when the connection is terminated.
     """
     with anyio.CancelScope() as scope:
 
@@ -164,12 +170,12 @@ async def while_connected(connection: Connection, command: Awaitable[Result]) ->
         try:
             return await command
         except Exception:
-            # a connection that is just dying refuses a command first, and says that it is dead a moment later
+            # a connection that is being lost refuses a command first, and is marked as closed a moment later
             await anyio.sleep(0 if connection.is_closed() else SETTLE_SECONDS)
             raise
         finally:
             connection.remove_termination_listener(ended)
-    raise ConnectionLost(LOST)
+    raise ConnectionLost(LOST, code="connection-lost")
 
 
 Encoded = TypeVar("Encoded")
@@ -177,52 +183,55 @@ Encoded = TypeVar("Encoded")
 
 async def copy_shard(
     connection: Connection,
-    lanes: Mapping[str, CopyInto],
+    copy_plans: Mapping[str, CopyPlan],
     context: Context,
     shard: Shard,
     stopwatch: Stopwatch,
     listener: ProgressListener,
 ) -> dict[str, int]:
-    """Make the rows of ``shard`` and COPY them, table by table in dependency order; returns the rows of each."""
+    """Generate the rows of ``shard`` and COPY them, table by table in dependency order; return their number by table.
+
+    ``copy_plans`` are by bulkseed's names of the tables. Raises what copy_batches and the generators raise.
+    """
     rows: dict[str, int] = {}
-    made = shard_tables(context, shard)
-    while (table := await to_thread.run_sync(next, made, None)) is not None:
+    tables = shard_tables(context, shard)
+    while (table := await to_thread.run_sync(next, tables, None)) is not None:
         name, batches = table
         with stopwatch.phase(name):
-            rows[name] = await copy_batches(connection, lanes[name], batches, partial(listener.rows, name))
+            rows[name] = await copy_batches(connection, copy_plans[name], batches, partial(listener.rows, name))
     return rows
 
 
 async def copy_batches(
-    connection: Connection, into: CopyInto, batches: Iterator[pa.RecordBatch], on_rows: Callable[[int], None]
+    connection: Connection, plan: CopyPlan, batches: Iterator[pa.RecordBatch], on_rows: Callable[[int], None]
 ) -> int:
-    """COPY ``batches``, made and encoded in a thread while the server takes those before; returns the rows.
+    """COPY ``batches``, generated and encoded in a thread while earlier ones are sent, and return the number of rows.
 
-    Raises what copy_records and the encoders raise.
+    Raises what copy_records, the encoders and ``batches`` raise.
     """
-    if into.mappings:
-        batches = (convert_batch(batch, into.mappings, str(into)) for batch in batches)
-    if into.lane == "binary":
-        types = {name: into.types[name] for name in into.columns}
-        return await streamed(connection, into, binary(batches, types, str(into)), copy_binary, on_rows)
-    zoned = [name for name, type_ in into.types.items() if str(type_).removesuffix("[]") == "timestamptz"]
-    # by name: COPY goes by position, and asyncpg drops what a record has too much
-    tuples = (records(batch.select(into.columns), zoned, str(into)) for batch in batches)
-    return await streamed(connection, into, tuples, copy_records, on_rows)
+    if plan.mappings:
+        batches = (convert_batch(batch, plan.mappings, str(plan)) for batch in batches)
+    if plan.format == "binary":
+        types = {name: plan.types[name] for name in plan.columns}
+        return await stream(connection, plan, encode_binary(batches, types, str(plan)), copy_binary, on_rows)
+    zoned = [name for name, type_ in plan.types.items() if str(type_).removesuffix("[]") == "timestamptz"]
+    # selected by name, since COPY goes by position and asyncpg ignores surplus values of a record
+    records = (encode_records(batch.select(plan.columns), zoned, str(plan)) for batch in batches)
+    return await stream(connection, plan, records, copy_records, on_rows)
 
 
-async def streamed(
+async def stream(
     connection: Connection,
-    into: CopyInto,
+    plan: CopyPlan,
     encoded: Iterator[Encoded],
-    copy: Callable[[Connection, CopyInto, MemoryObjectReceiveStream[Encoded], Callable[[int], None]], Awaitable[int]],
+    copy: Callable[[Connection, CopyPlan, MemoryObjectReceiveStream[Encoded], Callable[[int], None]], Awaitable[int]],
     on_rows: Callable[[int], None],
 ) -> int:
     send, receive = anyio.create_memory_object_stream[Encoded](BATCHES_AHEAD)
     try:
         async with send, receive, anyio.create_task_group() as tasks:
             tasks.start_soon(produce, encoded, send)
-            return await copy(connection, into, receive, on_rows)
+            return await copy(connection, plan, receive, on_rows)
     except BaseExceptionGroup as group:
         raise first_cause(group) from group
     raise AssertionError("a task group ends by returning or raising")
@@ -231,5 +240,5 @@ async def streamed(
 async def produce(encoded: Iterator[Encoded], send: MemoryObjectSendStream[Encoded]) -> None:
     while (piece := await to_thread.run_sync(next, encoded, None)) is not None:
         await send.send(piece)
-    # not after an error, which must not look like the end of the rows
+    # only without an error, which must not look like the end of the rows
     send.close()

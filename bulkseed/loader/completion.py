@@ -17,7 +17,7 @@ from anyio import to_thread
 
 from bulkseed import ledger
 from bulkseed.choices import Defer, OnError
-from bulkseed.copy.writer import CopyInto
+from bulkseed.copy.writer import CopyPlan
 from bulkseed.deferral import LOCK_SECONDS, Deferred, NotDeferred, capture, drop, mark_rebuilt, unfinished
 from bulkseed.errors import RunError
 from bulkseed.generators import Context
@@ -152,7 +152,7 @@ class LoadSession:
     address: Address
     book: Ledger
     target: Target
-    lanes: Mapping[str, CopyInto]
+    lanes: Mapping[str, CopyPlan]
     stopwatch: Stopwatch
     stop: Stop
     on_error: OnError

@@ -25,8 +25,8 @@ from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, preflight_errors, translate_errors
 from bulkseed.postgres.transaction import RetryPolicy, transaction
-from bulkseed.target.copy_plan import choose_lanes
-from bulkseed.target.ids import allocate_ids, check_rights, system_reactions, unlogged
+from bulkseed.target.copy_plan import plan_copies
+from bulkseed.target.ids import allocate_ids, check_rights, system_reactions, unlogged_warning
 from bulkseed.target.target import Target
 from bulkseed.target.trial import try_out
 
@@ -74,7 +74,7 @@ async def load(
         with stopwatch.phase("check"):
             corpus, target = await target_of(control, plan)
             with translate_errors(control.connection, "checking the target"):
-                lanes = await choose_lanes(control.connection, target, format)
+                lanes = await plan_copies(control.connection, target, format)
                 # who lacks a right is to hear of that, and not of what a trial cannot do without it
                 await check_rights(control.connection, target)
                 await try_out(control.connection, target, lanes, plan, corpus)
@@ -93,7 +93,7 @@ async def load(
                     await ledger.check_ledger(connection, book)
                     for each in (book, *await ledger.other_ledgers(connection, book)):
                         await check_unfinished(connection, each)
-                    if warning := await unlogged(connection, target):
+                    if warning := await unlogged_warning(connection, target):
                         listener.note(warning)
                     deferred = await to_defer(connection, target, plan, defer, listener)
                 listener.phase("reserve")
@@ -200,7 +200,7 @@ async def resume(
             corpus, target = await target_of(control, plan)
             await check_target(control.connection, target, begun, book)
             with translate_errors(control.connection, "checking the target"):
-                lanes = await choose_lanes(control.connection, target, format)
+                lanes = await plan_copies(control.connection, target, format)
 
         async def take(connection: Connection) -> Claim:
             async with transaction(connection):

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bulkseed import ledger
-from bulkseed.copy.writer import CopyInto, copy_shard
+from bulkseed.copy.writer import CopyPlan, copy_shard
 from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger
 from bulkseed.listeners import NullListener, ProgressListener, Stopwatch
@@ -50,7 +50,7 @@ class Job:
     plan: Plan
     placement: Placement
     corpus: Corpus
-    lanes: Mapping[str, CopyInto]
+    lanes: Mapping[str, CopyPlan]
     retry_policy: RetryPolicy
     path: tuple[str, ...] = ()
 

@@ -22,7 +22,7 @@ from bulkseed.errors import (
     TransientError,
     first_cause,
 )
-from bulkseed.postgres.driver import Connection, ConnectionParams
+from bulkseed.postgres.driver import Connection, ConnectionParams, DriverConnection
 from bulkseed.postgres.pooler import ANOTHER_SESSION, check_session, is_of_pooling, refusal
 
 __all__ = [
@@ -115,6 +115,7 @@ async def open_connection(place: ConnectionParams) -> Connection:
     # no statement cache: a cached statement encodes by a table's old types, and PgBouncer cannot keep it
     arguments = {**place.arguments, "timeout": CONNECT_SECONDS, "statement_cache_size": 0}
     arguments["server_settings"] = {**arguments["server_settings"], "application_name": "bulkseed"}
+    arguments["connection_class"] = DriverConnection
     try:
         found: Connection = await asyncpg.connect(**arguments)
         return found

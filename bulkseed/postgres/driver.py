@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 import asyncpg
 
-__all__ = ["LOOP", "Connection", "ConnectionParams", "ignore_lost_connection"]
+__all__ = ["LOOP", "Connection", "ConnectionParams", "DriverConnection", "ignore_lost_connection"]
 
 LOOP: Final = {"use_uvloop": find_spec("uvloop") is not None}
 """The ``backend_options`` of :func:`anyio.run`."""
@@ -54,6 +54,30 @@ class Connection(Protocol):
     def is_closed(self) -> bool: ...
     async def close(self) -> None: ...
     def terminate(self) -> None: ...
+
+
+class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
+    """A connection of asyncpg that accepts :class:`bulkseed.sql.SQL` as statements.
+
+    asyncpg itself refuses any subclass of str as a statement, though not as a parameter.
+    """
+
+    async def execute(self, query: str, *args: object, **options: Any) -> str:
+        status: str = await super().execute(str(query), *args, **options)
+        return status
+
+    async def fetch(self, query: str, *args: object, **options: Any) -> list[Any]:
+        rows: list[Any] = await super().fetch(str(query), *args, **options)
+        return rows
+
+    async def fetchrow(self, query: str, *args: object, **options: Any) -> Any:
+        return await super().fetchrow(str(query), *args, **options)
+
+    async def fetchval(self, query: str, *args: object, **options: Any) -> Any:
+        return await super().fetchval(str(query), *args, **options)
+
+    def cursor(self, query: str, *args: object, **options: Any) -> Any:
+        return super().cursor(str(query), *args, **options)
 
 
 def ignore_lost_connection(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""How each table is copied: into which columns, and in which format."""
+"""Copy plans: the columns and the format in which each table is copied."""
 
 from __future__ import annotations
 
@@ -9,77 +9,82 @@ from typing import Any
 from bulkseed.choices import Format
 from bulkseed.copy.column_mapping import Keys
 from bulkseed.copy.encoders import BINARY_TYPES
-from bulkseed.copy.writer import CopyFormat, CopyInto
+from bulkseed.copy.writer import CopyFormat, CopyPlan
 from bulkseed.errors import TargetError
 from bulkseed.plan.tables import Table
 from bulkseed.postgres.connection import Connection
 from bulkseed.sql import identifier
 from bulkseed.target.target import TYPES_SQL, Target, column_mapping_of, type_of
 
-__all__ = ["choose_lanes", "copy_into", "with_keys"]
+__all__ = ["plan_copies", "plan_copy", "with_keys"]
 
 
-async def choose_lanes(connection: Connection, target: Target, format: Format) -> dict[str, CopyInto]:
-    """Where the COPY of each table goes and the lane that it takes, by table. Raises TargetError as copy_into does.
+async def plan_copies(connection: Connection, target: Target, format: Format) -> dict[str, CopyPlan]:
+    """Return the copy plan of each table, by bulkseed's name. Raises TargetError as plan_copy does.
 
-    It holds as long as the tables' columns keep their types: each run of a plan chooses anew.
+    The plans hold as long as the tables' columns keep their types, so that each load or resume of a run makes its own.
     """
-    lanes = {}
+    copy_plans = {}
     for table in target.model.tables:
         name = target.model.name(table.name)
-        into = await copy_into(connection, name, columns_of(target, table), target.schema, format)
-        given = target.model.scenario.fields.get(table.name, {})
-        mappings = tuple(replace(fit, json="text") if is_json(given.get(fit.source)) else fit for fit in into.mappings)
-        lanes[table.name] = replace(into, mappings=mappings)
-    return lanes
+        copy_plan = await plan_copy(connection, name, columns_of(target, table), target.schema, format)
+        fields = target.model.scenario.fields.get(table.name, {})
+        mappings = tuple(
+            replace(mapping, json="text") if is_json(fields.get(mapping.source)) else mapping
+            for mapping in copy_plan.mappings
+        )
+        copy_plans[table.name] = replace(copy_plan, mappings=mappings)
+    return copy_plans
 
 
-def is_json(given: Any) -> bool:
-    """Whether the text that a field gives is JSON already, for columns of json: what a template puts together."""
-    return isinstance(given, Mapping) and "template" in given
+def is_json(field: Any) -> bool:
+    """Return whether the text of a field is JSON already, for columns of json and jsonb: that of a template is."""
+    return isinstance(field, Mapping) and "template" in field
 
 
-def with_keys(into: CopyInto, table: Table, keys: Mapping[str, Keys]) -> CopyInto:
-    """The same, where ids of the tables that ``keys`` has go in as UUIDs."""
+def with_keys(copy_plan: CopyPlan, table: Table, keys: Mapping[str, Keys]) -> CopyPlan:
+    """Return the copy plan with ``keys``, by table, for the columns of type uuid that hold ids of these tables."""
     holds = table.holds
     mappings = tuple(
-        fit if fit.type != "uuid" else replace(fit, keys=keys.get(holds.get(fit.source, ""))) for fit in into.mappings
+        replace(mapping, keys=keys.get(holds.get(mapping.source, ""))) if mapping.type == "uuid" else mapping
+        for mapping in copy_plan.mappings
     )
-    return replace(into, mappings=mappings)
+    return replace(copy_plan, mappings=mappings)
 
 
 def columns_of(target: Target, table: Table) -> dict[str, str]:
-    """The columns that a load fills: what a batch calls each, and what the app does."""
+    """Return the names in the target of the columns that a load fills, by their names in a batch."""
     known = {column.name: target.model.column(table.name, column.name) for column in table.columns}
     return known | {name: name for name in target.model.scenario.fields.get(table.name, ())}
 
 
-async def copy_into(
+async def plan_copy(
     connection: Connection,
     table: str,
     columns: Mapping[str, str] | Sequence[str],
     schema: str | None = None,
     format: Format = "auto",
-) -> CopyInto:
-    """Where and how to COPY into ``table`` (of the search_path without a schema).
+) -> CopyPlan:
+    """Return the plan for a COPY into ``table``, which the search_path finds where ``schema`` is None.
 
-    ``columns`` are those of the batches with what the table calls each, for values to be made to fit; or the table's
-    own, for batches that have those already.
+    ``columns`` are the names in the table by the names in the batches, whose values are then converted; or just the
+    names in the table, for batches that have its columns already.
 
-    Raises TargetError, naming the column, where ``format`` is ``binary`` and a column's type does not allow that.
+    Raises TargetError, naming the column, where ``format`` is ``binary`` and the type of a column does not allow it.
     """
     rows = await connection.fetch(TYPES_SQL, identifier(schema, table) if schema else identifier(table))
-    found = {row["name"]: row for row in rows}
+    by_name = {row["name"]: row for row in rows}
     names = tuple(columns.values()) if isinstance(columns, Mapping) else tuple(columns)
-    types = {name: type_of(found[name]) for name in names if found[name]["base"] in BINARY_TYPES}
+    types = {name: type_of(by_name[name]) for name in names if by_name[name]["base"] in BINARY_TYPES}
     others = [name for name in names if name not in types]
     if others and format == "binary":
-        declared = found[others[0]]["declared"]
+        declared = by_name[others[0]]["declared"]
         raise TargetError(
-            f"the column {table}.{others[0]} is of type {declared}, which the binary lane does not know: "
-            "load with --format auto, or give it a common type"
+            f"the column {table}.{others[0]} is of type {declared}, which cannot be sent in the binary format: "
+            "load with --format auto, or give it a common type",
+            code="no-binary-format",
         )
-    lane: CopyFormat = "records" if others or format == "records" else "binary"
-    named = columns.items() if isinstance(columns, Mapping) else ()
-    mappings = tuple(column_mapping_of(source, found[name]) for source, name in named)
-    return CopyInto(table, names, schema, lane, types, mappings)
+    copy_format: CopyFormat = "records" if others or format == "records" else "binary"
+    sources = columns.items() if isinstance(columns, Mapping) else ()
+    mappings = tuple(column_mapping_of(source, by_name[name]) for source, name in sources)
+    return CopyPlan(table, names, schema, copy_format, types, mappings)

@@ -1,4 +1,4 @@
-"""What stands before a write: whether the target looks like production, and whether its disks have room."""
+"""Checks before a write: whether the target looks like production, and whether its disks have enough space."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ __all__ = [
     "survey",
 ]
 
-WORDS: Final = re.compile(r"(?:prod|production|prd|live)\d*")
+PRODUCTION: Final = re.compile(r"(?:prod|production|prd|live)\d*")
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The target: how it is reached, and what the server says of itself.
+    """A survey of the target: its address, and the server's own names of the database and the login.
 
-    ``names`` are those of its hosts, and the addresses that are used in their place; ``rows`` is about how many
-    there are in the tables that a load writes to.
+    ``names`` are those of its hosts, and the IP addresses given in their place; ``rows`` is the estimated number of
+    rows in the tables that a load writes to.
     """
 
     server: str
@@ -49,14 +49,14 @@ class Survey:
 
     @property
     def title(self) -> str:
-        """HOST/DB, as it is typed after ``--allow``."""
+        """HOST/DB, as typed after ``--allow``."""
         return f"{self.host}/{self.database}"
 
 
 async def survey(address: Address, tables: Sequence[str]) -> Survey:
-    """Look at the target, and at what ``tables`` hold (names as in SQL). Nothing is written.
+    """Survey the target and its ``tables`` (names as in SQL), without writing anything.
 
-    Raises ConnectError (ConnectionLost), and TargetError where this login may not look.
+    Raises ConnectError, ConnectionLost, and TargetError where this login lacks the rights.
     """
     async with connected(address) as connection:
         with preflight_errors(connection, "looking at the target"):
@@ -67,35 +67,39 @@ async def survey(address: Address, tables: Sequence[str]) -> Survey:
 
 
 def looks_like_production(name: str) -> bool:
-    """Whether a part of the name says so: of ``app_production``, ``db-prod-1.example.com`` and ``prod2``.
+    """Return whether a word of the name means production: ``app_production``, ``db-prod-1.example.com``, ``prod2``.
 
-    Parts are what letters and digits make up; neither ``product`` nor ``livestream_test`` is meant.
+    Words consist of letters and digits, so that ``product`` and ``livestream_test`` do not mean it.
     """
     plain = unicodedata.normalize("NFKC", name).casefold()
-    return any(WORDS.fullmatch(part) for part in re.split(r"[\W_]+", plain))
+    return any(PRODUCTION.fullmatch(word) for word in re.split(r"[\W_]+", plain))
 
 
-def check_allowed(found: Survey, allow: str | None) -> None:
-    """Raises InputError where the target looks like production and ``allow`` does not name it, or names another."""
-    if allow is not None and allow != found.title:
-        raise InputError(f"--allow names {allow!r}, but the target is {found.title!r}: nothing was touched")
-    telling = [f"the database {found.database!r}"] if looks_like_production(found.database) else []
-    telling += [f"the host {name!r}" for name in found.names if looks_like_production(name)]
-    if telling and allow is None:
+def check_allowed(target: Survey, allow: str | None) -> None:
+    """Raise InputError where ``allow`` names another target, or is None and the target looks like production."""
+    if allow is not None and allow != target.title:
         raise InputError(
-            f"{telling[0]} looks like production: "
-            f"if that is where you mean to write, give --allow {shlex.quote(found.title)}"
+            f"--allow names {allow!r}, but the target is {target.title!r}: nothing was touched; correct one of them",
+            code="wrong-target",
+        )
+    names = [f"the database {target.database!r}"] if looks_like_production(target.database) else []
+    names += [f"the host {name!r}" for name in target.names if looks_like_production(name)]
+    if names and allow is None:
+        raise InputError(
+            f"{names[0]} looks like production: "
+            f"if that is where you mean to write, give --allow {shlex.quote(target.title)}",
+            code="production",
         )
 
 
 DISK_PER_BYTE: Final = 2.5
-"""Free bytes wanted for each byte of rows and indexes: the write-ahead log, sorting, and some room."""
+"""Free bytes needed for each byte of rows and indexes: for these, the write-ahead log, sorting, and a reserve."""
 
 SERVER: Final = """
 SELECT inet_server_addr() AS address, inet_server_port() AS port,
        (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS data
 """
-"""Who lacks the right to know the data folder does not see the setting."""
+"""A login without the right to read the data directory gets null for it."""
 
 TABLESPACES: Final = """
 SELECT name, pg_tablespace_location(coalesce(nullif(reltablespace, 0), dattablespace)) AS folder
@@ -103,15 +107,14 @@ FROM unnest($1::text[]) AS name
 CROSS JOIN (SELECT dattablespace FROM pg_database WHERE datname = current_database()) AS d
 LEFT JOIN pg_class ON oid = to_regclass(name)
 """
-"""The folder of each table's tablespace; empty for those that are in the data folder."""
+"""The folder of the tablespace of each table; empty for those in the data directory."""
 
 
 async def check_server(address: Address, expected: Mapping[str, float]) -> None:
-    """Raises InputError where the server's disks have too little room for ``expected`` bytes of each table.
+    """Raise InputError where the server's disks have too little free space for ``expected`` bytes of each table.
 
-    Raises ConnectError (ConnectionLost), and TargetError where this login may not ask.
-
-    ``address`` is on this machine; where something else answers there, such as a tunnel, nothing is known.
+    ``address`` is on this machine; where a tunnel or the like answers there, nothing is checked. Raises ConnectError,
+    ConnectionLost, and TargetError where this login lacks the rights.
     """
     async with connected(address) as connection:
         with preflight_errors(connection, "asking for the server's folders"):
@@ -120,7 +123,7 @@ async def check_server(address: Address, expected: Mapping[str, float]) -> None:
 
 
 async def folders(connection: Connection, address: Address, expected: Mapping[str, float]) -> dict[Path, float]:
-    """The bytes that are needed in each of the server's folders, of those that are on this machine."""
+    """Return the bytes needed in each of the server's folders on this machine; none where it runs elsewhere."""
     row = await connection.fetchrow(SERVER)
     if not is_here(row, address):
         return {}
@@ -129,7 +132,7 @@ async def folders(connection: Connection, address: Address, expected: Mapping[st
     if data is not None:
         needed[data] = sum(expected.values()) * (DISK_PER_BYTE - 1)
     for table in await connection.fetch(TABLESPACES, list(expected)):
-        # an in-place tablespace says where it is below the data folder
+        # the path of an in-place tablespace is relative to the data directory
         folder = (data or Path()) / table["folder"]
         if folder.is_absolute():
             needed[folder] += expected[table["name"]]
@@ -137,31 +140,33 @@ async def folders(connection: Connection, address: Address, expected: Mapping[st
 
 
 def is_here(row: Any, address: Address) -> bool:
-    """Whether the server is where we connect to: a tunnel or a container's port leads elsewhere."""
+    """Return whether the server runs at ``address`` itself, and not behind a tunnel or a container's port."""
     if row["address"] is None:
         return True
     return ipaddress.ip_interface(str(row["address"])).is_loopback and row["port"] in address.ports
 
 
-def check_folders(needed: Mapping[Path, float], mend: str = "load less, or free some space") -> None:
-    """Raises InputError where the disks of the folders have less free than the bytes ``needed`` in them.
+def check_folders(needed: Mapping[Path, float], fix: str = "load less, or free some space") -> None:
+    """Raise InputError where the disks of the folders have less free space than the bytes ``needed`` in them.
 
-    Of folders that are not here, or cannot be entered, nothing is known.
+    Folders that do not exist here, or cannot be entered, are not checked. The error has a line for each full disk.
     """
     disks: dict[int, list[tuple[Path, float]]] = defaultdict(list)
-    for folder, wanted in needed.items():
+    for folder, size in needed.items():
         try:
-            disks[folder.stat().st_dev].append((folder, wanted))
+            disks[folder.stat().st_dev].append((folder, size))
         except OSError:
             continue
-    for on_it in disks.values():
-        folder = on_it[0][0]
-        wanted, free = sum(each for _, each in on_it), shutil.disk_usage(folder).free
-        if free < wanted:
-            raise InputError(
-                f"the load needs some {wanted / 1e9:,.2f} GB of disk, "
-                f"and {folder} has {free / 1e9:,.2f} GB free: {mend}"
+    problems = []
+    for on_disk in disks.values():
+        folder = on_disk[0][0]
+        total, free = sum(size for _, size in on_disk), shutil.disk_usage(folder).free
+        if free < total:
+            problems.append(
+                f"the load needs some {total / 1e9:,.2f} GB of disk, and {folder} has {free / 1e9:,.2f} GB free: {fix}"
             )
+    if problems:
+        raise InputError("\n".join(problems), code="disk-too-small")
 
 
 ROWS: Final = """
@@ -176,15 +181,16 @@ SELECT coalesce(sum(CASE WHEN reltuples >= 0 AND relpages > 0 THEN reltuples / r
 FROM pg_class JOIN counted USING (oid),
      LATERAL (SELECT pg_relation_size(oid) / current_setting('block_size')::float8 AS pages) AS size
 """
-"""As the planner estimates it: from the pages there are now and what ANALYZE saw on one; partitions count too.
-https://www.postgresql.org/docs/current/row-estimation-examples.html"""
+"""Estimated as by the planner: the current number of pages, times the rows of a page as of the last ANALYZE; with
+partitions. https://www.postgresql.org/docs/current/row-estimation-examples.html"""
 
 ROWS_PER_PAGE: Final = 80.0
-"""Of a table that was never analyzed."""
+"""The rows of a page in tables that were never analyzed."""
 
 
 async def estimated_rows(connection: Connection, tables: Sequence[str]) -> float:
-    """About how many rows ``tables`` hold: names, qualified or as the search_path has them; one that is not there holds
-    none. Raises what asyncpg raises.
+    """Return the estimated number of rows in ``tables``: names, qualified or found by the search_path.
+
+    Missing tables count as empty. Raises what asyncpg raises.
     """
     return float(await connection.fetchval(ROWS, list(tables), ROWS_PER_PAGE))

@@ -19,6 +19,7 @@ from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection
+from bulkseed.sql import compose
 from bulkseed.target.target import Target
 from bulkseed.text.names import Corpus
 
@@ -30,11 +31,11 @@ __all__ = [
     "is_taken",
     "reserve_ids",
     "system_reactions",
-    "unlogged",
+    "unlogged_warning",
 ]
 
 GAP: Final = 1000
-"""Ids left out where rows are already there: an app may take some between reading and moving its sequence."""
+"""Ids left out in tables with rows: an app may use some between the reading and the moving of its sequence."""
 
 SEQUENCE_SQL: Final = """
 SELECT c.oid::regclass::text AS name, s.seqincrement AS increment, s.seqmax AS highest,
@@ -51,39 +52,41 @@ WHERE a.attrelid = $1::text::regclass AND a.attname = $2
 ORDER BY p.classid = 'pg_attrdef'::regclass DESC
 LIMIT 1
 """
-"""The sequence of a column: the one that its default takes from, else its own (identity)."""
+"""The sequence of a column: the one that its default reads, else its own (identity)."""
 
 
 async def check_writable(connection: Connection) -> None:
-    """Raises TargetError where nothing can be written."""
+    """Raise TargetError where nothing can be written."""
     if await connection.fetchval("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"):
         raise TargetError(
-            "the server only allows reading (a standby, or default_transaction_read_only): use the primary"
+            "the server only allows reading (a standby, or default_transaction_read_only): use the primary",
+            code="read-only",
         )
 
 
 async def check_rights(connection: Connection, target: Target) -> None:
-    """Raises TargetError where this login may not do what a load does, naming the GRANT that is missing."""
+    """Raise TargetError where this login lacks a right that a load needs, with a line for each missing GRANT."""
     await check_writable(connection)
     user = await connection.fetchval("SELECT quote_ident(current_user)")
     grants: list[str] = []
     for name in target.columns:
         table = target.name(name)
-        # DELETE, since a load that fails takes out again what it has put in
-        wanted = ("SELECT", "INSERT", "DELETE") if name in target.model.names else ("SELECT",)
-        lacking = [
+        # DELETE, since the rows of a failed load are removed
+        needed = ("SELECT", "INSERT", "DELETE") if name in target.model.names else ("SELECT",)
+        missing = [
             right
-            for right in wanted
+            for right in needed
             if not await connection.fetchval("SELECT has_table_privilege($1::text::regclass, $2)", table, right)
         ]
-        if lacking:
-            grants.append(f"GRANT {', '.join(lacking)} ON {table} TO {user}")
+        if missing:
+            grants.append(f"GRANT {', '.join(missing)} ON {table} TO {user}")
         elif await connection.fetchval("SELECT row_security_active($1::text::regclass)", table):
             raise TargetError(
                 f"row security is active on {table} for {user}, and COPY refuses that: "
-                f"ALTER ROLE {user} BYPASSRLS, or load as the table's owner"
+                f"ALTER ROLE {user} BYPASSRLS, or load as the table's owner",
+                code="row-security",
             )
-    for table_name, column in serials(target):
+    for table_name, column in serial_columns(target):
         sequence = await connection.fetchrow(SEQUENCE_SQL, target.name(table_name), column)
         if sequence is not None and not await connection.fetchval(
             "SELECT has_sequence_privilege($1::text, 'USAGE') AND has_sequence_privilege($1::text, 'UPDATE')",
@@ -91,22 +94,27 @@ async def check_rights(connection: Connection, target: Target) -> None:
         ):
             grants.append(f"GRANT USAGE, UPDATE ON SEQUENCE {sequence['name']} TO {user}")
     if grants:
-        raise TargetError(f"the login {user} lacks rights: {'; '.join(grants)}")
+        raise TargetError(
+            "\n".join(f"the login {user} lacks rights: {grant}" for grant in grants), code="missing-grant"
+        )
 
 
-async def unlogged(connection: Connection, target: Target) -> str:
-    """What is to be said where a crash of the server would empty a table that is loaded; empty where none is so."""
-    found = await connection.fetchval(
+async def unlogged_warning(connection: Connection, target: Target) -> str:
+    """Return a warning where tables to load are UNLOGGED, which a crash of the server empties; else an empty text."""
+    names = await connection.fetchval(
         "SELECT string_agg(oid::regclass::text, ', ' ORDER BY oid) FROM pg_class "
         "WHERE oid = ANY ($1::text[]::regclass[]) AND relpersistence = 'u'",
         target.tables(),
     )
-    if found is None:
+    if names is None:
         return ""
-    return f"{found}: UNLOGGED, so a crash of the server empties them, and the ledger does not know: then load anew"
+    return (
+        f"{names}: UNLOGGED, so a crash of the server empties them, and the ledger still records their rows: "
+        "load anew after a crash"
+    )
 
 
-def serials(target: Target) -> list[tuple[str, str]]:
+def serial_columns(target: Target) -> list[tuple[str, str]]:
     return [
         (table.name, target.model.column(table.name, table.serial))
         for table in target.model.tables
@@ -115,24 +123,33 @@ def serials(target: Target) -> list[tuple[str, str]]:
 
 
 async def system_reactions(connection: Connection, target: Target) -> tuple[int | str, ...]:
-    """The ids of the catalogue's system reactions, ascending; none where no table takes any.
+    """Return the ids of the system reactions in the catalogue, ascending; none where the app has no table of reactions.
 
-    Raises TargetError where it has no such row (rule R0).
+    Raises TargetError where the catalogue has no system reaction (rule R0).
     """
     if (catalogue := target.model.catalogue) is None:
         return ()
     name, key = target.name(catalogue.name), target.column(catalogue.name, "id")
-    marked = f"WHERE {target.column(catalogue.name, 'is_system')}" if "is_system" in catalogue.column_names else ""
-    rows = await connection.fetch(f"SELECT {key} AS id FROM {name} {marked} ORDER BY {key}")
+    has_system = "is_system" in catalogue.column_names
+    rows = await connection.fetch(
+        compose(
+            "SELECT {key} AS id FROM {catalogue} WHERE {is_system} ORDER BY {key}",
+            key=key,
+            catalogue=name,
+            is_system=target.column(catalogue.name, "is_system") if has_system else compose("true"),
+        )
+    )
     if not rows:
-        lacking = "row with is_system true" if marked else "row"
-        raise TargetError(f"the catalogue {name} has no {lacking}: make it with `bulkseed init`")
+        missing = "row with is_system true" if has_system else "row"
+        raise TargetError(
+            f"the catalogue {name} has no {missing}: make it with `bulkseed init`", code="empty-catalogue"
+        )
     return tuple(row["id"] if isinstance(row["id"], int) else str(row["id"]) for row in rows)
 
 
 @dataclass(frozen=True, slots=True)
 class IdRange:
-    """Where the next ids of a table go: its sequence (None: it has none), the highest id there, the gap to leave."""
+    """The next ids of a table: its sequence, if any, and the step; the highest id so far; the gap to leave after it."""
 
     sequence: str | None
     step: int
@@ -141,12 +158,13 @@ class IdRange:
 
 
 async def find_id_range(connection: Connection, target: Target, table: str, column: str, count: int) -> IdRange:
-    """Look, without moving anything, whether ``count`` more ids fit the column and those that point at it.
+    """Return where the next ``count`` ids of the column go; the sequence is not moved.
 
-    Raises TargetError where they do not.
+    Raises TargetError where they exceed the range of the column, of its sequence, or of a column that references it.
     """
     name = target.name(table)
-    highest = await connection.fetchval(f"SELECT max({target.column(table, column)}) FROM {name}") or 0
+    highest_sql = compose("SELECT max({column}) FROM {table}", column=target.column(table, column), table=name)
+    highest = await connection.fetchval(highest_sql) or 0
     limit = target.highest_id(table, column)
     sequence = await connection.fetchrow(SEQUENCE_SQL, name, target.model.column(table, column))
     step = 1
@@ -156,54 +174,63 @@ async def find_id_range(connection: Connection, target: Target, table: str, colu
         limit = min(limit, sequence["highest"])
         last = max(highest, sequence["last"] or 0)
         if step < 1:
-            raise TargetError(f"the sequence {sequence['name']} counts down: give {name} one that counts up")
+            raise TargetError(
+                f"the sequence {sequence['name']} counts down: give {name} one that counts up",
+                code="descending-sequence",
+            )
     gap = GAP if last else 0
     if last + gap + count + step > limit:
         raise TargetError(
             f"{count:,} more ids from {last + 1:,} pass {limit:,}, the most that {name}.{column} can hold: "
-            "give the column and its sequence a larger type"
+            "give the column and its sequence a larger type",
+            code="ids-exhausted",
         )
     return IdRange(None if sequence is None else sequence["name"], step, highest, gap)
 
 
 async def reserve_ids(connection: Connection, target: Target, table: str, column: str, count: int) -> int:
-    """The first of ``count`` ids that are now ours: the table's own sequence has been moved past them.
+    """Reserve ``count`` ids by moving the table's own sequence past them, and return the first.
 
-    Like any use of a sequence this is not undone by a rollback. The caller holds the lock that keeps other
-    loads out. Raises TargetError where the ids would not fit.
+    Like any use of a sequence this is not undone by a rollback. The caller holds the load lock, which keeps other
+    loads out. Raises TargetError as find_id_range does.
     """
-    room = await find_id_range(connection, target, table, column, count)
-    if room.sequence is None:
-        return room.highest + 1
+    id_range = await find_id_range(connection, target, table, column, count)
+    if id_range.sequence is None:
+        return id_range.highest + 1
     # multiples of the step from the next value, so that the sequence keeps its phase
     end = await connection.fetchval(
         """
-        WITH taken AS MATERIALIZED (SELECT nextval($1::text::regclass) AS following)
+        WITH next_id AS MATERIALIZED (SELECT nextval($1::text::regclass) AS first)
         SELECT setval(
             $1::text::regclass,
-            following + $2::bigint * ((greatest($3::bigint + 1 - following, 0) + $4::bigint + $2 - 1) / $2)
-        ) FROM taken
+            first + $2::bigint * ((greatest($3::bigint + 1 - first, 0) + $4::bigint + $2 - 1) / $2)
+        ) FROM next_id
         """,
-        room.sequence,
-        room.step,
-        room.highest,
-        room.gap + count - 1,
+        id_range.sequence,
+        id_range.step,
+        id_range.highest,
+        id_range.gap + count - 1,
     )
     return int(end) - count + 1
 
 
 async def is_taken(connection: Connection, target: Target, table: str, column: str, values: Sequence[str]) -> bool:
-    """Whether any of ``values`` is already in the column (rules U2 and C5)."""
-    there, wanted = target.column(table, column), list(values)
+    """Return whether any of ``values`` is already in the column (rules U2 and C5)."""
+    expression, wanted = target.column(table, column), list(values)
     if target.columns[table][column].type == "citext":
-        there, wanted = f"lower({there}::text)", [value.lower() for value in values]
-    sql = f"SELECT EXISTS (SELECT FROM {target.name(table)} WHERE {there} = ANY($1::text[]))"
-    return bool(await connection.fetchval(sql, wanted))
+        expression, wanted = compose("lower({column}::text)", column=expression), [value.lower() for value in values]
+    exists = compose(
+        "SELECT EXISTS (SELECT FROM {table} WHERE {expression} = ANY($1::text[]))",
+        table=target.name(table),
+        expression=expression,
+    )
+    return bool(await connection.fetchval(exists, wanted))
 
 
-MOST_VARIANTS: Final = 20
-MOST_PAIRS: Final = 2**32
-"""Pairs of a member and a reaction are drawn with 32 bits (draws.below)."""
+MAX_VARIANTS: Final = 20
+"""Tries at values of unique columns that existing rows do not have."""
+MAX_PAIRS: Final = 2**32
+"""The limit of the pairs of a member and a reaction, which are drawn with 32 bits (draws.below)."""
 
 
 async def allocate_ids(
@@ -212,21 +239,23 @@ async def allocate_ids(
     plan: Plan,
     corpus: Corpus,
     reserved: dict[str, int] | None = None,
-    taken: Mapping[str, int] | None = None,
+    last_ids: Mapping[str, int] | None = None,
 ) -> Context:
-    """Reserve ids for ``plan`` and find values for its unique columns; the caller holds the load lock.
+    """Reserve ids for ``plan``, find values for its unique columns, and return the context of the run.
 
-    ``reserved`` keeps the first id of each table whose sequence was moved: a second try, with the same, takes those.
-    ``taken`` are the highest ids of runs before, by table, for tables whose ids are UUIDs: they have no sequence.
-    Raises TargetError where the catalogue is missing (rule R0), before any sequence is moved, or ids do not fit.
+    The caller holds the load lock. ``reserved`` gets the first id of each table whose sequence was moved, and another
+    try with the same dictionary uses these. ``last_ids`` are the highest ids of earlier runs, by table, for tables
+    whose ids are UUIDs, which have no sequence. Raises TargetError, before any sequence is moved, where the catalogue
+    of reactions is missing (rule R0) or ids are exhausted; and where no variant of the values is unused.
     """
     reactions = await system_reactions(connection, target)
-    if plan.largest_channel * len(reactions) > MOST_PAIRS:
+    if plan.largest_channel * len(reactions) > MAX_PAIRS:
         raise TargetError(
             f"channels of up to {plan.largest_channel:,} members and a catalogue of {len(reactions):,} reactions make "
-            f"more pairs than {MOST_PAIRS:,}: give --max-members"
+            f"more pairs than {MAX_PAIRS:,}: give --max-members",
+            code="too-many-pairs",
         )
-    # look at all three before the first sequence is moved; of messages at what is expected
+    # all three are checked before the first sequence is moved; messages by their expected number
     expected = {name: round(rows) for name, rows in expected_rows(plan).items()}
     reserved = {} if reserved is None else reserved
     movable = set()
@@ -234,69 +263,80 @@ async def allocate_ids(
     numbered = [table for table in WITH_IDS if table in target.columns and table not in uuids]
     for table in numbered:
         if table not in reserved:
-            room = await find_id_range(connection, target, table, "id", expected[table])
-            movable |= {table} if room.sequence is not None else set()
+            id_range = await find_id_range(connection, target, table, "id", expected[table])
+            movable |= {table} if id_range.sequence is not None else set()
 
-    async def first_id(table: str, count: int) -> int:
+    async def reserve_first_id(table: str, count: int) -> int:
         if table not in numbered:
-            return (taken or {}).get(table, 0) + 1
+            return (last_ids or {}).get(table, 0) + 1
         if table in reserved:
             return reserved[table]
-        found = await reserve_ids(connection, target, table, "id", count)
+        first = await reserve_ids(connection, target, table, "id", count)
         if table in movable:
-            # no rollback moves the sequence back, so these ids stay ours
-            reserved[table] = found
-        return found
+            # no rollback moves the sequence back, so these ids stay reserved
+            reserved[table] = first
+        return first
 
     placement = Placement(
-        first_user=await first_id("users", plan.users),
-        first_channel=await first_id("channels", plan.channels),
+        first_user=await reserve_first_id("users", plan.users),
+        first_channel=await reserve_first_id("channels", plan.channels),
         first_message=1,
         reactions=reactions,
         uuids=uuids,
     )
     if "users" in uuids:
         placement = await skip_used_uuid_range(connection, target, plan, placement)
-    # how many messages there are follows from the plan and the first user's id
+    # the number of messages follows from the plan and the first user's id
     messages = await to_thread.run_sync(lambda: Context(plan, placement, corpus).layout.messages)
-    first_message = await first_id("messages", messages)
-    for variant in range(MOST_VARIANTS):
+    first_message = await reserve_first_id("messages", messages)
+    for variant in range(MAX_VARIANTS):
         context = Context(plan, replace(placement, first_message=first_message, variant=variant), corpus)
         if not await collides_with_existing(connection, target, context):
             return context
     raise TargetError(
-        f"{MOST_VARIANTS} tries at e-mail addresses and join codes all met values that {target.name('users')} or "
-        f"{target.name('channels')} already has: give another --seed"
+        f"{MAX_VARIANTS} tries at e-mail addresses and join codes all met values that {target.name('users')} or "
+        f"{target.name('channels')} already has: give another --seed",
+        code="values-used-up",
     )
 
 
 async def skip_used_uuid_range(connection: Connection, target: Target, plan: Plan, placement: Placement) -> Placement:
-    """The same with a first user whose UUID is not there yet: of a run with this seed that no ledger knows any more."""
-    name, key = target.name("users"), target.column("users", "id")
-    for _ in range(MOST_VARIANTS):
+    """Return the placement with a first user whose UUID is not used yet.
+
+    It is used where the users of a run with this seed exist that no ledger records any more.
+    """
+    exists = compose(
+        "SELECT EXISTS (SELECT FROM {users} WHERE {id} = encode($1::bytea, 'hex')::uuid)",
+        users=target.name("users"),
+        id=target.column("users", "id"),
+    )
+    for _ in range(MAX_VARIANTS):
         first = uuids_of(plan, placement, 0)["users"].octets(pa.array([placement.first_user]))[0].as_py()
-        there = f"SELECT EXISTS (SELECT FROM {name} WHERE {key} = encode($1::bytea, 'hex')::uuid)"
-        if not await connection.fetchval(there, first):
+        if not await connection.fetchval(exists, first):
             return placement
         placement = replace(placement, first_user=placement.first_user + plan.users)
-    raise TargetError(f"{name} has the users of {MOST_VARIANTS} runs with the seed {plan.seed}: give another --seed")
+    raise TargetError(
+        f"{target.name('users')} has the users of {MAX_VARIANTS} runs with the seed {plan.seed}: give another --seed",
+        code="values-used-up",
+    )
 
 
 async def collides_with_existing(connection: Connection, target: Target, context: Context) -> bool:
     for table, values in (("users", user_values(context)), ("channels", channel_values(context))):
         columns = target.columns.get(table, {})
-        if not columns or not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {target.name(table)})"):
+        has_rows = compose("SELECT EXISTS (SELECT FROM {table})", table=target.name(table))
+        if not columns or not await connection.fetchval(has_rows):
             continue
-        for column, found in values:
-            if column in columns and await is_taken(connection, target, table, column, found):
+        for column, new in values:
+            if column in columns and await is_taken(connection, target, table, column, new):
                 return True
     return False
 
 
 def user_values(context: Context) -> Iterator[tuple[str, list[str]]]:
     for start in range(0, context.plan.users, BATCH_ROWS):
-        found = unique_values(context, start, min(BATCH_ROWS, context.plan.users - start))
-        yield from ((column, array.to_pylist()) for column, array in found.items())
+        arrays = unique_values(context, start, min(BATCH_ROWS, context.plan.users - start))
+        yield from ((column, array.to_pylist()) for column, array in arrays.items())
 
 
 def channel_values(context: Context) -> Iterator[tuple[str, list[str]]]:

@@ -1,4 +1,4 @@
-"""The target: the tables as they are in the database, checked before anything is written."""
+"""The target: the tables as they are in the database, checked before anything is written to them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ __all__ = [
     "ARROW_TYPES",
     "COLUMNS_SQL",
     "TYPES_SQL",
+    "Problem",
     "Target",
     "TargetColumn",
     "column_mapping_of",
+    "raise_problems",
     "read_target",
     "type_of",
 ]
 
 HEADER: Final = 4
-"""What a type's modifier has beyond the length, or the precision and scale, that was declared."""
+"""The difference between a type modifier and the declared length, or precision and scale (VARHDRSZ)."""
 NAME_LENGTH: Final = 63
+"""Characters of a ``name``."""
 
 TYPES_SQL: Final = """
 WITH RECURSIVE base AS (
@@ -52,8 +55,9 @@ SELECT attname AS name, declared, element, modifier, t.typname::text AS typname,
 FROM base JOIN pg_type AS t ON t.oid = type
 WHERE t.typtype <> 'd' AND NOT EXISTS (SELECT FROM pg_type AS e WHERE e.oid = t.typelem AND e.typarray = t.oid)
 """
-"""A table's columns with the types below any depth of domains: of arrays those of their elements, and what the arrays
-are declared with. An array of domains over arrays has no base. citext's extension may be in any schema."""
+"""The columns of a table with their base types, below domains of any depth; for arrays, the types of the elements.
+``base`` is null for arrays of domains over arrays, and for types of other schemas, but for citext, whose extension may
+be in any schema."""
 
 COLUMNS_SQL: Final = """
 WITH RECURSIVE below AS (
@@ -74,18 +78,18 @@ LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
 WHERE attrelid = $1::text::regclass
 GROUP BY attnum, attname, atttypid, attnotnull, atthasdef, attidentity, attgenerated ORDER BY attnum
 """
-"""A table's columns: whether they allow null (which a domain at any depth may forbid), whether the server fills them
-(by an identity, or by a default that is not null: its own, or else that of the outermost domain), and whether they are
-generated."""
+"""The columns of a table: whether they allow null (which a domain at any depth may forbid), whether the server fills
+them (as an identity column, or by a default other than null: the column's own, else that of the outermost domain), and
+whether they are generated."""
 
 
 def type_of(row: Mapping[str, Any]) -> Type:
-    """The type of a row of TYPES_SQL; its ``base`` is one that the binary lane knows."""
+    """Return the type of a row of TYPES_SQL whose ``base`` the binary format supports."""
     return row["base"] if row["element"] is None else ArrayOf(row["base"], row["element"])
 
 
 def column_mapping_of(source: str, row: Mapping[str, Any]) -> ColumnMapping:
-    """How the column ``source`` of a batch goes into the column of a row of TYPES_SQL."""
+    """Return the mapping of the column ``source`` of a batch to the column of a row of TYPES_SQL."""
     base, modifier = row["base"], row["modifier"]
     length = precision = scale = None
     if base == "name":
@@ -107,7 +111,7 @@ def column_mapping_of(source: str, row: Mapping[str, Any]) -> ColumnMapping:
     )
 
 
-BITS: Final = {"int2": 15, "int4": 31, "int8": 63, "uuid": 62}
+ID_BITS: Final = {"int2": 15, "int4": 31, "int8": 63, "uuid": 62}
 
 ARROW_TYPES: Final[dict[Kind, pa.DataType]] = {
     "integer": pa.int64(),
@@ -115,97 +119,111 @@ ARROW_TYPES: Final[dict[Kind, pa.DataType]] = {
     "boolean": pa.bool_(),
     "timestamp": pa.timestamp("us"),
 }
-"""What the generators make of each kind of column."""
+"""The Arrow type that the generators produce for each kind of column."""
 
 
 class PlaceholderKeys(NamedTuple):
-    """Stands for the keys of a run that is not there yet."""
+    """Stands for the keys of a run before its ids are reserved."""
 
     def octets(self, ids: pa.Array) -> pa.Array:
-        """Of none."""
+        """Return nulls: only the type of the result is used."""
         return pa.nulls(len(ids), pa.binary(16))
 
 
 @dataclass(frozen=True, slots=True)
 class TargetColumn:
-    """A column as the database has it: its type as declared, and how values become of it."""
+    """A column of the database: its name, its type as declared, and the conversion of values to this type."""
 
     name: str
     type: str
-    fit: ColumnMapping
+    mapping: ColumnMapping
 
     @property
-    def bits(self) -> int:
-        """Of an id that it can hold."""
-        return BITS.get(self.fit.type, 0)
+    def id_bits(self) -> int:
+        """The bits of the largest id that the column can hold; 0 where its type is not for ids."""
+        return ID_BITS.get(self.mapping.type, 0)
 
 
 @dataclass(frozen=True)
 class Target(Names):
-    """The tables to load, in one schema of the database; their columns by bulkseed's own names.
+    """The tables to load, in one schema of the database, with their columns by bulkseed's names.
 
-    Fields (:attr:`bulkseed.scenario.Scenario.fields`) are there by the app's names, as they have no other.
+    The fields of the scenario (:attr:`bulkseed.plan.scenario.Scenario.fields`) are among the columns by the app's
+    names, as they have no others.
     """
 
     columns: Mapping[str, Mapping[str, TargetColumn]] = field(default_factory=dict)
 
     def has_uuids(self, table: str) -> bool:
-        """Whether the ids of the table are UUIDs."""
-        return any(self.columns[table][key].fit.type == "uuid" for key in self.model.by_name[table].key[:1])
+        """Return whether the ids of the table are UUIDs."""
+        return any(self.columns[table][key].mapping.type == "uuid" for key in self.model.by_name[table].key[:1])
 
     def highest_id(self, table: str, column: str) -> int:
-        """The largest id that the column can hold, and every column by which the tables point at it."""
+        """Return the largest id that the column and all columns that reference it can hold."""
         holders = [
             (table, column),
             *((child, name) for child, name, parent in self.model.references() if parent == table),
         ]
-        return int(min(2 ** self.columns[child][name].bits - 1 for child, name in holders))
+        return int(min(2 ** self.columns[child][name].id_bits - 1 for child, name in holders))
 
 
-class Found(NamedTuple):
-    """A column as the catalogue has it: a row of COLUMNS_SQL."""
+class ColumnRules(NamedTuple):
+    """The facts of a row of COLUMNS_SQL."""
 
     nullable: bool
     filled: bool
     generated: bool
 
 
-async def read_target(connection: Connection, model: Model) -> Target:
-    """The tables of ``model``, as the catalogue has them, checked (the catalogue of reactions too).
+class Problem(NamedTuple):
+    """One reason why the tables cannot be loaded, with the fix: a code of errors, and a line of text."""
 
-    They are in the scenario's schema, or where the connection's search_path has them. Raises TargetError, which names
-    all that does not fit: missing tables and columns, types, lengths, columns that nothing fills.
+    code: str
+    message: str
+
+
+def raise_problems(problems: Sequence[Problem]) -> None:
+    """Raise a TargetError with a line for each problem and the code of the first; do nothing without problems."""
+    if problems:
+        raise TargetError("\n".join(problem.message for problem in problems), code=problems[0].code)
+
+
+async def read_target(connection: Connection, model: Model) -> Target:
+    """Read the tables of ``model`` from the system catalogs, check them, and return them as the target.
+
+    The tables are those of the scenario's schema, or those that the search_path finds; the catalogue of reactions is
+    one of them. Raises TargetError with a line for each problem: missing tables and columns, types and lengths that
+    cannot take the values, NOT NULL columns that nothing fills.
     """
     with preflight_errors(connection, "reading the tables"):
-        schema = await schema_of(connection, model)
+        schema = await find_schema(connection, model)
         kinds = {row["name"]: row["kind"] for row in await connection.fetch(RELATIONS, schema)}
-        there = [name for name, kind in kinds.items() if kind in TABLES]
-        wanted = list(model.by_name.values())
-        problems = absent_tables(model, schema, [each.name for each in wanted], there, kinds)
+        existing = [name for name, kind in kinds.items() if kind in TABLES]
+        tables = list(model.by_name.values())
+        problems = find_missing_tables(model, schema, [table.name for table in tables], existing, kinds)
         columns: dict[str, dict[str, TargetColumn]] = {}
-        for table in wanted:
-            if (name := model.name(table.name)) not in there:
+        for table in tables:
+            if (name := model.name(table.name)) not in existing:
                 continue
             table_name = identifier(schema, name)
             rows = await connection.fetch(COLUMNS_SQL, table_name)
-            found = {row["name"]: Found(row["nullable"], row["filled"], row["generated"]) for row in rows}
-            types = {row["name"]: row for row in await connection.fetch(TYPES_SQL, table_name)}
-            of_types = {
-                name: TargetColumn(name, row["declared"], column_mapping_of("", row)) for name, row in types.items()
+            rules = {row["name"]: ColumnRules(row["nullable"], row["filled"], row["generated"]) for row in rows}
+            in_table = {
+                row["name"]: TargetColumn(row["name"], row["declared"], column_mapping_of("", row))
+                for row in await connection.fetch(TYPES_SQL, table_name)
             }
             columns[table.name] = {
-                column.name: of_types[actual]
+                column.name: in_table[actual]
                 for column in table.columns
-                if (actual := model.column(table.name, column.name)) in of_types
+                if (actual := model.column(table.name, column.name)) in in_table
             }
-            columns[table.name] |= {each: of_types[each] for each in fields_of(model, table) if each in of_types}
+            columns[table.name] |= {field: in_table[field] for field in fields_of(model, table) if field in in_table}
             for column in table.columns:
-                problems += misfits(model, table, column, found, columns[table.name])
-            problems += unknown(model, table, found)
-            problems += unfilled(model, table, found) if table.name in model.names else []
-    problems += unlike(model, columns)
-    if problems:
-        raise TargetError("; ".join(problems))
+                problems += check_column(model, table, column, rules, columns[table.name])
+            problems += find_fields_without_column(model, table, rules)
+            problems += find_unfilled_columns(model, table, rules) if table.name in model.names else []
+    problems += check_id_types(model, columns)
+    raise_problems(problems)
     return Target(schema, model, columns)
 
 
@@ -213,7 +231,8 @@ SCHEMA: Final = """
 SELECT coalesce((SELECT nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
                  WHERE c.oid = to_regclass(quote_ident($1))), current_schema())
 """
-"""Where the search_path finds the users: a login's own schema, which comes first in it, may hold the ledger alone."""
+"""The schema in which the search_path finds the users, else the first schema of the path: a login's own schema, which
+comes first in it, may contain the ledger only."""
 
 SCHEMAS: Final = r"SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%' ORDER BY nspname"
 
@@ -222,6 +241,7 @@ SELECT relname AS name, relkind::text AS kind FROM pg_class
 WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) ORDER BY relname
 """
 TABLES: Final = {"r", "p"}
+"""The values of ``pg_class.relkind`` for tables and partitioned tables."""
 OTHERS: Final = {
     "v": "view",
     "m": "view",
@@ -231,21 +251,22 @@ OTHERS: Final = {
     "i": "index",
     "I": "index",
 }
-"""Of ``pg_class.relkind``: tables, partitioned ones too, and what else can have the name of one."""
+"""The relations of ``pg_class.relkind`` that can have the name of a table without being one."""
 
 
-async def schema_of(connection: Connection, model: Model) -> str:
+async def find_schema(connection: Connection, model: Model) -> str:
     if (named := model.scenario.schema) is not None:
-        there = [row["nspname"] for row in await connection.fetch(SCHEMAS)]
-        if named not in there:
-            mend = suggestion(named, there, "give --schema one of those that there are")
-            raise TargetError(f"there is no schema {named!r} in the database: {mend}")
+        existing = [row["nspname"] for row in await connection.fetch(SCHEMAS)]
+        if named not in existing:
+            fix = suggestion(named, existing, "give --schema an existing one")
+            raise TargetError(f"there is no schema {named!r} in the database: {fix}", code="missing-schema")
         return named
     found = await connection.fetchval(SCHEMA, model.name("users"))
     if found is None:
         raise TargetError(
             "the connection has no schema to look for tables in: name one with --schema, "
-            "or correct search_path for this login"
+            "or correct search_path for this login",
+            code="no-schema",
         )
     return str(found)
 
@@ -254,91 +275,131 @@ def fields_of(model: Model, table: Table) -> list[str]:
     return list(model.scenario.fields.get(table.name, {}))
 
 
-def absent_tables(
-    model: Model, schema: str, wanted: Sequence[str], there: Collection[str], kinds: Mapping[str, str]
-) -> list[str]:
-    missing = [model.name(name) for name in wanted if model.name(name) not in there]
-    if not missing:
-        return []
-    if names := [name for name in missing if name in kinds]:
-        kind = OTHERS.get(kinds[names[0]], "relation of another kind")
-        return [f"{plural('relation', names)} no table in schema {schema!r} but a {kind}: name a schema of tables"]
+def find_missing_tables(
+    model: Model, schema: str, wanted: Sequence[str], existing: Collection[str], kinds: Mapping[str, str]
+) -> list[Problem]:
+    missing = [model.name(name) for name in wanted if model.name(name) not in existing]
+    problems = [
+        Problem(
+            "not-a-table",
+            f"the relation {name} is no table in schema {schema!r} but a "
+            f"{OTHERS.get(kinds[name], 'relation of another kind')}: name a schema of tables",
+        )
+        for name in missing
+        if name in kinds
+    ]
+    missing = [name for name in missing if name not in kinds]
     own = {*model.scenario.tables.values(), *(model.name(extra.name) for extra in model.scenario.extras)}
-    near = {name: suggestion(name, there, "") for name in missing if name in own}
-    meant = [f"{found} for {name}?" for name, found in near.items() if found]
+    for name in list(missing):
+        if name in own and (near := suggestion(name, existing, "")):
+            missing.remove(name)
+            problems.append(
+                Problem("missing-table", f"the table {name} is missing in schema {schema!r}: {near} for {name}?")
+            )
+    if not missing:
+        return problems
     init = "" if own.issuperset(missing) else ", or with `bulkseed init`"
-    mend = " ".join(meant) or f"make {'it' if len(missing) == 1 else 'them'} with your migrations{init}"
-    return [f"{plural('table', missing)} missing in schema {schema!r}: {mend}"]
+    verb, noun = ("is", "it") if len(missing) == 1 else ("are", "them")
+    tables = f"table{'s' * (len(missing) > 1)} {', '.join(missing)}"
+    return [
+        *problems,
+        Problem(
+            "missing-table",
+            f"the {tables} {verb} missing in schema {schema!r}: make {noun} with your migrations{init}",
+        ),
+    ]
 
 
-def plural(noun: str, names: list[str]) -> str:
-    return f"the {noun} {names[0]} is" if len(names) == 1 else f"the {noun}s {', '.join(names)} are"
-
-
-def misfits(
+def check_column(
     model: Model,
     table: Table,
     column: Column,
-    found: Mapping[str, Found],
+    rules: Mapping[str, ColumnRules],
     columns: Mapping[str, TargetColumn],
-) -> list[str]:
+) -> list[Problem]:
     actual = model.column(table.name, column.name)
     name = f"{model.name(table.name)}.{actual}"
-    if actual not in found:
-        near = suggestion(actual, found, "")
-        what = f" of type {column.kind}" if column.kind != "any" else ""
+    if actual not in rules:
+        near = suggestion(actual, rules, "")
+        of_type = f" of type {column.kind}" if column.kind != "any" else ""
         meant = f" ({near}?)" if near else ""
         return [
-            f"the column {name} is missing{meant}: add it as a column{what}, or say in the scenario's "
-            f"[columns.{table.name}] what it is called, or that {column.name} = false"
+            Problem(
+                "missing-column",
+                f"the column {name} is missing{meant}: add it as a column{of_type}, or give its name in the scenario's "
+                f"[columns.{table.name}], or set {column.name} = false there to leave it out",
+            )
         ]
-    there = columns[column.name]
-    if found[actual].generated:
-        return [f"the column {name} is generated: it must take values"]
+    found = columns[column.name]
+    if rules[actual].generated:
+        return [
+            Problem("generated-column", f"the column {name} is generated: make it a plain column, which takes values")
+        ]
     if column.kind != "any":
         is_id = column.name in table.holds
-        whole = column.longest if (column.name,) in table.unique else None
-        if reason := incompatibility(
-            ARROW_TYPES[column.kind], whole, replace(there.fit, keys=PlaceholderKeys() if is_id else None)
-        ):
-            return [f"the column {name} {reason}"]
-        if is_id and there.bits == 0:
-            return [f"the column {name} is of type {there.type}, and holds ids: make it bigint or uuid"]
-        if there.fit.type == "bpchar" and (column.name, there.fit.length) != ("join_code", column.longest):
-            return [f"the column {name} is of type {there.type}, which pads with spaces: it must be varchar or text"]
-    if column.nullable and not found[actual].nullable:
-        return [f"the column {name} is NOT NULL: it must allow null"]
+        longest = column.longest if (column.name,) in table.unique else None
+        mapping = replace(found.mapping, keys=PlaceholderKeys() if is_id else None)
+        if reason := incompatibility(ARROW_TYPES[column.kind], longest, mapping):
+            return [Problem(reason.code, f"the column {name} {reason.clause}")]
+        if is_id and found.id_bits == 0:
+            return [
+                Problem(
+                    "column-type", f"the column {name} is of type {found.type}, and holds ids: make it bigint or uuid"
+                )
+            ]
+        if found.mapping.type == "bpchar" and (column.name, found.mapping.length) != ("join_code", column.longest):
+            return [
+                Problem(
+                    "column-type",
+                    f"the column {name} is of type {found.type}, which pads with spaces: make it varchar or text",
+                )
+            ]
+    if column.nullable and not rules[actual].nullable:
+        return [
+            Problem("column-not-null", f"the column {name} is NOT NULL: drop the constraint, since some rows have null")
+        ]
     return []
 
 
-def unlike(model: Model, columns: Mapping[str, Mapping[str, TargetColumn]]) -> list[str]:
-    """The columns that hold ids of another type than the table's that they are of."""
+def check_id_types(model: Model, columns: Mapping[str, Mapping[str, TargetColumn]]) -> list[Problem]:
+    """Return a problem for each column whose type, uuid or integer, differs from that of the ids it references."""
     problems = []
     for child, column, parent in model.references():
-        one, other = columns.get(child, {}).get(column), columns.get(parent, {}).get("id")
-        if one and other and (one.fit.type == "uuid") != (other.fit.type == "uuid"):
-            names = f"{model.name(child)}.{one.name}", f"{model.name(parent)}.{other.name}"
+        referencing, referenced = columns.get(child, {}).get(column), columns.get(parent, {}).get("id")
+        if referencing and referenced and (referencing.mapping.type == "uuid") != (referenced.mapping.type == "uuid"):
+            names = f"{model.name(child)}.{referencing.name}", f"{model.name(parent)}.{referenced.name}"
             problems.append(
-                f"the column {names[0]} is of type {one.type}, and {names[1]} of {other.type}: make them alike"
+                Problem(
+                    "id-types-differ",
+                    f"the column {names[0]} is of type {referencing.type}, and {names[1]} of {referenced.type}: "
+                    "make them alike",
+                )
             )
     return problems
 
 
-def unknown(model: Model, table: Table, found: Mapping[str, Found]) -> list[str]:
-    """The fields of the scenario for which there is no column."""
+def find_fields_without_column(model: Model, table: Table, rules: Mapping[str, ColumnRules]) -> list[Problem]:
     problems = []
     for name in fields_of(model, table):
-        if name not in found:
-            mend = suggestion(name, found, "add the column with your migrations, or leave the field out")
-            problems.append(f"[fields.{table.name}] fills {name}, which {model.name(table.name)} does not have: {mend}")
+        if name not in rules:
+            fix = suggestion(name, rules, "add the column with your migrations, or leave the field out")
+            problems.append(
+                Problem(
+                    "field-without-column",
+                    f"[fields.{table.name}] fills {name}, which {model.name(table.name)} does not have: {fix}",
+                )
+            )
     return problems
 
 
-def unfilled(model: Model, table: Table, found: Mapping[str, Found]) -> list[str]:
+def find_unfilled_columns(model: Model, table: Table, rules: Mapping[str, ColumnRules]) -> list[Problem]:
     filled = {model.column(table.name, column.name) for column in table.columns} | {*fields_of(model, table)}
     return [
-        f"nothing fills the NOT NULL column {model.name(table.name)}.{name}: give it a default, "
-        f"or a field in the scenario's [fields.{table.name}]"
-        for name, each in found.items()
-        if name not in filled and not (each.nullable or each.filled or each.generated)
+        Problem(
+            "unfilled-column",
+            f"nothing fills the NOT NULL column {model.name(table.name)}.{name}: give it a default, "
+            f"or a field in the scenario's [fields.{table.name}]",
+        )
+        for name, column in rules.items()
+        if name not in filled and not (column.nullable or column.filled or column.generated)
     ]

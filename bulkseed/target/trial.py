@@ -1,8 +1,8 @@
-"""A trial before a load: some rows of each table into temporary copies, to find all that the tables would refuse."""
+"""The trial before a load: a few rows of each table go into temporary copies, to find all that the tables refuse."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -14,7 +14,7 @@ import pyarrow as pa
 from anyio import to_thread
 
 from bulkseed.copy.column_mapping import Keys
-from bulkseed.copy.writer import CopyInto, copy_batches
+from bulkseed.copy.writer import CopyPlan, copy_batches
 from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
 from bulkseed.fields import distinct
 from bulkseed.generators import Context, shard_tables
@@ -25,22 +25,24 @@ from bulkseed.plan.shards import Shard, uuids_of
 from bulkseed.plan.tables import WITH_IDS, Table
 from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.postgres.transaction import safe_transaction
-from bulkseed.sql import identifier
+from bulkseed.sql import SQL, compose, identifier, join, trusted
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.ids import find_id_range, system_reactions
-from bulkseed.target.target import Target
+from bulkseed.target.target import Problem, Target, raise_problems
 from bulkseed.text.names import Corpus
 
 __all__ = ["try_out"]
 
 COPY: Final = "bulkseed_trial"
+"""The name of the temporary copy of a table."""
 PLAIN: Final = {"int4", "int8", "text", "varchar", "bool", "timestamp", "timestamptz"}
-"""Types that take what the built-in tables get, whatever it is."""
+"""Types that accept every value of the built-in tables."""
 
 ROWS: Final = 500
-"""Rows of each table that are tried."""
+"""The maximum number of rows of a table that are tried."""
 USERS: Final = 100
 CHANNELS: Final = 10
+"""The users and channels whose rows are generated."""
 
 NOT_NULL: Final = """
 SELECT attname AS name FROM pg_attribute
@@ -55,20 +57,20 @@ WHERE conrelid = $1::text::regclass AND contype = 'c' AND convalidated ORDER BY 
 
 UNIQUE: Final = """
 SELECT c.relname AS name, i.indisprimary AS is_primary,
-       ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY AS k (number, place)
+       ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY AS k (number, position)
              JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
-             WHERE place <= i.indnkeyatts ORDER BY place) AS columns
+             WHERE position <= i.indnkeyatts ORDER BY position) AS columns
 FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
 WHERE i.indrelid = $1::text::regclass AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL ORDER BY c.relname
 """
-"""Unique indexes and keys of whole columns."""
+"""Unique indexes and keys over plain columns: neither partial nor with expressions."""
 
 FOREIGN: Final = """
 SELECT k.conname AS name, k.confrelid::regclass::text AS parent,
-       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (number, place)
-             JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.place) AS columns,
-       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u (number, place)
-             JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = u.number ORDER BY u.place) AS keys
+       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (number, position)
+             JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.position) AS columns,
+       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u (number, position)
+             JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = u.number ORDER BY u.position) AS keys
 FROM pg_constraint AS k WHERE k.conrelid = $1::text::regclass AND k.contype = 'f' AND k.conparentid = 0
 """
 
@@ -81,70 +83,72 @@ SELECT EXISTS (
     WHERE a.attrelid = ANY ($1::text[]::regclass[]) AND t.typtype = 'd'
 )
 """
-"""Whether the tables judge values by more than their types."""
+"""Whether the tables have constraints on values beyond their types: CHECK and EXCLUDE constraints, or domains."""
 
 
-class Undone(Exception):
-    """Ends a trial's transaction."""
+class RollBack(Exception):
+    """Ends the transaction of a trial."""
 
 
 async def try_out(
-    connection: Connection, target: Target, lanes: Mapping[str, CopyInto], plan: Plan, corpus: Corpus
+    connection: Connection, target: Target, copy_plans: Mapping[str, CopyPlan], plan: Plan, corpus: Corpus
 ) -> None:
-    """Judge what a load would bring by the constraints of the target, with some rows in temporary copies of its tables.
+    """Check the rows of a load against the target's constraints, with a few rows in temporary copies of its tables.
 
-    Nothing is left of it. Raises TargetError, which names all that the tables would refuse: values that do not fit
-    their types, CHECK constraints, unique columns in which values repeat, foreign keys of the app's own.
+    Nothing remains of the copies. Raises TargetError with a line for each problem: values that a column's type cannot
+    take, CHECK constraints, unique columns in which values repeat, foreign keys of the app's own. Raises InputError for
+    errors of the user's code.
     """
-    problems: list[str] = []
+    problems: list[Problem] = []
     for table in target.model.tables:
         for row in await connection.fetch(UNIQUE, target.name(table.name)):
-            problems += repeated(target, table, plan, row)
+            problems += check_unique_index(target, table, plan, row)
     scenario = plan.scenario
-    types = {fit.kind for into in lanes.values() for fit in into.mappings}
+    types = {mapping.kind for copy_plan in copy_plans.values() for mapping in copy_plan.mappings}
     plain = types <= PLAIN and not (scenario.tables or scenario.columns or scenario.fields or scenario.extras)
     if not plain or await connection.fetchval(CHECKED, target.tables()):
         reactions = await system_reactions(connection, target)
-        # generators are pure Python and NumPy for a moment: in a thread
         expected = expected_rows(plan)
-        firsts = {
+        first_ids = {
             name: await next_id(connection, target, name, round(expected[name]))
             for name in WITH_IDS
             if name in target.columns
         }
         try:
-            keys, made = await to_thread.run_sync(partial(samples, target, plan, corpus, reactions, firsts))
+            # generators are pure Python and NumPy for a moment: in a thread
+            keys, batches = await to_thread.run_sync(
+                partial(generate_samples, target, plan, corpus, reactions, first_ids)
+            )
         except RunError as error:
-            # nothing has run yet: to the user it is wrong input
-            raise TargetError(str(error)) from error
-        for name, batch in made.items():
+            # nothing has been written yet, so that for the user it is an error of the input
+            raise TargetError(str(error), code=error.code) from error
+        for name, batch in batches.items():
             table = target.model.by_name[name]
-            problems += await refusals(connection, target, table, with_keys(lanes[name], table, keys), batch)
-    if problems:
-        raise TargetError("; ".join(problems))
+            problems += await try_batch(connection, target, table, with_keys(copy_plans[name], table, keys), batch)
+    raise_problems(problems)
 
 
 async def next_id(connection: Connection, target: Target, table: str, count: int) -> int:
-    """About the id that the first of ``count`` rows would have. Raises TargetError where there are not so many left."""
+    """Return roughly the first of ``count`` new ids. Raises TargetError where fewer than ``count`` are left."""
     if target.has_uuids(table):
         return 1
-    room = await find_id_range(connection, target, table, "id", count)
-    return room.highest + room.gap + 1
+    id_range = await find_id_range(connection, target, table, "id", count)
+    return id_range.highest + id_range.gap + 1
 
 
-def samples(
-    target: Target, plan: Plan, corpus: Corpus, reactions: tuple[int | str, ...], firsts: Mapping[str, int]
+def generate_samples(
+    target: Target, plan: Plan, corpus: Corpus, reactions: tuple[int | str, ...], first_ids: Mapping[str, int]
 ) -> tuple[Mapping[str, Keys], dict[str, pa.RecordBatch]]:
-    """The UUIDs that stand for ids, and some rows of each table.
+    """Return the keys that turn ids into UUIDs and a few rows, both by table.
 
-    Raises InputError and RunError for what code of the user's does wrong.
+    Raises InputError and RunError for errors of the user's code.
     """
     placement = Placement(
-        first_user=firsts["users"],
-        first_channel=firsts["channels"],
-        first_message=firsts.get("messages", 1),
+        first_user=first_ids["users"],
+        first_channel=first_ids["channels"],
+        first_message=first_ids.get("messages", 1),
         reactions=reactions,
-        uuids=tuple(name for name in firsts if target.has_uuids(name)),
+        uuids=tuple(name for name in first_ids if target.has_uuids(name)),
     )
     context = Context(plan, placement, corpus)
     keys = uuids_of(plan, placement, context.layout.messages)
@@ -155,85 +159,124 @@ def samples(
         Shard(2, "users", 0, users, late=True),
         Shard(3, "channels", 0, channels, late=True),
     ]
-    found: dict[str, pa.RecordBatch] = {}
+    samples: dict[str, pa.RecordBatch] = {}
     for name, batches in chain.from_iterable(shard_tables(context, shard) for shard in shards):
         batch = next(batches, None)
         if batch is not None:
-            found[name] = batch.slice(0, ROWS)
-    return keys, found
+            samples[name] = batch.slice(0, ROWS)
+    return keys, samples
 
 
-async def refusals(
-    connection: Connection, target: Target, table: Table, into: CopyInto, batch: pa.RecordBatch
-) -> list[str]:
-    """What the target's table would refuse of some rows, in words."""
-    name, copy = target.name(table.name), replace(into, table=COPY, schema="pg_temp")
-    problems: list[str] = []
-    with suppress(Undone):
+async def try_batch(
+    connection: Connection, target: Target, table: Table, copy_plan: CopyPlan, batch: pa.RecordBatch
+) -> list[Problem]:
+    """Return a problem for each reason why the table would refuse rows of ``batch``."""
+    name, to_copy = target.name(table.name), replace(copy_plan, table=COPY, schema="pg_temp")
+    problems: list[Problem] = []
+    with suppress(RollBack):
         async with safe_transaction(connection):
             try:
-                await connection.execute(f"CREATE TEMP TABLE {COPY} (LIKE {name} INCLUDING GENERATED) ON COMMIT DROP")
+                await connection.execute(
+                    compose(
+                        "CREATE TEMP TABLE {copy} (LIKE {table} INCLUDING GENERATED) ON COMMIT DROP",
+                        copy=identifier(COPY),
+                        table=name,
+                    )
+                )
             except asyncpg.InsufficientPrivilegeError:
-                raise Undone from None  # who may make no temporary tables learns it from the load
-            for row in await connection.fetch(NOT_NULL, name, list(into.columns)):
-                # what a default fills there is not what is tried here
-                await connection.execute(f"ALTER TABLE {COPY} ALTER {identifier(row['name'])} DROP NOT NULL")
+                raise RollBack from None  # without the right to temporary tables the load itself finds the problems
+            for row in await connection.fetch(NOT_NULL, name, list(copy_plan.columns)):
+                # filled by a default, which the copy does not have
+                await connection.execute(
+                    compose(
+                        "ALTER TABLE {copy} ALTER {column} DROP NOT NULL",
+                        copy=identifier(COPY),
+                        column=identifier(row["name"]),
+                    )
+                )
             try:
                 with translate_errors(connection, f"trying {name}"):
-                    await copy_batches(connection, copy, iter([batch]), lambda _: None)
+                    await copy_batches(connection, to_copy, iter([batch]), lambda _: None)
             except ConnectionLost:
                 raise
             except (RunError, InputError) as error:
-                problems.append(str(error).replace(str(copy), target.model.name(table.name)))
-                raise Undone from error
-            problems += [each async for each in judged(connection, target, table, into)]
-            raise Undone
+                message = str(error).replace(str(to_copy), target.model.name(table.name))
+                problems.append(Problem(error.code, message))
+                raise RollBack from error
+            problems += [problem async for problem in check_constraints(connection, target, table, copy_plan)]
+            raise RollBack
     return problems
 
 
-async def judged(connection: Connection, target: Target, table: Table, into: CopyInto) -> AsyncIterator[str]:
-    """What constraints of the table refuse of the rows that are in its copy."""
+async def check_constraints(
+    connection: Connection, target: Target, table: Table, copy_plan: CopyPlan
+) -> AsyncIterator[Problem]:
+    """Yield a problem for each CHECK constraint and foreign key of the table that rows of its copy violate."""
     name, actual = target.name(table.name), target.model.name(table.name)
     for row in await connection.fetch(CHECKS, name):
-        found = await connection.fetchrow(
-            f"SELECT count(*) AS number, min(t::text) AS example FROM {COPY} AS t WHERE NOT ({row['holds']})"
+        refused = await connection.fetchrow(
+            compose(
+                "SELECT count(*) AS number, min(t::text) AS example FROM {copy} AS t WHERE NOT ({condition})",
+                copy=identifier(COPY),
+                condition=trusted(row["holds"]),
+            )
         )
-        if found["number"]:
-            yield (
-                f"the CHECK constraint {row['name']} of {actual} refuses rows such as {found['example']:.80} "
-                f"({row['holds']}): change it, or what fills its columns"
+        if refused["number"]:
+            example = " ".join(refused["example"].split())
+            yield Problem(
+                "check-constraint",
+                f"the CHECK constraint {row['name']} of {actual} refuses rows such as {example:.80} "
+                f"({' '.join(row['holds'].split())}): change it, or what fills its columns",
             )
     ours = {target.model.column(table.name, column) for column, _ in table.references}
     for row in await connection.fetch(FOREIGN, name):
-        if not set(row["columns"]) <= set(into.columns) or set(row["columns"]) <= ours:
+        if not set(row["columns"]) <= set(copy_plan.columns) or set(row["columns"]) <= ours:
             continue
-        pairs = zip(row["columns"], row["keys"], strict=True)
-        equal = " AND ".join(f"p.{identifier(key)} = t.{identifier(column)}" for column, key in pairs)
-        there = " AND ".join(f"t.{identifier(column)} IS NOT NULL" for column in row["columns"])
         number = await connection.fetchval(
-            f"SELECT count(*) FROM {COPY} AS t WHERE {there} "
-            f"AND NOT EXISTS (SELECT FROM {row['parent']} AS p WHERE {equal})"
+            compose(
+                "SELECT count(*) FROM {copy} AS t WHERE {not_null} "
+                "AND NOT EXISTS (SELECT FROM {parent} AS p WHERE {equal})",
+                copy=identifier(COPY),
+                not_null=join(
+                    " AND ", (compose("{t} IS NOT NULL", t=identifier("t", column)) for column in row["columns"])
+                ),
+                parent=trusted(row["parent"]),
+                equal=equal_columns(row["keys"], row["columns"]),
+            )
         )
         if number:
-            yield (
+            yield Problem(
+                "foreign-key",
                 f"the foreign key {row['name']} of {actual} ({', '.join(row['columns'])}) finds no row of "
-                f"{row['parent']} for what fills it: fill it with values that are there"
+                f"{row['parent']} for the values of its columns: fill them with existing values",
             )
 
 
-def repeated(target: Target, table: Table, plan: Plan, index: Any) -> Iterator[str]:
-    """Why rows would break a unique index of the table: no column of it is known to differ from row to row."""
+def equal_columns(keys: Iterable[str], columns: Iterable[str]) -> SQL:
+    """Return the condition that the ``keys`` of p equal the ``columns`` of t."""
+    return join(
+        " AND ",
+        (
+            compose("{key} = {column}", key=identifier("p", key), column=identifier("t", column))
+            for key, column in zip(keys, columns, strict=True)
+        ),
+    )
+
+
+def check_unique_index(target: Target, table: Table, plan: Plan, index: Any) -> Iterator[Problem]:
+    """Yield a problem where rows would violate a unique index: no column of it is known to differ in each row."""
     model, columns = target.model, set(index["columns"])
     actual = {column.name: model.column(table.name, column.name) for column in table.columns}
     fields = fields_of(plan).get(table.name, {})
     if not columns <= {*actual.values(), *fields}:
         return  # a default fills the rest
-    known = [{actual[name] for name in key} for key in (table.key, *table.unique) if set(key) <= set(actual)]
-    known += [{name} for name, spec in fields.items() if distinct(spec) is not None]
-    if any(each <= columns for each in known) or table.name in model.extras:
+    unique = [{actual[name] for name in key} for key in (table.key, *table.unique) if set(key) <= set(actual)]
+    unique += [{name} for name, spec in fields.items() if distinct(spec) is not None]
+    if any(key <= columns for key in unique) or table.name in model.extras:
         return
     listed = ", ".join(index["columns"])
-    yield (
+    yield Problem(
+        "values-repeat",
         f"{model.name(table.name)} has the unique index {index['name']} over {listed}, in which values would repeat: "
-        f'fill one of them with a field of its own, such as {{ template = "name-{{n}}" }}, or drop the index'
+        f'fill one of them with a field of its own, such as {{ template = "name-{{n}}" }}, or drop the index',
     )

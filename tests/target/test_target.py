@@ -1,4 +1,4 @@
-"""The target is checked before anything is written: what does not fit is named, with its mend."""
+"""The target is checked before anything is written, and each problem is named with its fix."""
 
 from __future__ import annotations
 
@@ -14,56 +14,114 @@ from bulkseed.scenarios.planning import make_plan
 from bulkseed.target.guard import check_server, survey
 from bulkseed.target.reference_schema import create_missing
 from support.databases import MakeDatabase
+from support.errors import raises
 from support.plans import plan_of
 from support.queries import digest, run_sql
 
-MISFITS = {
-    "a missing table": ("DROP TABLE message_reactions", "table message_reactions is missing in schema 'public'.*init"),
-    "missing tables": ("DROP TABLE message_reactions, user_channels", "tables user_channels, message_reactions are"),
-    "a missing column": ("ALTER TABLE users DROP bio", "column users.bio is missing: add it"),
-    "a text that is too short": ("ALTER TABLE users ALTER email TYPE varchar(50)", "email holds 50 .* must hold 80"),
-    "another type": ("ALTER TABLE users ALTER is_active TYPE text", "is_active is of type text, .* make it boolean"),
-    "a number": ("ALTER TABLE users ALTER name TYPE int USING 1", "users.name is of type int4, .* make it text"),
-    "a uuid": ("ALTER TABLE message_reactions DROP user_id, ADD user_id uuid", "user_id is of type uuid, and users.id"),
-    "NOT NULL where null must be": ("ALTER TABLE channels ALTER join_code SET NOT NULL", "join_code is NOT NULL"),
-    "a column that nothing fills": ("ALTER TABLE users ADD phone text NOT NULL", "nothing fills .* users.phone: give"),
+PROBLEMS: dict[str, tuple[str, str, list[str]]] = {
+    "a missing table": (
+        "DROP TABLE message_reactions",
+        "missing-table",
+        ["message_reactions", "'public'", "`bulkseed init`"],
+    ),
+    "missing tables": (
+        "DROP TABLE message_reactions, user_channels",
+        "missing-table",
+        ["user_channels, message_reactions"],
+    ),
+    "a missing column": ("ALTER TABLE users DROP bio", "missing-column", ["users.bio", "[columns.users]"]),
+    "a text that is too short": (
+        "ALTER TABLE users ALTER email TYPE varchar(50)",
+        "column-too-short",
+        ["users.email", "50", "80"],
+    ),
+    "another type": (
+        "ALTER TABLE users ALTER is_active TYPE text",
+        "column-type",
+        ["users.is_active is of type text", "make it boolean"],
+    ),
+    "a number": (
+        "ALTER TABLE users ALTER name TYPE int USING 1",
+        "column-type",
+        ["users.name is of type int4", "make it text"],
+    ),
+    "a uuid": (
+        "ALTER TABLE message_reactions DROP user_id, ADD user_id uuid",
+        "id-types-differ",
+        ["message_reactions.user_id is of type uuid", "users.id of bigint"],
+    ),
+    "NOT NULL where null must be": (
+        "ALTER TABLE channels ALTER join_code SET NOT NULL",
+        "column-not-null",
+        ["channels.join_code"],
+    ),
+    "a column that nothing fills": (
+        "ALTER TABLE users ADD phone text NOT NULL",
+        "unfilled-column",
+        ["users.phone", "[fields.users]"],
+    ),
     "a column that only an inner domain would fill": (
         "CREATE DOMAIN inner_one AS text; CREATE DOMAIN outer_one AS inner_one NOT NULL; ALTER DOMAIN inner_one "
         "SET DEFAULT 'late'; ALTER TABLE users ADD phone outer_one",
-        "nothing fills .* users.phone: give",
+        "unfilled-column",
+        ["users.phone"],
     ),
     "a default of null over a domain's": (
         "CREATE DOMAIN three AS int DEFAULT 3; CREATE DOMAIN none_of_three AS three DEFAULT NULL; "
         "ALTER TABLE users ADD phone none_of_three NOT NULL; ALTER TABLE users ADD fax three DEFAULT NULL NOT NULL",
-        "nothing fills .* users.phone: .*nothing fills .* users.fax: ",
+        "unfilled-column",
+        ["users.phone", "users.fax"],
     ),
-    "a sequence": ("ALTER TABLE user_channels RENAME TO uc; CREATE SEQUENCE user_channels", "but a sequence: name"),
-    "a type that pads": ("ALTER TABLE users ALTER name TYPE char(255)", "users.name is of type char.* pads"),
+    "a sequence": (
+        "ALTER TABLE user_channels RENAME TO uc; CREATE SEQUENCE user_channels",
+        "not-a-table",
+        ["user_channels", "a sequence"],
+    ),
+    "a type that pads": (
+        "ALTER TABLE users ALTER name TYPE char(255)",
+        "column-type",
+        ["users.name", "character(255)"],
+    ),
     "a view": (
         "ALTER TABLE users RENAME TO people; CREATE VIEW users AS SELECT * FROM people",
-        "relation users is no table in schema 'public' but a view",
+        "not-a-table",
+        ["users", "'public'", "a view"],
     ),
     "a generated column": (
         "ALTER TABLE users DROP bio, ADD bio text GENERATED ALWAYS AS (name) STORED",
-        "users.bio is generated",
-    ),
-    "two at once": (
-        "ALTER TABLE users ADD phone text NOT NULL; ALTER TABLE users DROP picture",
-        "users.picture is missing.*; .*users.phone",
+        "generated-column",
+        ["users.bio"],
     ),
 }
 
 
-@pytest.mark.parametrize("kind", MISFITS)
-async def test_misfits_are_named_before_anything_is_written(database: Address, kind: str) -> None:
-    change, said = MISFITS[kind]
+@pytest.mark.parametrize("kind", PROBLEMS)
+async def test_a_problem_is_named_before_anything_is_written(database: Address, kind: str) -> None:
+    change, code, facts = PROBLEMS[kind]
     await run_sql(database, change)
     before = await digest(database)
-    with pytest.raises(TargetError, match=said):
+    with raises(code, *facts, kind=TargetError):
         await load(plan_of(), database)
     assert await digest(database) == before
     async with connected(database) as connection:
         assert not await connection.fetchval("SELECT is_called FROM users_id_seq")
+
+
+async def test_each_problem_has_a_line_and_the_error_has_the_code_of_the_first(database: Address) -> None:
+    await run_sql(
+        database,
+        "ALTER TABLE users DROP picture, ADD phone text NOT NULL",
+        "DROP TABLE message_reactions",
+        "ALTER TABLE user_channels RENAME TO uc; CREATE SEQUENCE user_channels",
+    )
+    before = await digest(database)
+    with pytest.raises(TargetError) as refused:
+        await load(plan_of(), database)
+    assert refused.value.code == "not-a-table"
+    lines = str(refused.value).splitlines()
+    named = ["user_channels", "message_reactions", "users.picture", "users.phone"]
+    assert [name for name, line in zip(named, lines, strict=True) if name not in line] == []
+    assert await digest(database) == before
 
 
 @pytest.fixture
@@ -85,50 +143,83 @@ async def has_role(database: Address) -> bool:
         return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'clerk')"))
 
 
-RIGHTS = {
-    "INSERT": ("REVOKE INSERT ON messages FROM clerk", r'GRANT INSERT ON "public"."messages" TO clerk'),
-    "DELETE": ("REVOKE DELETE ON users FROM clerk", r'GRANT DELETE ON "public"."users" TO clerk'),
-    "SELECT": ("REVOKE SELECT ON reactions FROM clerk", r'GRANT SELECT ON "public"."reactions" TO clerk'),
+RIGHTS: dict[str, tuple[str, str, list[str]]] = {
+    "INSERT": (
+        "REVOKE INSERT ON messages FROM clerk",
+        "missing-grant",
+        ['GRANT INSERT ON "public"."messages" TO clerk'],
+    ),
+    "DELETE": ("REVOKE DELETE ON users FROM clerk", "missing-grant", ['GRANT DELETE ON "public"."users" TO clerk']),
+    "SELECT": (
+        "REVOKE SELECT ON reactions FROM clerk",
+        "missing-grant",
+        ['GRANT SELECT ON "public"."reactions" TO clerk'],
+    ),
+    "two tables": (
+        "REVOKE INSERT ON users, messages FROM clerk",
+        "missing-grant",
+        ['INSERT ON "public"."users" TO clerk\n', 'INSERT ON "public"."messages" TO clerk'],
+    ),
     "sequence": (
         "REVOKE UPDATE ON SEQUENCE channels_id_seq FROM clerk",
-        "GRANT USAGE, UPDATE ON SEQUENCE channels_id_seq TO clerk",
+        "missing-grant",
+        ["GRANT USAGE, UPDATE ON SEQUENCE channels_id_seq TO clerk"],
     ),
-    "row security": ("ALTER TABLE users ENABLE ROW LEVEL SECURITY", "row security is active .*BYPASSRLS"),
+    "row security": (
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
+        "row-security",
+        ['"public"."users"', "ALTER ROLE clerk BYPASSRLS"],
+    ),
+    "read only": ("ALTER ROLE clerk SET default_transaction_read_only = on", "read-only", ["primary"]),
+}
+
+LEDGER_RIGHTS = {
     "ledger": (
         "CREATE SCHEMA bulkseed CREATE TABLE runs (placement int) CREATE TABLE version (number int)",
-        'may not write to the ledger in schema "bulkseed", .*GRANT USAGE ON SCHEMA "bulkseed" TO clerk',
+        r'GRANT USAGE ON SCHEMA "bulkseed" TO clerk',
     ),
     "ledger's tables": (
         "CREATE SCHEMA bulkseed; GRANT USAGE ON SCHEMA bulkseed TO clerk",
-        'may not make tables in .*GRANT USAGE, CREATE ON SCHEMA "bulkseed" TO clerk, or .*--ledger-schema',
+        r'(?s)GRANT USAGE, CREATE ON SCHEMA "bulkseed" TO clerk.*--ledger-schema',
     ),
     "ledger's names": (
         "CREATE SCHEMA bulkseed; CREATE TABLE bulkseed.runs (id int)",
-        "'bulkseed' has a table 'runs' that is not bulkseed's, .*--ledger-schema",
+        r"(?s)'bulkseed'.*'runs'.*--ledger-schema",
     ),
     "schema": (
         "REVOKE CREATE ON DATABASE {database} FROM clerk",
-        "GRANT CREATE ON DATABASE .* TO clerk, or .*--ledger-schema",
+        r"(?s)GRANT CREATE ON DATABASE .* TO clerk.*--ledger-schema",
     ),
-    "read only": ("ALTER ROLE clerk SET default_transaction_read_only = on", "only allows reading"),
 }
 
 
 @pytest.mark.parametrize("right", RIGHTS)
 async def test_a_login_without_a_right_is_told_the_grant(database: Address, login: Address, right: str) -> None:
-    revoke, said = RIGHTS[right]
+    revoke, code, facts = RIGHTS[right]
+    await run_sql(database, revoke)
+    before = await digest(database)
+    with raises(code, *facts, kind=TargetError):
+        await load(plan_of(), login)
+    assert await digest(database) == before
+
+
+@pytest.mark.parametrize("right", LEDGER_RIGHTS)
+async def test_a_login_without_a_right_on_the_ledger_is_told_the_grant(
+    database: Address, login: Address, right: str
+) -> None:
+    revoke, facts = LEDGER_RIGHTS[right]
     await run_sql(database, revoke.format(database=database.url.database))
     before = await digest(database)
-    with pytest.raises(TargetError, match=said):
+    with pytest.raises(TargetError, match=facts):
         await load(plan_of(), login)
     assert await digest(database) == before
 
 
 @pytest.mark.parametrize("right", ["read only", "SELECT", "INSERT"])
 async def test_a_right_is_missed_before_a_trial(database: Address, login: Address, right: str) -> None:
-    revoke, said = RIGHTS[right]
+    revoke, code, facts = RIGHTS[right]
     await run_sql(database, "ALTER TABLE users ADD CHECK (id > 0)", revoke)
-    with pytest.raises(TargetError, match=said):
+    with raises(code, *facts, kind=TargetError):
         await load(plan_of(), login)
 
 
@@ -161,13 +252,13 @@ LOOKING: dict[str, Callable[[Address], Awaitable[object]]] = {
 @pytest.mark.parametrize("what", LOOKING)
 async def test_a_schema_that_a_login_may_not_use(database: Address, login: Address, what: str) -> None:
     await run_sql(database, "CREATE SCHEMA chat CREATE TABLE users (id int)")
-    with pytest.raises(TargetError, match=r"this login may not .*chat.*grant it the right"):
+    with pytest.raises(TargetError, match=r"\bchat\b"):
         await LOOKING[what](login)
 
 
 async def test_a_refused_load_moves_no_sequence(database: Address) -> None:
     await run_sql(database, "ALTER SEQUENCE messages_id_seq MAXVALUE 50")
-    with pytest.raises(TargetError, match="messages"):
+    with raises("ids-exhausted", '"messages".id', 50, kind=TargetError):
         await load(plan_of(), database)
     async with connected(database) as connection:
         assert not await connection.fetchval("SELECT is_called FROM users_id_seq")
@@ -216,34 +307,37 @@ class TestInit:
 
     async def test_a_catalogue_without_system_reactions_is_not_guessed_at(self, database: Address) -> None:
         await run_sql(database, "UPDATE reactions SET is_system = false")
-        with pytest.raises(TargetError, match="no row with is_system true: set is_system"):
+        with raises("no-system-reactions", "reactions", "is_system", kind=TargetError):
             await create_missing(database)
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "code", "facts"),
         [
-            ("ALTER TABLE reactions DROP is_system", "is_system.*correct them"),
+            ("ALTER TABLE reactions DROP is_system", "unreadable-tables", ["is_system"]),
             (
                 "DROP TABLE message_reactions; CREATE VIEW message_reactions AS SELECT 1",
-                "message_reactions should be a table, and is a view: drop or rename it",
+                "not-a-table",
+                ["message_reactions", "a view"],
             ),
         ],
     )
-    async def test_tables_that_are_not_as_they_should_be(self, database: Address, change: str, said: str) -> None:
+    async def test_tables_that_are_not_as_they_should_be(
+        self, database: Address, change: str, code: str, facts: list[str]
+    ) -> None:
         await run_sql(database, change)
         before = await digest(database)
-        with pytest.raises(TargetError, match=said):
+        with raises(code, *facts, kind=TargetError):
             await create_missing(database)
         assert await digest(database) == before
 
     async def test_a_catalogue_that_may_not_be_read(self, database: Address, login: Address) -> None:
         await run_sql(database, "REVOKE SELECT ON reactions FROM clerk")
-        with pytest.raises(TargetError, match=r"reactions.*grant this login what it lacks"):
+        with raises("unreadable-tables", "reactions", "grant", kind=TargetError):
             await create_missing(login)
 
     async def test_tables_that_do_not_go_together(self, make_database: MakeDatabase) -> None:
         database = await make_database("empty")
         await run_sql(database, "CREATE TABLE users (id text PRIMARY KEY)")
-        with pytest.raises(TargetError, match="reference tables cannot be made"):
+        with raises("cannot-create-tables", "migrations", kind=TargetError):
             await create_missing(database)
         assert list(await digest(database)) == ["users"]
