@@ -1,12 +1,11 @@
-"""Rules as SQL: what a row must be like, what was drawn, and one pass over rows that judges several at once."""
+"""Rules as SQL: conditions on rows, means of random draws, and the queries that judge several of them in one scan."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 from uuid import UUID
 
@@ -19,32 +18,41 @@ from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import Model
 from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.uuids import Uuids
-from bulkseed.sql import identifier
+from bulkseed.sql import SQL, compose, identifier, join, literal, trusted
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck
 
-__all__ = ["BROKEN", "Clause", "Draw", "RuleQuery", "Scope"]
+__all__ = ["COUNT", "NEVER", "Clause", "Columns", "Draw", "RuleQuery", "Scope", "columns", "count_where"]
 
-LACKING: Final = "(table that the app lacks)"
-"""Stands for such a table in SQL that is never run."""
+Columns = frozenset[tuple[str, str]]
+"""Pairs of a table and a column, by bulkseed's own names."""
 
-EXAMPLE: Final = re.compile(r"(?P<table>\w+)\.(?P<column>\w+) (?P<key>-?[0-9]+|null)")
-"""Of a row that breaks a rule."""
+NEVER: Final = compose("false")
+"""The condition of a query that selects only the rows that break its rule."""
 
-BROKEN: Final = "false"
-"""What holds of the rows of a pass that only finds those that break a rule."""
+COUNT: Final = compose("count(*)")
+
+
+def columns(**tables: str) -> Columns:
+    """Return the (table, column) pairs of ``columns(messages="id parent_id", users="id")``."""
+    return frozenset((table, column) for table, names in tables.items() for column in names.split())
+
+
+def count_where(condition: SQL) -> SQL:
+    """Return the SQL aggregate for the number of rows that meet ``condition``."""
+    return compose("count(*) FILTER (WHERE {condition})", condition=condition)
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Which rows are a run's: those with ids in its ranges, and those that belong to its channels and messages.
+    """The rows of a run, as SQL: those with ids in its ranges, and those that belong to its channels and messages.
 
-    Rules speak of tables and columns as bulkseed calls them, and of ids as numbers; ``table()`` makes them so.
-    ``lacking`` are columns that cannot be judged, as the app has none, or not all of their values; ``texts`` has how
-    the text in columns of other types is read, as SQL with ``{}`` for the column.
+    Rules name tables and columns as bulkseed does, and have ids as numbers; :meth:`table` gives them in this form.
+    ``lacking`` are columns that cannot be judged, because the app has none or does not store all of their values.
+    ``texts`` are templates of SQL that read text from columns of other types, with ``{column}`` for the column.
     """
 
     run: Run
-    lacking: frozenset[tuple[str, str]] = frozenset()
+    lacking: Columns = frozenset()
     texts: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @cached_property
@@ -56,181 +64,192 @@ class Scope:
         """The UUIDs that stand for ids, by table."""
         return uuids_of(self.run.plan, self.run.placement, self.run.expected.get("messages", 0))
 
-    def table(self, name: str) -> str:
-        """What follows FROM: the table with bulkseed's own names, and ids as numbers."""
+    def has(self, needs: Columns) -> bool:
+        """Whether the app has all of these columns, with all of their values."""
+        return not needs & self.lacking and all(table in self.model.by_name for table, _ in needs)
+
+    def table(self, name: str) -> SQL:
+        """Return the table with bulkseed's own names of columns, and ids as numbers: an item of a FROM list.
+
+        For a table that the app lacks it is a name only: a query declares the columns that it needs, and is not run.
+        """
+        actual = identifier(self.run.schema, self.model.name(name))
         if name not in self.model.by_name:
-            return f"{LACKING} {name}"
-        actual = self.run.names.name(name)
-        columns = self.model.by_name[name].column_names
-        if all(self.there(name, each, "t") == f"t.{each}" for each in columns):
             return actual
-        listed = ", ".join(f"{self.there(name, each, 't')} AS {identifier(each)}" for each in columns)
-        return f"(SELECT {listed} FROM {actual} AS t)"
+        expressions = {column: self.column(name, column, "t") for column in self.model.by_name[name].column_names}
+        if all(expression == identifier("t", column) for column, expression in expressions.items()):
+            return actual
+        selected = (
+            compose("{expression} AS {column}", expression=expression, column=identifier(column))
+            for column, expression in expressions.items()
+        )
+        return compose("(SELECT {selected} FROM {actual} AS t)", selected=join(", ", selected), actual=actual)
 
-    def there(self, table: str, column: str, alias: str) -> str:
-        """The SQL expression for a column of the row ``alias`` of the app's own table."""
-        actual: str = self.run.names.column(table, column)
-        if actual == identifier(column):
-            actual = column
-        uuids = self.uuids.get(self.holds(table, column))
+    def column(self, table: str, column: str, alias: str) -> SQL:
+        """Return the SQL expression for a column of the row ``alias`` of the app's own table, with an id as a number.
+
+        ``table`` and ``column`` are bulkseed's own names.
+        """
+        actual = identifier(alias, self.model.column(table, column))
+        uuids = self.uuids.get(self.parent(table, column))
         if uuids is not None:
-            return uuids.decoded(f"{alias}.{actual}")
-        return self.texts.get((table, column), "{}").format(f"{alias}.{actual}")
+            return trusted(uuids.decoded(actual))
+        return compose(self.texts.get((table, column), "{column}"), column=actual)
 
-    def holds(self, table: str, column: str) -> str:
-        """The table whose ids the column holds; empty where it holds none."""
+    def parent(self, table: str, column: str) -> str:
+        """Return the table whose ids the column holds; empty where it holds none."""
         return self.model.by_name[table].holds.get(column, "")
 
-    def located(self, check: RuleCheck) -> RuleCheck:
-        """The same, with its example as one finds it in the app's own table: by its names, and by the UUID."""
-        match = EXAMPLE.fullmatch(check.example or "")
-        if match is None or match["table"] not in self.model.by_name:
-            return check
-        table, column, key = match["table"], match["column"], match["key"]
-        parent = self.holds(table, column)
-        if parent in self.uuids and key.isdecimal():
-            first, last = self.ids(parent)
-            if first <= int(key) <= last:
-                key = str(UUID(bytes=self.uuids[parent].octets(pa.array([int(key)]))[0].as_py()))
-        return replace(check, example=f"{self.model.name(table)}.{self.model.column(table, column)} {key}")
+    def describe(self, table: str, column: str) -> Callable[[int | None], str]:
+        """Return the function that describes a row by the number in this column, as :meth:`describe_row` does."""
+        return partial(self.describe_row, table, column)
 
-    def keeps(self, table: str, *columns: str) -> bool:
-        """Whether the app has all of the columns, with all of their values."""
-        return table in self.model.by_name and not any((table, column) in self.lacking for column in columns)
+    def describe_row(self, table: str, column: str, key: int | None) -> str:
+        """Return ``table.column key`` as it is in the app's own table: by the app's names, and the UUID of an id."""
+        text, parent = "null" if key is None else str(key), self.parent(table, column)
+        if key is not None and parent in self.uuids:
+            first, last = self.ids(parent)
+            if first <= key <= last:
+                text = str(UUID(bytes=self.uuids[parent].octets(pa.array([key]))[0].as_py()))
+        return f"{self.model.name(table)}.{self.model.column(table, column)} {text}"
 
     def ids(self, table: str) -> tuple[int, int]:
-        """The first and the last id of the run in ``table``."""
+        """Return the first and the last id of the run in ``table``."""
         return self.run.ids(table)
 
-    def within(self, table: str, column: str) -> str:
-        """The SQL condition that ``column`` is one of the run's ids in ``table``."""
+    def within(self, table: str, expression: SQL) -> SQL:
+        """Return the SQL condition that ``expression`` is one of the run's ids in ``table``."""
         first, last = self.ids(table)
-        return f"{column} BETWEEN {first} AND {last}"
+        return compose("{expression} BETWEEN {first} AND {last}", expression=expression, first=first, last=last)
 
-    def ours(self, table: str, alias: str) -> str:
-        """The SQL condition that the row ``alias`` of ``table`` is one of the run's."""
+    def ours(self, table: str, alias: str) -> SQL:
+        """Return the SQL condition that the row ``alias`` of :meth:`table` is one of the run's."""
         if table not in self.model.by_name:
-            return LACKING
+            return NEVER
         column, parent = self.model.belonging(table)
-        return self.within(parent, f"{alias}.{column}")
+        return self.within(parent, identifier(alias, column))
 
-    def ours_there(self, table: str, alias: str) -> str:
-        """The same of a row of the app's own table."""
+    def ours_there(self, table: str, alias: str) -> SQL:
+        """Return the SQL condition that the row ``alias`` of the app's own table is one of the run's."""
         column, parent = self.model.belonging(table)
-        return self.within(parent, self.there(table, column, alias))
+        return self.within(parent, self.column(table, column, alias))
 
-    def judged(self, one: RuleQuery) -> RuleQuery | None:
-        """What of the pass can be judged; None where nothing can."""
-        if LACKING in one.rows or self.mentions(one, one.rows):
+    def applicable(self, query: RuleQuery) -> RuleQuery | None:
+        """Return the query with the clauses and draws whose columns the app has; None where none are left."""
+        if not self.has(query.needs):
             return None
-        clauses = tuple(each for each in one.clauses if not self.mentions(one, each.holds))
-        draws = tuple(each for each in one.draws if not self.mentions(one, each.trials + each.total))
-        return replace(one, clauses=clauses, draws=draws) if clauses or draws else None
-
-    def mentions(self, one: RuleQuery, sql: str) -> bool:
-        """Whether a part of the pass speaks of a column that cannot be judged."""
-        return any(
-            re.search(rf"\b{alias}\.{column}\b", sql)
-            for table, column in self.lacking
-            for alias in re.findall(rf"{re.escape(self.table(table))} AS (\w+)", one.rows)
-        )
+        clauses = tuple(clause for clause in query.clauses if self.has(clause.needs))
+        draws = tuple(draw for draw in query.draws if self.has(draw.needs))
+        return replace(query, clauses=clauses, draws=draws) if clauses or draws else None
 
     @property
-    def as_of(self) -> str:
-        """as_of as SQL: without a type, so that it is read as the column that it is compared with (UTC)."""
-        return literal(self.run.plan.as_of)
+    def as_of(self) -> SQL:
+        """as_of as SQL: without a type, so that it is read as the type of the column it is compared with (UTC)."""
+        return moment_literal(self.run.plan.as_of)
 
     @property
-    def history_start(self) -> str:
+    def history_start(self) -> SQL:
         """The first moment of the run's history as SQL."""
-        return literal(self.run.plan.history_start)
+        return moment_literal(self.run.plan.history_start)
 
     @property
-    def latest_signup(self) -> str:
+    def latest_signup(self) -> SQL:
         """The last moment of accounts and channels as SQL."""
-        return literal(self.run.plan.latest_signup)
+        return moment_literal(self.run.plan.latest_signup)
 
     @property
-    def idle_since(self) -> str:
-        """From when on idle users write nothing, as SQL."""
-        return literal(self.run.plan.idle_since)
+    def idle_since(self) -> SQL:
+        """The moment after which idle users write nothing, as SQL."""
+        return moment_literal(self.run.plan.idle_since)
 
     @property
     def shape(self) -> Shape:
-        """The shape that the run was asked to have."""
+        """The shape that the plan asks for."""
         return self.run.plan.scenario.shape
 
     @property
     def ranking(self) -> Ranking | None:
-        """The ranks of the run's channels, where its shape has them."""
+        """The ranks of the run's channels; None where its shape has no ranks."""
         return ranking_of(self.run.plan)
 
 
-def literal(moment: datetime) -> str:
-    return f"'{moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}'"
+def moment_literal(moment: datetime) -> SQL:
+    return literal(moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" "))
 
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """A rule's word on a row: the SQL condition ``holds`` is true; where it is false or null the rule is broken."""
+    """A condition that a rule sets for each row; where it is false or null, the row breaks the rule.
+
+    ``needs`` are the columns that the condition reads, beside those of its query.
+    """
 
     rule: str
     text: str
-    holds: str
+    condition: SQL
+    needs: Columns = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Values in [low, high] that were drawn with the mean ``expected``: SQL aggregates for their number and sum."""
+    """Random values in [low, high] with the mean ``expected``: SQL aggregates for their number and their sum.
+
+    ``needs`` are the columns that the aggregates read, beside those of the query.
+    """
 
     rule: str
     text: str
     expected: float
-    trials: str
-    total: str
+    trials: SQL
+    total: SQL
+    needs: Columns = frozenset()
     low: float = 0.0
     high: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class RuleQuery:
-    """One query: clauses and draws over the same ``rows`` (all that follows FROM).
+    """A query that judges clauses and draws over the same ``rows``, the text after FROM.
 
-    ``key`` is the SQL expression that identifies a row, ``example`` the words to name one by, with ``{}`` for the key.
+    ``key`` is the SQL expression that identifies a row, and ``describe`` names a row by its key. ``needs`` are the
+    columns that ``rows`` and ``key`` read.
     """
 
-    rows: str
-    key: str
-    example: str
+    rows: SQL
+    key: SQL
+    describe: Callable[[int | None], str]
+    needs: Columns
     clauses: tuple[Clause, ...] = ()
     draws: tuple[Draw, ...] = ()
 
-    def sql(self) -> str:
-        """The query: for each clause the violations and the lowest key, for each draw its two aggregates."""
-        return f"SELECT {', '.join(self.outputs())} FROM {self.rows}"
+    def sql(self) -> SQL:
+        """Return the query: for each clause the violations and the lowest key, for each draw its two aggregates."""
+        return compose("SELECT {outputs} FROM {rows}", outputs=join(", ", self.outputs()), rows=self.rows)
 
-    def outputs(self) -> Iterator[str]:
+    def outputs(self) -> Iterator[SQL]:
+        """Yield the expressions of the SELECT list: two for each clause, then two for each draw."""
         for clause in self.clauses:
-            broken = f"FILTER (WHERE ({clause.holds}) IS NOT TRUE)"
-            yield f"count(*) {broken}"
-            yield f"min({self.key}) {broken}"
+            broken = compose("FILTER (WHERE ({condition}) IS NOT TRUE)", condition=clause.condition)
+            yield compose("count(*) {broken}", broken=broken)
+            yield compose("min({key}) {broken}", key=self.key, broken=broken)
         for draw in self.draws:
             yield draw.trials
             yield draw.total
 
     async def judge(self, connection: Connection) -> tuple[list[RuleCheck], list[ChanceCheck]]:
-        """Run the query: a check for each clause and each draw."""
-        values = iter(await connection.fetchrow(self.sql()))
+        """Run the query, and return a check for each clause and each draw."""
+        # asyncpg's statements are of type str exactly: it refuses subclasses
+        values = iter(await connection.fetchrow(str(self.sql())))
         rules = []
         for clause in self.clauses:
             violations, key = next(values), next(values)
-            example = self.example.format("null" if key is None else key) if violations else None
+            example = self.describe(key) if violations else None
             rules.append(RuleCheck(clause.rule, clause.text, violations, example))
         chances = []
         for draw in self.draws:
             trials, total = next(values), next(values)
             chances.append(
-                ChanceCheck.of(
+                ChanceCheck.from_total(
                     draw.rule,
                     draw.text,
                     expected=draw.expected,

@@ -1,6 +1,6 @@
-"""What a shape adds to the rules: ranks and exponents, idle users, the hours of the week, threads.
+"""Checks of a shape: ranks and exponents, idle users, the hours of the week, threads.
 
-Where the rules as they stand have none of it, nothing is judged here.
+The default shape has none of these, and nothing is judged here.
 """
 
 from __future__ import annotations
@@ -16,81 +16,119 @@ from bulkseed.plan.activity import SMALLEST_GROUP_DM, Ranking
 from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.distributions import fitted_exponent, rank_weights
 from bulkseed.randomness.draws import Ints
+from bulkseed.sql import compose
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck
-from bulkseed.verifier.rule_sql import Draw, RuleQuery, Scope
+from bulkseed.verifier.rule_sql import COUNT, Draw, RuleQuery, Scope, columns, count_where
 
-__all__ = ["judge_ranks", "judge_users", "shape_passes"]
+__all__ = ["NEEDS", "judge_ranks", "judge_users", "shape_queries"]
 
 EXACT: Final = 0.02
-"""How far a fitted exponent may be off for no other reason than that it is fitted."""
+"""The relative error of a fitted exponent that is due to the fit alone."""
 LEAST_JUDGED: Final = 100
-"""Fewer users have no exponent to speak of."""
+"""The fewest users whose exponent is judged."""
 FAR: Final = 3.0
-"""Standard deviations of what one user writes, below which few are."""
+"""Standard deviations of one user's number of messages, below which few users are."""
 SURE: Final = 6.0
-"""Standard deviations of a count that chance does not make."""
+"""Standard deviations of a count that chance does not reach."""
+
+NEEDS: Final = columns(
+    messages="id created_at user_id channel_id parent_id",
+    channels="id is_dm is_private",
+    user_channels="channel_id",
+)
+"""The columns that the ranks of channels and users are judged by."""
 
 Floats = npt.NDArray[np.float64]
 
 
-def shape_passes(scope: Scope) -> Iterator[RuleQuery]:
-    """The hours of the week, and the replies of threads (rules G2 and G4)."""
+def shape_queries(scope: Scope) -> Iterator[RuleQuery]:
+    """Yield the queries of the hours of the week, and of the replies of threads (rules G2 and G4)."""
     if not scope.shape.even_week:
-        yield hours(scope)
+        yield hours_query(scope)
     if scope.shape.most_replies > 1:
-        yield threads(scope)
+        yield threads_query(scope)
 
 
-def hours(scope: Scope) -> RuleQuery:
-    """When top-level messages are written; of those that had a week or more for it, each share is exact.
+def hours_query(scope: Scope) -> RuleQuery:
+    """Return the query of the moments of top-level messages.
 
-    What is replied to may have had less time than its channel and author say: it waits for all authors of its thread.
+    The shares are exact for a message whose channel and author were there for a week or more. A message with replies
+    may have had less time, as it comes after all authors of its thread, and is left out.
     """
-    messages, shape = scope.table("messages"), scope.shape
-    rows = f"{messages} AS m WHERE {scope.ours('messages', 'm')} AND m.parent_id IS NULL"
+    messages, ours, shape = scope.table("messages"), scope.ours("messages", "m"), scope.shape
+    needs = columns(messages="id parent_id")
+    rows = compose("{messages} AS m WHERE {ours} AND m.parent_id IS NULL", messages=messages, ours=ours)
     if not shape.idle:
-        rows = (
-            f"{messages} AS m JOIN {scope.table('channels')} AS c ON c.id = m.channel_id "
-            f"JOIN {scope.table('users')} AS u ON u.id = m.user_id "
-            f"WHERE {scope.ours('messages', 'm')} AND m.parent_id IS NULL "
-            f"AND greatest(c.created_at, u.created_at) + interval '7 days' <= {scope.as_of} "
-            f"AND NOT EXISTS (SELECT FROM {messages} AS r WHERE r.parent_id = m.id)"
+        needs = columns(messages="id parent_id channel_id user_id", channels="id created_at", users="id created_at")
+        rows = compose(
+            "{messages} AS m JOIN {channels} AS c ON c.id = m.channel_id JOIN {users} AS u ON u.id = m.user_id "
+            "WHERE {ours} AND m.parent_id IS NULL "
+            "AND greatest(c.created_at, u.created_at) + interval '7 days' <= {as_of} "
+            "AND NOT EXISTS (SELECT FROM {messages} AS r WHERE r.parent_id = m.id)",
+            messages=messages,
+            channels=scope.table("channels"),
+            users=scope.table("users"),
+            ours=ours,
+            as_of=scope.as_of,
         )
-    weekend = "extract(isodow FROM m.created_at) > 5"
-    office = f"NOT {weekend} AND extract(hour FROM m.created_at) BETWEEN 9 AND 16"
+    weekend = compose("extract(isodow FROM m.created_at) > 5")
+    office = compose("NOT {weekend} AND extract(hour FROM m.created_at) BETWEEN 9 AND 16", weekend=weekend)
+    created = columns(messages="created_at")
     return RuleQuery(
         rows=rows,
-        key="m.id",
-        example="messages.id {}",
+        key=compose("m.id"),
+        describe=scope.describe("messages", "id"),
+        needs=needs,
         draws=(
-            share("G2", "share of top-level messages in office hours", shape.office_hours, office),
-            share("G2", "share of top-level messages at weekends", shape.weekends, weekend),
+            Draw(
+                "G2",
+                "share of top-level messages in office hours",
+                shape.office_hours,
+                COUNT,
+                count_where(office),
+                created,
+            ),
+            Draw(
+                "G2",
+                "share of top-level messages at weekends",
+                shape.weekends,
+                COUNT,
+                count_where(weekend),
+                created,
+            ),
         ),
     )
 
 
-def share(rule: str, text: str, expected: float, holds: str) -> Draw:
-    return Draw(rule, text, expected, "count(*)", f"count(*) FILTER (WHERE {holds})")
-
-
-def threads(scope: Scope) -> RuleQuery:
-    """How many messages have replies, and how many they have."""
+def threads_query(scope: Scope) -> RuleQuery:
+    """Return the query of the share of messages with replies, and of the number of these replies."""
     plan, most = scope.run.plan, scope.shape.most_replies
     return RuleQuery(
-        rows=f"(SELECT m.parent_id, count(*) AS replies FROM {scope.table('messages')} AS m "
-        f"WHERE {scope.ours('messages', 'm')} AND m.parent_id IS NOT NULL GROUP BY m.parent_id) AS g",
-        key="g.parent_id",
-        example="messages.id {}",
+        rows=compose(
+            "(SELECT m.parent_id, count(*) AS replies FROM {messages} AS m "
+            "WHERE {ours} AND m.parent_id IS NOT NULL GROUP BY m.parent_id) AS g",
+            messages=scope.table("messages"),
+            ours=scope.ours("messages", "m"),
+        ),
+        key=compose("g.parent_id"),
+        describe=scope.describe("messages", "id"),
+        needs=columns(messages="id parent_id"),
         draws=(
             Draw(
                 "G4",
                 "share of top-level messages that have replies",
                 plan.probabilities.message_reply,
-                f"{plan.top_level_messages}::bigint",
-                "count(*)",
+                compose("{messages}::bigint", messages=plan.top_level_messages),
+                COUNT,
             ),
             *(
-                share("G4", f"share of them that have {number}", 1 / most, f"g.replies = {number}")
+                Draw(
+                    "G4",
+                    f"share of them that have {number}",
+                    1 / most,
+                    COUNT,
+                    count_where(compose("g.replies = {number}", number=number)),
+                )
                 for number in range(1, most + 1)
             ),
         ),
@@ -98,22 +136,27 @@ def threads(scope: Scope) -> RuleQuery:
 
 
 async def judge_ranks(connection: Connection, scope: Scope) -> tuple[list[RuleCheck], list[ChanceCheck], float]:
-    """What channels are and how much is in them, by rank; and how far chance scatters what users write.
+    """Judge the kinds and sizes of channels by rank; return also how far chance scatters the messages of users.
 
-    A user is in some channels and not in others: the standard deviation of the logarithm of what they write is
-    about the root of the sum, over channels, of the square of the channel's share of messages times the chances
-    against being a member.
+    A user is in some channels and not in others: the standard deviation of the logarithm of the user's number of
+    messages is about the root of the sum, over channels, of the square of the channel's share of messages times the
+    odds against membership. Needs the columns of :data:`NEEDS`.
     """
-    rows = await connection.fetch(
-        "SELECT c.is_dm, c.is_private, coalesce(g.members, 0), coalesce(t.messages, 0) "
-        f"FROM {scope.table('channels')} AS c "
+    query = compose(
+        "SELECT c.is_dm, c.is_private, coalesce(g.members, 0), coalesce(t.messages, 0) FROM {channels} AS c "
         "LEFT JOIN (SELECT m.channel_id, count(*) AS members "
-        f"FROM {scope.table('user_channels')} AS m WHERE {scope.ours('user_channels', 'm')} GROUP BY m.channel_id) "
-        "AS g ON g.channel_id = c.id "
-        "LEFT JOIN (SELECT m.channel_id, count(*) AS messages "
-        f"FROM {scope.table('messages')} AS m WHERE {scope.ours('messages', 'm')} AND m.parent_id IS NULL "
-        f"GROUP BY m.channel_id) AS t ON t.channel_id = c.id WHERE {scope.ours('channels', 'c')}"
+        "FROM {members} AS m WHERE {our_members} GROUP BY m.channel_id) AS g ON g.channel_id = c.id "
+        "LEFT JOIN (SELECT m.channel_id, count(*) AS messages FROM {messages} AS m "
+        "WHERE {our_messages} AND m.parent_id IS NULL GROUP BY m.channel_id) AS t ON t.channel_id = c.id "
+        "WHERE {our_channels}",
+        channels=scope.table("channels"),
+        members=scope.table("user_channels"),
+        our_members=scope.ours("user_channels", "m"),
+        messages=scope.table("messages"),
+        our_messages=scope.ours("messages", "m"),
+        our_channels=scope.ours("channels", "c"),
     )
+    rows = await connection.fetch(str(query))
     found = np.array([[int(value or 0) for value in row] for row in rows], dtype=np.int64).reshape(-1, 4)
     is_dm, sizes, messages = found[:, 0] == 1, found[:, 2], found[:, 3]
     shares, users = messages / max(1, messages.sum()), scope.run.plan.users
@@ -122,39 +165,39 @@ async def judge_ranks(connection: Connection, scope: Scope) -> tuple[list[RuleCh
     if ranking is None:
         return [], [], scatter
     rules = [
-        as_many("C1", "DMs", int(is_dm.sum()), ranking.dms),
-        as_many("C1", "private regular channels", int(found[~is_dm, 1].sum()), int(ranking.private.sum())),
-        as_many("M1", "group DMs", int((sizes[is_dm] >= SMALLEST_GROUP_DM).sum()), ranking.groups),
-        by_rank("M2", "members", "regular channel", sizes[~is_dm], ranking.sizes[ranking.sizes > 0]),
-        by_rank("N", "top-level messages", "channel", messages, ranking.messages),
+        check_number("C1", "DMs", int(is_dm.sum()), ranking.dms),
+        check_number("C1", "private regular channels", int(found[~is_dm, 1].sum()), int(ranking.private.sum())),
+        check_number("M1", "group DMs", int((sizes[is_dm] >= SMALLEST_GROUP_DM).sum()), ranking.groups),
+        check_by_rank("M2", "members", "regular channel", sizes[~is_dm], ranking.sizes[ranking.sizes > 0]),
+        check_by_rank("N", "top-level messages", "channel", messages, ranking.messages),
     ]
-    return rules, channel_exponents(scope, ranking, messages), scatter
+    return rules, judge_channel_exponent(scope, ranking, messages), scatter
 
 
-def as_many(rule: str, what: str, found: int, asked: int) -> RuleCheck:
+def check_number(rule: str, kind: str, found: int, asked: int) -> RuleCheck:
     example = f"{found:,} are, where {asked:,} are asked" if found != asked else None
-    return RuleCheck(rule, f"as many channels are {what} as the shape asks", abs(found - asked), example)
+    return RuleCheck(rule, f"as many channels are {kind} as the shape asks", abs(found - asked), example)
 
 
-def by_rank(rule: str, what: str, of: str, found: Ints, asked: Ints) -> RuleCheck:
-    """The largest of ``found`` against all that is ``asked``, whatever channels they are of."""
+def check_by_rank(rule: str, counted: str, owner: str, found: Ints, asked: Ints) -> RuleCheck:
+    """Compare the numbers ``found`` with those ``asked`` by rank, the largest first, whichever channel has them."""
     asked, found = np.sort(asked)[::-1], np.sort(found)[::-1]
-    there = np.zeros(len(asked), dtype=np.int64)
-    there[: len(found)] = found[: len(asked)]
-    off, example = np.flatnonzero(there != asked), None
-    if len(off):
-        rank = int(off[0])
-        example = f"the {of} of rank {rank + 1:,} has {there[rank]:,}, where {asked[rank]:,} are asked"
-    return RuleCheck(rule, f"the {what} of a {of} are as its rank asks", len(off), example)
+    present = np.zeros(len(asked), dtype=np.int64)
+    present[: len(found)] = found[: len(asked)]
+    wrong, example = np.flatnonzero(present != asked), None
+    if len(wrong):
+        rank = int(wrong[0])
+        example = f"the {owner} of rank {rank + 1:,} has {present[rank]:,}, where {asked[rank]:,} are asked"
+    return RuleCheck(rule, f"the {counted} of a {owner} are as its rank asks", len(wrong), example)
 
 
-def channel_exponents(scope: Scope, ranking: Ranking, messages: Ints) -> list[ChanceCheck]:
+def judge_channel_exponent(scope: Scope, ranking: Ranking, messages: Ints) -> list[ChanceCheck]:
     asked = scope.shape.channel_activity
     if not asked:
         return []
     skipped = int(scope.shape.viral > 0)
     found = fitted_exponent(np.sort(messages)[::-1][skipped:])
-    # whole messages cannot be shared out exactly: few of them have another exponent than was asked
+    # messages are whole numbers: with few of them, the exponent of the ranking differs from the one asked for
     expected = fitted_exponent(np.sort(ranking.messages)[::-1][skipped:])
     within = abs(found - expected) <= EXACT * max(asked, expected)
     return [ChanceCheck("N", "Zipf exponent of messages over channels", asked, found, int(messages.sum()), within)]
@@ -163,14 +206,17 @@ def channel_exponents(scope: Scope, ranking: Ranking, messages: Ints) -> list[Ch
 async def judge_users(
     connection: Connection, scope: Scope, scatter: float
 ) -> tuple[list[RuleCheck], list[ChanceCheck]]:
-    """How much each user has written, and whether lately; ``scatter`` is what :func:`judge_ranks` found."""
+    """Judge the number of messages of each user, and of late ones; ``scatter`` is that of :func:`judge_ranks`."""
     plan, shape = scope.run.plan, scope.shape
     if not (shape.user_activity or shape.idle):
         return [], []
-    rows = await connection.fetch(
-        f"SELECT count(*), count(*) FILTER (WHERE m.created_at > {scope.idle_since}) "
-        f"FROM {scope.table('messages')} AS m WHERE {scope.ours('messages', 'm')} GROUP BY m.user_id"
+    query = compose(
+        "SELECT count(*), {late} FROM {messages} AS m WHERE {ours} GROUP BY m.user_id",
+        late=count_where(compose("m.created_at > {idle_since}", idle_since=scope.idle_since)),
+        messages=scope.table("messages"),
+        ours=scope.ours("messages", "m"),
     )
+    rows = await connection.fetch(str(query))
     counts: Ints = np.zeros(max(plan.users, len(rows)), dtype=np.int64)
     counts[: len(rows)] = [row[0] for row in rows]
     total, wrote_lately = int(counts.sum()), sum(row[1] > 0 for row in rows)
@@ -179,7 +225,7 @@ async def judge_users(
         found = fitted_exponent(counts)
         noise = math.sqrt(scatter**2 + plan.users / max(1, total))
         near = abs(found - shape.user_activity) <= EXACT * shape.user_activity + (1 + shape.user_activity) * noise
-        # who writes more than all others together cannot answer themselves as often
+        # replies are by others: a user with more messages than all others together has too few to reply to
         weights = rank_weights(plan.users, shape.user_activity)
         within = near or plan.users < LEAST_JUDGED or bool(2 * weights[0] > weights.sum())
         text = "Zipf exponent of messages over users"
@@ -187,18 +233,18 @@ async def judge_users(
     if shape.idle:
         active = plan.users - int(shape.idle * plan.users + 0.5)
         text = f"no more users than the shape asks have written in the last {shape.idle_days:,} days"
-        more = max(0, wrote_lately - active)
-        example = f"{wrote_lately:,} have, where {active:,} are asked" if more else None
-        rules.append(RuleCheck("G2", text, more, example))
+        excess = max(0, wrote_lately - active)
+        example = f"{wrote_lately:,} have, where {active:,} are asked" if excess else None
+        rules.append(RuleCheck("G2", text, excess, example))
         silent = active - wrote_lately
-        within = silent <= silent_by_chance(scope, active, total, scatter)
+        within = silent <= most_silent_by_chance(scope, active, total, scatter)
         text = f"share of users who wrote nothing in the last {shape.idle_days:,} days"
         chances.append(ChanceCheck("G2", text, shape.idle, 1 - wrote_lately / plan.users, plan.users, within))
     return rules, chances
 
 
-def silent_by_chance(scope: Scope, active: int, total: int, scatter: float) -> float:
-    """How many of the ``active`` users, at most, happen to have written nothing lately."""
+def most_silent_by_chance(scope: Scope, active: int, total: int, scatter: float) -> float:
+    """Return the most of the ``active`` users that chance leaves without a message in the last days."""
     shape = scope.shape
     weights = rank_weights(scope.run.plan.users, shape.user_activity)
     lately = shape.idle_days / shape.history_days

@@ -1,7 +1,7 @@
-"""Rules that need a locale's names and words: rows are read in chunks and judged by what Faker can make.
+"""Rules that need a locale's names and words: rows are read in chunks, and compared with Faker's names and texts.
 
-Texts are read by a regular expression in which the words stand as a tree of their letters: 3 to 5 µs a message in
-every locale, also where words hold spaces or full stops, or follow each other without a space. The 2.4 million of
+Texts are matched by a regular expression in which the words are a tree of their letters: 3 to 5 µs a message in every
+locale, also where words contain spaces or full stops, or follow each other without a space. The 2.4 million messages of
 100x took 9 s with it, and 14 s on two cores by an SQL query that split them into words (at single spaces only).
 """
 
@@ -14,6 +14,7 @@ from typing import Any, Final
 from anyio import to_thread
 
 from bulkseed.postgres.connection import Connection
+from bulkseed.sql import SQL, compose
 from bulkseed.text.names import SLUG_CHARACTERS, Corpus, WordList
 from bulkseed.text.prose import MOST_SENTENCES, SENTENCES_IN_PARAGRAPH, WORDS_IN_SENTENCE
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck, Tally
@@ -28,9 +29,9 @@ Judge = Callable[[Rows], None]
 
 
 async def read_names(connection: Connection, scope: Scope, corpus: Corpus) -> list[RuleCheck]:
-    """Rule U5 of names, and rule U2: an address is made from the name."""
-    names = Tally("U5", f"name is one that Faker makes for {corpus.locale}", "users.id")
-    emails = Tally("U2", "email begins with the name in ASCII", "users.id")
+    """Judge names by rule U5, and addresses, which begin with the name, by rule U2."""
+    names = Tally("U5", f"name is one that Faker makes for {corpus.locale}", scope.describe("users", "id"))
+    emails = Tally("U2", "email begins with the name in ASCII", scope.describe("users", "id"))
 
     def judge(rows: Rows) -> None:
         for user, name, email in rows:
@@ -40,11 +41,12 @@ async def read_names(connection: Connection, scope: Scope, corpus: Corpus) -> li
             if email is None or not any(email.startswith(f"{local_part(slug)}.") for slug in slugs):
                 emails.add(user)
 
-    await read(
-        connection,
-        f"SELECT u.id, u.name, u.email FROM {scope.table('users')} AS u WHERE {scope.ours('users', 'u')}",
-        judge,
+    query = compose(
+        "SELECT u.id, u.name, u.email FROM {users} AS u WHERE {ours}",
+        users=scope.table("users"),
+        ours=scope.ours("users", "u"),
     )
+    await read_chunks(connection, query, judge)
     return [emails.check(), names.check()]
 
 
@@ -53,30 +55,35 @@ def local_part(slug: str) -> str:
 
 
 async def read_companies(connection: Connection, scope: Scope, corpus: Corpus) -> list[RuleCheck]:
-    """Rule C2 of regular channels."""
-    names = Tally("C2", f"a regular channel's name is a company's that Faker makes for {corpus.locale}", "channels.id")
+    """Judge the names of regular channels by rule C2."""
+    text = f"a regular channel's name is a company's that Faker makes for {corpus.locale}"
+    names = Tally("C2", text, scope.describe("channels", "id"))
 
     def judge(rows: Rows) -> None:
         for channel, name in rows:
             if name is None or not corpus.company.slugs(name):
                 names.add(channel)
 
-    await read(
-        connection,
-        f"SELECT c.id, c.name FROM {scope.table('channels')} AS c "
-        f"WHERE {scope.ours('channels', 'c')} AND c.is_dm IS NOT TRUE",
-        judge,
+    query = compose(
+        "SELECT c.id, c.name FROM {channels} AS c WHERE {ours} AND c.is_dm IS NOT TRUE",
+        channels=scope.table("channels"),
+        ours=scope.ours("channels", "c"),
     )
+    await read_chunks(connection, query, judge)
     return [names.check()]
 
 
 async def read_texts(connection: Connection, scope: Scope, corpus: Corpus) -> tuple[list[RuleCheck], list[ChanceCheck]]:
-    """Rule G3, and rule G4: a reply is one sentence.
+    """Judge contents by rule G3, and replies by rule G4: a reply is one sentence.
 
-    A paragraph of one sentence looks like a sentence, so what is compared is the share of texts of more.
+    A paragraph of one sentence looks like a sentence, so the share of texts of several sentences is compared.
     """
-    texts = Tally("G3", f"content is 1 to {MOST_SENTENCES} of Faker's sentences for {corpus.locale}", "messages.id")
-    replies = Tally("G4", "a reply is one sentence", "messages.id")
+    text, describe = (
+        f"content is 1 to {MOST_SENTENCES} of Faker's sentences for {corpus.locale}",
+        scope.describe("messages", "id"),
+    )
+    texts = Tally("G3", text, describe)
+    replies = Tally("G4", "a reply is one sentence", describe)
     reader = await to_thread.run_sync(TextReader, corpus.lorem)
     top_level = longer = 0
 
@@ -92,14 +99,14 @@ async def read_texts(connection: Connection, scope: Scope, corpus: Corpus) -> tu
             elif sentences > 1:
                 replies.add(message)
 
-    await read(
-        connection,
-        f"SELECT m.id, m.content, m.parent_id IS NOT NULL FROM {scope.table('messages')} AS m "
-        f"WHERE {scope.ours('messages', 'm')}",
-        judge,
+    query = compose(
+        "SELECT m.id, m.content, m.parent_id IS NOT NULL FROM {messages} AS m WHERE {ours}",
+        messages=scope.table("messages"),
+        ours=scope.ours("messages", "m"),
     )
+    await read_chunks(connection, query, judge)
     more_than_one = 1 - SENTENCES_IN_PARAGRAPH[1] / sum(SENTENCES_IN_PARAGRAPH.values())
-    share = ChanceCheck.of(
+    share = ChanceCheck.from_total(
         "G3",
         "share of top-level messages of more than one sentence",
         expected=scope.run.plan.probabilities.message_paragraph * more_than_one,
@@ -109,33 +116,33 @@ async def read_texts(connection: Connection, scope: Scope, corpus: Corpus) -> tu
     return [texts.check(), replies.check()], [share]
 
 
-async def read(connection: Connection, sql: str, judge: Judge) -> None:
-    cursor = await connection.cursor(sql)
+async def read_chunks(connection: Connection, query: SQL, judge: Judge) -> None:
+    cursor = await connection.cursor(str(query))
     while rows := await cursor.fetch(CHUNK_ROWS):
         await to_thread.run_sync(judge, rows)
 
 
 class TextReader:
-    """Reads texts as sentences by Faker's rules: 3 to 8 listed words, the first in title case, and the full stop."""
+    """A reader of texts as Faker's sentences: 3 to 8 listed words, the first in title case, and the full stop."""
 
     def __init__(self, lorem: WordList) -> None:
         connector, full_stop = re.escape(lorem.connector), re.escape(lorem.full_stop)
         others = f"{{{min(WORDS_IN_SENTENCE) - 1},{max(WORDS_IN_SENTENCE) - 1}}}"
-        opening = one_of({word.title() for word in lorem.words})
-        sentence = f"{opening}(?:{connector}{one_of(lorem.words)}){others}{full_stop}"
-        # lazy: a text that can be read as one sentence is one
+        opening = pattern_of({word.title() for word in lorem.words})
+        sentence = f"{opening}(?:{connector}{pattern_of(lorem.words)}){others}{full_stop}"
+        # lazy: a text that matches as one sentence counts as one
         self.pattern = re.compile(f"{sentence}({connector}{sentence}){{0,{MOST_SENTENCES - 1}}}?")
 
     def sentences(self, text: str) -> int:
-        """1 or 2 for a text of one, or of more sentences; 0 for what Faker cannot make."""
+        """Return 1 for a text of one sentence, 2 for several, 0 for a text that Faker cannot generate."""
         match = self.pattern.fullmatch(text)
         if match is None:
             return 0
         return 1 if match[1] is None else 2
 
 
-def one_of(words: Iterable[str]) -> str:
-    """A pattern that matches any of ``words``: a tree of their letters, so that few are tried in vain."""
+def pattern_of(words: Iterable[str]) -> str:
+    """Return a pattern that matches any of ``words``: a tree of their letters, so that few branches are tried."""
     tree: dict[str, Any] = {}
     for word in words:
         node = tree
@@ -146,7 +153,7 @@ def one_of(words: Iterable[str]) -> str:
 
 
 def branches(node: dict[str, Any]) -> str:
-    ways = "|".join(re.escape(letter) + branches(node[letter]) for letter in sorted(node) if letter)
-    if not ways:
+    choices = "|".join(re.escape(letter) + branches(node[letter]) for letter in sorted(node) if letter)
+    if not choices:
         return ""
-    return f"(?:{ways}){'?' if '' in node else ''}"
+    return f"(?:{choices}){'?' if '' in node else ''}"

@@ -1,4 +1,4 @@
-"""Ways to corrupt a database into which plan_of("3x") was loaded, each with the check that must see it."""
+"""Corruptions of a database into which plan_of("3x") was loaded, each with the check that must find it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from bulkseed.text.faker_source import corpus_of
 
 UNCHECKED: Final = "SET session_replication_role = replica"
-"""Foreign keys are not looked at any more by this connection."""
+"""Turns off the foreign keys and triggers of this connection."""
 
 DM: Final = "(SELECT min(id) FROM channels WHERE is_dm)"
 REGULAR: Final = "(SELECT min(id) FROM channels WHERE NOT is_dm)"
@@ -51,7 +51,7 @@ def sentence(words: int, first: int = 0) -> str:
 
 
 class Corruption(NamedTuple):
-    """Statements that break a rule; words of the check that must see it, and how often (None: at least once)."""
+    """Statements that break a rule, words of the check that finds it, and the violations (None: at least one)."""
 
     rule: str
     text: str
