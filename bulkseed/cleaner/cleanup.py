@@ -300,8 +300,8 @@ async def rebuild_all(
     connection: Connection, address: Address, its: Sequence[Deferred], on_step: Callable[[str, float], None]
 ) -> None:
     try:
-        lanes = min(MOST_LANES, available_cores())
-        await rebuild(partial(connected, address), its, lanes=lanes, on_step=on_step)
+        connections = min(MOST_LANES, available_cores())
+        await rebuild(partial(connected, address), its, connections=connections, on_step=on_step)
     except ConnectError:
         # no more connections to be had than this one
         await rebuild(lambda: nullcontext(connection), its, on_step=on_step)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Final, Literal
 
 from bulkseed.plan.scenario import PluginTable, Scenario
-from bulkseed.sql import identifier
+from bulkseed.sql import SQL, identifier
 
 __all__ = ["CATALOGUE", "TABLES", "TABLE_NAMES", "WITH_IDS", "Column", "Kind", "Model", "Names", "Stage", "Table"]
 
@@ -251,15 +251,15 @@ class Names:
     schema: str
     model: Model
 
-    def name(self, table: str) -> str:
+    def name(self, table: str) -> SQL:
         """The table."""
         return identifier(self.schema, self.model.name(table))
 
-    def column(self, table: str, column: str) -> str:
+    def column(self, table: str, column: str) -> SQL:
         """The column, without its table."""
         return identifier(self.model.column(table, column))
 
-    def tables(self) -> list[str]:
+    def tables(self) -> list[SQL]:
         """All tables that are filled, in dependency order."""
         return [self.name(table) for table in self.model.names]
 

@@ -194,7 +194,7 @@ async def reserve_ids(connection: Connection, target: Target, table: str, column
 
 async def is_taken(connection: Connection, target: Target, table: str, column: str, values: Sequence[str]) -> bool:
     """Whether any of ``values`` is already in the column (rules U2 and C5)."""
-    there, wanted = target.column(table, column), list(values)
+    there, wanted = str(target.column(table, column)), list(values)
     if target.columns[table][column].type == "citext":
         there, wanted = f"lower({there}::text)", [value.lower() for value in values]
     sql = f"SELECT EXISTS (SELECT FROM {target.name(table)} WHERE {there} = ANY($1::text[]))"

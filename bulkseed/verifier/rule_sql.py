@@ -69,7 +69,7 @@ class Scope:
 
     def there(self, table: str, column: str, alias: str) -> str:
         """The SQL expression for a column of the row ``alias`` of the app's own table."""
-        actual = self.run.names.column(table, column)
+        actual: str = self.run.names.column(table, column)
         if actual == identifier(column):
             actual = column
         uuids = self.uuids.get(self.holds(table, column))
