@@ -21,7 +21,7 @@ from bulkseed.deferral.definitions import KEYS
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
-from bulkseed.sql import identifier
+from bulkseed.sql import SQL, identifier
 
 __all__ = ["PARTED", "bare", "copy_sql", "fill", "fill_and_rebuild", "write_files"]
 
@@ -200,7 +200,7 @@ async def fill_and_rebuild(
     address: Address, deferred: Sequence[Deferred], files: Mapping[str, Sequence[Path]], lanes: int
 ) -> float:
     """The same with bulkseed's own rebuild in place of the queue's."""
-    full: dict[str, anyio.Event] = {identifier(SCHEMA, name): anyio.Event() for name in TABLE_NAMES}
+    full: dict[SQL, anyio.Event] = {identifier(SCHEMA, name): anyio.Event() for name in TABLE_NAMES}
     waiting = sorted(TABLE_NAMES, key=COPIES.__getitem__, reverse=True)
 
     async def copy(connection: Connection) -> None:
@@ -216,5 +216,7 @@ async def fill_and_rebuild(
         async with anyio.create_task_group() as tasks:
             for connection in connections:
                 tasks.start_soon(copy, connection)
-            await rebuild(lambda: connected(address), deferred, full=full, lanes=lanes, cores=available_cores())
+            await rebuild(
+                lambda: connected(address), deferred, rows_complete=full, connections=lanes, cores=available_cores()
+            )
         return perf_counter() - begun

@@ -1,4 +1,4 @@
-"""Cleanup: removing the rows of runs, also where the disk is full, and rebuilding what loads had dropped."""
+"""Cleanup: removing the rows of runs, also on a full disk, and rebuilding the indexes and keys that loads dropped."""
 
 from __future__ import annotations
 
@@ -12,51 +12,62 @@ from typing import Final
 
 import anyio
 
-from bulkseed import ledger
 from bulkseed.choices import available_cores
 from bulkseed.cleaner.removal import check_owner, check_rights, remove_rows
 from bulkseed.deferral import Deferred, drop, mark_rebuilt, rebuild, unfinished
 from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, DiskFull, InputError, RunError, TargetError
-from bulkseed.ledger import SCHEMA, Claim, Ledger, Run
+from bulkseed.ledger import (
+    SCHEMA,
+    Claim,
+    Ledger,
+    Run,
+    chosen_runs,
+    empty_run,
+    forget_run,
+    forget_shards,
+    holder,
+    mark_undoing,
+)
 from bulkseed.ledger.control import controlled
 from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, preflight_errors, translate_errors
 from bulkseed.postgres.transaction import RetryPolicy, transaction
+from bulkseed.sql import SQL, compose
 
-__all__ = ["CleanupReport", "cleanup", "make_room", "recorded_runs", "remove_in_batches", "remove_runs", "vacuum"]
+__all__ = ["CleanupReport", "cleanup", "free_disk_space", "recorded_runs", "remove_in_batches", "remove_runs", "vacuum"]
 
 LOCK_SECONDS: Final = 10
 ROWS_AT_ONCE: Final = 1_000_000
-"""Some 40 bytes of the session's memory each."""
+"""The rows of a batch: each takes some 40 bytes of the session's memory."""
 
 
-async def make_room(
+async def free_disk_space(
     connection: Connection, runs: Sequence[Run], dropped: Mapping[int, Sequence[Deferred]], listener: ProgressListener
 ) -> None:
-    """Give back what can be made again: the indexes that were rebuilt already, and what was rolled back.
+    """Drop the indexes that are already rebuilt, and return the space of rolled-back rows to the operating system.
 
-    ``dropped`` are the definitions that are in the ledger still, by run. Raises ConnectionLost.
+    ``dropped`` are the definitions that are still in the ledger, by run. Raises ConnectionLost.
     """
-    listener.note("the server's disk is full: what is undone is undone in parts, and takes longer")
-    for its in dropped.values():
+    listener.note("the server's disk is full: the rows are removed in batches, which takes longer")
+    for definitions in dropped.values():
         try:
-            await drop(connection, its)
+            await drop(connection, definitions)
         except ConnectionLost:
             raise
         except BulkseedError:
-            continue  # an app has the table, say
+            continue  # an app has a lock on a table, for example
     await vacuum(connection, (name for run in runs for name in reversed(run.names.tables())))
 
 
-async def vacuum(connection: Connection, tables: Iterable[str]) -> None:
-    """Cut off the ends of tables in which no row is; what cannot be is left. Raises ConnectionLost."""
+async def vacuum(connection: Connection, tables: Iterable[SQL]) -> None:
+    """Truncate the empty pages at the ends of tables, where possible. Raises ConnectionLost."""
     for table in dict.fromkeys(tables):
         try:
             with translate_errors(connection, f"VACUUM {table}"):
-                # that it waits keeps nobody waiting but another VACUUM or DDL, and autovacuum makes way
-                await connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
-                await connection.execute(f"VACUUM (PARALLEL 0) {table}")
+                # while it waits it blocks only another VACUUM or DDL, and autovacuum gives way
+                await connection.execute(compose("SET lock_timeout = '{seconds}s'", seconds=LOCK_SECONDS))
+                await connection.execute(compose("VACUUM (PARALLEL 0) {table}", table=table))
         except ConnectionLost:
             raise
         except BulkseedError:
@@ -67,40 +78,41 @@ async def vacuum(connection: Connection, tables: Iterable[str]) -> None:
 
 
 async def remove_in_batches(
-    connection: Connection, book: Ledger, run: Run, absent: Sequence[Deferred], listener: ProgressListener
+    connection: Connection, ledger: Ledger, run: Run, absent: Sequence[Deferred], listener: ProgressListener
 ) -> Counter[str]:
-    """Remove the rows of a run that is not whole by a few shards at a time, whose list needs no disk; returns how many.
+    """Remove the rows of an incomplete run a few shards at a time, without disk space; return their number by table.
 
-    Each part is out for good. Raises RunError where rows of others point at those of a part: that is left, with what
-    was loaded before it.
+    Each batch is committed. Raises RunError if rows of others reference rows of a batch, which then stays, with the
+    shards loaded before it.
     """
     assert run.rows_per_shard is not None
     removed: Counter[str] = Counter()
-    left = sorted(run.shards or ())
-    most = max(1, ROWS_AT_ONCE // run.rows_per_shard)
-    while left:
-        # the last that were loaded first: users, at whom all point, at last
-        left, part = left[:-most], left[-most:]
+    remaining = sorted(run.shards or ())
+    batch_size = max(1, ROWS_AT_ONCE // run.rows_per_shard)
+    while remaining:
+        # in reverse order of loading: users, which all other rows reference, last
+        remaining, batch = remaining[:-batch_size], remaining[-batch_size:]
         async with transaction(connection):
-            some = replace(run, shards=frozenset(part))
-            found, _ = await remove_rows(connection, [some], absent, cascade=False, listener=listener, diskless=True)
+            part = replace(run, shards=frozenset(batch))
+            counts, _ = await remove_rows(connection, [part], absent, cascade=False, listener=listener, diskless=True)
             with translate_errors(connection, "forgetting shards"):
-                await ledger.forget_shards(connection, book, run.number, part)
-        removed.update(found)
+                await forget_shards(connection, ledger, run.number, batch)
+        removed.update(counts)
     return removed
 
 
-MOST_LANES: Final = 4
-ROOM_TRIES: Final = 3
-ROOM_PAUSE: Final = 1.0
-"""How often room is made on a full disk, and seconds in between."""
+MOST_CONNECTIONS: Final = 4
+DISK_TRIES: Final = 3
+"""The number of tries on a full disk, each after freeing space."""
+DISK_PAUSE: Final = 1.0
+"""Seconds between those tries."""
 
 
 @dataclass(frozen=True, slots=True)
 class CleanupReport:
-    """The runs that were removed, how many of their rows by table, and how many others with them (``--cascade``).
+    """The numbers of the removed runs, of their rows by table, and of the other rows removed with ``--cascade``.
 
-    ``rebuilt`` is how many indexes and keys were made again that an interrupted load had dropped.
+    ``rebuilt`` is the number of indexes and keys that an interrupted load had dropped, and that are rebuilt.
     """
 
     runs: tuple[int, ...]
@@ -110,20 +122,23 @@ class CleanupReport:
 
 
 async def recorded_runs(address: Address, number: int | None = None, *, ledger_schema: str = SCHEMA) -> list[Run]:
-    """The runs that a cleanup may take out: the one with ``number``, or all that no other command is loading now.
+    """Return the runs that a cleanup may remove: the one with ``number``, or all that no other command is loading now.
 
-    Raises InputError where there is none, or not that one.
+    Raises InputError if there is none, or ``number`` does not exist.
     """
+    ledger = Ledger(ledger_schema)
     async with connected(address) as connection:
         with preflight_errors(connection, "reading the ledger"):
-            found = await ledger.chosen_runs(connection, Ledger(ledger_schema), None if number is None else [number])
-            who = await ledger.holder(connection)
-    busy = [run for run in found if run.state == "loading"] if who is not None else []
-    if busy and len(busy) == len(found):
+            runs = await chosen_runs(connection, ledger, None if number is None else [number])
+            lock_holder = await holder(connection)
+    loading = [run for run in runs if run.state == "loading"] if lock_holder is not None else []
+    if loading and len(loading) == len(runs):
         raise InputError(
-            f"run {busy[0].number} is being loaded by another bulkseed ({who}): wait for it, or stop it first"
+            f"run {loading[0].number} is being loaded by another bulkseed ({lock_holder}): wait for it, or stop it "
+            "first",
+            code="run-is-loading",
         )
-    return [run for run in found if run not in busy]
+    return [run for run in runs if run not in loading]
 
 
 async def cleanup(
@@ -134,13 +149,13 @@ async def cleanup(
     listener: ProgressListener | None = None,
     ledger_schema: str = SCHEMA,
 ) -> CleanupReport:
-    """Remove the rows of the ``chosen`` runs, in one transaction; rebuild what a load of theirs had dropped.
+    """Remove the rows of the ``chosen`` runs in one transaction; rebuild the indexes and keys that their loads dropped.
 
-    A number is what the run is called; a claim (:attr:`bulkseed.ledger.Run.claim`) stands for it as it was found.
-    Raises RunError, with nothing removed, where other rows point at them, unless ``cascade`` lets those go too (what
-    was dropped is rebuilt all the same); InputError where there is no such run, or the login may not remove rows;
-    RunError where an index or a key cannot be rebuilt: the run then stays in the ledger until a cleanup can do that.
-    So it does where the rebuilding is cancelled, and ``listener`` is told so.
+    A run is chosen by its number, or by its claim (:attr:`bulkseed.ledger.Run.claim`), which no other run of the same
+    number has. Raises RunError, with nothing removed, if other rows reference the runs' rows, unless ``cascade``
+    removes those too (indexes and keys are rebuilt in any case); InputError if there is no such run, or the login may
+    not remove rows; RunError if an index or key cannot be rebuilt. In that case, and if the rebuilding is cancelled,
+    the run stays in the ledger until another cleanup rebuilds the rest; ``listener`` gets a note of a cancellation.
     """
     listener = listener or NullListener()
     async with controlled(address, RetryPolicy(), listener) as control:
@@ -152,55 +167,56 @@ async def cleanup(
 async def remove_runs(
     connection: Connection,
     address: Address,
-    book: Ledger,
+    ledger: Ledger,
     chosen: Sequence[int | Claim],
     *,
     cascade: bool,
     listener: ProgressListener,
 ) -> CleanupReport:
-    """Do what :func:`cleanup` says, on a connection that holds the load lock."""
+    """Do the work of :func:`cleanup`, on a connection that holds the load lock."""
     with translate_errors(connection, "reading the ledger"):
-        runs = await ledger.chosen_runs(connection, book, chosen)
+        runs = await chosen_runs(connection, ledger, chosen)
         numbers = {run.number for run in runs}
-        waiting = await unfinished(connection, book.deferred)
-        dropped = {number: its for number, its in waiting.items() if number in numbers}
+        not_rebuilt = await unfinished(connection, ledger.deferred)
+        dropped = {number: definitions for number, definitions in not_rebuilt.items() if number in numbers}
         await check_rights(connection, runs)
-        absent = [each for its in dropped.values() for each in its]
-        await check_owner(connection, absent)
+        definitions = list(itertools.chain.from_iterable(dropped.values()))
+        await check_owner(connection, definitions)
     if cascade:
-        # a foreign key that lets its rows go must be there to do that
-        await put_back(connection, address, book, dropped, listener)
+        # ON DELETE SET NULL takes effect only if the foreign key exists
+        await rebuild_dropped(connection, address, ledger, dropped, listener)
         dropped = {}
-    missing = absent if dropped else []
-    if await lacks_an_index(connection, missing):
-        # one that is back, while an index of its table is not, would read all of that table for each row that goes
-        with suppress(TargetError):  # where a table is held, it takes longer
-            await drop(connection, [each for each in missing if each.kind == "foreign key"])
-    removing = Removing(connection, book, runs, dropped, missing, cascade, listener)
+    absent = definitions if dropped else []
+    if await is_index_missing(connection, absent):
+        # an existing foreign key without its table's index would scan that table for each deleted row
+        with suppress(TargetError):  # if a table is locked, the removal takes longer
+            await drop(connection, [definition for definition in absent if definition.kind == "foreign key"])
+    removal = Removal(connection, ledger, runs, dropped, absent, cascade, listener)
     try:
-        removed, others = await removing.on_any_disk()
-    except RunError as refusal:
-        if not dropped or isinstance(refusal, ConnectionLost):
+        removed, others = await removal.remove()
+    except RunError as error:
+        if not dropped or isinstance(error, ConnectionLost):
             raise
-        await put_back(connection, address, book, dropped, listener)
-        raise RunError(f"{refusal}; the indexes and keys of the run are rebuilt") from refusal
+        await rebuild_dropped(connection, address, ledger, dropped, listener)
+        raise RunError(f"{error}; the indexes and keys of the run are rebuilt", code=error.code) from error
     try:
-        await put_back(connection, address, book, dropped, listener)
+        await rebuild_dropped(connection, address, ledger, dropped, listener)
     except anyio.get_cancelled_exc_class():
         listener.note(
-            "the rows are out, but not all indexes and keys are rebuilt: "
-            f"{book.command(f'cleanup {min(dropped)}')} goes on"
+            "the rows are removed, but not all indexes and keys are rebuilt: "
+            f"{ledger.command(f'cleanup {min(dropped)}')} goes on with that"
         )
         raise
     async with transaction(connection):
         with translate_errors(connection, "forgetting the run"):
             for number in dropped:
-                await ledger.forget_run(connection, book, number)
-    return CleanupReport(tuple(run.number for run in runs), removed, others, len(absent))
+                await forget_run(connection, ledger, number)
+    return CleanupReport(tuple(run.number for run in runs), removed, others, len(definitions))
 
 
-async def lacks_an_index(connection: Connection, deferred: Sequence[Deferred]) -> bool:
-    indexes = [each.index for each in deferred if each.kind != "foreign key"]
+async def is_index_missing(connection: Connection, deferred: Sequence[Deferred]) -> bool:
+    """Return whether an index of ``deferred`` does not exist."""
+    indexes = [definition.index for definition in deferred if definition.kind != "foreign key"]
     with translate_errors(connection, "looking for indexes"):
         return bool(
             await connection.fetchval(
@@ -210,102 +226,108 @@ async def lacks_an_index(connection: Connection, deferred: Sequence[Deferred]) -
 
 
 @dataclass(frozen=True, slots=True)
-class Removing:
-    """The rows of runs on their way out, and the runs out of the ledger, or, for those of ``dropped``, empty in it."""
+class Removal:
+    """The removal of the rows of ``runs``, and of the runs from the ledger.
+
+    Runs in ``dropped`` stay in the ledger, without rows, until their indexes and keys are rebuilt.
+    """
 
     connection: Connection
-    book: Ledger
+    ledger: Ledger
     runs: Sequence[Run]
     dropped: Mapping[int, Sequence[Deferred]]
-    missing: Sequence[Deferred]
+    absent: Sequence[Deferred]
     cascade: bool
     listener: ProgressListener
 
-    async def on_any_disk(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
-        """All at once; where the disk is full, again with what room can be made, run by run and part by part."""
+    async def remove(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Remove all rows at once; on a full disk free space and try again, in batches if possible."""
         try:
-            return await self.at_once()
+            return await self.remove_at_once()
         except DiskFull:
             pass
-        for left in reversed(range(ROOM_TRIES)):
-            await make_room(self.connection, self.runs, self.dropped, self.listener)
+        for tries_left in reversed(range(DISK_TRIES)):
+            await free_disk_space(self.connection, self.runs, self.dropped, self.listener)
             try:
-                return await self.with_room()
+                return await self.remove_with_little_space()
             except DiskFull:
-                if not left:
+                if not tries_left:
                     raise
-                # a worker whose COPY was rolled back may still have its table, and VACUUM then cuts nothing off
-                await anyio.sleep(ROOM_PAUSE)
+                # a worker whose COPY was rolled back may still lock its table, which VACUUM then cannot truncate
+                await anyio.sleep(DISK_PAUSE)
         raise AssertionError("the last try returns or raises")
 
-    async def with_room(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
-        """Run by run and part by part, where that can be."""
+    async def remove_with_little_space(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Remove run after run in batches; all at once if one of the runs is complete, or with ``cascade``."""
         if self.cascade or any(run.whole for run in self.runs):
-            return await self.at_once()
+            return await self.remove_at_once()
         removed = Counter(dict.fromkeys((name for run in self.runs for name in reversed(run.plan.model.names)), 0))
         async with transaction(self.connection):
-            runs = await self.marked()
+            runs = await self.mark_undoing()
         for run in runs:
-            removed.update(await remove_in_batches(self.connection, self.book, run, self.missing, self.listener))
+            removed.update(await remove_in_batches(self.connection, self.ledger, run, self.absent, self.listener))
         async with transaction(self.connection):
             await self.forget()
         return removed, {}
 
-    async def at_once(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    async def remove_at_once(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
         async with transaction(self.connection):
-            runs = await self.marked()
-            found = await remove_rows(self.connection, runs, self.missing, cascade=self.cascade, listener=self.listener)
+            runs = await self.mark_undoing()
+            counts = await remove_rows(self.connection, runs, self.absent, cascade=self.cascade, listener=self.listener)
             await self.forget()
-        return found
+        return counts
 
-    async def marked(self) -> list[Run]:
-        """The runs as they are when none of them goes on any more, until the transaction ends and after it."""
+    async def mark_undoing(self) -> list[Run]:
+        """Mark the incomplete runs, so that no command loads more of their shards, and read all runs again."""
         with translate_errors(self.connection, "reading the ledger"):
             claims = [run.claim for run in self.runs]
-            going = [run.claim for run in self.runs if not run.whole]
-            await ledger.mark_undoing(self.connection, self.book, going, self.listener)
-            # read again: a shard may have come in until then
-            return await ledger.chosen_runs(self.connection, self.book, claims)
+            incomplete = [run.claim for run in self.runs if not run.whole]
+            await mark_undoing(self.connection, self.ledger, incomplete, self.listener)
+            # a shard may have been loaded in the meantime
+            return await chosen_runs(self.connection, self.ledger, claims)
 
     async def forget(self) -> None:
         with translate_errors(self.connection, "forgetting the run"):
             for run in self.runs:
-                away = ledger.empty_run if run.number in self.dropped else ledger.forget_run
-                await away(self.connection, self.book, run.number)
+                forget = empty_run if run.number in self.dropped else forget_run
+                await forget(self.connection, self.ledger, run.number)
 
 
-async def put_back(
+async def rebuild_dropped(
     connection: Connection,
     address: Address,
-    book: Ledger,
+    ledger: Ledger,
     dropped: Mapping[int, Sequence[Deferred]],
     listener: ProgressListener,
 ) -> None:
-    """Rebuild what loads have dropped, and record that."""
+    """Rebuild the indexes and keys that loads have dropped, and record that."""
     steps = itertools.count(1)
-    for number, its in dropped.items():
+    for number, definitions in dropped.items():
         listener.phase("rebuild")
-        on_step = partial(told, listener, steps)
+        on_step = partial(report_step, listener, steps)
         try:
-            await rebuild_all(connection, address, its, on_step)
+            await rebuild_all(connection, address, definitions, on_step)
         except DiskFull:
-            await vacuum(connection, sorted({each.table for each in its}))
-            await rebuild_all(connection, address, its, on_step)
+            await vacuum(connection, sorted({definition.table for definition in definitions}))
+            await rebuild_all(connection, address, definitions, on_step)
         async with transaction(connection):
-            with translate_errors(connection, "recording what is rebuilt"):
-                await mark_rebuilt(connection, book.deferred, number, its)
+            with translate_errors(connection, "recording the rebuilt indexes"):
+                await mark_rebuilt(connection, ledger.deferred, number, definitions)
 
 
 async def rebuild_all(
-    connection: Connection, address: Address, its: Sequence[Deferred], on_step: Callable[[str, float], None]
+    connection: Connection,
+    address: Address,
+    definitions: Sequence[Deferred],
+    on_step: Callable[[str, float], None],
 ) -> None:
     try:
-        lanes = min(MOST_LANES, available_cores())
-        await rebuild(partial(connected, address), its, lanes=lanes, on_step=on_step)
+        count = min(MOST_CONNECTIONS, available_cores())
+        await rebuild(partial(connected, address), definitions, connections=count, on_step=on_step)
     except ConnectError:
-        # no more connections to be had than this one
-        await rebuild(lambda: nullcontext(connection), its, on_step=on_step)
+        # the server accepts no more connections than this one
+        await rebuild(lambda: nullcontext(connection), definitions, on_step=on_step)
 
 
-def told(listener: ProgressListener, steps: Iterator[int], _: str, __: float) -> None:
+def report_step(listener: ProgressListener, steps: Iterator[int], _name: str, _seconds: float) -> None:
     listener.phase(f"rebuild, step {next(steps)}")

@@ -1,9 +1,9 @@
-"""Removing the rows of runs: which they are, what else points at them, and the deletion of all of it at once."""
+"""Removing the rows of runs: finding them, finding the rows that reference them, and deleting all in one statement."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -23,7 +23,7 @@ from bulkseed.plan.shards import ROWS_PER_SHARD, split_into_shards
 from bulkseed.plan.tables import Model, Names
 from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.randomness.draws import GENERATOR_VERSION
-from bulkseed.sql import identifier
+from bulkseed.sql import SQL, compose, identifier, join, literal, trusted
 from bulkseed.target.copy_plan import plan_copy, with_keys
 from bulkseed.target.ids import check_writable
 from bulkseed.text.faker_source import corpus_of
@@ -43,30 +43,45 @@ WHERE attrelid = $1::text::regclass AND attnum > 0 AND (NOT attnotnull OR atttyp
 
 SETTINGS: Final = "SET LOCAL enable_nestloop = off; SET LOCAL work_mem = '128MB'"
 """All joins are by equality, over many rows: a nested loop is never right, and is chosen where statistics are wrong,
-as while indexes are dropped. With the usual 4 MB, a subquery over a million marks is not hashed."""
+as while indexes are dropped. With the usual 4 MB, a subquery over a million rows is not hashed."""
+
+Condition = Callable[[str], SQL]
+"""Returns the SQL condition on the row of an alias."""
 
 
 @dataclass(slots=True)
 class DeletionSet:
-    """Which rows go: of our tables by ``seeded`` (SQL, with ``{row}`` for an alias), of any by ``extra`` (ctids)."""
+    """The rows to delete: of our tables by the conditions of ``seeded``, of any table by its ``extra`` rows.
 
-    seeded: dict[str, str]
-    extra: dict[str, str] = field(default_factory=dict)
+    A seeded row meets one of its table's conditions. ``extra`` are temporary tables of (relation, row): the tableoid
+    and ctid of a row.
+    """
 
-    def add(self, table: str, condition: str) -> None:
-        """Rows of ``table`` go too under this condition."""
-        self.seeded[table] = " OR ".join(filter(None, [self.seeded.get(table), condition]))
+    seeded: dict[SQL, list[Condition]] = field(default_factory=dict)
+    extra: dict[SQL, SQL] = field(default_factory=dict)
 
-    def ours(self, table: str, alias: str) -> str:
-        """The SQL condition under which the row ``alias`` of ``table`` is a seeded one that goes."""
-        return self.seeded[table].format(row=alias) if table in self.seeded else "false"
+    def add(self, table: SQL, condition: Condition) -> None:
+        """Add the rows of ``table`` that meet the condition."""
+        self.seeded.setdefault(table, []).append(condition)
 
-    def condition(self, table: str, alias: str) -> str:
-        """The SQL condition under which the row ``alias`` of ``table`` goes."""
-        ways = [self.ours(table, alias)]
+    def is_seeded(self, table: SQL, alias: str) -> SQL:
+        """Return the SQL condition under which the row ``alias`` of ``table`` is a seeded one to delete."""
+        if table not in self.seeded:
+            return compose("false")
+        return join(" OR ", (condition(alias) for condition in self.seeded[table]))
+
+    def condition(self, table: SQL, alias: str) -> SQL:
+        """Return the SQL condition under which the row ``alias`` of ``table`` is to be deleted."""
+        conditions = [self.is_seeded(table, alias)]
         if table in self.extra:
-            ways.append(f"({alias}.tableoid, {alias}.ctid) IN (SELECT place, row FROM {self.extra[table]})")
-        return f"({' OR '.join(ways)})"
+            conditions.append(
+                compose(
+                    "({alias}.tableoid, {alias}.ctid) IN (SELECT relation, row FROM {extra})",
+                    alias=identifier(alias),
+                    extra=self.extra[table],
+                )
+            )
+        return compose("({conditions})", conditions=join(" OR ", conditions))
 
 
 async def remove_rows(
@@ -78,333 +93,406 @@ async def remove_rows(
     listener: ProgressListener,
     diskless: bool = False,
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Delete the rows of ``runs``, in the caller's transaction; returns how many by table, and of other tables.
+    """Delete the rows of ``runs`` in the caller's transaction; return their number by table, and that of other rows.
 
-    ``absent`` are the foreign keys that are dropped at the moment. Raises RunError where other rows point at them,
-    unless ``cascade`` lets those go too, and InputError for rows that another generator made. ``diskless``: the list
-    of what is to go is in the session's memory, not on the server's disk (without ``cascade``).
+    ``absent`` are the foreign keys that are dropped at the moment. Raises RunError if other rows reference the rows to
+    delete, unless ``cascade`` deletes those too, and InputError for rows of another generator's. With ``diskless`` the
+    list of rows to delete is in the session's memory instead of on the server's disk (not with ``cascade``).
     """
     listener.phase("find")
     for run in runs:
-        if not cascade and (gone := gone_tables(run)):
+        if not cascade and (missing_code := find_missing_code(run)):
+            error = next(iter(missing_code.values()))
             raise InputError(
-                f"{next(iter(gone.values()))}; the rows of {', '.join(gone)} of run {run.number} are known by it: put "
-                "it back, or give --cascade to remove what points at the run's other rows"
+                f"{error}; the rows of {', '.join(missing_code)} of run {run.number} cannot be identified without that "
+                "code: put it back, or give --cascade to remove the rows that reference the run's other rows",
+                code=error.code,
             )
     with translate_errors(connection, "finding the rows to remove"):
         await connection.execute(SETTINGS)
         for run in runs:
-            tables = [run.names.name(name) for name in await present(connection, run)]
+            tables = [run.names.name(name) for name in await existing_tables(connection, run)]
             if tables and not run.whole and not diskless:
-                # a load that was cut off left no statistics; who may not ANALYZE is only warned
-                await connection.execute(f"ANALYZE {', '.join(tables)}")
+                # an interrupted load left no statistics; a login without the right to ANALYZE is only warned
+                await connection.execute(compose("ANALYZE {tables}", tables=join(", ", tables)))
     expected: Counter[str] = Counter()
     for run in runs:
         expected.update(run.rows)
     listener.expect(expected)
     with translate_errors(connection, "finding the rows to remove"):
-        doomed = await (listed_rows if diskless else seeded_rows)(connection, runs, cascade, listener)
+        deletions = await (find_rows_in_memory if diskless else find_rows)(connection, runs, cascade, listener)
         known = [
-            each
-            for each in await references(connection, [run.names for run in runs], absent)
-            if each.declared or {each.child, each.parent} <= doomed.seeded.keys()
+            reference
+            for reference in await references(connection, [run.names for run in runs], absent)
+            if reference.declared or {reference.child, reference.parent} <= deletions.seeded.keys()
         ]
-        pointing = await others_pointing(connection, known, doomed)
-        if pointing and not cascade:
-            told = "; ".join(f"{count:,} of {reference}" for reference, count in pointing.items())
-            raise RunError(
-                f"rows that bulkseed did not make point at seeded rows: {told}; nothing was removed: "
-                "remove them yourself, or give --cascade to let them go too"
-            )
-        if pointing:
-            await find_extra(connection, known, doomed)
+        counts = await count_references(connection, known, deletions)
+        if counts and not cascade:
+            lines = [
+                f"rows that bulkseed did not make point at seeded rows: {count:,} of {reference}; "
+                "remove them, or give --cascade to remove them too"
+                for reference, count in counts.items()
+            ]
+            # a removal in batches has committed the earlier batches
+            lines += [] if diskless else ["nothing was removed"]
+            raise RunError(("; " if len(counts) == 1 else "\n").join(lines), code="referenced-rows")
+        if counts:
+            await add_referencing_rows(connection, known, deletions)
     listener.phase("remove")
     with translate_errors(connection, "removing rows"):
-        return await remove(connection, runs, doomed)
+        return await delete_rows(connection, runs, deletions)
 
 
 async def check_owner(connection: Connection, deferred: Sequence[Deferred]) -> None:
-    """Raises TargetError where this login may not make again what was dropped of others' tables."""
-    others = await not_owned(connection, deferred)
-    if others:
+    """Raise TargetError if this login may not rebuild ``deferred``, since it does not own a table."""
+    owners = await not_owned(connection, deferred)
+    if owners:
         raise TargetError(
-            f"indexes and keys of {', '.join(others)} are to be made again, which only the owner of a table may: "
-            f"do this as {', '.join(sorted(set(others.values())))}"
+            f"indexes and keys of {', '.join(owners)} have to be rebuilt, which only the owner of a table may do: "
+            f"run this command as {', '.join(sorted(set(owners.values())))}",
+            code="not-owner",
         )
 
 
 async def check_rights(connection: Connection, runs: Sequence[Run]) -> None:
-    """Raises TargetError where this login may not remove rows, naming the GRANT that is missing."""
+    """Raise TargetError if this login may not remove rows, with the GRANT that is missing."""
     await check_writable(connection)
-    lacking = [
+    denied = [
         table
-        for table in dict.fromkeys([run.names.name(name) for run in runs for name in await present(connection, run)])
+        for table in dict.fromkeys(
+            [run.names.name(name) for run in runs for name in await existing_tables(connection, run)]
+        )
         if not await connection.fetchval(
             "SELECT has_table_privilege($1, 'SELECT') AND has_table_privilege($1, 'DELETE')", table
         )
     ]
-    if lacking:
-        raise TargetError(f"this login may not remove rows: GRANT SELECT, DELETE ON {', '.join(lacking)} to it")
+    if denied:
+        raise TargetError(
+            f"this login may not remove rows: GRANT SELECT, DELETE ON {', '.join(denied)} to it", code="missing-rights"
+        )
 
 
-async def present(connection: Connection, run: Run) -> list[str]:
-    """Which of our tables are still there: what was dropped holds nothing to remove."""
+async def existing_tables(connection: Connection, run: Run) -> list[str]:
+    """Return the tables of the run that still exist, by bulkseed's names: a dropped table has no rows to remove."""
     rows = await connection.fetch(
         "SELECT relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
         "WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')",
         run.schema,
     )
-    there = {row["relname"] for row in rows}
+    existing = {row["relname"] for row in rows}
     model = run.plan.model
-    return [name for name in model.names if model.name(name) in there]
+    return [name for name in model.names if model.name(name) in existing]
 
 
 def identity_columns(model: Model, name: str) -> dict[str, str]:
-    """The columns by which a row of a table is known again as one that a run put in, with what the app calls each.
+    """Return the columns that identify a row of a table as one of a run, with the app's name of each.
 
-    An id alone is not enough: ids begin again after TRUNCATE … RESTART IDENTITY, or in tables that were made anew. The
-    moment of creation, to the microsecond, is what an app leaves as it is; where that is not kept, what was unique.
+    An id alone is not enough: ids start again after TRUNCATE … RESTART IDENTITY, or in recreated tables. The moment of
+    creation, to the microsecond, is a value that apps do not change; without that column, a unique one is used.
     """
     table = model.by_name[name]
     columns = table.key
     if table.serial is not None:
-        further = ("created_at", *(column for together in table.unique for column in together), "updated_at", "user_id")
-        columns = (table.serial, *[each for each in further if each in table.column_names][:1])
-    return {each: model.column(name, each) for each in columns}
+        unique = (column for together in table.unique for column in together)
+        candidates = ("created_at", *unique, "updated_at", "user_id")
+        columns = (table.serial, *[column for column in candidates if column in table.column_names][:1])
+    return {column: model.column(name, column) for column in columns}
 
 
-async def seeded_rows(
+async def find_rows(
     connection: Connection, runs: Sequence[Run], cascade: bool, listener: ProgressListener
 ) -> DeletionSet:
-    doomed = DeletionSet({})
-    left = list(runs)
-    place = 0
-    while left:
-        # runs of one scenario have their marks in common
-        names = left[0].names
-        alike, left = [run for run in left if run.names == names], [run for run in left if run.names != names]
-        marks: dict[str, CopyPlan] = {}
-        for name in await present(connection, alike[0]):
-            kept = f"bulkseed_{place}"
+    """Put the identities of the runs' rows into temporary tables, whose rows are the ones to delete."""
+    deletions = DeletionSet()
+    remaining = list(runs)
+    number = 0
+    while remaining:
+        # runs of one scenario share the temporary tables
+        names = remaining[0].names
+        alike = [run for run in remaining if run.names == names]
+        remaining = [run for run in remaining if run.names != names]
+        identities: dict[str, CopyPlan] = {}
+        for name in await existing_tables(connection, alike[0]):
+            temporary = f"bulkseed_{number}"
             columns = identity_columns(names.model, name)
-            place += 1
-            listed = ", ".join(map(identifier, columns.values()))
+            number += 1
             await connection.execute(
-                f"CREATE TEMP TABLE {kept} ON COMMIT DROP AS SELECT {listed} FROM {names.name(name)} WITH NO DATA"
+                compose(
+                    "CREATE TEMP TABLE {temporary} ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA",
+                    temporary=identifier(temporary),
+                    columns=join(", ", map(identifier, columns.values())),
+                    table=names.name(name),
+                )
             )
-            marks[name] = await plan_copy(connection, kept, columns)
-            equal = await equality(connection, names, name, list(columns.values()))
-            doomed.add(names.name(name), f"EXISTS (SELECT FROM {kept} AS k WHERE {equal})")
+            identities[name] = await plan_copy(connection, temporary, columns)
+            rows = compose("{temporary} AS k", temporary=identifier(temporary))
+            matches = await match_condition(connection, names, name, list(columns.values()))
+            deletions.add(names.name(name), exists_condition(rows, matches))
         for run in alike:
-            await find_marks(connection, run, marks, cascade, listener)
-        # the planner knows nothing of a table just made
-        for into in marks.values():
-            await connection.execute(f"ANALYZE {into.table}")
-    return doomed
+            await list_identities(connection, run, identities, cascade, listener)
+        # the planner has no statistics of new tables
+        for into in identities.values():
+            await connection.execute(compose("ANALYZE {table}", table=identifier(into.table)))
+    return deletions
 
 
-async def find_marks(
-    connection: Connection, run: Run, marks: Mapping[str, CopyPlan], cascade: bool, listener: ProgressListener
+async def list_identities(
+    connection: Connection, run: Run, identities: Mapping[str, CopyPlan], cascade: bool, listener: ProgressListener
 ) -> None:
-    """Put the marks of the run's rows into the temporary tables that hold them."""
+    """Put the identities of the run's rows into the temporary tables ``identities``, by table."""
     if is_of_this_generator(run):
         keys = Scope(run).uuids
-        keyed = {name: with_keys(into, run.plan.model.by_name[name], keys) for name, into in marks.items()}
-        gone = gone_tables(run)
-        for name, batches in tables_of(run):
-            if name in keyed and name not in gone:
+        keyed = {name: with_keys(into, run.plan.model.by_name[name], keys) for name, into in identities.items()}
+        missing_code = find_missing_code(run)
+        for name, batches in generate_rows(run):
+            if name in keyed and name not in missing_code:
                 await copy_batches(connection, keyed[name], batches, partial(listener.rows, name))
     elif cascade:
         scope = Scope(run)
-        for name, into in marks.items():
-            listed = ", ".join(map(identifier, into.columns))
+        for name, into in identities.items():
             await connection.execute(
-                f"INSERT INTO {into.table} SELECT {listed} FROM {run.names.name(name)} AS t "
-                f"WHERE {scope.ours_there(name, 't')}"
+                compose(
+                    "INSERT INTO {temporary} SELECT {columns} FROM {table} AS t WHERE {condition}",
+                    temporary=identifier(into.table),
+                    columns=join(", ", map(identifier, into.columns)),
+                    table=run.names.name(name),
+                    condition=scope.ours_there(name, "t"),
+                )
             )
     else:
-        raise of_another_generator(run)
+        raise other_generator_error(run)
 
 
-async def listed_rows(
+async def find_rows_in_memory(
     connection: Connection, runs: Sequence[Run], cascade: bool, listener: ProgressListener
 ) -> DeletionSet:
-    """The same as seeded_rows(), of what a session can keep in a setting; of runs of this generator alone."""
+    """Do the same as find_rows(), with settings of the session instead of tables; for runs of this generator only."""
     assert not cascade
-    doomed = DeletionSet({})
+    deletions = DeletionSet()
     for run in runs:
         if not is_of_this_generator(run):
-            raise of_another_generator(run)
-        there = await present(connection, run)
+            raise other_generator_error(run)
+        existing = await existing_tables(connection, run)
         model, keys = run.plan.model, Scope(run).uuids
-        marks: dict[str, CopyPlan] = {}
-        for name in there:
+        identities: dict[str, CopyPlan] = {}
+        for name in existing:
             into = await plan_copy(connection, model.name(name), identity_columns(model, name), run.schema)
-            marks[name] = with_keys(into, model.by_name[name], keys)
-        lists: dict[str, list[list[str]]] = {name: [[] for _ in marks[name].columns] for name in there}
-        for name, batches in tables_of(run):
-            for batch in batches if name in there else ():
-                for values, column in zip(lists[name], convert_batch(batch, marks[name].mappings, name), strict=True):
-                    values.append(",".join(map(element, texts(column))))
+            identities[name] = with_keys(into, model.by_name[name], keys)
+        lists: dict[str, list[list[str]]] = {name: [[] for _ in identities[name].columns] for name in existing}
+        for name, batches in generate_rows(run):
+            for batch in batches if name in existing else ():
+                converted = convert_batch(batch, identities[name].mappings, name)
+                for values, column in zip(lists[name], converted, strict=True):
+                    values.append(",".join(map(array_element, text_values(column))))
                 listener.rows(name, batch.num_rows)
-        for place, name in enumerate(there):
+        for table_number, name in enumerate(existing):
             arrays = []
-            for number, (column, values) in enumerate(zip(marks[name].columns, lists[name], strict=True)):
-                setting = f"bulkseed.listed_{run.number}_{place}_{number}"
-                kind = await connection.fetchval(COLUMN_TYPE, run.names.name(name), column)
+            for number, (column, values) in enumerate(zip(identities[name].columns, lists[name], strict=True)):
+                setting = f"bulkseed.listed_{run.number}_{table_number}_{number}"
+                column_type = await connection.fetchval(COLUMN_TYPE, run.names.name(name), column)
                 await connection.execute(
                     "SELECT set_config($1, $2, true)", setting, f"{{{','.join(filter(None, values))}}}"
                 )
-                arrays.append(f"current_setting('{setting}')::{kind}[]")
-            listed = ", ".join(map(identifier, marks[name].columns))
-            equal = await equality(connection, run.names, name, marks[name].columns)
-            doomed.add(
-                run.names.name(name),
-                f"EXISTS (SELECT FROM unnest({', '.join(arrays)}) AS k ({listed}) WHERE {equal})",
-            )
-    return doomed
+                arrays.append(
+                    compose("current_setting({setting})::{type}[]", setting=literal(setting), type=trusted(column_type))
+                )
+            columns = join(", ", map(identifier, identities[name].columns))
+            rows = compose("unnest({arrays}) AS k ({columns})", arrays=join(", ", arrays), columns=columns)
+            matches = await match_condition(connection, run.names, name, identities[name].columns)
+            deletions.add(run.names.name(name), exists_condition(rows, matches))
+    return deletions
 
 
-async def equality(connection: Connection, names: Names, table: str, columns: Sequence[str]) -> str:
-    """The SQL condition that the marks k and the row {row} agree; only a table of the user's own may have null there,
-    but not in the first, by which they are joined.
+def exists_condition(rows: SQL, matches: Condition) -> Condition:
+    """Return the condition that one of ``rows`` (a FROM item with the alias k) matches the row."""
+    return lambda alias: compose("EXISTS (SELECT FROM {rows} WHERE {matches})", rows=rows, matches=matches(alias))
+
+
+async def match_condition(connection: Connection, names: Names, table: str, columns: Sequence[str]) -> Condition:
+    """Return the condition that the row has the identity k.
+
+    Only a user's own table may have nulls in identity columns, but not in the first one, which is the join column.
     """
     rows = await connection.fetch(NULLABLE, names.name(table)) if table in names.model.extras else []
     nullable = {row["attname"] for row in rows} - {columns[0]}
-    # json has no equality
-    texts = {row["attname"]: "::text" for row in rows if row["is_json"]}
-    return " AND ".join(
-        f"k.{identifier(each)}{texts.get(each, '')} {'IS NOT DISTINCT FROM' if each in nullable else '='} "
-        f"{{row}}.{identifier(each)}{texts.get(each, '')}"
-        for each in columns
-    )
+    json_columns = {row["attname"] for row in rows if row["is_json"]}
+
+    def compared(alias: str, column: str) -> SQL:
+        value = identifier(alias, column)
+        # json has no equality
+        return compose("{value}::text", value=value) if column in json_columns else value
+
+    def matches(alias: str) -> SQL:
+        return join(
+            " AND ",
+            (
+                compose(
+                    "{identity} IS NOT DISTINCT FROM {value}" if column in nullable else "{identity} = {value}",
+                    identity=compared("k", column),
+                    value=compared(alias, column),
+                )
+                for column in columns
+            ),
+        )
+
+    return matches
 
 
-def texts(column: pa.Array) -> list[str | None]:
-    """Values as the server reads them."""
+def text_values(column: pa.Array) -> list[str | None]:
+    """Return the values of a column in the server's text format."""
     if column.type == pa.binary(16):
         return [None if octets is None else octets.hex() for octets in column.to_pylist()]
-    found: list[str | None] = column.cast(pa.string()).to_pylist()
-    return found
+    values: list[str | None] = column.cast(pa.string()).to_pylist()
+    return values
 
 
-def element(text: str | None) -> str:
-    """A value in an array's text (https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO)."""
+def array_element(text: str | None) -> str:
+    """Return an element of an array literal (https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO)."""
     return "NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def gone_tables(run: Run) -> dict[str, InputError]:
-    """Why tables of the user's own cannot be made again, as their code is gone, or that of those that they follow."""
+def find_missing_code(run: Run) -> dict[str, InputError]:
+    """Return the user's own tables whose code, or that of a table they follow, cannot be imported, with the errors."""
     model = run.plan.model
-    found: dict[str, InputError] = {}
+    errors: dict[str, InputError] = {}
     for name in model.names:
         extra = model.extras.get(name)
-        if extra is not None and extra.follows in found:
-            found[name] = found[extra.follows]
+        if extra is not None and extra.follows in errors:
+            errors[name] = errors[extra.follows]
         elif extra is not None and extra.source:
             try:
                 loaded(extra.source)
             except InputError as error:
-                found[name] = error
-    return found
+                errors[name] = error
+    return errors
 
 
 def is_of_this_generator(run: Run) -> bool:
     return run.made_by["generator"] == str(GENERATOR_VERSION)
 
 
-def of_another_generator(run: Run) -> InputError:
+def other_generator_error(run: Run) -> InputError:
     return InputError(
-        f"run {run.number} was made by bulkseed {run.made_by['bulkseed']}, whose generator "
-        f"({run.made_by['generator']}) is not this one's ({GENERATOR_VERSION}): use that version to remove it, or give "
-        "--cascade to remove whatever has its ids, and what an app added between seeded rows"
+        f"run {run.number} was generated by bulkseed {run.made_by['bulkseed']}, whose generator version "
+        f"({run.made_by['generator']}) is not the one of this bulkseed ({GENERATOR_VERSION}): use that bulkseed to "
+        "remove it, or give --cascade to remove all rows in its ranges of ids, with rows that an app added among them",
+        code="other-generator",
     )
 
 
-def tables_of(run: Run) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
-    """The rows of a run, made again, table by table of each shard."""
-    # what fields fill marks no row, and may want code that is gone
+def generate_rows(run: Run) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
+    """Yield the rows of a run, generated again, table by table of each shard."""
+    # values of fields identify no row, and their code may no longer exist
     plan = replace(run.plan, scenario=replace(run.plan.scenario, fields={}))
     context = Context(plan, run.placement, corpus_of(run.plan.locale))
-    # a shard that is not in has no rows to look for
+    # a shard that is not loaded has no rows to find
     for shard in split_into_shards(run.plan, run.rows_per_shard or ROWS_PER_SHARD):
         if run.shards is None or shard.number in run.shards:
             yield from shard_tables(context, shard)
 
 
-def points_at_doomed(reference: Reference, doomed: DeletionSet) -> str:
-    return (
-        f"FROM {reference.child} AS c WHERE EXISTS (SELECT FROM {reference.parent} AS p "
-        f"WHERE {reference.joins('c', 'p')} AND {doomed.condition(reference.parent, 'p')}) "
-        f"AND NOT {doomed.condition(reference.child, 'c')}"
+def referencing_rows(reference: Reference, deletions: DeletionSet) -> SQL:
+    """Return FROM and WHERE clauses for the rows c that stay, and reference a row to delete."""
+    return compose(
+        "FROM {child} AS c WHERE EXISTS (SELECT FROM {parent} AS p WHERE {joined} AND {parent_goes}) "
+        "AND NOT {child_goes}",
+        child=reference.child,
+        parent=reference.parent,
+        joined=reference.join_condition("c", "p"),
+        parent_goes=deletions.condition(reference.parent, "p"),
+        child_goes=deletions.condition(reference.child, "c"),
     )
 
 
-async def others_pointing(
-    connection: Connection, known: Sequence[Reference], doomed: DeletionSet
+async def count_references(
+    connection: Connection, known: Sequence[Reference], deletions: DeletionSet
 ) -> dict[Reference, int]:
-    """How many rows that stay point at rows that go, by the reference through which they do."""
-    found = {}
+    """Return the number of rows that stay and reference rows to delete, by reference; without zeros."""
+    counts = {}
     for reference in known:
-        if reference.parent in doomed.seeded:
-            count = await connection.fetchval(f"SELECT count(*) {points_at_doomed(reference, doomed)}")
+        if reference.parent in deletions.seeded:
+            rows = referencing_rows(reference, deletions)
+            count = await connection.fetchval(compose("SELECT count(*) {rows}", rows=rows))
             if count:
-                found[reference] = count
-    return found
+                counts[reference] = count
+    return counts
 
 
-async def find_extra(connection: Connection, known: Sequence[Reference], doomed: DeletionSet) -> None:
-    """Add to ``doomed`` the rows that point at rows that go, those that point at them, and so on."""
+async def add_referencing_rows(connection: Connection, known: Sequence[Reference], deletions: DeletionSet) -> None:
+    """Add the rows that reference rows to delete to ``deletions``, repeatedly until none is left."""
     growing = True
     while growing:
         growing = False
         for reference in known:
-            going = reference.parent in doomed.seeded or reference.parent in doomed.extra
-            if reference.on_delete_sets_null or not going:
+            goes = reference.parent in deletions.seeded or reference.parent in deletions.extra
+            if reference.on_delete_sets_null or not goes:
                 continue
-            if reference.child not in doomed.extra:
-                name = f"bulkseed_extra_{len(doomed.extra)}"
+            if reference.child not in deletions.extra:
+                temporary = identifier(f"bulkseed_extra_{len(deletions.extra)}")
                 await connection.execute(
-                    f"CREATE TEMP TABLE {name} (place oid, row tid, PRIMARY KEY (place, row)) ON COMMIT DROP"
+                    compose(
+                        "CREATE TEMP TABLE {temporary} (relation oid, row tid, PRIMARY KEY (relation, row)) "
+                        "ON COMMIT DROP",
+                        temporary=temporary,
+                    )
                 )
-                doomed.extra[reference.child] = name
+                deletions.extra[reference.child] = temporary
             tag = await connection.execute(
-                f"INSERT INTO {doomed.extra[reference.child]} SELECT c.tableoid, c.ctid "
-                f"{points_at_doomed(reference, doomed)}"
+                compose(
+                    "INSERT INTO {extra} SELECT c.tableoid, c.ctid {rows}",
+                    extra=deletions.extra[reference.child],
+                    rows=referencing_rows(reference, deletions),
+                )
             )
             growing = growing or tag != "INSERT 0 0"
 
 
-async def remove(
-    connection: Connection, runs: Sequence[Run], doomed: DeletionSet
+async def delete_rows(
+    connection: Connection, runs: Sequence[Run], deletions: DeletionSet
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Delete all of it as one statement: foreign keys are checked at its end, so tables may point in a circle."""
-    names: dict[str, str] = {run.names.name(name): name for run in runs for name in reversed(run.plan.model.names)}
-    tables = list(dict.fromkeys([*(table for table in names if table in doomed.seeded), *doomed.extra]))
+    """Delete all rows in one statement: foreign keys are checked at its end, so references may form a cycle."""
+    names = {run.names.name(name): name for run in runs for name in reversed(run.plan.model.names)}
+    tables = list(dict.fromkeys([*(table for table in names if table in deletions.seeded), *deletions.extra]))
     removed = dict.fromkeys(names.values(), 0)
     others: dict[str, int] = {}
     if not tables:
         return removed, others
     deletes, counts = [], []
-    for place, table in enumerate(tables):
-        going = doomed.condition(table, "t")
-        # asked again for each row only where rows of others go too
-        ours = doomed.ours(table, "t") if table in doomed.extra else "true"
-        deletes.append(f"d{place} AS (DELETE FROM {table} AS t WHERE {going} RETURNING {ours} AS ours)")
-        counts.append(
-            f"(SELECT count(*) FILTER (WHERE ours) FROM d{place}), (SELECT count(*) FROM d{place}), "
-            f"(SELECT count(*) FROM {table} AS t WHERE {going})"
+    for number, table in enumerate(tables):
+        condition = deletions.condition(table, "t")
+        # evaluated again for each deleted row only if others' rows are deleted too
+        is_seeded = deletions.is_seeded(table, "t") if table in deletions.extra else compose("true")
+        deletes.append(
+            compose(
+                "d{number} AS (DELETE FROM {table} AS t WHERE {condition} RETURNING {is_seeded} AS seeded)",
+                number=number,
+                table=table,
+                condition=condition,
+                is_seeded=is_seeded,
+            )
         )
-    found = await connection.fetchrow(f"WITH {', '.join(deletes)} SELECT {', '.join(counts)}")
-    for place, table in enumerate(tables):
-        ours, gone, wanted = found[3 * place : 3 * place + 3]
-        if gone != wanted:
+        counts.append(
+            compose(
+                "(SELECT count(*) FILTER (WHERE seeded) FROM d{number}), (SELECT count(*) FROM d{number}), "
+                "(SELECT count(*) FROM {table} AS t WHERE {condition})",
+                number=number,
+                table=table,
+                condition=condition,
+            )
+        )
+    row = await connection.fetchrow(
+        compose("WITH {deletes} SELECT {counts}", deletes=join(", ", deletes), counts=join(", ", counts))
+    )
+    for number, table in enumerate(tables):
+        seeded, deleted, wanted = row[3 * number : 3 * number + 3]
+        if deleted != wanted:
             raise RunError(
-                f"{table} kept {wanted - gone:,} of {wanted:,} rows: a trigger or rule of the table holds them; "
-                "switch it off"
+                f"{table} kept {wanted - deleted:,} of {wanted:,} rows: a trigger or rule of the table prevents their "
+                "deletion; disable it",
+                code="rows-kept",
             )
         if table in names:
-            removed[names[table]] += ours
-        if gone > ours:
-            others[table] = gone - ours
+            removed[names[table]] += seeded
+        if deleted > seeded:
+            others[table] = deleted - seeded
     return removed, others

@@ -1,7 +1,7 @@
-"""Deferral: indexes, keys and foreign keys dropped for a load, and made again exactly as they were after it.
+"""Deferral: indexes, keys and foreign keys dropped for a load and rebuilt after it, with the same definitions.
 
-In this order: :func:`capture`, :func:`save` and commit, :func:`drop`, the load, :func:`rebuild`,
-:func:`mark_rebuilt`. After a crash anywhere: :func:`unfinished`, :func:`rebuild`, :func:`mark_rebuilt`.
+The order of the calls is :func:`capture`, :func:`save` and commit, :func:`drop`, the load, :func:`rebuild`,
+:func:`mark_rebuilt`. After a crash at any point: :func:`unfinished`, :func:`rebuild`, :func:`mark_rebuilt`.
 """
 
 from bulkseed.deferral.capture import capture

@@ -1,4 +1,4 @@
-"""Reading from the catalogue which indexes, keys and foreign keys can be deferred, exactly as they are."""
+"""Reading from the catalogue which indexes, keys and foreign keys can be deferred, and their exact definitions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from bulkseed.deferral.definitions import KEYS, Captured, Deferred, Kind, NotDeferred, add_foreign_key
 from bulkseed.postgres.connection import Connection
-from bulkseed.sql import identifier
+from bulkseed.sql import SQL, compose, identifier, join, trusted
 
 __all__ = [
     "DEPENDENTS",
@@ -18,9 +18,9 @@ __all__ = [
     "State",
     "capture",
     "constraint_state",
-    "full_names",
     "index_state",
     "is_valid",
+    "qualified_names",
 ]
 
 State = Literal["absent", "same", "other"]
@@ -32,7 +32,7 @@ SELECT i.indexrelid AS index_oid, coalesce(k.oid, 0::oid) AS constraint_oid, c.r
        t.relkind <> 'r' OR t.relispartition AS partitioned,
        pg_has_role(t.relowner, 'USAGE') AS owned,
        has_schema_privilege(n.oid, 'CREATE') AND has_schema_privilege(n.oid, 'USAGE') AS may_create,
-       c.reltablespace = 0 OR has_tablespace_privilege(c.reltablespace, 'CREATE') AS may_place,
+       c.reltablespace = 0 OR has_tablespace_privilege(c.reltablespace, 'CREATE') AS may_use_tablespace,
        coalesce(ts.spcname, '') AS tablespace,
        i.indisvalid AND i.indisready AND i.indislive AS valid,
        coalesce(to_jsonb(k) ->> 'conperiod', 'false') = 'true' AS temporal,
@@ -47,15 +47,15 @@ SELECT i.indexrelid AS index_oid, coalesce(k.oid, 0::oid) AS constraint_oid, c.r
        NOT (i.indisprimary AND coalesce(to_jsonb(i) ->> 'indnullsnotdistinct', 'false') = 'true')
        AND NOT EXISTS (
            SELECT FROM unnest(i.indkey::int2[], i.indoption::int2[], i.indclass::oid[], i.indcollation::oid[])
-                       WITH ORDINALITY AS u (number, sorting, family, coll, place)
+                       WITH ORDINALITY AS u (number, sorting, family, coll, position)
            JOIN pg_opclass AS o ON o.oid = u.family
            LEFT JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attnum = u.number
-           WHERE u.place <= i.indnkeyatts
+           WHERE u.position <= i.indnkeyatts
              AND (u.sorting <> 0 OR NOT o.opcdefault OR u.coll IS DISTINCT FROM a.attcollation)) AS attachable,
-       ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS u (number, place)
+       ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS u (number, position)
              JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attnum = u.number
-             WHERE i.indisunique AND i.indexprs IS NULL AND i.indpred IS NULL AND u.place <= i.indnkeyatts
-             ORDER BY u.place) AS columns,
+             WHERE i.indisunique AND i.indexprs IS NULL AND i.indpred IS NULL AND u.position <= i.indnkeyatts
+             ORDER BY u.position) AS columns,
        i.indisprimary AND EXISTS (SELECT FROM pg_constraint AS n WHERE n.conrelid = t.oid AND n.contype = 'n'
                                   AND NOT n.conislocal AND n.conkey && i.indkey::int2[]) AS inherits,
        EXISTS (SELECT FROM pg_depend AS d LEFT JOIN pg_operator AS o
@@ -75,17 +75,17 @@ LEFT JOIN pg_constraint AS k ON k.conindid = i.indexrelid AND k.contype IN ('p',
 WHERE n.nspname = $1 AND t.relname = ANY ($2::text[])
 ORDER BY i.indexrelid
 """
-"""Every index of the tables $2 of schema $1, with the key behind which it stands."""
+"""The indexes of the tables $2 of schema $1, each with the key that it implements, if any."""
 
 FOREIGN_KEYS: Final = """
 SELECT k.oid, k.conname AS name, cn.nspname AS schema, c.relname AS relation, pn.nspname AS parent_schema,
        p.relname AS parent_relation, k.conindid AS index_oid, pg_get_constraintdef(k.oid) AS definition,
        k.convalidated AS validated, quote_literal(obj_description(k.oid, 'pg_constraint')) AS comment,
-       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (number, place)
-             JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.place) AS columns,
-       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u (number, place)
-             JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = u.number ORDER BY u.place) AS keys,
-       k.confdeltype IN ('n', 'd') AS lets_go,
+       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (number, position)
+             JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.position) AS columns,
+       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u (number, position)
+             JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = u.number ORDER BY u.position) AS keys,
+       k.confdeltype IN ('n', 'd') AS sets_null,
        cn.nspname = $1 AND c.relname = ANY ($2::text[]) AS inside,
        k.conparentid <> 0 OR c.relkind <> 'r' OR c.relispartition OR p.relkind <> 'r' OR p.relispartition
            AS partitioned,
@@ -103,17 +103,17 @@ WHERE k.contype = 'f' AND (cn.nspname = $1 AND c.relname = ANY ($2::text[])
                            OR pn.nspname = $1 AND p.relname = ANY ($2::text[]))
 ORDER BY k.oid
 """
-"""Every foreign key of the tables $2 of schema $1, and every one from any table that points at them."""
+"""The foreign keys of the tables $2 of schema $1, and those of any table that reference them."""
 
 DEPENDENTS: Final = """
 SELECT d.refobjid AS oid, d.classid = 'pg_constraint'::regclass AS by_constraint, d.objid AS by,
-       pg_describe_object(d.classid, d.objid, d.objsubid) AS told
+       pg_describe_object(d.classid, d.objid, d.objsubid) AS description
 FROM pg_depend AS d
 WHERE d.deptype <> 'i' AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY ($1::oid[])
                             OR d.refclassid = 'pg_constraint'::regclass AND d.refobjid = ANY ($2::oid[]))
 ORDER BY d.objid
 """
-"""What depends on the indexes $1 and the constraints $2, but for their own parts (deptype ``i``):
+"""The objects that depend on the indexes $1 and the constraints $2, except their internal parts (deptype ``i``):
 https://www.postgresql.org/docs/current/catalog-pg-depend.html."""
 
 EXTENSIONS: Final = """
@@ -123,7 +123,7 @@ WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype IN ('e', 'x')
   AND (d.classid = 'pg_class'::regclass AND d.objid = ANY ($1::oid[])
        OR d.classid = 'pg_constraint'::regclass AND d.objid = ANY ($2::oid[]))
 """
-"""Which of the indexes $1 and the constraints $2 belong to an extension, or were made to depend on one."""
+"""The extensions to which the indexes $1 and the constraints $2 belong, or on which they depend (DEPENDS ON)."""
 
 INDEX: Final = """
 SELECT pg_get_indexdef(i.indexrelid) AS definition
@@ -141,26 +141,26 @@ CONTYPE: Final = {"primary key": "p", "unique": "u", "foreign key": "f"}
 
 
 @asynccontextmanager
-async def full_names(connection: Connection) -> AsyncIterator[None]:
-    """The catalogue's functions qualify each name that is not PostgreSQL's own, and write constants as pg_dump does.
+async def qualified_names(connection: Connection) -> AsyncIterator[None]:
+    """Have the catalogue's functions qualify all names outside pg_catalog, and write constants as pg_dump does.
 
-    Within a transaction of the caller's, or else one of its own; ``search_path`` is as it was afterwards.
+    Runs in the caller's transaction, or else in a new one; restores ``search_path`` at the end.
     """
     async with connection.transaction():
-        before = await connection.fetchval(
+        search_path = await connection.fetchval(
             "SELECT current_setting('search_path'), set_config('datestyle', 'ISO', true), "
             "set_config('intervalstyle', 'postgres', true), set_config('extra_float_digits', '3', true), "
             "set_config('bytea_output', 'hex', true), set_config('quote_all_identifiers', 'off', true), "
             "set_config('search_path', '', true)"
         )
         yield
-        await connection.execute("SELECT set_config('search_path', $1, true)", before)
+        await connection.execute("SELECT set_config('search_path', $1, true)", search_path)
 
 
 async def index_state(connection: Connection, deferred: Deferred) -> State:
-    """Whether the index (also that behind a key) is there; ``other`` where its name is taken by something else.
+    """Return the state of the index, or of a key's index; ``other`` where a different object has the name.
 
-    To be called within :func:`full_names`.
+    To be called within :func:`qualified_names`.
     """
     row = await connection.fetchrow(INDEX, deferred.schema, deferred.name)
     if row is None:
@@ -169,7 +169,7 @@ async def index_state(connection: Connection, deferred: Deferred) -> State:
 
 
 async def constraint_state(connection: Connection, deferred: Deferred) -> State:
-    """The same of the constraint of a key or of a foreign key, whether validated or not."""
+    """Return the state of the constraint of a key or foreign key, validated or not, as :func:`index_state` does."""
     row = await connection.fetchrow(CONSTRAINT, deferred.schema, deferred.relation, deferred.name)
     if row is None:
         return "absent"
@@ -182,23 +182,22 @@ async def constraint_state(connection: Connection, deferred: Deferred) -> State:
 
 
 async def is_valid(connection: Connection, deferred: Deferred) -> bool:
-    """Whether a foreign key is there and validated."""
+    """Whether a foreign key exists and is validated."""
     row = await connection.fetchrow(CONSTRAINT, deferred.schema, deferred.relation, deferred.name)
     return row is not None and bool(row["validated"])
 
 
 KINDS: Final[dict[str, Kind]] = {"": "index", "p": "primary key", "u": "unique"}
-KEYWORDS: Final = {"p": "PRIMARY KEY", "u": "UNIQUE"}
+KEYWORDS: Final = {"p": compose("PRIMARY KEY"), "u": compose("UNIQUE")}
 
 
 async def capture(connection: Connection, schema: str, tables: Sequence[str]) -> Captured:
-    """All indexes, keys and foreign keys of ``tables`` in ``schema``, and the foreign keys that point at them.
+    """Read all indexes, keys and foreign keys of ``tables`` in ``schema``, and the foreign keys that reference them.
 
-    Nothing is changed. What could not be made again exactly as it is, or what something else depends on, is
-    among ``kept`` with the reason; ``deferred`` is in the order in which PostgreSQL had made them.
-    Raises what asyncpg raises.
+    Nothing is changed. ``kept`` has those that could not be rebuilt exactly, or on which another object depends, with
+    the reason; ``deferred`` is in the order in which PostgreSQL created them. Raises what asyncpg raises.
     """
-    async with full_names(connection):
+    async with qualified_names(connection):
         indexes = await connection.fetch(INDEXES, schema, list(tables))
         foreign = await connection.fetch(FOREIGN_KEYS, schema, list(tables))
         oids = (
@@ -208,12 +207,14 @@ async def capture(connection: Connection, schema: str, tables: Sequence[str]) ->
         dependents = await connection.fetch(DEPENDENTS, *oids)
         owners = {row["oid"]: row["extension"] for row in await connection.fetch(EXTENSIONS, *oids)}
 
-    foreign_reasons = {row["oid"]: foreign_key_stays(row, owners, dependents) for row in foreign}
-    index_reasons = {row["index_oid"]: index_stays(row, owners, dependents, foreign_reasons) for row in indexes}
+    foreign_reasons = {row["oid"]: reason_to_keep_foreign_key(row, owners, dependents) for row in foreign}
+    index_reasons = {
+        row["index_oid"]: reason_to_keep_index(row, owners, dependents, foreign_reasons) for row in indexes
+    }
     for row in foreign:
-        # inserting into the table that is pointed at costs nothing: only a key that goes makes these go
+        # an insert into the referenced table does not check these: they need to go only if the referenced key goes
         if not row["inside"] and not foreign_reasons[row["oid"]] and index_reasons.get(row["index_oid"]):
-            foreign_reasons[row["oid"]] = "the key that it points at stays, and a load does not write its table"
+            foreign_reasons[row["oid"]] = "the referenced key stays, and the load does not write to the table"
 
     deferred: list[Deferred] = []
     kept: list[NotDeferred] = []
@@ -222,97 +223,104 @@ async def capture(connection: Connection, schema: str, tables: Sequence[str]) ->
             kind = KINDS.get(row["contype"], "exclusion constraint")
             kept.append(NotDeferred(kind, identifier(row["schema"], row["relation"]), row["name"], reason))
         else:
-            deferred.append(index_of(row))
+            deferred.append(index_definition(row))
     for row in foreign:
         if reason := foreign_reasons[row["oid"]]:
             kept.append(NotDeferred("foreign key", identifier(row["schema"], row["relation"]), row["name"], reason))
         else:
-            deferred.append(foreign_key_of(row))
+            deferred.append(foreign_key_definition(row))
     return Captured(tuple(deferred), tuple(kept))
 
 
-def foreign_key_stays(row: Any, owners: dict[int, str], dependents: Sequence[Any]) -> str:
-    """Why a foreign key stays; empty where it need not."""
+def reason_to_keep_foreign_key(row: Any, owners: dict[int, str], dependents: Sequence[Any]) -> str:
+    """Return the reason for which a foreign key stays in place; empty where it can be dropped."""
     owner = owners.get(row["oid"])
     reasons = (
         (owner is not None, f"it belongs to the extension {owner}"),
         (row["partitioned"], "one of its tables is partitioned"),
         (row["temporal"], "it is temporal (PERIOD)"),
-        (not row["enforced"], "it is NOT ENFORCED, and costs nothing"),
-        (row["switched"], "its triggers are switched off or made ALWAYS or REPLICA, which a new one's would not be"),
+        (not row["enforced"], "it is NOT ENFORCED, so that it does not slow the load"),
+        (row["switched"], "its triggers are disabled, ALWAYS or REPLICA, and those of a new foreign key would not be"),
         (not row["owned"], "this login is not the owner of its table"),
-        (not row["may_refer"], "this login may not make it again: it lacks REFERENCES on the table that it points at"),
+        (not row["may_refer"], "this login could not rebuild it: it lacks REFERENCES on the referenced table"),
     )
-    for holds, reason in reasons:
-        if holds:
+    for applies, reason in reasons:
+        if applies:
             return reason
-    others = [each["told"] for each in dependents if each["oid"] == row["oid"]]
+    others = [dependent["description"] for dependent in dependents if dependent["oid"] == row["oid"]]
     return f"{others[0]} depends on it" if others else ""
 
 
-def index_stays(row: Any, owners: dict[int, str], dependents: Sequence[Any], foreign: dict[int, str]) -> str:
-    """Why an index or a key stays; empty where it need not."""
-    mine = (row["index_oid"], row["constraint_oid"])
-    owner = next((owners[oid] for oid in mine if oid in owners), None)
+def reason_to_keep_index(row: Any, owners: dict[int, str], dependents: Sequence[Any], foreign: dict[int, str]) -> str:
+    """Return the reason for which an index or key stays in place; empty where it can be dropped."""
+    own_oids = (row["index_oid"], row["constraint_oid"])
+    owner = next((owners[oid] for oid in own_oids if oid in owners), None)
     reasons = (
         (owner is not None, f"it belongs to, or depends on, the extension {owner}"),
-        (row["partitioned"], "its table is partitioned, or not a plain table"),
+        (row["partitioned"], "the table is partitioned, or not an ordinary table"),
         (row["contype"] == "x", "it is an exclusion constraint"),
         (row["temporal"], "it is temporal (WITHOUT OVERLAPS)"),
         (not row["enforced"], "it is NOT ENFORCED"),
         (not row["valid"], "it is invalid: drop it, or REINDEX it"),
         (not row["owned"], "this login is not the owner of its table"),
-        (not row["may_create"], "this login may not make it again: it lacks CREATE on the schema"),
+        (not row["may_create"], "this login could not rebuild it: it lacks CREATE on the schema"),
         (
-            not row["may_place"],
-            f"this login may not make it again: it lacks CREATE on the tablespace {row['tablespace']}",
+            not row["may_use_tablespace"],
+            f"this login could not rebuild it: it lacks CREATE on the tablespace {row['tablespace']}",
         ),
         # ADD CONSTRAINT … USING INDEX takes default sort orders, operator classes and collations only
-        (row["contype"] and not row["attachable"], "its index is not one that PostgreSQL would make for it today"),
-        # PostgreSQL 18 makes what is inherited the table's own when a key is added USING INDEX
-        (row["inherits"], "its columns are NOT NULL by inheritance, and would be by themselves"),
-        (row["mutable"], "a function in it is no longer IMMUTABLE, so that it could not be made again"),
-        (row["identifies"] and row["replicated"], "logical replication tells its table's rows apart by it"),
+        (row["contype"] and not row["attachable"], "its index is not the one that PostgreSQL would create for it now"),
+        # PostgreSQL 18 turns an inherited NOT NULL into the table's own when a key is added USING INDEX
+        (row["inherits"], "its columns are NOT NULL by inheritance, and would become NOT NULL by their own definition"),
+        (row["mutable"], "it calls a function that is no longer IMMUTABLE, so that it could not be rebuilt"),
+        (row["identifies"] and row["replicated"], "logical replication identifies the rows of the table by it"),
     )
-    for holds, reason in reasons:
-        if holds:
+    for applies, reason in reasons:
+        if applies:
             return reason
-    for each in dependents:
-        if each["oid"] not in mine:
+    for dependent in dependents:
+        if dependent["oid"] not in own_oids:
             continue
-        if each["by_constraint"] and each["by"] in foreign:
-            if reason := foreign[each["by"]]:
-                return f"{each['told']} points at it, and stays: {reason}"
+        if dependent["by_constraint"] and dependent["by"] in foreign:
+            if reason := foreign[dependent["by"]]:
+                return f"{dependent['description']} references it, and stays: {reason}"
         else:
-            return f"{each['told']} depends on it"
+            return f"{dependent['description']} depends on it"
     return ""
 
 
-def index_of(row: Any) -> Deferred:
+def index_definition(row: Any) -> Deferred:
     kind = KINDS[row["contype"]]
     table, index = identifier(row["schema"], row["relation"]), identifier(row["schema"], row["name"])
-    attach = ""
+    name = identifier(row["name"])
+    attach = compose("")
     if kind != "index":
-        attach = (
-            f"ALTER TABLE {table} ADD CONSTRAINT {identifier(row['name'])} {KEYWORDS[row['contype']]} "
-            f"USING INDEX {identifier(row['name'])}{' DEFERRABLE' * row['deferrable']}"
-            f"{' INITIALLY DEFERRED' * row['deferred']}"
-        )
-    attributes = [f"ALTER INDEX {index} {change}" for change in row["statistics"]]
+        parts = [
+            compose("ALTER TABLE {table} ADD CONSTRAINT {name}", table=table, name=name),
+            KEYWORDS[row["contype"]],
+            compose("USING INDEX {name}", name=name),
+        ]
+        parts += [compose("DEFERRABLE")] if row["deferrable"] else []
+        parts += [compose("INITIALLY DEFERRED")] if row["deferred"] else []
+        attach = join(" ", parts)
+    attributes = [
+        compose("ALTER INDEX {index} {change}", index=index, change=trusted(change)) for change in row["statistics"]
+    ]
     if row["clustered"]:
-        attributes.append(f"ALTER TABLE {table} CLUSTER ON {identifier(row['name'])}")
+        attributes.append(compose("ALTER TABLE {table} CLUSTER ON {name}", table=table, name=name))
     if row["replica_identity"]:
-        attributes.append(f"ALTER TABLE {table} REPLICA IDENTITY USING INDEX {identifier(row['name'])}")
+        attributes.append(compose("ALTER TABLE {table} REPLICA IDENTITY USING INDEX {name}", table=table, name=name))
     if row["index_comment"] is not None:
-        attributes.append(f"COMMENT ON INDEX {index} IS {row['index_comment']}")
+        comment = trusted(row["index_comment"])
+        attributes.append(compose("COMMENT ON INDEX {index} IS {comment}", index=index, comment=comment))
     if row["constraint_comment"] is not None:
-        attributes.append(f"COMMENT ON CONSTRAINT {identifier(row['name'])} ON {table} IS {row['constraint_comment']}")
+        attributes.append(comment_on_constraint(table, name, row["constraint_comment"]))
     return Deferred(
         kind,
         row["schema"],
         row["relation"],
         row["name"],
-        create=row["definition"],
+        create=trusted(row["definition"]),
         tablespace=row["tablespace"],
         attach=attach,
         attributes=tuple(attributes),
@@ -320,19 +328,25 @@ def index_of(row: Any) -> Deferred:
     )
 
 
-def foreign_key_of(row: Any) -> Deferred:
-    table = identifier(row["schema"], row["relation"])
-    comment = f"COMMENT ON CONSTRAINT {identifier(row['name'])} ON {table} IS {row['comment']}"
+def comment_on_constraint(table: SQL, name: SQL, comment: str) -> SQL:
+    return compose(
+        "COMMENT ON CONSTRAINT {name} ON {table} IS {comment}", name=name, table=table, comment=trusted(comment)
+    )
+
+
+def foreign_key_definition(row: Any) -> Deferred:
+    table, name = identifier(row["schema"], row["relation"]), identifier(row["name"])
+    validate = compose("ALTER TABLE {table} VALIDATE CONSTRAINT {name}", table=table, name=name)
     return Deferred(
         "foreign key",
         row["schema"],
         row["relation"],
         row["name"],
         create=add_foreign_key(table, row["name"], row["definition"]),
-        attributes=(comment,) if row["comment"] is not None else (),
+        attributes=(comment_on_constraint(table, name, row["comment"]),) if row["comment"] is not None else (),
         parent=identifier(row["parent_schema"], row["parent_relation"]),
-        validate=f"ALTER TABLE {table} VALIDATE CONSTRAINT {identifier(row['name'])}" if row["validated"] else "",
+        validate=validate if row["validated"] else compose(""),
         columns=tuple(row["columns"]),
         keys=tuple(row["keys"]),
-        on_delete_sets_null=row["lets_go"],
+        on_delete_sets_null=row["sets_null"],
     )

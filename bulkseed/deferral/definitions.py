@@ -1,4 +1,4 @@
-"""Definitions of indexes and keys, saved in the ledger before the first is dropped, so that no crash can lose one."""
+"""Definitions of indexes and keys: saved in the ledger before the first drop, so that no crash can lose one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Final, Literal, get_args
 
 from bulkseed.postgres.connection import Connection
-from bulkseed.sql import identifier
+from bulkseed.sql import SQL, compose, identifier, literal, trusted
 
 __all__ = [
     "DDL",
@@ -29,70 +29,72 @@ __all__ = [
 Kind = Literal["index", "primary key", "unique", "foreign key"]
 
 KEYS: Final = ("primary key", "unique")
-"""The kinds that are a constraint with an index behind it, of the same name."""
+"""The kinds that are a constraint with an index of the same name."""
 
-LISTS: Final = ("attributes", "columns", "keys")
+LIST_FIELDS: Final = ("attributes", "columns", "keys")
+SQL_FIELDS: Final = ("create", "attach", "parent", "validate")
 SETS_NULL: Final = "lets_go"
 """The name of ``on_delete_sets_null`` in JSON, as ledgers have always had it."""
 
 NOT_VALID: Final = " NOT VALID"
+EMPTY: Final = compose("")
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """An index, a key or a foreign key that can be dropped and made again exactly as it was.
+    """The definition of an index, a key or a foreign key that can be dropped and rebuilt unchanged.
 
-    Every name in its statements is qualified and quoted, so that they mean the same whatever ``search_path`` is;
-    run by hand in the order of :attr:`statements`, they make it again too.
+    All names in the statements are qualified and quoted, so that ``search_path`` does not change their meaning.
+    Executed by hand in the order of :attr:`statements`, they rebuild it too.
     """
 
     kind: Kind
     schema: str
-    """The schema of its table, as the catalogue has it (not quoted); an index is always in its table's schema."""
+    """The schema of the table, not quoted; an index is always in the schema of its table."""
     relation: str
-    """Its table's name, not quoted."""
+    """The name of the table, not quoted."""
     name: str
-    """Its own name, not quoted."""
-    create: str
+    """The name of the index or constraint, not quoted."""
+    create: SQL
     """``CREATE INDEX …``, or ``ALTER TABLE … ADD CONSTRAINT … FOREIGN KEY … NOT VALID``."""
     tablespace: str = ""
-    """Where the index lies: ``default_tablespace`` while ``create`` runs; empty for the database's own."""
-    attach: str = ""
+    """The tablespace of the index: ``default_tablespace`` while ``create`` runs; empty for the database's default."""
+    attach: SQL = EMPTY
     """For a key: ``ALTER TABLE … ADD CONSTRAINT … USING INDEX …``."""
-    attributes: tuple[str, ...] = ()
-    """What ``create`` does not say: statistics targets, marks of CLUSTER and REPLICA IDENTITY, comments."""
-    parent: str = ""
-    """For a foreign key: the table that it points at, qualified and quoted."""
-    validate: str = ""
+    attributes: tuple[SQL, ...] = ()
+    """Statements for properties outside ``create``: statistics targets, CLUSTER, REPLICA IDENTITY, comments."""
+    parent: SQL = EMPTY
+    """For a foreign key: the table that it references, qualified and quoted."""
+    validate: SQL = EMPTY
     """For a foreign key that was valid: ``ALTER TABLE … VALIDATE CONSTRAINT …``."""
     columns: tuple[str, ...] = ()
-    """Its columns, not quoted, in its order: of a foreign key, and of a unique index at which one can point."""
+    """The columns of a foreign key, or of a unique index that one can reference: not quoted, in definition order."""
     keys: tuple[str, ...] = ()
-    """For a foreign key: the columns of ``parent`` at which ``columns`` point, each at its own."""
+    """For a foreign key: the columns of ``parent`` that ``columns`` reference, in the order of ``columns``."""
     on_delete_sets_null: bool = False
-    """For a foreign key: whether it says ON DELETE SET NULL or SET DEFAULT."""
+    """For a foreign key: whether it is ON DELETE SET NULL or SET DEFAULT."""
 
     @property
-    def table(self) -> str:
-        """The name of its table, qualified and quoted."""
+    def table(self) -> SQL:
+        """The name of the table, qualified and quoted."""
         return identifier(self.schema, self.relation)
 
     @property
-    def index(self) -> str:
-        """The name of the index (also that behind a key), qualified and quoted."""
+    def index(self) -> SQL:
+        """The name of the index (for a key: of the index of the constraint), qualified and quoted."""
         return identifier(self.schema, self.name)
 
     @property
     def is_unique(self) -> bool:
-        """Whether it is a unique index or a key."""
+        """Whether this is a unique index or a key."""
         return self.create.startswith("CREATE UNIQUE INDEX ")
 
     @property
-    def statements(self) -> tuple[str, ...]:
-        """All that makes it again, in order."""
-        place = identifier(self.tablespace) if self.tablespace else "''"
-        tablespace = f"SET default_tablespace = {place}" if self.kind != "foreign key" else ""
-        return tuple(filter(None, (tablespace, self.create, self.attach, self.validate, *self.attributes)))
+    def statements(self) -> tuple[SQL, ...]:
+        """The statements that rebuild it, in order."""
+        tablespace = identifier(self.tablespace) if self.tablespace else literal("")
+        settings = EMPTY if self.kind == "foreign key" else compose("SET default_tablespace = {name}", name=tablespace)
+        return tuple(filter(None, (settings, self.create, self.attach, self.validate, *self.attributes)))
 
     def to_json(self) -> str:
         """Return the definition as a JSON object, with the names that ledgers have always had."""
@@ -102,19 +104,21 @@ class Deferred:
 
     @classmethod
     def from_json(cls, text: str) -> Deferred:
-        """What :meth:`to_json` wrote. Raises ValueError or TypeError for anything else."""
+        """Return the definition that :meth:`to_json` wrote. Raises ValueError or TypeError for any other text."""
         fields = json.loads(text)
         if not isinstance(fields, dict) or fields.get("kind") not in get_args(Kind):
             raise ValueError(f"not a deferred definition: {text:.100}")
         for name, value in fields.items():
-            if name in LISTS:
-                right = isinstance(value, list) and all(isinstance(each, str) for each in value)
+            if name in LIST_FIELDS:
+                is_valid = isinstance(value, list) and all(isinstance(element, str) for element in value)
             else:
-                right = isinstance(value, bool if name == SETS_NULL else str)
-            if not right:
+                is_valid = isinstance(value, bool if name == SETS_NULL else str)
+            if not is_valid:
                 raise TypeError(f"not a deferred definition: {name} is {value!r}")
-        given = {"on_delete_sets_null" if name == SETS_NULL else name: value for name, value in fields.items()}
-        return cls(**given | {name: tuple(given[name]) for name in LISTS if name in given})
+        values = {"on_delete_sets_null" if name == SETS_NULL else name: value for name, value in fields.items()}
+        values |= {name: tuple(values[name]) for name in LIST_FIELDS if name in values}
+        values |= {name: trusted(values[name]) for name in SQL_FIELDS if name in values}
+        return cls(**values | {"attributes": tuple(map(trusted, values.get("attributes", ())))})
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name} of {self.table}"
@@ -122,7 +126,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class NotDeferred:
-    """An index or constraint that stays in place during a load, and why."""
+    """An index or constraint that stays in place during a load, and the reason."""
 
     kind: str
     table: str
@@ -135,21 +139,25 @@ class NotDeferred:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """What can be dropped for a load and made again after it, and what must stay."""
+    """The definitions to drop for a load and rebuild after it, and the indexes and constraints that stay."""
 
     deferred: tuple[Deferred, ...]
     kept: tuple[NotDeferred, ...]
 
 
 def has_same_columns(one: Deferred, other: Deferred) -> bool:
-    """Whether a foreign key could point at either of two unique indexes: it takes the one that was made first."""
+    """Whether a foreign key could reference either of two unique indexes: it uses the one that was created first."""
     return one.table == other.table and one.columns != () and set(one.columns) == set(other.columns)
 
 
-def add_foreign_key(table: str, name: str, definition: str) -> str:
-    """The statement that adds a foreign key NOT VALID, from what ``pg_get_constraintdef`` says of it."""
-    body = definition.removesuffix(NOT_VALID)
-    return f"ALTER TABLE {table} ADD CONSTRAINT {identifier(name)} {body}{NOT_VALID}"
+def add_foreign_key(table: SQL, name: str, definition: str) -> SQL:
+    """Return the statement that adds a foreign key NOT VALID, with the ``definition`` of ``pg_get_constraintdef``."""
+    return compose(
+        "ALTER TABLE {table} ADD CONSTRAINT {name} {body} NOT VALID",
+        table=table,
+        name=identifier(name),
+        body=trusted(definition.removesuffix(NOT_VALID)),
+    )
 
 
 DDL: Final = """
@@ -164,61 +172,71 @@ CREATE TABLE {table} (
 COMMENT ON TABLE {table} IS
     'indexes, keys and foreign keys dropped for a load; those without rebuilt_at have yet to be made again';
 """
-"""Makes the table, whose qualified name is to be put in; its schema, the ledger's, must be there.
+"""Creates the table of definitions, in the ledger's existing schema; ``{table}`` stands for its qualified name.
 
 It has no foreign key to the runs on purpose: definitions must outlive a run whose row is gone.
 """
 
 
-async def save(connection: Connection, table: str, run: int, deferred: Iterable[Deferred]) -> None:
-    """Write the definitions under the number of a run into ``table`` (qualified), as all of these functions do.
+async def save(connection: Connection, table: SQL, run: int, deferred: Iterable[Deferred]) -> None:
+    """Write the definitions under the number of a run into ``table`` (qualified: :attr:`bulkseed.ledger.Ledger`).
 
-    The caller commits, *before* it drops the first.
+    The caller commits *before* the first drop.
 
     Raises what asyncpg raises; a second save under the same run is a UniqueViolationError.
     """
-    texts = [each.to_json() for each in deferred]
+    texts = [definition.to_json() for definition in deferred]
     await connection.execute(
-        f"INSERT INTO {table} (run, place, definition) "
-        "SELECT $1, place, definition::jsonb FROM unnest($2::text[]) WITH ORDINALITY AS u (definition, place)",
+        compose(
+            "INSERT INTO {table} (run, place, definition) "
+            "SELECT $1, place, definition::jsonb FROM unnest($2::text[]) WITH ORDINALITY AS u (definition, place)",
+            table=table,
+        ),
         run,
         texts,
     )
 
 
-async def unfinished(connection: Connection, table: str) -> dict[int, tuple[Deferred, ...]]:
-    """The definitions that have yet to be rebuilt, by run, in the order in which they were saved.
+async def unfinished(connection: Connection, table: SQL) -> dict[int, tuple[Deferred, ...]]:
+    """Return the definitions that have yet to be rebuilt, by run, in the order in which they were saved.
 
-    Empty where there are none, or no such table. A load must look here first: what another has dropped
-    cannot be seen in the catalogue.
+    Empty where none are left, or ``table`` does not exist. A load must check this first: the catalogue does not show
+    the indexes that another command has dropped.
     """
     if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
         return {}
-    found: dict[int, tuple[Deferred, ...]] = {}
-    for row in await connection.fetch(
-        f"SELECT run, definition::text AS definition FROM {table} WHERE rebuilt_at IS NULL ORDER BY run, place"
-    ):
-        found[row["run"]] = (*found.get(row["run"], ()), Deferred.from_json(row["definition"]))
-    return found
+    definitions: dict[int, tuple[Deferred, ...]] = {}
+    query = compose(
+        "SELECT run, definition::text AS definition FROM {table} WHERE rebuilt_at IS NULL ORDER BY run, place",
+        table=table,
+    )
+    for row in await connection.fetch(query):
+        definitions[row["run"]] = (*definitions.get(row["run"], ()), Deferred.from_json(row["definition"]))
+    return definitions
 
 
-async def mark_rebuilt(connection: Connection, table: str, run: int, deferred: Iterable[Deferred]) -> None:
+async def mark_rebuilt(connection: Connection, table: SQL, run: int, deferred: Iterable[Deferred]) -> None:
     """Record that these definitions of a run are in place again. The caller commits."""
     await connection.execute(
-        f"UPDATE {table} SET rebuilt_at = clock_timestamp() "
-        "WHERE run = $1 AND rebuilt_at IS NULL AND definition = ANY ($2::text[]::jsonb[])",
+        compose(
+            "UPDATE {table} SET rebuilt_at = clock_timestamp() "
+            "WHERE run = $1 AND rebuilt_at IS NULL AND definition = ANY ($2::text[]::jsonb[])",
+            table=table,
+        ),
         run,
-        [each.to_json() for each in deferred],
+        [definition.to_json() for definition in deferred],
     )
 
 
-async def forget_rebuilt(connection: Connection, table: str, run: int) -> None:
-    """Delete the definitions of a run that are in place again; nothing where there is no such table."""
+async def forget_rebuilt(connection: Connection, table: SQL, run: int) -> None:
+    """Delete the definitions of a run that are in place again, where ``table`` exists."""
     if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
-        await connection.execute(f"DELETE FROM {table} WHERE run = $1 AND rebuilt_at IS NOT NULL", run)
+        await connection.execute(
+            compose("DELETE FROM {table} WHERE run = $1 AND rebuilt_at IS NOT NULL", table=table), run
+        )
 
 
-OWNERS = """
+OWNERS: Final = """
 SELECT n.name, quote_ident(pg_get_userbyid(c.relowner)) AS owner
 FROM unnest($1::text[]) AS n (name) JOIN pg_class AS c ON c.oid = to_regclass(n.name)
 WHERE NOT pg_has_role(c.relowner, 'USAGE') ORDER BY n.name
@@ -226,9 +244,9 @@ WHERE NOT pg_has_role(c.relowner, 'USAGE') ORDER BY n.name
 
 
 async def not_owned(connection: Connection, deferred: Sequence[Deferred]) -> dict[str, str]:
-    """The tables whose indexes and keys this login may not make again, with their owners; those that are gone not.
+    """Return the existing tables whose indexes and keys this login may not rebuild, with the owners (quoted names).
 
     Raises what asyncpg raises.
     """
-    tables = sorted({each.table for each in deferred})
+    tables = sorted({definition.table for definition in deferred})
     return {row["name"]: row["owner"] for row in await connection.fetch(OWNERS, tables)}

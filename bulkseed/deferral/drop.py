@@ -1,4 +1,4 @@
-"""Dropping what was captured and saved: all of it in one transaction, or none."""
+"""Dropping the indexes, keys and foreign keys that were captured and saved: all in one transaction, or none."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 import anyio
 import asyncpg
 
-from bulkseed.deferral.capture import constraint_state, full_names, index_state
+from bulkseed.deferral.capture import constraint_state, index_state, qualified_names
 from bulkseed.deferral.definitions import KEYS, Deferred
-from bulkseed.deferral.steps import LOCK_SECONDS, Limits, NoLock, step, tried
+from bulkseed.deferral.steps import LOCK_SECONDS, Limits, NoLock, run_with_retries, step_transaction
 from bulkseed.errors import TargetError
 from bulkseed.postgres.connection import Connection, told
-from bulkseed.sql import identifier
+from bulkseed.sql import SQL, compose, identifier
 
 __all__ = ["drop"]
 
@@ -30,73 +30,85 @@ async def drop(
     tries: int = TRIES,
     before: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Drop the foreign keys, then the keys, then the indexes; what is already gone is passed over.
+    """Drop the foreign keys, then the keys, then the indexes; those that no longer exist are skipped.
 
     Their definitions must be in the ledger, committed (:func:`bulkseed.deferral.save`). Waits ``lock_timeout``
-    seconds for all locks together, ``tries`` times at most: an app stands still no longer, and goes on between the
-    tries. Raises TargetError, with nothing dropped, where a lock cannot be had (it names who has
-    it), where a definition is no longer the one captured, or where something has come to depend on one; and
-    RunError or ConnectionLost for what else the server refuses. ``before`` is awaited in the same transaction, first:
-    what it raises keeps all in place.
+    seconds for all locks together, ``tries`` times at most: an app is blocked for no longer, and can continue between
+    the tries. Raises TargetError, with nothing dropped, where a lock is not available (the message names the holders),
+    where a definition has changed since it was captured, or where an object has become dependent on one; RunError or
+    ConnectionLost for other errors of the server. ``before`` is awaited first in the same transaction: if it raises,
+    nothing is dropped.
     https://www.postgresql.org/docs/current/explicit-locking.html
     """
     if not deferred:
         return
-    tables = sorted({each.table for each in deferred} | {each.parent for each in deferred if each.parent})
+    tables = sorted(
+        {definition.table for definition in deferred}
+        | {definition.parent for definition in deferred if definition.parent}
+    )
     limits = Limits(lock_timeout, tries)
 
-    async def once() -> None:
-        async with step(connection, limits):
+    async def drop_once() -> None:
+        async with step_transaction(connection, limits):
             if before is not None:
                 await before()
             await drop_all(connection, deferred, Budget(lock_timeout))
 
     try:
-        await tried(connection, DOING, tables, limits, once)
+        await run_with_retries(connection, DOING, tables, limits, drop_once)
     except NoLock as error:
-        raise TargetError(f"{error}; nothing was dropped") from error
+        raise TargetError(f"{error}; nothing was dropped", code=error.code) from error
 
 
 class Budget:
-    """Seconds to wait for locks, all together: who has some while it waits for another keeps others waiting too."""
+    """Seconds to wait for all locks together: locks already held block others while we wait for the next."""
 
     def __init__(self, seconds: float) -> None:
-        self.until = anyio.current_time() + seconds
+        self.deadline = anyio.current_time() + seconds
 
-    def within(self, statement: str) -> str:
-        """The statement, with what is left of it (0 ms would mean no limit)."""
-        left = max(1, round((self.until - anyio.current_time()) * 1000))
-        return f"SET LOCAL lock_timeout = '{left}ms'; {statement}"
+    def limit(self, statement: SQL) -> SQL:
+        """Return the statement with the remaining time as its lock_timeout (0 ms would mean no limit)."""
+        remaining = max(1, round((self.deadline - anyio.current_time()) * 1000))
+        return compose("SET LOCAL lock_timeout = '{ms}ms'; {statement}", ms=remaining, statement=statement)
 
 
 async def drop_all(connection: Connection, deferred: Sequence[Deferred], budget: Budget) -> None:
-    # first what locks wait for, all of it, so that what is looked at below cannot change before it is dropped
-    for table in sorted({each.table for each in deferred}):
-        await connection.execute(budget.within(f"LOCK TABLE ONLY {table}"))
-    async with full_names(connection):
-        there = [each for each in deferred if await is_there(connection, each)]
-    constraints = [each for each in there if each.kind == "foreign key"]
-    constraints += [each for each in there if each.kind in KEYS]
+    # all locks first, so that the definitions read below cannot change before they are dropped
+    for table in sorted({definition.table for definition in deferred}):
+        await connection.execute(budget.limit(compose("LOCK TABLE ONLY {table}", table=table)))
+    async with qualified_names(connection):
+        existing = [definition for definition in deferred if await exists(connection, definition)]
+    constraints = [definition for definition in existing if definition.kind == "foreign key"]
+    constraints += [definition for definition in existing if definition.kind in KEYS]
     try:
-        for each in constraints:
-            # it locks the table that a foreign key points at too, which may not be ours
-            drop_it = f"ALTER TABLE {each.table} DROP CONSTRAINT IF EXISTS {identifier(each.name)}"
-            await connection.execute(budget.within(drop_it))
-        for each in there:
-            # a key too: a rebuild cut off leaves its index without the constraint
-            if each.kind != "foreign key":
-                await connection.execute(f"DROP INDEX IF EXISTS {each.index}")
+        for constraint in constraints:
+            # for a foreign key this also locks the referenced table, which may not be among ours
+            statement = compose(
+                "ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}",
+                table=constraint.table,
+                name=identifier(constraint.name),
+            )
+            await connection.execute(budget.limit(statement))
+        for definition in existing:
+            # of keys too: an interrupted rebuild leaves the index of a key without its constraint
+            if definition.kind != "foreign key":
+                await connection.execute(compose("DROP INDEX IF EXISTS {index}", index=definition.index))
     except asyncpg.DependentObjectsStillExistError as error:
         raise TargetError(
-            f"{DOING}: something has come to depend on one of them ({told(error)}); nothing was dropped: try again"
+            f"{DOING}: another object has become dependent on one of them ({told(error)}); nothing was dropped: "
+            "try again",
+            code="new-dependent",
         ) from error
 
 
-async def is_there(connection: Connection, deferred: Deferred) -> bool:
+async def exists(connection: Connection, deferred: Deferred) -> bool:
     state = await index_state(connection, deferred) if deferred.kind != "foreign key" else "absent"
     if deferred.kind != "index" and state != "other":
         constraint = await constraint_state(connection, deferred)
         state = constraint if constraint != "absent" else state
     if state == "other":
-        raise TargetError(f"{DOING}: {deferred} has changed since it was read; nothing was dropped: try again")
+        raise TargetError(
+            f"{DOING}: {deferred} has changed since it was read; nothing was dropped: try again",
+            code="changed-definition",
+        )
     return state == "same"

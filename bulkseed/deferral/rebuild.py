@@ -1,4 +1,4 @@
-"""Rebuilding what a load had dropped: each table as soon as it is full, over several connections."""
+"""Rebuilding the dropped indexes and keys: each table's as soon as its rows are complete, over several connections."""
 
 from __future__ import annotations
 
@@ -13,388 +13,423 @@ from typing import Final
 import anyio
 import asyncpg
 
-from bulkseed.deferral.capture import constraint_state, full_names, index_state, is_valid
+from bulkseed.deferral.capture import constraint_state, index_state, is_valid, qualified_names
 from bulkseed.deferral.definitions import KEYS, Deferred, has_same_columns
-from bulkseed.deferral.steps import LOCK_SECONDS, Limits, Lock, NoLock, Task, Work, step, tried
+from bulkseed.deferral.steps import (
+    LOCK_SECONDS,
+    Limits,
+    Lock,
+    NoLock,
+    Task,
+    TaskQueue,
+    run_with_retries,
+    step_transaction,
+)
 from bulkseed.errors import DiskFull, RunError, TransientError, first_cause
 from bulkseed.postgres.connection import Connection, told, translate_errors
+from bulkseed.sql import SQL, compose
 
 __all__ = ["Rebuilder", "rebuild"]
 
-SHOWN: Final = 3
-"""How many failures a message tells in full."""
+MOST_SHOWN: Final = 3
+"""The number of failures whose messages are shown."""
 
-IN_ORDER: Final = "SELECT set_config('random_page_cost', current_setting('seq_page_cost'), true)"
-"""The pages of an index just built lie in order. The planner, who does not know, would hash both tables, and not
-merge two indexes, which takes a third of the time once VACUUM has found all rows visible."""
+ASSUME_ORDERED_PAGES: Final = "SELECT set_config('random_page_cost', current_setting('seq_page_cost'), true)"
+"""The pages of a newly built index are in order. The planner does not know that, and would choose a hash join of the
+tables over a merge join of two indexes, which takes a third of the time once VACUUM has marked all rows visible."""
 
 
 @dataclass(slots=True)
 class Rebuilder:
-    """One rebuild: what limits it, who is told of it, and what has failed so far."""
+    """The steps of one rebuild, their limits and listener, and the failures so far."""
 
     limits: Limits
     on_step: Callable[[str, float], None]
-    failures: list[str] = field(default_factory=list)
+    failures: list[RunError] = field(default_factory=list)
     broken: set[Deferred] = field(default_factory=set)
     unlockable_tables: set[str] = field(default_factory=set)
-    full: bool = False
-    """Whether the disk is; that is told once."""
+    disk_full: DiskFull | None = None
+    """The first error of a full disk; later ones are not reported."""
 
-    def summary(self, wanted: int) -> str:
-        """What has failed, in one sentence."""
-        shown = "; ".join(self.failures[:SHOWN])
-        more = f"; and {len(self.failures) - SHOWN} more" if len(self.failures) > SHOWN else ""
-        return (
-            f"{shown}{more}: {len(self.broken)} of {wanted} indexes, keys and foreign keys are not made again; "
-            "their definitions are kept: put right what is said, and rebuild again"
+    def error(self, wanted: int) -> RunError:
+        """Return one error for all failures: a line each, and the number of ``wanted`` definitions not rebuilt."""
+        lines = [str(failure) for failure in self.failures[:MOST_SHOWN]]
+        if len(self.failures) > MOST_SHOWN:
+            lines.append(f"{len(self.failures) - MOST_SHOWN} more errors")
+        outcome = (
+            f"{len(self.broken)} of {wanted} indexes, keys and foreign keys are not rebuilt; their definitions are "
+            "kept: correct that, and rebuild again (resume or cleanup)"
         )
+        message = f"{lines[0]}; {outcome}" if len(lines) == 1 else "\n".join([*lines, outcome])
+        if self.disk_full:
+            return DiskFull(message, code=self.disk_full.code)
+        codes = {failure.code for failure in self.failures}
+        return RunError(message, code=codes.pop() if len(codes) == 1 else "not-rebuilt")
 
-    async def size(self, connection: Connection, table: str, its: Sequence[Deferred]) -> int | None:
-        """The bytes of a table; None where it is gone, which ``its`` fail of."""
+    async def measure_table(self, connection: Connection, table: SQL, definitions: Sequence[Deferred]) -> int | None:
+        """Return the bytes of a table; None if it no longer exists, so that ``definitions`` cannot be rebuilt."""
         with translate_errors(connection, f"measuring {table}"):
-            found: int | None = await connection.fetchval("SELECT pg_table_size(to_regclass($1))", table)
-        if found is None:
-            self.broken.update(its)
-            gone = f"the table {table} is gone"
-            self.failures += [] if gone in self.failures else [gone]
-        return found
+            size: int | None = await connection.fetchval("SELECT pg_table_size(to_regclass($1))", table)
+        if size is None:
+            self.broken.update(definitions)
+            missing = RunError(f"the table {table} no longer exists: create it again", code="missing-table")
+            if str(missing) not in map(str, self.failures):
+                self.failures.append(missing)
+        return size
 
-    async def index(self, connection: Connection, each: Deferred) -> None:
-        """Build an index, or that behind a key."""
+    async def build_index(self, connection: Connection, index: Deferred) -> None:
+        """Build an index, or the index of a key."""
 
-        async def once() -> None:
-            async with step(connection, self.limits):
-                async with full_names(connection):
-                    if is_same(await index_state(connection, each), each):
+        async def build_once() -> None:
+            async with step_transaction(connection, self.limits):
+                async with qualified_names(connection):
+                    if is_same(await index_state(connection, index), index):
                         return
-                    await connection.fetchval("SELECT set_config('default_tablespace', $1, true)", each.tablespace)
-                with duplicates_told(each):
-                    await connection.execute(each.create)
+                    await connection.fetchval("SELECT set_config('default_tablespace', $1, true)", index.tablespace)
+                with explain_duplicates(index):
+                    await connection.execute(index.create)
 
-        await self.make(connection, f"index {each.name}", [each], once)
+        await self.run_step(connection, f"index {index.name}", [index], build_once)
 
-    async def keys(self, connection: Connection, table: str, its: Sequence[Deferred]) -> None:
-        """Make a table's keys of their indexes, and give all its indexes their attributes."""
-        made = [each for each in its if each not in self.broken]
-        if not any(each.attach or each.attributes for each in made):
+    async def attach_keys(self, connection: Connection, table: SQL, indexes: Sequence[Deferred]) -> None:
+        """Create a table's keys from their indexes, and set the attributes of all its indexes."""
+        built = [index for index in indexes if index not in self.broken]
+        if not any(index.attach or index.attributes for index in built):
             return
 
-        async def once() -> None:
-            async with step(connection, self.limits):
-                async with full_names(connection):
+        async def attach_once() -> None:
+            async with step_transaction(connection, self.limits):
+                async with qualified_names(connection):
                     missing = {
-                        each
-                        for each in made
-                        if each.kind in KEYS and not is_same(await constraint_state(connection, each), each)
+                        key
+                        for key in built
+                        if key.kind in KEYS and not is_same(await constraint_state(connection, key), key)
                     }
-                for each in made:
-                    if each in missing:
-                        await connection.execute(each.attach)
-                    for attribute in each.attributes:
+                for index in built:
+                    if index in missing:
+                        await connection.execute(index.attach)
+                    for attribute in index.attributes:
                         await connection.execute(attribute)
 
-        await self.make(connection, f"keys {table}", made, once)
+        await self.run_step(connection, f"keys {table}", built, attach_once)
 
-    async def vacuum(self, connection: Connection, table: str) -> None:
-        """Mark the rows that all can see, so that VALIDATE, and the app, can read indexes and no table.
+    async def vacuum_table(self, connection: Connection, table: SQL) -> None:
+        """Mark the rows that are visible to all, so that VALIDATE and the app can use index-only scans.
 
-        Where it is locked, or this login may not, it goes without. It comes after the indexes, when those who can
-        not yet see the last rows are fewer.
+        Skipped where the table is locked or this login may not VACUUM it. It runs after the indexes, when fewer old
+        transactions remain to which the last rows are not yet visible.
         """
 
-        async def once() -> None:
-            await connection.execute(f"VACUUM (SKIP_LOCKED, TRUNCATE FALSE, PARALLEL 0) {table}")
+        async def vacuum_once() -> None:
+            await connection.execute(compose("VACUUM (SKIP_LOCKED, TRUNCATE FALSE, PARALLEL 0) {table}", table=table))
 
-        await self.make(connection, f"vacuum {table}", [], once, table)
+        await self.run_step(connection, f"vacuum {table}", [], vacuum_once, table)
 
-    async def analyze(self, connection: Connection, table: str) -> None:
-        """Gather a table's statistics, those of its expression indexes too."""
+    async def analyze_table(self, connection: Connection, table: SQL) -> None:
+        """Gather a table's statistics, with those of its expression indexes."""
 
-        async def once() -> None:
-            async with step(connection, self.limits):
-                await connection.execute(f"ANALYZE {table}")
+        async def analyze_once() -> None:
+            async with step_transaction(connection, self.limits):
+                await connection.execute(compose("ANALYZE {table}", table=table))
 
-        await self.make(connection, f"analyze {table}", [], once, table)
+        await self.run_step(connection, f"analyze {table}", [], analyze_once, table)
 
-    async def foreign_key(self, connection: Connection, each: Deferred) -> None:
+    async def add_foreign_key(self, connection: Connection, foreign_key: Deferred) -> None:
         """Add a foreign key, NOT VALID."""
-        if any(other.table == each.parent and other.is_unique for other in self.broken):
-            self.broken.add(each)  # told as what its parent's key waits for, and not as a failure of its own
+        if any(broken.table == foreign_key.parent and broken.is_unique for broken in self.broken):
+            self.broken.add(foreign_key)  # counted, but the failure to report is that of the referenced key
             return
 
-        async def once() -> None:
-            async with step(connection, self.limits):
-                async with full_names(connection):
-                    there = is_same(await constraint_state(connection, each), each)
-                if not there:
-                    await connection.execute(each.create)
-                for attribute in each.attributes:
+        async def add_once() -> None:
+            async with step_transaction(connection, self.limits):
+                async with qualified_names(connection):
+                    exists = is_same(await constraint_state(connection, foreign_key), foreign_key)
+                if not exists:
+                    await connection.execute(foreign_key.create)
+                for attribute in foreign_key.attributes:
                     await connection.execute(attribute)
 
-        await self.make(connection, f"foreign key {each.table}.{each.name}", [each], once)
+        await self.run_step(connection, f"foreign key {foreign_key.table}.{foreign_key.name}", [foreign_key], add_once)
 
-    async def validate(self, connection: Connection, each: Deferred) -> None:
+    async def validate_foreign_key(self, connection: Connection, foreign_key: Deferred) -> None:
         """Validate a foreign key that was valid."""
 
-        async def once() -> None:
-            async with step(connection, self.limits):
-                if await is_valid(connection, each):
+        async def validate_once() -> None:
+            async with step_transaction(connection, self.limits):
+                if await is_valid(connection, foreign_key):
                     return
-                await connection.fetchval(IN_ORDER)
-                with orphans_told(each):
-                    await connection.execute(each.validate)
+                await connection.fetchval(ASSUME_ORDERED_PAGES)
+                with explain_orphans(foreign_key):
+                    await connection.execute(foreign_key.validate)
 
-        await self.make(connection, f"validate {each.table}.{each.name}", [each], once)
+        await self.run_step(
+            connection, f"validate {foreign_key.table}.{foreign_key.name}", [foreign_key], validate_once
+        )
 
-    async def make(
+    async def run_step(
         self,
         connection: Connection,
         name: str,
-        what: Sequence[Deferred],
+        definitions: Sequence[Deferred],
         once: Callable[[], Awaitable[None]],
         table: str = "",
     ) -> None:
-        """Do a step, time it, and keep its failure for the end unless nothing can go on after it."""
-        tables = [table] if table else [what[0].table, *filter(None, [what[0].parent])]
+        """Run and time a step; record its failure for the final error, unless no further step could succeed."""
+        tables = [table] if table else [definitions[0].table, *filter(None, [definitions[0].parent])]
         if not self.unlockable_tables.isdisjoint(tables):
-            self.broken.update(what)  # the lock that it would wait for was not to be had for another step
+            self.broken.update(definitions)  # an earlier step could not get a lock on the table
             return
-        safe_transaction = perf_counter()
+        begun = perf_counter()
+        doing = f"rebuilding {name} of {tables[0]}" if definitions else name
         try:
-            await tried(connection, f"making again: {name} of {tables[0]}" if what else name, tables, self.limits, once)
+            await run_with_retries(connection, doing, tables, self.limits, once)
         except TransientError:
-            raise  # with all that is left, it is tried again
+            raise  # the caller retries the rebuild, which then runs the remaining steps
         except NoLock as error:
             self.unlockable_tables.add(tables[0])
-            if what:  # an ANALYZE can be left to autovacuum
-                self.failures.append(str(error))
-                self.broken.update(what)
+            if definitions:  # an ANALYZE can be left to autovacuum
+                self.failures.append(error)
+                self.broken.update(definitions)
         except DiskFull as error:
-            if what:
-                self.failures += [] if self.full else [str(error)]
-                self.broken.update(what)
-                self.full = True
+            if definitions:
+                self.failures += [] if self.disk_full else [error]
+                self.broken.update(definitions)
+                self.disk_full = self.disk_full or error
         except RunError as error:
-            # what else can be made is made: one duplicate must not leave every table without its indexes
-            if what:  # and a load is whole without VACUUM and ANALYZE, which autovacuum sees to
-                self.failures.append(str(error))
-                self.broken.update(what)
+            # the other steps go on: one duplicate must not leave all tables without indexes
+            if definitions:  # a load is complete without VACUUM and ANALYZE, which autovacuum does later
+                self.failures.append(error)
+                self.broken.update(definitions)
         else:
-            self.on_step(name, perf_counter() - safe_transaction)
+            self.on_step(name, perf_counter() - begun)
 
 
 def is_same(state: str, deferred: Deferred) -> bool:
     if state == "other":
         raise RunError(
-            f"{deferred} cannot be made again: something else has its name; rename or drop that, and rebuild again"
+            f"{deferred} cannot be rebuilt: another object has its name; rename or drop that object",
+            code="name-taken",
         )
     return state == "same"
 
 
 @contextmanager
-def duplicates_told(deferred: Deferred) -> Iterator[None]:
+def explain_duplicates(deferred: Deferred) -> Iterator[None]:
     try:
         yield
     except asyncpg.UniqueViolationError as error:
-        if error.schema_name == "pg_catalog":  # another has just made what has its name
+        if error.schema_name == "pg_catalog":  # another session has just created an object of that name
             raise
         raise RunError(
-            f"{deferred} cannot be made again, since rows have the same values ({told(error)}): "
-            "remove or change all but one of them"
+            f"{deferred} cannot be rebuilt, since rows have the same values ({told(error)}): "
+            "remove or change all but one of them",
+            code="duplicate-rows",
         ) from error
 
 
 @contextmanager
-def orphans_told(deferred: Deferred) -> Iterator[None]:
+def explain_orphans(deferred: Deferred) -> Iterator[None]:
     try:
         yield
     except asyncpg.ForeignKeyViolationError as error:
         raise RunError(
-            f"{deferred} holds for new rows, but cannot be validated, since a row of {deferred.table} points at "
-            f"none of {deferred.parent} ({told(error)}): remove or change that row"
+            f"{deferred} is enforced for new rows, but cannot be validated, since a row of {deferred.table} references "
+            f"no row of {deferred.parent} ({told(error)}): remove or change that row",
+            code="orphan-rows",
         ) from error
 
 
 MEMORY: Final = 256 * 1024
-"""KiB: what an index build sorts in, and VALIDATE hashes in, where the server's own maintenance_work_mem is less."""
+"""KiB: the least maintenance_work_mem of a connection, for the sort of an index build and the hash of a VALIDATE."""
 
-BUILD: Final = 5
-"""How many times as long as the VALIDATE of a foreign key an index build over the same rows takes, about."""
+BUILD_COST: Final = 5
+"""The duration of an index build, as a multiple of the VALIDATE of a foreign key over the same rows, roughly."""
 
 TRIES: Final = 20
-"""How often a lock is tried for: with the pauses, a minute."""
+"""The number of tries for a lock: with the pauses, one minute."""
 
 
 async def rebuild(
     connect: Callable[[], AbstractAsyncContextManager[Connection]],
     deferred: Sequence[Deferred],
     *,
-    full: Mapping[str, anyio.Event] | None = None,
-    lanes: int = 1,
+    rows_complete: Mapping[SQL, anyio.Event] | None = None,
+    connections: int = 1,
     on_step: Callable[[str, float], None] = lambda name, seconds: None,
     cores: int | None = None,
     memory: int = MEMORY,
     lock_timeout: float = LOCK_SECONDS,
     tries: int = TRIES,
 ) -> None:
-    """Make everything in ``deferred`` again that is not there, over ``lanes`` connections from ``connect``.
+    """Rebuild all missing definitions of ``deferred``, over ``connections`` connections from ``connect``.
 
-    A table's indexes begin when its event in ``full`` (by qualified name, :attr:`Deferred.table`) is set; at once
-    where it has none. Set it after the commit: a build waits for whoever still writes to the table, and what not all
-    transactions can see yet is slower to validate. ``on_step`` is told each step and its seconds, from the event loop.
-    ``cores``: lanes x (1 + parallel workers of a build) stay within it (None: as many workers as the server gives).
-    ``memory``: KiB of maintenance_work_mem of each lane at least. Each step waits ``lock_timeout`` seconds for a lock,
-    ``tries`` times at most; after that no other step on its table is tried.
+    The builds of a table's indexes begin when its event in ``rows_complete`` (by :attr:`Deferred.table`) is set, or at
+    once if it has no event. Set it after the commit: a build waits for transactions that write to the table, and rows
+    that are not yet visible to all are slower to validate. ``on_step`` is called from the event loop with the name and
+    the seconds of each step. ``cores`` limits connections x (1 + parallel workers of a build); None for as many workers
+    as the server allows. ``memory``: the least maintenance_work_mem of a connection, in KiB. Each step waits
+    ``lock_timeout`` seconds for a lock, ``tries`` times at most; after that no other step on its table is tried.
 
-    Every step looks before it does, and is a transaction (but VACUUM, which can be done again): after a crash anywhere,
-    or an error, the same call with the same definitions does what is left. Raises RunError where rows break a
-    constraint or a lock cannot be had, DiskFull where the disk is (all that can be made is made first; it names what
-    is not), ConnectionLost or ConnectError at once.
+    Each step first checks what exists, and is one transaction (except VACUUM, which can be repeated): after a crash or
+    an error, the same call with the same definitions runs the remaining steps. Raises RunError where rows violate a
+    constraint or a lock is not available, and DiskFull, both after all other steps; ConnectionLost and ConnectError at
+    once.
     https://www.postgresql.org/docs/current/populate.html, https://www.postgresql.org/docs/current/sql-altertable.html
     """
     if not deferred:
         return
     async with AsyncExitStack() as stack:
-        connections = [await stack.enter_async_context(connect()) for _ in range(max(1, lanes))]
+        opened = [await stack.enter_async_context(connect()) for _ in range(max(1, connections))]
         limits = Limits(
             lock_timeout,
             tries,
             memory,
-            None if cores is None else max(0, cores // len(connections) - 1),
-            tuple([await backend_of(each) for each in connections]),
+            None if cores is None else max(0, cores // len(opened) - 1),
+            tuple([await backend_pid(connection) for connection in opened]),
         )
-        making = Rebuilder(limits, on_step)
+        rebuilder = Rebuilder(limits, on_step)
         try:
-            await Schedule(making, deferred, full or {}).run(connections)
+            await Schedule(rebuilder, deferred, rows_complete or {}).run(opened)
         except BaseExceptionGroup as group:
             raise first_cause(group) from group
-    if making.failures:
-        raise (DiskFull if making.full else RunError)(making.summary(len(deferred)))
+    if rebuilder.failures:
+        raise rebuilder.error(len(deferred))
 
 
-async def backend_of(connection: Connection) -> int:
-    """The server's process: behind a pooler not the one that the login was told."""
+async def backend_pid(connection: Connection) -> int:
+    """Return the server's process: behind a pooler it is not the one that was announced at login."""
     with translate_errors(connection, "beginning to rebuild"):
-        found: int = await connection.fetchval("SELECT pg_backend_pid()")
-    return found
+        pid: int = await connection.fetchval("SELECT pg_backend_pid()")
+    return pid
 
 
 class Schedule:
-    """Which step follows which, and what is to be done first.
+    """The order of a rebuild's steps, and their urgency.
 
-    A table's index builds when it is full; after the last its keys and statistics; a foreign key when both its
-    tables have come so far; then its VALIDATE. What has most to come after it goes first.
+    The indexes of a table are built when its rows are complete; after the last of them come its keys and statistics;
+    a foreign key is added when both its tables are finished, and then validated. The step with the most work after it
+    goes first.
     """
 
-    def __init__(self, making: Rebuilder, deferred: Sequence[Deferred], full: Mapping[str, anyio.Event]) -> None:
-        self.making = making
-        self.full = full
-        self.work = Work()
-        self.sizes: dict[str, int] = {}
-        self.indexes: dict[str, list[Deferred]] = {table: [] for table in full}
-        self.unadded: list[Deferred] = []
-        self.unvalidated: dict[str, set[Deferred]] = defaultdict(set)
-        """By child: also those that are not yet there."""
-        self.pointing: dict[str, set[str]] = defaultdict(set)
-        """By parent: the tables that point at it."""
-        for each in dict.fromkeys(deferred):
-            if each.kind != "foreign key":
-                self.indexes.setdefault(each.table, []).append(each)
+    def __init__(
+        self, rebuilder: Rebuilder, deferred: Sequence[Deferred], rows_complete: Mapping[SQL, anyio.Event]
+    ) -> None:
+        self.rebuilder = rebuilder
+        self.rows_complete = rows_complete
+        self.queue = TaskQueue()
+        self.sizes: dict[SQL, int] = {}
+        """Bytes of the tables measured so far."""
+        self.indexes: dict[SQL, list[Deferred]] = {table: [] for table in rows_complete}
+        self.waiting_foreign_keys: list[Deferred] = []
+        """Those whose tables are not both finished."""
+        self.unvalidated: dict[SQL, set[Deferred]] = defaultdict(set)
+        """By child: the foreign keys to validate, with those that are not yet added."""
+        self.children: dict[SQL, set[SQL]] = defaultdict(set)
+        """By parent: the tables that reference it."""
+        for definition in dict.fromkeys(deferred):
+            if definition.kind != "foreign key":
+                self.indexes.setdefault(definition.table, []).append(definition)
                 continue
-            self.unadded.append(each)
-            self.pointing[each.parent].add(each.table)
-            if each.validate:
-                self.unvalidated[each.table].add(each)
-        self.unbuilt = {table: set(its) for table, its in self.indexes.items()}
-        """By table that is not finished: the indexes to build."""
+            self.waiting_foreign_keys.append(definition)
+            self.children[definition.parent].add(definition.table)
+            if definition.validate:
+                self.unvalidated[definition.table].add(definition)
+        self.unbuilt_indexes = {table: set(indexes) for table, indexes in self.indexes.items()}
+        """By unfinished table: the indexes that are not yet built."""
 
     async def run(self, connections: Sequence[Connection]) -> None:
-        """Make everything."""
+        """Run all steps."""
         later = []
         for table in self.indexes:
-            job = Task(partial(self.open_table, table))
-            if table in self.full:
-                later.append((self.full[table], job))
+            task = Task(partial(self.start_table, table))
+            if table in self.rows_complete:
+                later.append((self.rows_complete[table], task))
             else:
-                self.work.add(job)
-        self.add_what_can_be()
-        await self.work.run(connections, later)
+                self.queue.add(task)
+        self.queue_foreign_keys()
+        await self.queue.run(connections, later)
 
-    async def open_table(self, table: str, connection: Connection) -> None:
-        its = self.indexes[table]
-        if not await self.measured(connection, table, its):
-            del self.unbuilt[table]
-            self.add_what_can_be()
+    async def start_table(self, table: SQL, connection: Connection) -> None:
+        indexes = self.indexes[table]
+        if not await self.measure_table(connection, table, indexes):
+            del self.unbuilt_indexes[table]
+            self.queue_foreign_keys()
             return
-        for place, each in enumerate(its):
-            if not any(has_same_columns(other, each) for other in its[:place]):
-                self.build_next(each)
-        if not its:
-            self.work.add(Task(partial(self.finish, table), {table: Lock.ACCESS_EXCLUSIVE}))
+        for number, index in enumerate(indexes):
+            if not any(has_same_columns(earlier, index) for earlier in indexes[:number]):
+                self.queue_build(index)
+        if not indexes:
+            self.queue_finish(table)
 
-    def build_next(self, each: Deferred) -> None:
-        self.work.add(Task(partial(self.build, each), {each.table: Lock.SHARE}, partial(self.rest, each.table)))
+    def queue_build(self, index: Deferred) -> None:
+        locks = {index.table: Lock.SHARE}
+        self.queue.add(Task(partial(self.build_index, index), locks, partial(self.remaining_cost, index.table)))
 
-    async def measured(self, connection: Connection, table: str, its: Sequence[Deferred]) -> bool:
-        """Find a table's size, if it is not known; false where the table is gone."""
+    def queue_finish(self, table: SQL) -> None:
+        self.queue.add(Task(partial(self.finish_table, table), {table: Lock.ACCESS_EXCLUSIVE}))
+
+    async def measure_table(self, connection: Connection, table: SQL, definitions: Sequence[Deferred]) -> bool:
+        """Read a table's size unless it is known; return False if the table no longer exists."""
         if table not in self.sizes:
-            size = await self.making.size(connection, table, its)
+            size = await self.rebuilder.measure_table(connection, table, definitions)
             if size is None:
                 return False
             self.sizes[table] = size
         return True
 
-    def rest(self, table: str) -> float:
-        """How long an index of the table and what has to wait for it take, as bytes that VALIDATE reads meanwhile."""
-        return BUILD * self.sizes[table] + max(map(self.validating, {table} | self.pointing[table]))
+    def remaining_cost(self, table: SQL) -> float:
+        """Return the duration of an index build and of all that waits for it, in bytes that VALIDATE reads."""
+        return BUILD_COST * self.sizes[table] + max(map(self.validation_cost, {table} | self.children[table]))
 
-    def validating(self, child: str) -> float:
-        """The same of what is to be validated of a table, one after the other."""
-        return sum(self.sizes.get(child, 0) + self.sizes.get(each.parent, 0) for each in self.unvalidated[child])
+    def validation_cost(self, child: SQL) -> float:
+        """Return the duration of the remaining validations of a table, which run one after the other, in bytes."""
+        return sum(
+            self.sizes.get(child, 0) + self.sizes.get(foreign_key.parent, 0) for foreign_key in self.unvalidated[child]
+        )
 
-    async def build(self, each: Deferred, connection: Connection) -> None:
-        await self.making.index(connection, each)
-        unbuilt = self.unbuilt[each.table]
-        unbuilt.remove(each)
-        if twin := next(
-            (other for other in self.indexes[each.table] if other in unbuilt and has_same_columns(each, other)), None
-        ):
-            self.build_next(twin)
+    async def build_index(self, index: Deferred, connection: Connection) -> None:
+        await self.rebuilder.build_index(connection, index)
+        unbuilt = self.unbuilt_indexes[index.table]
+        unbuilt.remove(index)
+        twins = (other for other in self.indexes[index.table] if other in unbuilt and has_same_columns(index, other))
+        if twin := next(twins, None):
+            self.queue_build(twin)
         if not unbuilt:
-            self.work.add(Task(partial(self.finish, each.table), {each.table: Lock.ACCESS_EXCLUSIVE}))
+            self.queue_finish(index.table)
 
-    async def finish(self, table: str, connection: Connection) -> None:
-        await self.making.keys(connection, table, self.indexes[table])
-        await self.making.vacuum(connection, table)
-        await self.making.analyze(connection, table)
-        del self.unbuilt[table]
-        self.add_what_can_be()
+    async def finish_table(self, table: SQL, connection: Connection) -> None:
+        await self.rebuilder.attach_keys(connection, table, self.indexes[table])
+        await self.rebuilder.vacuum_table(connection, table)
+        await self.rebuilder.analyze_table(connection, table)
+        del self.unbuilt_indexes[table]
+        self.queue_foreign_keys()
 
-    def add_what_can_be(self) -> None:
-        """Add the foreign keys whose tables are finished.
+    def queue_foreign_keys(self) -> None:
+        """Queue the foreign keys whose tables are finished.
 
-        Those between the same two tables are added in the order in which they were made, since their triggers fire
-        in that order: a row that the first deletes (ON DELETE CASCADE) does not offend the second.
+        Those between the same two tables are added in the order in which they were created, since their triggers fire
+        in that order: a row that the first deletes (ON DELETE CASCADE) does not violate the second.
         """
-        for each in self.unadded[:]:
-            if each.table not in self.unbuilt and each.parent not in self.unbuilt:
-                self.unadded.remove(each)
-                locks = dict.fromkeys((each.table, each.parent), Lock.SHARE_ROW_EXCLUSIVE)
-                self.work.add(Task(partial(self.add, each), locks))
+        for foreign_key in self.waiting_foreign_keys[:]:
+            if foreign_key.table not in self.unbuilt_indexes and foreign_key.parent not in self.unbuilt_indexes:
+                self.waiting_foreign_keys.remove(foreign_key)
+                locks = dict.fromkeys((foreign_key.table, foreign_key.parent), Lock.SHARE_ROW_EXCLUSIVE)
+                self.queue.add(Task(partial(self.add_foreign_key, foreign_key), locks))
 
-    async def add(self, each: Deferred, connection: Connection) -> None:
-        there = [await self.measured(connection, table, [each]) for table in (each.table, each.parent)]
-        if all(there):
-            await self.making.foreign_key(connection, each)
-        if each not in self.unvalidated[each.table]:
+    async def add_foreign_key(self, foreign_key: Deferred, connection: Connection) -> None:
+        child, parent = foreign_key.table, foreign_key.parent
+        exist = [await self.measure_table(connection, table, [foreign_key]) for table in (child, parent)]
+        if all(exist):
+            await self.rebuilder.add_foreign_key(connection, foreign_key)
+        if foreign_key not in self.unvalidated[child]:
             return
-        if each in self.making.broken:
-            self.unvalidated[each.table].remove(each)
+        if foreign_key in self.rebuilder.broken:
+            self.unvalidated[child].remove(foreign_key)
             return
-        locks = {each.parent: Lock.ROW_SHARE} | {each.table: Lock.SHARE_UPDATE_EXCLUSIVE}
-        self.work.add(Task(partial(self.validate, each), locks, partial(self.validating, each.table)))
+        locks = {parent: Lock.ROW_SHARE} | {child: Lock.SHARE_UPDATE_EXCLUSIVE}
+        urgency = partial(self.validation_cost, child)
+        self.queue.add(Task(partial(self.validate_foreign_key, foreign_key), locks, urgency))
 
-    async def validate(self, each: Deferred, connection: Connection) -> None:
-        await self.making.validate(connection, each)
-        self.unvalidated[each.table].remove(each)
+    async def validate_foreign_key(self, foreign_key: Deferred, connection: Connection) -> None:
+        await self.rebuilder.validate_foreign_key(connection, foreign_key)
+        self.unvalidated[foreign_key.table].remove(foreign_key)

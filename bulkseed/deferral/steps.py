@@ -1,4 +1,4 @@
-"""A step: one short transaction that waits for its locks so long and no longer, and can be tried again."""
+"""Steps: short transactions with a limited wait for locks, which can be retried; and the queue of a rebuild's tasks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,23 @@ import asyncpg
 from bulkseed.errors import RunError
 from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.postgres.transaction import safe_transaction
+from bulkseed.sql import SQL
 
-__all__ = ["LOCK_SECONDS", "Limits", "Lock", "NoLock", "Task", "Work", "holders", "step", "tried"]
+__all__ = [
+    "LOCK_SECONDS",
+    "Limits",
+    "Lock",
+    "NoLock",
+    "Task",
+    "TaskQueue",
+    "holders",
+    "run_with_retries",
+    "step_transaction",
+]
 
 LOCK_SECONDS: Final = 0.8
-"""Who asks for a strong lock stands in the queue before all that come after: so long an app may stand still. It is less
-than the server's deadlock_timeout of a second: where an app and we wait for each other, it is we who give way."""
+"""A request for a strong lock blocks all later requests on the table, so an app may be blocked for this long. It is
+less than the server's deadlock_timeout, one second by default: in a deadlock with an app our transaction fails."""
 LONGEST_PAUSE: Final = 2.0
 
 SETTINGS: Final = """
@@ -30,34 +41,34 @@ SELECT set_config('lock_timeout', $1, true),
        set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'local'), true)
 FROM pg_settings WHERE name = 'maintenance_work_mem'
 """
-"""With synchronous_commit off, VACUUM could not mark rows as visible to all, since their commit may yet be lost; the
-next commit that waits for its own record makes all before it safe too."""
+"""With synchronous_commit off, VACUUM could not mark rows as visible to all, since their commit could still be lost. A
+commit that waits for its WAL record to be flushed makes all earlier commits durable too."""
 
 HOLDERS: Final = """
 SELECT coalesce(format('process %s of %s%s', a.pid, a.usename,
                        CASE WHEN a.application_name <> '' THEN ' (' || a.application_name || ')' END)
                 || coalesce(', since ' || to_char(a.xact_start AT TIME ZONE 'UTC', 'HH24:MI:SS') || ' UTC', ''),
-                'a prepared transaction') AS told
+                'a prepared transaction') AS holder
 FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
 WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() AND l.pid <> ALL ($2::int[])
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND l.relation IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)
-GROUP BY told, l.pid ORDER BY bool_and(l.mode IN ('AccessShareLock', 'RowShareLock')), min(a.xact_start) LIMIT 3
+GROUP BY holder, l.pid ORDER BY bool_and(l.mode IN ('AccessShareLock', 'RowShareLock')), min(a.xact_start) LIMIT 3
 """
-"""Who has locks on the tables $1, but for the processes $2: those that write first, the longest first.
+"""The holders of locks on the tables $1, except the processes $2: writers first, then the oldest transactions.
 
-``pg_blocking_pids`` says it while a statement waits; what has timed out no longer waits, so the locks themselves
+``pg_blocking_pids`` works only while a statement waits. After a timeout nothing waits any more, so the locks themselves
 are read: https://www.postgresql.org/docs/current/view-pg-locks.html.
 """
 
 
 class NoLock(RunError):
-    """A lock could not be had in time; the message says who has it."""
+    """A lock was not available in time; the message names its holders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a step may take: seconds for a lock, how often it is tried, KiB of memory, workers of an index build.
+    """The limits of a step: seconds to wait for a lock, number of tries, KiB of memory, workers of an index build.
 
     ``workers`` is None for the server's own setting.
     """
@@ -66,13 +77,13 @@ class Limits:
     tries: int = 5
     memory: int = 0
     workers: int | None = None
-    ours: tuple[int, ...] = ()
-    """The server's processes that work for us: they are not named as who holds a lock."""
+    own_backends: tuple[int, ...] = ()
+    """The server processes of our own connections, which are not named as holders of a lock."""
 
 
 @asynccontextmanager
-async def step(connection: Connection, limits: Limits) -> AsyncIterator[None]:
-    """A transaction with ``limits`` set for it alone; rolled back where the block raises or is cancelled."""
+async def step_transaction(connection: Connection, limits: Limits) -> AsyncIterator[None]:
+    """Open a transaction with ``limits`` as its local settings; roll it back if the block raises or is cancelled."""
     async with safe_transaction(connection):
         workers = None if limits.workers is None else str(limits.workers)
         timeout = f"{round(limits.lock_timeout * 1000)}ms"
@@ -80,13 +91,14 @@ async def step(connection: Connection, limits: Limits) -> AsyncIterator[None]:
         yield
 
 
-async def tried(
+async def run_with_retries(
     connection: Connection, doing: str, tables: Sequence[str], limits: Limits, once: Callable[[], Awaitable[None]]
 ) -> None:
-    """Await ``once()``, again after a lock that could not be had or a deadlock, ``limits.tries`` times at most.
+    """Await ``once()``, and retry after a lock timeout or deadlock, up to ``limits.tries`` tries in all.
 
-    In between are pauses as long as the wait, and longer, in which whoever queued behind us has its turn.
-    Raises NoLock, which names the holders of locks on ``tables`` (qualified), and the errors of ``translate_errors``.
+    The pauses between tries, at first as long as the wait for the lock and then longer, let the transactions that
+    queued behind us proceed. Raises NoLock, which names the holders of locks on ``tables`` (qualified), and the errors
+    of ``translate_errors``.
     """
     pause = min(limits.lock_timeout, LONGEST_PAUSE)
     with translate_errors(connection, doing):
@@ -95,27 +107,27 @@ async def tried(
                 return await once()
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
                 if not left:
-                    raise NoLock(await no_lock(connection, doing, tables, limits)) from error
+                    raise NoLock(await describe_lock(connection, doing, tables, limits), code="no-lock") from error
             await anyio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
     return None
 
 
-async def no_lock(connection: Connection, doing: str, tables: Sequence[str], limits: Limits) -> str:
+async def describe_lock(connection: Connection, doing: str, tables: Sequence[str], limits: Limits) -> str:
     names = ", ".join(dict.fromkeys(tables))
     waited = f"{limits.tries} times {limits.lock_timeout:g} s" if limits.tries > 1 else f"{limits.lock_timeout:g} s"
-    who = await holders(connection, tables, limits.ours)
-    return f"{doing}: no lock on {names} in {waited}: {who} has it; end that transaction, and try again"
+    held_by = await holders(connection, tables, limits.own_backends)
+    return f"{doing}: no lock on {names} in {waited}: held by {held_by}; end that transaction, and try again"
 
 
-async def holders(connection: Connection, tables: Sequence[str], ours: Sequence[int] = ()) -> str:
-    """Who has locks on any of ``tables`` (qualified), in words."""
-    rows = await connection.fetch(HOLDERS, list(tables), list(ours))
-    return "; ".join(row["told"] for row in rows) or "a transaction that has just ended"
+async def holders(connection: Connection, tables: Sequence[str], own_backends: Sequence[int] = ()) -> str:
+    """Return a description of the transactions that hold locks on any of ``tables`` (qualified): process, user, age."""
+    rows = await connection.fetch(HOLDERS, list(tables), list(own_backends))
+    return "; ".join(row["holder"] for row in rows) or "a transaction that has just ended"
 
 
 class Lock(Enum):
-    """What a job takes on a table (https://www.postgresql.org/docs/current/explicit-locking.html)."""
+    """The lock that a task takes on a table (https://www.postgresql.org/docs/current/explicit-locking.html)."""
 
     ROW_SHARE = auto()
     SHARE_UPDATE_EXCLUSIVE = auto()
@@ -124,7 +136,7 @@ class Lock(Enum):
     ACCESS_EXCLUSIVE = auto()
 
 
-TOGETHER: Final = frozenset(
+COMPATIBLE: Final = frozenset(
     frozenset(pair)
     for pair in (
         {Lock.ROW_SHARE},
@@ -134,83 +146,83 @@ TOGETHER: Final = frozenset(
         {Lock.SHARE},
     )
 )
-"""Which two can be had on a table at once."""
+"""The pairs of locks that two transactions can hold on a table at the same time."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Task:
-    """Something to do, the lock that it takes on each table, and how urgent it is when a lane is free."""
+    """Work for a connection, the lock that it takes on each table, and its urgency when a connection is free."""
 
     do: Callable[[Connection], Awaitable[None]]
-    locks: Mapping[str, Lock] = field(default_factory=dict)
+    locks: Mapping[SQL, Lock] = field(default_factory=dict)
     urgency: Callable[[], float] = lambda: float("inf")
 
-    def excludes(self, other: Task) -> bool:
-        """Whether one of the two would wait for the other."""
+    def conflicts_with(self, other: Task) -> bool:
+        """Whether one of the two would wait for a lock of the other."""
         return any(
-            table in other.locks and frozenset({lock, other.locks[table]}) not in TOGETHER
+            table in other.locks and frozenset({lock, other.locks[table]}) not in COMPATIBLE
             for table, lock in self.locks.items()
         )
 
 
-class Work:
-    """Jobs yet to be done. It ends when none is left, none is running and none is awaited."""
+class TaskQueue:
+    """Tasks to run over several connections, until none is waiting, running, or yet to be added by its event."""
 
     def __init__(self) -> None:
         self.waiting: list[Task] = []
         self.running: list[Task] = []
-        self.awaited = 0
+        self.awaited_events = 0
         self.changed = anyio.Event()
 
-    def add(self, *jobs: Task) -> None:
-        """Jobs for the next free lanes; of those equally urgent the one that was added first."""
-        self.waiting += jobs
-        self.wake()
+    def add(self, task: Task) -> None:
+        """Add a task for the next free connection; of equally urgent tasks the first added runs first."""
+        self.waiting.append(task)
+        self.notify()
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         self.changed.set()
         self.changed = anyio.Event()
 
     async def run(self, connections: Sequence[Connection], later: Sequence[tuple[anyio.Event, Task]] = ()) -> None:
-        """Do all jobs, those of ``later`` once their events are set. Raises what a job raises, in a group."""
-        self.awaited = len(later)
+        """Run all tasks, those of ``later`` once their events are set. Raises an exception group of a task's error."""
+        self.awaited_events = len(later)
         async with anyio.create_task_group() as tasks:
-            for event, job in later:
-                tasks.start_soon(self.await_event, event, job)
+            for event, task in later:
+                tasks.start_soon(self.add_after_event, event, task)
             for connection in connections:
-                tasks.start_soon(self.lane, connection)
+                tasks.start_soon(self.run_tasks, connection)
 
-    async def await_event(self, event: anyio.Event, job: Task) -> None:
+    async def add_after_event(self, event: anyio.Event, task: Task) -> None:
         await event.wait()
-        self.awaited -= 1
-        self.add(job)
+        self.awaited_events -= 1
+        self.add(task)
 
-    async def lane(self, connection: Connection) -> None:
-        while self.waiting or self.running or self.awaited:
-            job = self.best()
-            if job is None:
+    async def run_tasks(self, connection: Connection) -> None:
+        while self.waiting or self.running or self.awaited_events:
+            task = self.next_task()
+            if task is None:
                 await self.changed.wait()
                 continue
-            self.waiting.remove(job)
-            self.running.append(job)
+            self.waiting.remove(task)
+            self.running.append(task)
             try:
-                await job.do(connection)
+                await task.do(connection)
             finally:
-                self.running.remove(job)
-            self.wake()
+                self.running.remove(task)
+            self.notify()
 
-    def best(self) -> Task | None:
-        """The most urgent job that need not wait for one that is running, nor keeps a more urgent one waiting.
+    def next_task(self) -> Task | None:
+        """Return the most urgent task that conflicts neither with a running task nor with a more urgent waiting one.
 
-        Rather than none, one that does keep another waiting: an idle lane helps nobody.
+        If there is none, one that delays a more urgent task: an idle connection would not help that one either.
         """
-        second: Task | None = None
+        second_choice: Task | None = None
         blocked: list[Task] = []
-        for job in sorted(self.waiting, key=lambda job: -job.urgency()):
-            if any(job.excludes(other) for other in self.running):
-                blocked.append(job)
-            elif any(job.excludes(other) for other in blocked):
-                second = second or job
+        for task in sorted(self.waiting, key=lambda task: -task.urgency()):
+            if any(task.conflicts_with(other) for other in self.running):
+                blocked.append(task)
+            elif any(task.conflicts_with(other) for other in blocked):
+                second_choice = second_choice or task
             else:
-                return job
-        return second
+                return task
+        return second_choice

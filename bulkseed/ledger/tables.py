@@ -12,7 +12,7 @@ import asyncpg
 from bulkseed import deferral
 from bulkseed.errors import TargetError
 from bulkseed.postgres.connection import Connection
-from bulkseed.sql import identifier
+from bulkseed.sql import SQL, identifier
 
 __all__ = ["SCHEMA", "Ledger", "check_ledger", "drop_ledger", "exists", "make_ledger", "other_ledgers", "version"]
 
@@ -29,7 +29,7 @@ class Ledger:
 
     schema: str = SCHEMA
 
-    def table(self, name: str) -> str:
+    def table(self, name: str) -> SQL:
         """One of the ledger's tables, qualified and quoted."""
         return identifier(self.schema, name)
 
@@ -43,17 +43,17 @@ class Ledger:
         return "" if self.schema == SCHEMA else f" --ledger-schema {shlex.quote(self.schema)}"
 
     @property
-    def runs(self) -> str:
+    def runs(self) -> SQL:
         """The table of runs."""
         return self.table("runs")
 
     @property
-    def shards(self) -> str:
+    def shards(self) -> SQL:
         """The table of shards that are in."""
         return self.table("shards")
 
     @property
-    def deferred(self) -> str:
+    def deferred(self) -> SQL:
         """The table of definitions that :mod:`bulkseed.deferral` saves."""
         return self.table("deferred")
 

@@ -19,6 +19,7 @@ from bulkseed.loader.worker_pool import Done, ShardQueue, Worker, load_shards
 from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import Stage
 from bulkseed.postgres.transaction import open_with_retry, retry
+from bulkseed.sql import SQL
 from bulkseed.target.target import Target
 
 __all__ = ["Filling"]
@@ -101,7 +102,7 @@ class Filling:
         Raises what fill() raises, and RunError where something cannot be rebuilt.
         """
         model = target.model
-        full: dict[str, anyio.Event] = {
+        full: dict[SQL, anyio.Event] = {
             target.name(table): self.full.get(model.stage(table), anyio.Event()) for table in model.names
         }
         rebuilt = anyio.Event()
@@ -120,7 +121,7 @@ class Filling:
             raise first_cause(group) from group
 
     async def rebuild(
-        self, deferred: Sequence[Deferred], full: Mapping[str, anyio.Event], rebuilt: anyio.Event
+        self, deferred: Sequence[Deferred], full: Mapping[SQL, anyio.Event], rebuilt: anyio.Event
     ) -> None:
         steps = itertools.count(1)
 
@@ -134,7 +135,12 @@ class Filling:
         async def once() -> None:
             # what is there already it passes over
             await rebuild(
-                connect, deferred, full=full, lanes=self.rebuild_lanes, cores=self.rebuild_lanes, on_step=told
+                connect,
+                deferred,
+                rows_complete=full,
+                connections=self.rebuild_lanes,
+                cores=self.rebuild_lanes,
+                on_step=told,
             )
 
         await retry(self.job.retry_policy, self.listener, "rebuilding indexes and keys", once)

@@ -115,9 +115,8 @@ async def open_connection(place: ConnectionParams) -> Connection:
     # no statement cache: a cached statement encodes by a table's old types, and PgBouncer cannot keep it
     arguments = {**place.arguments, "timeout": CONNECT_SECONDS, "statement_cache_size": 0}
     arguments["server_settings"] = {**arguments["server_settings"], "application_name": "bulkseed"}
-    arguments["connection_class"] = DriverConnection
     try:
-        found: Connection = await asyncpg.connect(**arguments)
+        found: Connection = await asyncpg.connect(**arguments, connection_class=DriverConnection)
         return found
     except asyncpg.PostgresError as error:
         raise refused(error, place) from None

@@ -1,8 +1,9 @@
-"""Cleaning up: exactly the seeded rows go, whatever else is there."""
+"""Cleanup: it removes exactly the seeded rows, whatever other rows exist."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +13,12 @@ from bulkseed.ledger.tables import VERSION
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
+from bulkseed.sql import identifier
 from bulkseed.target.reference_schema import create_missing
 from bulkseed.verifier.verify import verify
 from support.app_rows import APP_ROWS
-from support.plans import plan_of
+from support.errors import raises
+from support.plans import plan_of, planned
 from support.queries import digest, has_ledger, run_sql
 
 LATER = "'2026-11-01'"
@@ -24,46 +27,46 @@ APP_ROWS_THAT_POINT: dict[str, tuple[str, str]] = {
     "a message in a seeded channel": (
         f"""INSERT INTO messages (content, created_at, updated_at, user_id, channel_id)
             SELECT 'app', {LATER}, {LATER}, owner_id, id FROM channels ORDER BY id DESC LIMIT 5""",
-        r"5 of \"public\"\.\"messages\" \(user_id\)",
+        '5 of "public"."messages" (user_id)',
     ),
     "a reply to a seeded message": (
         f"""INSERT INTO messages (content, created_at, updated_at, user_id, channel_id, parent_id)
             SELECT 'app', {LATER}, {LATER}, user_id, channel_id, id FROM messages ORDER BY id DESC LIMIT 1""",
-        r"1 of \"public\"\.\"messages\" \(parent_id\)",
+        '1 of "public"."messages" (parent_id)',
     ),
     "a membership of seeded user and channel": (
         """INSERT INTO user_channels SELECT u.id, c.id FROM users AS u, channels AS c
            WHERE NOT EXISTS (SELECT FROM user_channels AS m WHERE m.user_id = u.id AND m.channel_id = c.id)
            ORDER BY 1 DESC, 2 DESC LIMIT 2""",
-        r"2 of \"public\"\.\"user_channels\" \(user_id\)",
+        '2 of "public"."user_channels" (user_id)',
     ),
     "a reaction of a seeded user to a seeded message": (
         f"""INSERT INTO message_reactions SELECT m.id, r.id, m.user_id, {LATER} FROM messages AS m, reactions AS r
             WHERE NOT EXISTS (SELECT FROM message_reactions AS x
                               WHERE (x.message_id, x.reaction_id, x.user_id) = (m.id, r.id, m.user_id))
             ORDER BY 1 DESC, 2 DESC LIMIT 3""",
-        r"3 of \"public\"\.\"message_reactions\" \(message_id\)",
+        '3 of "public"."message_reactions" (message_id)',
     ),
     "a channel of a seeded user": (
         f"""INSERT INTO channels (name, owner_id, created_at, is_private, is_dm)
             SELECT 'app', max(id), {LATER}, false, false FROM users""",
-        r"1 of \"public\"\.\"channels\" \(owner_id\)",
+        '1 of "public"."channels" (owner_id)',
     ),
     "a row of a table that bulkseed does not know": (
         """CREATE TABLE "odd ""name" (who bigint REFERENCES users ON DELETE CASCADE);
            INSERT INTO "odd ""name" SELECT id FROM users ORDER BY id DESC LIMIT 4""",
-        r"4 of \"public\"\.\"odd \"\"name\" \(who\)",
+        '4 of "public"."odd ""name" (who)',
     ),
     "a row that points at a membership": (
         """CREATE TABLE badges (u bigint, c bigint, FOREIGN KEY (u, c) REFERENCES user_channels);
            INSERT INTO badges SELECT user_id, channel_id FROM user_channels ORDER BY 1 DESC LIMIT 6""",
-        r"6 of \"public\"\.\"badges\" \(u, c\)",
+        '6 of "public"."badges" (u, c)',
     ),
 }
 
 
 @pytest.mark.core
-async def test_takes_out_what_a_load_put_in_and_leaves_no_trace(database: Address) -> None:
+async def test_removes_the_rows_of_a_load_and_leaves_no_trace(database: Address) -> None:
     await run_sql(database, *APP_ROWS)
     before = await digest(database)
     report = await load(plan_of("3x"), database)
@@ -89,18 +92,18 @@ async def test_of_one_run_leaves_the_others(database: Address) -> None:
 
 
 @pytest.mark.parametrize("kind", APP_ROWS_THAT_POINT)
-async def test_rows_that_point_at_seeded_ones_stop_it(seeded: Address, kind: str) -> None:
-    statement, said = APP_ROWS_THAT_POINT[kind]
+async def test_rows_that_reference_seeded_ones_prevent_it(seeded: Address, kind: str) -> None:
+    statement, fact = APP_ROWS_THAT_POINT[kind]
     await run_sql(seeded, statement)
     before = await digest(seeded)
-    with pytest.raises(RunError, match=said):
+    with raises("referenced-rows", fact, kind=RunError):
         await cleanup(seeded, [1])
     assert await digest(seeded) == before
     assert await has_ledger(seeded)
 
 
 @pytest.mark.core
-async def test_cascade_takes_them_along_and_what_points_at_them(database: Address) -> None:
+async def test_cascade_removes_them_and_the_rows_that_reference_them(database: Address) -> None:
     await run_sql(database, *APP_ROWS)
     before = await digest(database)
     await load(plan_of("3x"), database)
@@ -119,7 +122,7 @@ async def test_cascade_takes_them_along_and_what_points_at_them(database: Addres
             "SELECT count(*) FROM message_reactions WHERE user_id IN (SELECT id FROM users WHERE email LIKE 'app%')"
         )
     assert app_reactions > 3
-    with pytest.raises(RunError):
+    with raises("referenced-rows", f'4 of "public".{odd} (who)', '"public"."badges" (u, c)', kind=RunError):
         await cleanup(database, [1])
     report = await cleanup(database, [1], cascade=True)
     assert report.others[f'"public".{odd}'] == 4
@@ -137,13 +140,13 @@ async def test_cascade_takes_them_along_and_what_points_at_them(database: Addres
     assert await digest(database) == before
 
 
-async def test_a_foreign_key_that_lets_go_is_left_to_the_database(seeded: Address) -> None:
+async def test_foreign_keys_that_set_null_are_left_to_the_database(seeded: Address) -> None:
     await run_sql(
         seeded,
         "CREATE TABLE notes (who bigint REFERENCES users ON DELETE SET NULL)",
         "INSERT INTO notes SELECT id FROM users LIMIT 3",
     )
-    with pytest.raises(RunError, match=r"3 of .*notes"):
+    with raises("referenced-rows", '3 of "public"."notes"', kind=RunError):
         await cleanup(seeded, [1])
     await cleanup(seeded, [1], cascade=True)
     async with connected(seeded) as connection:
@@ -162,7 +165,7 @@ async def test_rows_that_an_app_removed_are_not_missed(seeded: Address) -> None:
 
 async def test_a_run_of_another_generator_is_not_guessed_at(seeded: Address) -> None:
     await run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"generator": "0", "bulkseed": "0.0.9"}'""")
-    with pytest.raises(InputError, match=r"bulkseed 0\.0\.9"):
+    with raises("other-generator", "bulkseed 0.0.9", "--cascade", kind=InputError):
         await cleanup(seeded, [1])
     await cleanup(seeded, [1], cascade=True)
     assert {table: rows for table, (rows, _) in (await digest(seeded)).items() if rows} == {"reactions": 12}
@@ -177,28 +180,28 @@ async def test_without_foreign_keys_the_rules_say_what_points_at_what(seeded: Ad
              END LOOP; END $$""",
         APP_ROWS_THAT_POINT["a reply to a seeded message"][0],
     )
-    with pytest.raises(RunError, match="parent_id"):
+    with raises("referenced-rows", "parent_id", kind=RunError):
         await cleanup(seeded, [1])
 
 
 async def test_a_database_without_runs_is_refused(database: Address) -> None:
-    with pytest.raises(InputError, match="no run of bulkseed"):
+    with pytest.raises(InputError):
         await recorded_runs(database)
     await load(plan_of(), database)
-    with pytest.raises(InputError, match="no run 7: it has 1"):
+    with pytest.raises(InputError, match=r"\b7\b.*\b1\b"):
         await cleanup(database, [7])
 
 
 async def test_a_newer_ledger_is_left_alone(seeded: Address) -> None:
     await run_sql(seeded, f"UPDATE bulkseed.version SET number = {VERSION + 1}")
     for command in (cleanup(seeded, [1]), verify(seeded), load(plan_of(), seeded)):
-        with pytest.raises(TargetError, match=f"of version {VERSION + 1}, this bulkseed knows {VERSION}"):
+        with pytest.raises(TargetError, match=rf"\b{VERSION + 1}\b.*\b{VERSION}\b"):
             await command
 
 
 async def test_a_run_with_a_plan_that_is_not_understood(seeded: Address) -> None:
     await run_sql(seeded, """UPDATE bulkseed.runs SET plan = plan || '{"mood": "good"}'""")
-    with pytest.raises(TargetError, match=r"the record of run 1 .*mood.*: another bulkseed made it"):
+    with pytest.raises(TargetError, match="mood"):
         await verify(seeded)
 
 
@@ -239,7 +242,7 @@ async def test_foreign_keys_in_a_circle_are_no_obstacle(seeded: Address) -> None
         "UPDATE users SET last_message = 1 WHERE id = 1",
         APP_ROWS_THAT_POINT["a reply to a seeded message"][0],
     )
-    with pytest.raises(RunError, match="parent_id"):
+    with raises("referenced-rows", "parent_id", kind=RunError):
         await cleanup(seeded, [1])
     report = await cleanup(seeded, [1], cascade=True)
     assert report.others == {'"public"."messages"': 1}
@@ -272,11 +275,11 @@ async def test_row_security_hides_nothing_from_it(seeded: Address) -> None:
     before = await digest(seeded)
     sweeper = Address(seeded.url._replace(username="sweeper"))
     try:
-        with pytest.raises(RunError, match=r"users.*grant it the right"):
+        with pytest.raises(RunError, match="users"):
             await cleanup(sweeper, [1])
         assert await digest(seeded) == before
         await run_sql(seeded, "ALTER TABLE users DISABLE ROW LEVEL SECURITY", "REVOKE DELETE ON messages FROM sweeper")
-        with pytest.raises(TargetError, match=r"GRANT SELECT, DELETE ON .*messages"):
+        with raises("missing-rights", "GRANT SELECT, DELETE", '"public"."messages"', kind=TargetError):
             await cleanup(sweeper, [1])
         await run_sql(seeded, "GRANT DELETE ON messages TO sweeper")
         await cleanup(sweeper, [1])
@@ -313,7 +316,7 @@ async def test_rows_that_a_trigger_holds_back_are_not_forgotten(seeded: Address)
         "ALTER TABLE message_reactions DROP CONSTRAINT message_reactions_user_id_fkey",
     )
     before = await digest(seeded)
-    with pytest.raises(RunError, match=r"message_reactions. kept [\d,]+ of"):
+    with raises("rows-kept", '"public"."message_reactions"', kind=RunError):
         await cleanup(seeded, [1])
     assert await digest(seeded) == before
     assert await has_ledger(seeded)
@@ -328,3 +331,37 @@ async def test_timestamptz_columns_are_known_again(database: Address, zone: str)
     )
     report = await load(plan_of(), database)
     assert dict((await cleanup(database, [1])).removed) == dict(report.rows)
+
+
+BRACES = """
+[columns.users]
+id = "a{b}"
+created_at = "{row}"
+[columns.channels]
+owner_id = "{alias} \\" {}"
+"""
+RENAMES = (
+    'ALTER TABLE users RENAME id TO "a{b}"',
+    'ALTER TABLE users RENAME created_at TO "{row}"',
+    'ALTER TABLE channels RENAME owner_id TO "{alias} "" {}"',
+)
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["foreign keys", "no foreign keys"])
+async def test_names_of_columns_may_have_braces(database: Address, tmp_path: Path, declared: bool) -> None:
+    if not declared:
+        await run_sql(database, "ALTER TABLE channels DROP CONSTRAINT channels_owner_id_fkey")
+    await run_sql(database, *RENAMES)
+    before = await digest(database)
+    loaded = await load(planned(tmp_path, BRACES), database)
+    await run_sql(
+        database,
+        f"""INSERT INTO channels (name, {identifier('{alias} " {}')}, created_at, is_private, is_dm)
+            SELECT 'app', max("a{{b}}"), now(), false, false FROM users""",
+    )
+    with raises("referenced-rows", '1 of "public"."channels"', kind=RunError):
+        await cleanup(database, [1])
+    report = await cleanup(database, [1], cascade=True)
+    assert dict(report.removed) == dict(loaded.rows)
+    assert report.others == {'"public"."channels"': 1}
+    assert await digest(database) == before

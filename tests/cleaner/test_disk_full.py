@@ -1,6 +1,8 @@
-"""Undoing with little room: a trigger stands in for the disk, and is full whenever much is deleted at once."""
+"""Cleanup on a full disk: a trigger raises the error of a full disk whenever many rows are deleted at once."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +13,10 @@ from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from support.app_rows import APP_ROWS
+from support.errors import raises
 from support.listeners import Notes
 from support.pg_dump import dump
-from support.plans import plan_of
+from support.plans import plan_of, planned
 from support.queries import digest, run_sql
 
 FULL = """
@@ -37,7 +40,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("moment", ["timestamp", "timestamptz", "moment"])
-async def test_a_run_that_was_cut_off_is_removed_in_parts(database: Address, server: Server, moment: str) -> None:
+async def test_an_interrupted_run_is_removed_in_batches(database: Address, server: Server, moment: str) -> None:
     await run_sql(database, "CREATE DOMAIN moment AS timestamp CHECK (VALUE > '2000-01-01')")
     for table in ("users", "channels", "messages", "message_reactions"):
         await run_sql(database, f"ALTER TABLE {table} ALTER created_at TYPE {moment}")
@@ -48,23 +51,33 @@ async def test_a_run_that_was_cut_off_is_removed_in_parts(database: Address, ser
     listener = Notes()
     done = await cleanup(database, [1], listener=listener)
     assert done.removed == loaded.rows
-    assert any("the server's disk is full" in note for note in listener.said)
+    assert any("disk" in note for note in listener.said)
     await run_sql(database, EMPTY)
     assert (await digest(database), dump(server, database)) == before
 
 
-async def test_where_there_is_no_room_at_all_it_goes_on_another_time(database: Address, server: Server) -> None:
+async def test_names_of_columns_may_have_braces(database: Address, tmp_path: Path) -> None:
+    await run_sql(database, 'ALTER TABLE users RENAME id TO "a{b}"', 'ALTER TABLE messages RENAME id TO "{row} {}"')
+    before = await digest(database)
+    plan = planned(tmp_path, '[columns.users]\nid = "a{b}"\n[columns.messages]\nid = "{row} {}"')
+    loaded = await load(plan, database, rows_per_shard=300)
+    await run_sql(database, CUT_OFF, FULL.format(most=loaded.rows["messages"] // 4))
+    assert (await cleanup(database, [1])).removed == loaded.rows
+    assert await digest(database) == before
+
+
+async def test_without_any_room_a_later_cleanup_removes_the_rest(database: Address, server: Server) -> None:
     before = await digest(database), dump(server, database)
     await load(plan_of("3x"), database, rows_per_shard=300)
     await run_sql(database, CUT_OFF, FULL.format(most=0))
-    with pytest.raises(DiskFull, match=r"the server's disk is full \(no room"):
+    with pytest.raises(DiskFull, match="no room"):
         await cleanup(database, [1])
     await run_sql(database, EMPTY)
     await cleanup(database, [1])
     assert (await digest(database), dump(server, database)) == before
 
 
-async def test_a_whole_run_goes_at_once_or_not_at_all(seeded: Address) -> None:
+async def test_a_complete_run_is_removed_at_once_or_not_at_all(seeded: Address) -> None:
     before = await digest(seeded)
     await run_sql(seeded, FULL.format(most=100))
     with pytest.raises(DiskFull):
@@ -72,14 +85,14 @@ async def test_a_whole_run_goes_at_once_or_not_at_all(seeded: Address) -> None:
     assert await digest(seeded) == before
 
 
-async def test_rows_that_point_at_a_part_stop_it_there(database: Address) -> None:
+async def test_rows_that_reference_a_batch_stop_the_removal_there(database: Address) -> None:
     loaded = await load(plan_of("3x"), database, rows_per_shard=300)
     await run_sql(database, CUT_OFF, FULL.format(most=loaded.rows["messages"] // 4))
     await run_sql(
         database,
         "INSERT INTO channels (name, owner_id, created_at, is_private, is_dm) VALUES ('app', 1, now(), false, false)",
     )
-    with pytest.raises(RunError, match="point at seeded rows: 1 of"):
+    with raises("referenced-rows", '1 of "public"."channels"', kind=RunError):
         await cleanup(database, [1])
     async with connected(database) as connection:
         # whoever is pointed at, and the channels' owners were the last to go

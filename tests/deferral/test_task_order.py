@@ -10,26 +10,27 @@ import anyio.lowlevel
 import asyncpg
 import pytest
 
-from bulkseed.deferral.steps import Lock, Task, Work
+from bulkseed.deferral.steps import Lock, Task, TaskQueue
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
+from bulkseed.sql import identifier
 
 
-async def lanes_of(work: Work, count: int) -> None:
-    """Do the jobs of ``work`` over lanes that have no connection."""
+async def run_tasks(queue: TaskQueue, count: int) -> None:
+    """Run the tasks of ``queue`` over ``count`` connections, which are None."""
     with anyio.fail_after(5):
-        await work.run([cast(Connection, None)] * count)
+        await queue.run([cast(Connection, None)] * count)
 
 
-class Jobs:
-    """Jobs that note when they begin and end, and end in their own time."""
+class Tasks:
+    """Tasks that log when they begin and end, and take some turns of the event loop."""
 
     def __init__(self) -> None:
-        self.work = Work()
+        self.queue = TaskQueue()
         self.log: list[str] = []
 
     def add(self, name: str, urgency: float = 0, moments: int = 3, **locks: Lock) -> None:
-        """A job that takes ``locks``, by table."""
+        """Add a task that takes ``locks``, by table."""
 
         async def do(_: Connection) -> None:
             self.log.append(f"+{name}")
@@ -37,45 +38,45 @@ class Jobs:
                 await anyio.lowlevel.checkpoint()
             self.log.append(f"-{name}")
 
-        self.work.add(Task(do, locks, lambda: urgency))
+        self.queue.add(Task(do, {identifier(table): lock for table, lock in locks.items()}, lambda: urgency))
 
 
 async def test_the_most_urgent_goes_first() -> None:
-    jobs = Jobs()
-    jobs.add("a", 1)
-    jobs.add("b", 3)
-    jobs.add("c", 2)
-    jobs.add("d", 3)
-    await lanes_of(jobs.work, 1)
-    assert [each for each in jobs.log if each.startswith("+")] == ["+b", "+d", "+c", "+a"]
+    tasks = Tasks()
+    tasks.add("a", 1)
+    tasks.add("b", 3)
+    tasks.add("c", 2)
+    tasks.add("d", 3)
+    await run_tasks(tasks.queue, 1)
+    assert [entry for entry in tasks.log if entry.startswith("+")] == ["+b", "+d", "+c", "+a"]
 
 
-async def test_no_lane_waits_for_a_lock_of_another() -> None:
-    jobs = Jobs()
-    jobs.add("validate", 9, t=Lock.SHARE_UPDATE_EXCLUSIVE, u=Lock.ROW_SHARE)
-    jobs.add("validate too", 8, t=Lock.SHARE_UPDATE_EXCLUSIVE)
-    jobs.add("index", 7, u=Lock.SHARE)
-    jobs.add("index too", 6, u=Lock.SHARE)
-    await lanes_of(jobs.work, 3)
-    assert jobs.log[:3] == ["+validate", "+index", "+index too"]
-    assert jobs.log.index("-validate") < jobs.log.index("+validate too")
+async def test_no_connection_waits_for_a_lock_of_another() -> None:
+    tasks = Tasks()
+    tasks.add("validate", 9, t=Lock.SHARE_UPDATE_EXCLUSIVE, u=Lock.ROW_SHARE)
+    tasks.add("validate too", 8, t=Lock.SHARE_UPDATE_EXCLUSIVE)
+    tasks.add("index", 7, u=Lock.SHARE)
+    tasks.add("index too", 6, u=Lock.SHARE)
+    await run_tasks(tasks.queue, 3)
+    assert tasks.log[:3] == ["+validate", "+index", "+index too"]
+    assert tasks.log.index("-validate") < tasks.log.index("+validate too")
 
 
-async def test_what_keeps_the_urgent_waiting_comes_after_what_does_not() -> None:
-    jobs = Jobs()
-    jobs.add("running", 9, t=Lock.SHARE)
-    jobs.add("urgent", 8, t=Lock.SHARE_ROW_EXCLUSIVE, u=Lock.SHARE_ROW_EXCLUSIVE)
-    jobs.add("in its way", 7, u=Lock.SHARE)
-    jobs.add("beside", 1, v=Lock.SHARE)
-    await lanes_of(jobs.work, 2)
-    assert jobs.log[:2] == ["+running", "+beside"]
-    assert jobs.log.index("+urgent") < jobs.log.index("+in its way")
-    jobs.log.clear()
-    jobs.add("running", 9, t=Lock.SHARE)
-    jobs.add("urgent", 8, t=Lock.SHARE_ROW_EXCLUSIVE, u=Lock.SHARE_ROW_EXCLUSIVE)
-    jobs.add("in its way", 7, u=Lock.SHARE)
-    await lanes_of(jobs.work, 2)
-    assert jobs.log[:2] == ["+running", "+in its way"], "an idle lane helps nobody"
+async def test_tasks_that_delay_an_urgent_one_come_after_those_that_do_not() -> None:
+    tasks = Tasks()
+    tasks.add("running", 9, t=Lock.SHARE)
+    tasks.add("urgent", 8, t=Lock.SHARE_ROW_EXCLUSIVE, u=Lock.SHARE_ROW_EXCLUSIVE)
+    tasks.add("in its way", 7, u=Lock.SHARE)
+    tasks.add("beside", 1, v=Lock.SHARE)
+    await run_tasks(tasks.queue, 2)
+    assert tasks.log[:2] == ["+running", "+beside"]
+    assert tasks.log.index("+urgent") < tasks.log.index("+in its way")
+    tasks.log.clear()
+    tasks.add("running", 9, t=Lock.SHARE)
+    tasks.add("urgent", 8, t=Lock.SHARE_ROW_EXCLUSIVE, u=Lock.SHARE_ROW_EXCLUSIVE)
+    tasks.add("in its way", 7, u=Lock.SHARE)
+    await run_tasks(tasks.queue, 2)
+    assert tasks.log[:2] == ["+running", "+in its way"], "an idle connection helps nobody"
 
 
 @pytest.mark.core
@@ -83,6 +84,7 @@ async def test_locks_are_those_of_the_server(database: Address) -> None:
     async def do(_: Connection) -> None:
         raise AssertionError
 
+    users = identifier("users")
     async with connected(database) as first, connected(database) as second:
         for one, other in itertools.product(Lock, Lock):
             try:
@@ -92,4 +94,4 @@ async def test_locks_are_those_of_the_server(database: Address) -> None:
                 together = True
             except asyncpg.LockNotAvailableError:
                 together = False
-            assert Task(do, {"users": one}).excludes(Task(do, {"users": other})) is not together
+            assert Task(do, {users: one}).conflicts_with(Task(do, {users: other})) is not together

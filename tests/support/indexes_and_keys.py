@@ -1,4 +1,4 @@
-"""The indexes and keys of a database: read as for a deferred load, and which of them stay, with the reason."""
+"""The indexes and keys of a database: captured as for a deferred load, and the reasons of those that stay."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ Connect = Callable[[], AbstractAsyncContextManager[Connection]]
 
 
 def connector(address: Address) -> Connect:
+    """Return a function that connects to the database."""
     return lambda: connected(address)
 
 
 async def read(connection: Connection, *tables: str) -> Captured:
+    """Capture the indexes and keys of tables in the schema public; those of bulkseed's five without ``tables``."""
     return await capture(connection, "public", tables or TABLE_NAMES)
 
 
 def stays(captured: Captured) -> dict[str, str]:
-    return {each.name: each.reason for each in captured.kept}
+    """Return the reasons of the indexes and constraints that stay, by name."""
+    return {kept.name: kept.reason for kept in captured.kept}

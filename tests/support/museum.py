@@ -1,4 +1,4 @@
-"""A schema with one of each kind of index, key and mark."""
+"""A schema with each kind of index and key, and each of their attributes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an app's schema may have that ends a load in the middle."""
+"""Triggers and constraints of an app that make a load fail in the middle."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ CREATE FUNCTION guest() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 END $$;
 CREATE TRIGGER guest AFTER INSERT ON channels WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION guest();
 """
-"""An app that points at seeded rows while they come in."""
+"""Rows of an app that reference seeded rows while a load inserts them."""

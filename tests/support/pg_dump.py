@@ -9,7 +9,7 @@ from bulkseed.postgres.address import Address
 
 
 def dump(server: Server, address: Address) -> str:
-    """The schema as pg_dump tells it, without the key that newer ones make up for each run."""
+    """Return the schema as pg_dump writes it, without the random key that newer versions add to each dump."""
     url = server.url.replace(f"/{server.database}?", f"/{address.url.database}?")
     done = subprocess.run(
         [server.binaries / "pg_dump", "--schema-only", "--exclude-schema=bulkseed", url],
