@@ -12,7 +12,7 @@ from bulkseed.deferral.capture import constraint_state, full_names, index_state
 from bulkseed.deferral.definitions import KEYS, Deferred
 from bulkseed.deferral.steps import LOCK_SECONDS, Limits, NoLock, step, tried
 from bulkseed.errors import TargetError
-from bulkseed.postgres.connection import Connection, told
+from bulkseed.postgres.connection import Connection, server_message
 from bulkseed.sql import identifier
 
 __all__ = ["drop"]
@@ -88,7 +88,8 @@ async def drop_all(connection: Connection, deferred: Sequence[Deferred], budget:
                 await connection.execute(f"DROP INDEX IF EXISTS {each.index}")
     except asyncpg.DependentObjectsStillExistError as error:
         raise TargetError(
-            f"{DOING}: something has come to depend on one of them ({told(error)}); nothing was dropped: try again"
+            f"{DOING}: something has come to depend on one of them ({server_message(error)}); "
+            "nothing was dropped: try again"
         ) from error
 
 

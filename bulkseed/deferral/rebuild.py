@@ -17,7 +17,7 @@ from bulkseed.deferral.capture import constraint_state, full_names, index_state,
 from bulkseed.deferral.definitions import KEYS, Deferred, has_same_columns
 from bulkseed.deferral.steps import LOCK_SECONDS, Limits, Lock, NoLock, Task, Work, step, tried
 from bulkseed.errors import DiskFull, RunError, TransientError, first_cause
-from bulkseed.postgres.connection import Connection, told, translate_errors
+from bulkseed.postgres.connection import Connection, server_message, translate_errors
 
 __all__ = ["Rebuilder", "rebuild"]
 
@@ -200,7 +200,7 @@ def duplicates_told(deferred: Deferred) -> Iterator[None]:
         if error.schema_name == "pg_catalog":  # another has just made what has its name
             raise
         raise RunError(
-            f"{deferred} cannot be made again, since rows have the same values ({told(error)}): "
+            f"{deferred} cannot be made again, since rows have the same values ({server_message(error)}): "
             "remove or change all but one of them"
         ) from error
 
@@ -212,7 +212,7 @@ def orphans_told(deferred: Deferred) -> Iterator[None]:
     except asyncpg.ForeignKeyViolationError as error:
         raise RunError(
             f"{deferred} holds for new rows, but cannot be validated, since a row of {deferred.table} points at "
-            f"none of {deferred.parent} ({told(error)}): remove or change that row"
+            f"none of {deferred.parent} ({server_message(error)}): remove or change that row"
         ) from error
 
 

@@ -14,7 +14,7 @@ from bulkseed.ledger import acquire_load_lock
 from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, told, translate_errors
+from bulkseed.postgres.connection import Connection, connected, server_message, translate_errors
 from bulkseed.postgres.transaction import transaction
 
 __all__ = ["create_missing"]
@@ -105,5 +105,5 @@ def refused(connection: Connection, problem: str, mend: str) -> Iterator[None]:
     except (TransientError, DiskFull):
         raise
     except RunError as error:
-        said = told(error.__cause__) if isinstance(error.__cause__, asyncpg.PostgresError) else str(error)
+        said = server_message(error.__cause__) if isinstance(error.__cause__, asyncpg.PostgresError) else str(error)
         raise TargetError(f"{problem} ({said}): {mend}") from error
