@@ -1,4 +1,4 @@
-"""bulkseed fills a PostgreSQL with believable chat data, fast, before a load test.
+"""bulkseed fills a PostgreSQL database with believable chat data before a load test.
 
 plan = bulkseed.make_plan("10x", scenario="slack")
 report = await bulkseed.load(plan, "postgresql:///staging")
@@ -49,11 +49,11 @@ SOURCES: Final = {
 }
 
 FORMER: Final = {"Silent": "NullListener", "Watcher": "ProgressListener"}
-"""Names of 0.1.0 that users' programs may still import."""
+"""Public names of 0.1.0, which programs may still import, and their present names."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first used: a worker process must start quickly, and needs few of them."""
+    """Import a name at its first use: a worker process must start quickly, and needs few of them."""
     for module, names in SOURCES.items():
         if name in names:
             return getattr(import_module(f"bulkseed.{module}"), FORMER.get(name, name))

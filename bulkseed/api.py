@@ -1,7 +1,7 @@
-"""bulkseed from Python: what the commands do, as coroutines. They ask nobody: what the guard asks is for the caller.
+"""The commands as coroutines for Python programs. They never prompt: confirming the target is up to the caller.
 
-Each takes a database as a URL, as ``--database-url`` does, and a ``listener`` (:class:`bulkseed.ProgressListener`, or
-a subclass of :class:`bulkseed.NullListener`) that is told of the progress. What goes wrong is a
+Each takes the URL of a database, as ``--database-url`` does, and an optional ``listener`` for the progress
+(:class:`bulkseed.ProgressListener`, or a subclass of :class:`bulkseed.NullListener`). Failures raise a
 :class:`bulkseed.BulkseedError`.
 """
 
@@ -26,7 +26,7 @@ from bulkseed.verifier.verify import VerifyReport
 __all__ = ["cleanup", "load", "resume", "verify"]
 
 
-def placed(url: str | Address) -> Address:
+def to_address(url: str | Address) -> Address:
     return url if isinstance(url, Address) else Address.parse(url)
 
 
@@ -43,14 +43,14 @@ async def load(
     retry_for: float = RetryPolicy().seconds,
     ledger_schema: str = SCHEMA,
 ) -> LoadReport:
-    """Load ``plan`` (of :func:`bulkseed.make_plan`) into the database, whose tables must be there.
+    """Load ``plan`` (from :func:`bulkseed.make_plan`) into the existing tables of the database; return the report.
 
-    The arguments are the options of ``bulkseed load``. Raises InputError before anything is written, RunError after
-    that, when what was loaded is taken out again; cancelled, it keeps the run for resume().
+    The arguments are the options of ``bulkseed load``. Raises InputError before anything is written; RunError later,
+    after the loaded rows were removed again. A cancelled load keeps its run for :func:`resume`.
     """
     return await loading.load(
         plan,
-        placed(url),
+        to_address(url),
         listener=listener,
         workers=workers,
         defer=defer,
@@ -73,12 +73,12 @@ async def resume(
     retry_for: float = RetryPolicy().seconds,
     ledger_schema: str = SCHEMA,
 ) -> LoadReport | None:
-    """Finish the run, or the one that was interrupted; None where there is nothing left to do.
+    """Finish the given run, or the interrupted one; return the report, or None where nothing is left to do.
 
-    Raises what load() raises.
+    Raises the errors of :func:`load`.
     """
     return await loading.resume(
-        placed(url),
+        to_address(url),
         run,
         listener=listener,
         workers=workers,
@@ -96,11 +96,12 @@ async def verify(
     listener: ProgressListener | None = None,
     ledger_schema: str = SCHEMA,
 ) -> list[VerifyReport]:
-    """Judge the rows of the run, or of each in the ledger; ``all(report.holds for report in …)`` where all is right.
+    """Check the rows of the given run, or of every run in the ledger; return a report for each.
 
-    Raises InputError where there is no such run, RunError where the server refuses a query.
+    Every rule holds where ``all(report.holds for report in reports)``. Raises InputError where there is no such run,
+    RunError where the server refuses a query.
     """
-    return await verifying.verify(placed(url), run, listener=listener, ledger_schema=ledger_schema)
+    return await verifying.verify(to_address(url), run, listener=listener, ledger_schema=ledger_schema)
 
 
 async def cleanup(
@@ -111,11 +112,12 @@ async def cleanup(
     listener: ProgressListener | None = None,
     ledger_schema: str = SCHEMA,
 ) -> CleanupReport:
-    """Remove what the runs, or all that nobody is loading now, put in, and nothing else.
+    """Remove exactly the rows of the given runs, or of every run that no process is loading now; return the report.
 
-    Raises InputError where there is none, RunError, with nothing removed, where other rows point at theirs.
+    Raises InputError where there is no such run; RunError, with nothing removed, where other rows reference these rows
+    and ``cascade`` is false.
     """
-    address = placed(url)
+    address = to_address(url)
     chosen: list[int | Claim]
     if runs is None:
         chosen = [run.claim for run in await cleaning.recorded_runs(address, ledger_schema=ledger_schema)]

@@ -1,4 +1,4 @@
-"""What a user may choose of how a load goes about it, and what of the machine it may use."""
+"""The options of a load that several folders know, and the memory and processors that this process may use."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Literal
 __all__ = ["Defer", "Format", "OnError", "available_cores", "available_memory"]
 
 Defer = Literal["auto", "always", "never"]
-"""Whether indexes and keys are dropped for a load and rebuilt after it."""
+"""Whether indexes and keys are dropped before a load and rebuilt after it; ``auto``: where that saves time."""
 
 Format = Literal["auto", "records", "binary"]
-"""How rows are sent; ``auto`` is binary for each table that allows it."""
+"""The format of COPY; ``auto`` is binary for each table whose types allow it."""
 
 OnError = Literal["undo", "keep"]
-"""What becomes of a run that fails."""
+"""Whether a run that fails is undone, or kept for ``bulkseed resume``."""
 
 
 def available_memory() -> int:

@@ -1,6 +1,6 @@
-"""The errors that bulkseed raises: one base class, and few below it.
+"""The errors that bulkseed raises: one base class, and a few subclasses by what the caller can do about them.
 
-A message says what happened, where, and how to fix it. Several problems have a line each. The ``code`` names the kind
+A message names the problem and its place, then the fix; several problems have a line each. The ``code`` names the kind
 of problem for programs and tests, which must not depend on the wording: ``missing-table``, ``no-answer``.
 """
 
@@ -38,41 +38,41 @@ class BulkseedError(Exception):
     def __init__(self, message: str, *, code: str = "") -> None:
         super().__init__(message)
         self.code = code
-        """The kind of problem: lower-case words with hyphens, the same for as long as the fix is the same."""
+        """The kind of problem, as lower-case words with hyphens; problems with the same fix share a code."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return revive, (type(self), str(self), self.code)
 
 
 def revive(kind: type[BulkseedError], message: str, code: str) -> BulkseedError:
-    """Return the error that a process sent to another (see :meth:`BulkseedError.__reduce__`)."""
+    """Return an unpickled error with its message and code: workers send their errors to the command pickled."""
     return kind(message, code=code)
 
 
 class InputError(BulkseedError):
-    """What was asked for cannot be done; nothing was touched."""
+    """The request cannot be carried out; nothing was changed."""
 
     exit_status: ClassVar[int] = 2
 
 
 class ConnectError(InputError):
-    """The server does not answer, or does not let this login in."""
+    """The server does not answer, or rejects this login."""
 
 
 class ServerUnavailable(ConnectError):
-    """The server takes no connection at the moment: it does not answer, is starting, or has too many."""
+    """The server accepts no connection at the moment: it does not answer, is starting, or has too many."""
 
 
 class TargetError(InputError):
-    """The database answers, but its tables, types or rights do not fit."""
+    """The database answers, but its tables, types or privileges do not allow the command."""
 
 
 class EmbeddedError(InputError):
-    """The embedded server cannot be made, started or reached."""
+    """The embedded server cannot be created, started or reached."""
 
 
 class RunError(BulkseedError):
-    """A command failed after it had begun; what it had written was undone, unless the message says otherwise."""
+    """A command failed after it had begun to write; it undid this, unless the message says otherwise."""
 
 
 class DiskFull(RunError):
@@ -80,33 +80,33 @@ class DiskFull(RunError):
 
 
 class TransientError(RunError):
-    """What passes, such as a deadlock: the same again may well succeed."""
+    """A temporary failure, such as a deadlock: the same attempt may succeed later."""
 
 
 class ConnectionLost(TransientError):
-    """The server went away, or ended our connection, in the middle of a run."""
+    """The server stopped, or ended the connection, while a command was running."""
 
 
 class Stopped(RunError):
-    """A load was asked to stop, and did so after the shards in hand; `resume` goes on with it."""
+    """A load stopped on request, after the shards in progress; `bulkseed resume` continues it."""
 
 
 def is_transient_failure(error: BaseException) -> bool:
-    """Whether it is worth trying again what ended in this error."""
+    """Return whether an attempt that ended in this error is worth repeating."""
     return isinstance(error, TransientError | ServerUnavailable)
 
 
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error of a task group that says what happened: one of ours if there is one, else the first."""
+    """Return the error of a task group to report: the first BulkseedError, else the first error of all."""
     leaves = [first_cause(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
     return next((error for error in leaves if isinstance(error, BulkseedError)), leaves[0])
 
 
-NEAR: Final = 0.7
-"""Of 1: the least likeness of a name that is offered."""
+CUTOFF: Final = 0.7
+"""The least similarity of a suggested name, from 0 to 1, as :func:`difflib.get_close_matches` measures it."""
 
 
 def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
-    """``did you mean … or …`` for the known names that are near, else ``otherwise``: the end of an error's sentence."""
-    near = get_close_matches(name, list(known), cutoff=NEAR)
-    return f"did you mean {' or '.join(near)}" if near else otherwise
+    """Return the end of an error message: ``did you mean … or …`` with the similar names, else ``otherwise``."""
+    similar = get_close_matches(name, list(known), cutoff=CUTOFF)
+    return f"did you mean {' or '.join(similar)}" if similar else otherwise

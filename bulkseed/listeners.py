@@ -1,4 +1,4 @@
-"""Progress: the protocol for those that listen to it, the seconds of each phase, and how a load is asked to stop."""
+"""Progress of a command: the protocol of its listeners, the seconds of each phase, and the request to stop a load."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ __all__ = ["NullListener", "ProgressListener", "Stop", "Stopwatch"]
 
 
 class ProgressListener(Protocol):
-    """Told of the progress of a command. Its methods are called from the event loop and must return at once."""
+    """Receives the progress of a command. Its methods are called from the event loop and must return at once."""
 
     def phase(self, name: str) -> None:
-        """A phase begins: ``check``, ``reserve``, ``copy``, ``commit``, ``analyze`` and the like."""
+        """Note that a phase begins, such as ``check``, ``reserve``, ``copy``, ``commit`` or ``analyze``."""
 
     def expect(self, rows: Mapping[str, int]) -> None:
-        """How many rows of each table there will be, as far as is known."""
+        """Note how many rows each table will get, as far as they are known."""
 
     def rows(self, table: str, count: int) -> None:
-        """So many more rows of ``table`` have gone to the server."""
+        """Note that ``count`` more rows of ``table`` were sent; negative where a shard was rolled back."""
 
     def note(self, message: str) -> None:
-        """Something that the user should know now, such as what is being waited for."""
+        """Show a message to the user now, such as the process that holds a lock."""
 
 
 class NullListener:
-    """A watcher that tells nobody."""
+    """A listener that ignores everything: a base class for listeners of a few events."""
 
     def phase(self, name: str) -> None:
-        """Say nothing."""
+        """Ignore it."""
 
     def expect(self, rows: Mapping[str, int]) -> None:
-        """Say nothing."""
+        """Ignore it."""
 
     def rows(self, table: str, count: int) -> None:
-        """Say nothing."""
+        """Ignore it."""
 
     def note(self, message: str) -> None:
-        """Say nothing."""
+        """Ignore it."""
 
 
 class Stopwatch:
-    """Adds up wall-clock seconds by phase, from the moment that it is made."""
+    """Adds up wall-clock seconds by phase, from its creation on."""
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
@@ -53,7 +53,7 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time the block as part of phase ``name``."""
+        """Add the time of the block to the phase ``name``."""
         start = time.perf_counter()
         try:
             yield
@@ -61,28 +61,28 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Add seconds by phase that another stopwatch has measured."""
+        """Add the seconds by phase of another stopwatch."""
         for name, value in seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + value
 
     def report(self) -> dict[str, float]:
-        """Seconds of each phase in the order in which they began, and ``total``."""
+        """Return the seconds of each phase, in the order in which they began, and ``total``; rounded to 1 ms."""
         total = time.perf_counter() - self.began
         return {name: round(value, 3) for name, value in (*self.seconds.items(), ("total", total))}
 
 
 class Stop:
-    """Set ``asked`` to stop a load after the shards in progress; cancel it too while it is not ``graceful``."""
+    """The request to stop a load: set ``asked``, and cancel the load as well unless it is ``graceful``."""
 
     def __init__(self) -> None:
         self.asked = anyio.Event()
         self.graceful = False
         self.said = ""
-        """What is left of a run that was cancelled, and how one goes on."""
+        """The message for the user after a cancellation: the state of the run, and how to continue."""
 
     @contextmanager
     def graceful_section(self) -> Iterator[None]:
-        """For a block that looks at ``asked``."""
+        """Run a block that checks ``asked`` itself and stops after the shards in progress."""
         self.graceful = True
         try:
             yield

@@ -1,12 +1,13 @@
-"""SQL composed of literal text, identifiers and parameters: the one place where names are put into statements.
+"""A composer of SQL: the only module that puts names and constants into statements.
 
-A template's ``{name}`` is replaced, once and from the left, by the part of that name; a part is :class:`SQL` itself
-(of :func:`identifier`, :func:`literal`, :func:`join` or another :func:`compose`), or an int. Text of other origin is
-refused, so that no name of a table or value of a user can become SQL by mistake. Values belong in parameters (``$1``).
+:func:`compose` replaces each ``{name}`` of a template by the part of that name. A part is an int or :class:`SQL`, which
+only the functions of this module return; other text raises TypeError, so that no table name and no value of a user can
+become SQL by mistake. Values belong in parameters (``$1``).
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -17,27 +18,30 @@ PART: Final = re.compile(r"\{(\w+)\}")
 
 
 class SQL(str):
-    """Text that may be sent to the server: a ``str``, as drivers want it, that only this module makes."""
+    """A statement, or a part of one, that is safe to send: a ``str`` for drivers, created by this module only."""
 
     __slots__ = ()
 
 
-def compose(template: str, **parts: SQL | int) -> SQL:
-    """Return ``template``, literal text of the code, with its ``{name}`` replaced by ``parts``.
+def compose(template: str, /, **parts: SQL | int) -> SQL:
+    """Return ``template``, a constant of the code, with each ``{name}`` replaced by the part of that name.
 
-    Other braces stay as they are. Raises TypeError for a part that is neither SQL nor an int, or is missing, or unused.
+    Braces around anything but a word stay as they are, and so do braces within parts. Raises TypeError for a part that
+    is neither SQL nor an int, a ``{name}`` without its part, and a part that the template does not name.
     """
     for name, part in parts.items():
         if not isinstance(part, SQL | int):
-            raise TypeError(f"the part {name} is {type(part).__name__}: make it SQL, with identifier() or literal()")
+            raise TypeError(f"the part {name} is of type {type(part).__name__}: use identifier() or literal()")
     named = set(PART.findall(template))
-    if named != parts.keys():
-        raise TypeError(f"the parts {sorted(named ^ parts.keys())} are not both named and given")
+    if missing := named - parts.keys():
+        raise TypeError(f"the template names parts that are missing: {', '.join(sorted(missing))}")
+    if unused := parts.keys() - named:
+        raise TypeError(f"the template does not name these parts: {', '.join(sorted(unused))}")
     return SQL(PART.sub(lambda match: str(parts[match[1]]), template))
 
 
 def identifier(*names: str) -> SQL:
-    """Return a quoted name, qualified by those before it: ``identifier("public", "users")`` is ``"public"."users"``.
+    """Return the names quoted and joined by dots: ``identifier("public", "users")`` is ``"public"."users"``.
 
     https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
     """
@@ -45,26 +49,32 @@ def identifier(*names: str) -> SQL:
 
 
 def literal(value: str | float | None) -> SQL:
-    """Return a constant, where a parameter cannot be given: numbers as they are, text quoted, None as NULL.
+    """Return a constant for statements that cannot have parameters: a number, quoted text, or NULL for None.
 
-    Quotes and backslashes are safe whatever ``standard_conforming_strings`` says.
+    Quotes and backslashes in text are safe with either value of ``standard_conforming_strings``.
     """
     if value is None:
         return SQL("NULL")
     if isinstance(value, str):
         text = value.replace("'", "''")
         return SQL("E'" + text.replace("\\", "\\\\") + "'" if "\\" in text else f"'{text}'")
+    if not math.isfinite(value):
+        return SQL(f"'{value}'::float8")
     return SQL(repr(value))
 
 
 def join(separator: str, parts: Iterable[SQL]) -> SQL:
-    """Return the parts with ``separator``, literal text of the code, between them. Raises TypeError as compose does."""
-    made = list(parts)
-    if not all(isinstance(part, SQL) for part in made):
-        raise TypeError("a part to join is not SQL: make it so, with identifier() or literal()")
-    return SQL(separator.join(made))
+    """Return the parts with ``separator``, a constant of the code, between them.
+
+    Raises TypeError for a part that is not SQL.
+    """
+    joined = list(parts)
+    for part in joined:
+        if not isinstance(part, SQL):
+            raise TypeError(f"a part to join is of type {type(part).__name__}: use identifier() or literal()")
+    return SQL(separator.join(joined))
 
 
 def trusted(text: str) -> SQL:
-    """Return text as SQL that is SQL already: of the server's own functions (``pg_get_indexdef``), or of the ledger."""
+    """Return text as SQL unchanged: for definitions of the server (``pg_get_indexdef``), or in the ledger."""
     return SQL(text)

@@ -12,7 +12,7 @@ from bulkseed.deferral.capture import constraint_state, index_state, qualified_n
 from bulkseed.deferral.definitions import KEYS, Deferred
 from bulkseed.deferral.steps import LOCK_SECONDS, Limits, NoLock, run_with_retries, step_transaction
 from bulkseed.errors import TargetError
-from bulkseed.postgres.connection import Connection, told
+from bulkseed.postgres.connection import Connection, server_message
 from bulkseed.sql import SQL, compose, identifier
 
 __all__ = ["drop"]
@@ -95,8 +95,8 @@ async def drop_all(connection: Connection, deferred: Sequence[Deferred], budget:
                 await connection.execute(compose("DROP INDEX IF EXISTS {index}", index=definition.index))
     except asyncpg.DependentObjectsStillExistError as error:
         raise TargetError(
-            f"{DOING}: another object has become dependent on one of them ({told(error)}); nothing was dropped: "
-            "try again",
+            f"{DOING}: another object has become dependent on one of them ({server_message(error)}); "
+            "nothing was dropped: try again",
             code="new-dependent",
         ) from error
 

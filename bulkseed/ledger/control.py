@@ -11,7 +11,7 @@ import anyio
 from bulkseed import ledger
 from bulkseed.errors import TransientError, first_cause
 from bulkseed.listeners import ProgressListener
-from bulkseed.postgres.connection import Connection, ConnectionParams, close, connect, kept_alive
+from bulkseed.postgres.connection import Connection, ConnectionParams, close, connect, keep_alive
 from bulkseed.postgres.transaction import RetryPolicy, connect_with_retry, retry
 
 __all__ = ["Control", "controlled"]
@@ -79,7 +79,7 @@ class Control:
     async def hold(self) -> None:
         while True:
             try:
-                async with kept_alive(await self.live()):
+                async with keep_alive(await self.live()):
                     await anyio.sleep_forever()
             except TransientError as error:
                 self.listener.note(f"{error}; the load goes on, and connects again")

@@ -1,3 +1,3 @@
-"""Connections as users of libpq expect them: addresses, sessions, transactions, retries."""
+"""Connections that behave as users of libpq expect: addresses, sessions, transactions, retries."""
 
 __all__ = ["address", "connection", "driver", "transaction"]

@@ -1,4 +1,4 @@
-"""Where the database is: a URL as users write it, made into what the driver takes, and one to show."""
+"""The address of a database: a URL as users write it, the driver's arguments for it, and a form without passwords."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from bulkseed.errors import InputError
 from bulkseed.postgres import libpq
-from bulkseed.postgres.libpq import found_password, why_unread
+from bulkseed.postgres.libpq import password_file_problem, read_password
 
-__all__ = ["USUAL", "Address", "Url", "named_address"]
+__all__ = ["Address", "Url", "named_address"]
 
-USUAL: Final = "postgresql://user:password@host:port/database"
+URL_FORM: Final = "postgresql://user:password@host:port/database"
 
 SCHEME: Final = r"(?P<scheme>\w+(?:\+\w+)?)://"
 LOGIN: Final = r"(?:(?P<username>[^:/@]*)(?::(?P<password>[^@]*))?@)?"
 REST: Final = r"(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?"
-BARE: Final = re.compile(rf"{SCHEME}(?P<places>[^/?@]*){REST}", re.DOTALL)
-FULL: Final = re.compile(rf"{SCHEME}{LOGIN}(?P<places>[^/?]*){REST}", re.DOTALL)
-"""With a login, whose password may have a ``/`` or ``?`` in it: so it is looked for where there is no other reading."""
-PLACE: Final = re.compile(r"(?:\[(?P<address>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>[0-9]*))?", re.ASCII)
+WITHOUT_LOGIN: Final = re.compile(rf"{SCHEME}(?P<hosts>[^/?@]*){REST}", re.DOTALL)
+WITH_LOGIN: Final = re.compile(rf"{SCHEME}{LOGIN}(?P<hosts>[^/?]*){REST}", re.DOTALL)
+"""Tried second, because the password of a login may contain ``/`` and ``?``."""
+HOST: Final = re.compile(r"(?:\[(?P<address>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>[0-9]*))?", re.ASCII)
 
 SAFE: Final = "/:,*"
-"""What may stand in an argument as it is: sockets' folders, lists of places and the mask of a password stay legible."""
+"""Characters that arguments keep: folders of sockets, lists of hosts and the mask of a password stay legible."""
 
 
 class Url(NamedTuple):
-    """A URL in its parts, which are as they are meant: without ``%``. A part that is not there is None.
+    """The parts of a URL, decoded from their percent-encoding. A missing part is None.
 
-    ``query`` has the arguments, each a name and a value, in their order. Several places (``a:1,b:2``) are its ``host``.
+    ``query`` has the names and values of the arguments in order; several hosts (``a:1,b:2``) are its argument ``host``.
     """
 
     scheme: str
@@ -45,46 +45,46 @@ class Url(NamedTuple):
     query: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
-        """Without what is in it: that may be a password, or several."""
+        """Return a text without the other parts, which may contain passwords."""
         return f"<Url of {self.scheme}>"
 
     @classmethod
     def parse(cls, text: str) -> Url:
-        """The URL in ``text``. Raises InputError, which does not show it, as it may hold a password."""
+        """Return the URL in ``text``. Raises InputError, whose message omits the text: it may contain a password."""
         try:
-            text.encode()  # ends what came in another encoding
-            return cls.taken_apart(text)
+            text.encode()  # raises for bytes that were not UTF-8
+            return cls.split(text)
         except ValueError:
-            raise InputError(f"the database URL cannot be read: write it as {USUAL}") from None
+            raise InputError(f"the database URL cannot be read: write it as {URL_FORM}", code="invalid-url") from None
 
     @classmethod
-    def taken_apart(cls, text: str) -> Url:
-        """The same. Raises ValueError where it is none, and InputError."""
-        found = BARE.fullmatch(text)
-        if found is None or not all(PLACE.fullmatch(each) for each in found["places"].split(",")):
-            found = FULL.fullmatch(text)
-        if found is None:
+    def split(cls, text: str) -> Url:
+        """Return the URL in ``text``. Raises ValueError where it is no URL, InputError for an ``@`` in its login."""
+        match = WITHOUT_LOGIN.fullmatch(text)
+        if match is None or not all(HOST.fullmatch(host) for host in match["hosts"].split(",")):
+            match = WITH_LOGIN.fullmatch(text)
+        if match is None:
             raise ValueError("no URL of a database")
-        parts = {"username": None, "password": None, **found.groupdict()}
-        host, port = found["places"], ""
+        parts = {"username": None, "password": None, **match.groupdict()}
+        host, port = match["hosts"], ""
         if "@" in host:
-            raise InputError("the database URL has an @ in its user or password: write it as %40")
-        query = parse_qsl(found["query"] or "", errors="strict")
+            raise InputError("the database URL has an @ in its user or password: write it as %40", code="unescaped-at")
+        query = parse_qsl(match["query"] or "", errors="strict")
         if "," in host:
             query.insert(0, ("host", unquote(host, errors="strict")))
             host = ""
-        elif (place := PLACE.fullmatch(host)) is None:
+        elif (one := HOST.fullmatch(host)) is None:
             raise ValueError("no host and port")
         else:
-            host, port = place["address"] or place["name"] or "", place["port"] or ""
+            host, port = one["address"] or one["name"] or "", one["port"] or ""
         username, password, host, database = (
             unquote(part, errors="strict") if part else None
             for part in (parts["username"], parts["password"], host, parts["database"])
         )
-        return cls(found["scheme"], username, password, host, int(port) if port else None, database, tuple(query))
+        return cls(match["scheme"], username, password, host, int(port) if port else None, database, tuple(query))
 
     def render(self) -> str:
-        """The URL as text, password and all."""
+        """Return the URL as text, with its passwords."""
         login = "" if self.username is None else quoted(self.username)
         login += "" if self.password is None else f":{quoted(self.password, '*')}"
         host = quoted(self.host or "", ":")
@@ -111,30 +111,33 @@ MASK: Final = "***"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A database's place. ``url`` and ``dsn`` may hold a password, which ``str`` and ``repr`` mask.
+    """The address of a database. ``url`` and ``dsn`` may contain a password, which ``str`` and ``repr`` mask.
 
-    ``parameters`` are libpq's, by name, once the service file and the environment have given what the URL leaves
-    out. Raises InputError where they cannot be had.
+    ``parameters`` are libpq's by name, from the URL, the service file and the environment. The constructor raises
+    InputError where they are invalid or cannot be read.
     """
 
     url: Url
     parameters: Mapping[str, str] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parameters", libpq.completed(written(self.url), os.environ))
+        object.__setattr__(self, "parameters", libpq.resolve_parameters(url_parameters(self.url), os.environ))
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """The address in ``text``: ``postgresql://``, ``postgres://`` or ``postgresql+asyncpg://``.
+        """Return the address in ``text``: ``postgresql://``, ``postgres://`` or ``postgresql+asyncpg://``.
 
-        libpq's ``?host=/socket/dir`` and what else the driver knows is kept. Raises InputError for anything else.
+        The arguments are libpq's, such as ``?host=/socket/dir``, and SQLAlchemy's. Raises InputError for other URLs.
         """
         url = Url.parse(text.strip())
         if url.scheme not in SCHEMES:
-            raise InputError(f"the database URL begins with {url.scheme!r}, which is not PostgreSQL: write {USUAL}")
+            raise InputError(
+                f"the database URL begins with {url.scheme!r}, which is not PostgreSQL: write {URL_FORM}",
+                code="invalid-url",
+            )
         query = tuple(
-            # what SQLAlchemy's asyncpg dialect calls otherwise than libpq
-            ("sslmode", libpq.mode_of(value)) if name == "ssl" else (name, value)
+            # SQLAlchemy's dialect for asyncpg has another name for it than libpq
+            ("sslmode", libpq.to_sslmode(value)) if name == "ssl" else (name, value)
             for name, value in url.query
             if name not in libpq.CLIENT_PARAMS
         )
@@ -142,22 +145,23 @@ class Address:
 
     @property
     def dsn(self) -> str:
-        """The URL as psql and asyncpg read it, password and all."""
+        """The URL for psql and asyncpg, with its passwords."""
         return self.url.render()
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """What the driver is called with, password and all."""
-        return libpq.arguments(self.parameters, self.parameters.get("password") or found_password(self.parameters))
+        """The arguments of :func:`asyncpg.connect`, with the password."""
+        password = self.parameters.get("password") or read_password(self.parameters)
+        return libpq.driver_arguments(self.parameters, password)
 
     @property
     def unread(self) -> str | None:
-        """Why the password file is not used though it is there, in words."""
-        return None if self.parameters.get("password") else why_unread(self.parameters)
+        """The reason why an existing password file is not used; None where a password is given."""
+        return None if self.parameters.get("password") else password_file_problem(self.parameters)
 
     @property
     def database(self) -> str:
-        """The name of the database, as the client asks for it."""
+        """The name of the database that the client requests."""
         return self.parameters["dbname"]
 
     def __str__(self) -> str:
@@ -166,7 +170,7 @@ class Address:
 
     @property
     def without_passwords(self) -> Address:
-        """The same for who has the passwords from elsewhere: PGPASSWORD, ~/.pgpass."""
+        """The address without passwords, for commands that read them elsewhere: PGPASSWORD, ~/.pgpass."""
         query = tuple((name, value) for name, value in self.url.query if name not in SECRET)
         return Address(self.url._replace(password=None, query=query))
 
@@ -175,46 +179,46 @@ class Address:
 
     @property
     def hosts(self) -> list[str]:
-        """Where the server may be: names, addresses or sockets' folders, as URL, service or environment name them."""
-        return [each.name for each in libpq.hosts(self.parameters)] or ["localhost"]
+        """The names, addresses or socket folders of the hosts, as in the URL, the service or the environment."""
+        return [host.name for host in libpq.hosts(self.parameters)] or ["localhost"]
 
     @property
     def addresses(self) -> list[str]:
-        """The addresses that are connected to in place of hosts' names (libpq's hostaddr)."""
-        return [each.address for each in libpq.hosts(self.parameters) if each.address]
+        """The IP addresses that replace hosts' names (libpq's hostaddr)."""
+        return [host.address for host in libpq.hosts(self.parameters) if host.address]
 
     @property
     def ports(self) -> list[int]:
-        """The port of each place where the server may be."""
-        found = [each.port for each in libpq.hosts(self.parameters)]
-        return found or [int(self.parameters.get("port", libpq.DEFAULT_PORT))]
+        """The port of each host."""
+        ports = [host.port for host in libpq.hosts(self.parameters)]
+        return ports or [int(self.parameters.get("port", libpq.DEFAULT_PORT))]
 
     @property
     def is_local(self) -> bool:
-        """Whether every place where the server may be is on this machine."""
-        places = [each.reached_by for each in libpq.hosts(self.parameters)]
-        return all(host.startswith("/") or host == "localhost" or is_loopback(host) for host in places)
+        """Whether every host is this machine."""
+        targets = [host.target for host in libpq.hosts(self.parameters)]
+        return all(target.startswith("/") or target == "localhost" or is_loopback(target) for target in targets)
 
     @property
     def server(self) -> str:
-        """Host and port, or the socket's folder, of each place where the server may be."""
-        found = libpq.hosts(self.parameters)
-        return ", ".join(map(str, found)) or f"localhost:{self.parameters.get('port', libpq.DEFAULT_PORT)}"
+        """The name and port, or the socket's folder, of each host, as one text."""
+        listed = ", ".join(map(str, libpq.hosts(self.parameters)))
+        return listed or f"localhost:{self.parameters.get('port', libpq.DEFAULT_PORT)}"
 
 
-def written(url: Url) -> dict[str, str]:
-    """The parameters that a URL names, by libpq's names; arguments win over what stands before them."""
-    found = {
+def url_parameters(url: Url) -> dict[str, str]:
+    """Return the parameters in a URL by libpq's names; arguments take precedence over the parts before them."""
+    parameters = {
         "user": url.username,
         "password": url.password,
         "host": url.host,
         "port": None if url.port is None else str(url.port),
         "dbname": url.database,
     }
-    several = {name: ",".join(value for each, value in url.query if each == name) for name in ("host", "port")}
+    lists = {name: ",".join(value for key, value in url.query if key == name) for name in ("host", "port")}
     for name, value in url.query:
-        found[{"database": "dbname"}.get(name, name)] = several.get(name, value)
-    return {name: value for name, value in found.items() if value}
+        parameters[{"database": "dbname"}.get(name, name)] = lists.get(name, value)
+    return {name: value for name, value in parameters.items() if value}
 
 
 def is_loopback(host: str) -> bool:
@@ -225,12 +229,12 @@ def is_loopback(host: str) -> bool:
 
 
 def named_address(option: str | None, environment: Mapping[str, str]) -> Address | None:
-    """The database that the option names, else the first variable that is set; None for the embedded one.
+    """Return the address in the option, else in the first variable that is set; None for the embedded server.
 
-    Raises InputError for what names none, an option that is empty (a shell's variable that is not set) too.
+    Raises InputError for an invalid URL, and for an empty option, which is usually an unset variable of the shell.
     """
     if option is not None and not option.strip():
-        raise InputError("--database-url is empty: name a database, or leave it out")
+        raise InputError("--database-url is empty: name a database, or leave the option out", code="empty-url")
     for text in (option, *(environment.get(name) for name in VARIABLES)):
         if text:
             return Address.parse(text)

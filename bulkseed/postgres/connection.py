@@ -1,4 +1,4 @@
-"""Connections of asyncpg, for COPY and plain SQL, with one way to fail."""
+"""Connections for COPY and plain SQL: opened, set up and closed in one way, with the driver's errors as bulkseed's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from bulkseed.errors import (
     first_cause,
 )
 from bulkseed.postgres.driver import Connection, ConnectionParams, DriverConnection
-from bulkseed.postgres.pooler import ANOTHER_SESSION, check_session, is_of_pooling, refusal
+from bulkseed.postgres.pooler import NO_SESSION, check_session, is_pooling_error, pooler_error
+from bulkseed.sql import compose
 
 __all__ = [
     "LOST",
@@ -33,18 +34,17 @@ __all__ = [
     "connect",
     "connected",
     "is_transient",
-    "kept_alive",
+    "keep_alive",
     "preflight_errors",
-    "told",
+    "server_message",
     "translate_errors",
 ]
-
 
 CONNECT_SECONDS: Final = 20.0
 OLDEST_MAJOR: Final = 15
 KEEP_ALIVE_SECONDS: Final = 30.0
 
-SESSION: Final = """
+SESSION: Final = compose("""
 SELECT set_config(name, value, false) FROM (
     SELECT name, '0' FROM pg_settings
     WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout',
@@ -58,30 +58,36 @@ SELECT set_config(name, value, false) FROM (
     UNION ALL SELECT 'search_path', string_agg(quote_ident(schema), ', ') FROM unnest(current_schemas(false)) AS schema
     WHERE schema <> 'bulkseed' HAVING 'bulkseed' = ANY (current_schemas(false))
 ) AS session (name, value)
-"""
-"""Limits that a role sets for an app's short statements would end a long COPY. What was committed must still be so when
-a server that crashed is back, for a load that goes on then would not load it again. A backend that waits for a lock is
-to notice that its client was killed (the setting exists where the server can see that), and any that its client's
-machine is gone, in a minute: it has locks. Where the login is called bulkseed, ``"$user"`` in its search_path would put
+""")
+"""The statement that sets up a session.
+
+The limits that a role has for an app's short statements would end a long COPY. Committed rows must survive a crash of
+the server, because a load that continues afterwards does not load them again. A backend holds locks, so it must notice
+that its client was killed while it waits for a lock (the setting exists where the server can check this), and within a
+minute that its client's machine is gone. Where the login is called bulkseed, ``"$user"`` in its search_path would put
 the ledger's schema before the app's."""
 
 
 @asynccontextmanager
-async def connected(place: ConnectionParams) -> AsyncIterator[Connection]:
-    """A connection to ``place``, closed at the end. Raises ConnectError where it cannot be had."""
-    connection = await connect(place)
+async def connected(params: ConnectionParams) -> AsyncIterator[Connection]:
+    """Open a connection for the block, and close it at the end. Raises what :func:`connect` raises."""
+    connection = await connect(params)
     try:
         yield connection
     finally:
         await close(connection)
 
 
-async def connect(place: ConnectionParams) -> Connection:
-    """A connection that is the caller's to close. Raises ConnectError where it cannot be had."""
-    connection = await open_connection(place)
+async def connect(params: ConnectionParams) -> Connection:
+    """Open a connection, set up its session and return it; the caller closes it.
+
+    Raises ConnectError where there is no connection, ServerUnavailable where there may be one later, and TargetError
+    for a server that is too old and for a pooler without sessions.
+    """
+    connection = await open_connection(params)
     try:
         with anyio.fail_after(CONNECT_SECONDS):
-            await begin_session(connection, place)
+            await begin_session(connection, params)
     except BaseException as error:
         lost = connection.is_closed()
         connection.terminate()
@@ -89,83 +95,106 @@ async def connect(place: ConnectionParams) -> Connection:
             raise
         if isinstance(error, TimeoutError):
             raise ServerUnavailable(
-                f"{place.server} let us in and then said nothing for {CONNECT_SECONDS:.0f} s: try again when it is "
-                "less busy, or, where it is a pooler with no connection left, with a larger pool or fewer --workers"
+                f"{params.server} accepted the connection but did not answer within {CONNECT_SECONDS:.0f} s: "
+                "try again when it is less busy; if it is a pooler, give it a larger pool or try fewer --workers",
+                code="no-session",
             ) from None
-        if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError) and (told_why := refusal(error, place)):
-            raise told_why from error
+        if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError) and (
+            translated := pooler_error(error, params)
+        ):
+            raise translated from error
         if lost and isinstance(error, Exception):
-            raise ServerUnavailable(f"the server at {place.server} took a connection and ended it: {AGAIN}") from error
+            raise ServerUnavailable(
+                f"the server at {params.server} accepted a connection and ended it: {TRY_LATER}",
+                code="connection-refused",
+            ) from error
         raise
     major = connection.get_server_version().major
     if major < OLDEST_MAJOR:
         connection.terminate()
-        raise TargetError(f"the server at {place.server} is PostgreSQL {major}: bulkseed needs {OLDEST_MAJOR} or newer")
+        raise TargetError(
+            f"the server at {params.server} is PostgreSQL {major}: bulkseed needs {OLDEST_MAJOR} or newer",
+            code="server-too-old",
+        )
     return connection
 
 
-async def begin_session(connection: Connection, place: ConnectionParams) -> None:
-    # in one statement, which does nothing to a backend that may be an app's too
-    if await connection.execute(f"{SESSION} WHERE pg_backend_pid() = {connection.get_server_pid()}") == "SELECT 0":
-        await check_session(connection, place, partial(open_connection, place))
+async def begin_session(connection: Connection, params: ConnectionParams) -> None:
+    # one statement of the simple protocol, which changes nothing in a backend that may be shared with an app
+    only_own = compose("{setup} WHERE pg_backend_pid() = {pid}", setup=SESSION, pid=connection.get_server_pid())
+    if await connection.execute(only_own) == "SELECT 0":
+        await check_session(connection, params, partial(open_connection, params))
         await connection.execute(SESSION)
 
 
-async def open_connection(place: ConnectionParams) -> Connection:
+async def open_connection(params: ConnectionParams) -> Connection:
     # no statement cache: a cached statement encodes by a table's old types, and PgBouncer cannot keep it
-    arguments = {**place.arguments, "timeout": CONNECT_SECONDS, "statement_cache_size": 0}
+    arguments = {**params.arguments, "timeout": CONNECT_SECONDS, "statement_cache_size": 0}
     arguments["server_settings"] = {**arguments["server_settings"], "application_name": "bulkseed"}
     try:
-        found: Connection = await asyncpg.connect(**arguments, connection_class=DriverConnection)
-        return found
+        connection: Connection = await asyncpg.connect(**arguments, connection_class=DriverConnection)
+        return connection
     except asyncpg.PostgresError as error:
-        raise refused(error, place) from None
+        raise connect_error(error, params) from None
     except ssl.SSLError as error:
         reason = getattr(error, "verify_message", "") or error.reason or str(error)
         raise ConnectError(
-            f"no TLS connection to {place.server} can be made ({reason}): correct sslmode and its files"
+            f"no TLS connection to {params.server} can be made ({reason}): correct sslmode and its files",
+            code="tls-failed",
         ) from None
     except (TimeoutError, OSError) as error:
         reason = error.strerror or str(error) or f"no answer in {CONNECT_SECONDS:.0f} s"
         if "SSL" in reason:
             raise ConnectError(
-                f"no PostgreSQL answers at {place.server} ({reason}): correct sslmode in the database URL"
+                f"no PostgreSQL answers at {params.server} ({reason}): correct sslmode in the database URL",
+                code="tls-failed",
             ) from None
         raise ServerUnavailable(
-            f"no PostgreSQL answers at {place.server} ({reason}): start it, or correct the database URL"
+            f"no PostgreSQL answers at {params.server} ({reason}): start it, or correct the database URL",
+            code="no-answer",
         ) from None
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
-        said = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0]
         raise ConnectError(
-            f"the connection to {place.server} cannot be made ({said}): correct the database URL"
+            f"the connection to {params.server} cannot be made ({reason}): correct the database URL",
+            code="invalid-url",
         ) from None
 
 
-def mend_of(refusal: str) -> str:
-    """What to do where the server does not let a login in."""
-    if "certificate" in refusal:
+def login_fix(reason: str) -> str:
+    """Return how to fix a login that the server rejects for ``reason``."""
+    if "certificate" in reason:
         return "correct sslcert and sslkey, or use another login"
-    if "pg_hba.conf" in refusal:
-        return "correct the user, the database or sslmode, or have the server let it in"
+    if "pg_hba.conf" in reason:
+        return "correct the user, the database or sslmode, or allow the login in pg_hba.conf"
     return "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass"
 
 
-def refused(error: asyncpg.PostgresError, place: ConnectionParams) -> ConnectError:
-    """Why the server, or a pooler before it, does not let us in, and what to do about that."""
+def connect_error(error: asyncpg.PostgresError, params: ConnectionParams) -> ConnectError:
+    """Return the error for a connection that the server, or a pooler before it, rejects."""
+    message = server_message(error)
     if isinstance(error, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError):
-        said = "; ".join(filter(None, [told(error), place.unread]))
-        return ConnectError(f"the server at {place.server} does not let us in ({said}): {mend_of(said)}")
+        reason = "; ".join(filter(None, [message, params.unread]))
+        return ConnectError(
+            f"the server at {params.server} does not let us in ({reason}): {login_fix(reason)}", code="login-rejected"
+        )
     if isinstance(error, asyncpg.UndefinedObjectError):
-        return ConnectError(f"the server at {place.server} does not know a part of the URL: {told(error)}")
-    if found := refusal(error, place):
-        return found
+        return ConnectError(
+            f"the server at {params.server} does not know a parameter of the database URL ({message}): "
+            "correct it, or leave it out",
+            code="unsupported-parameter",
+        )
+    if translated := pooler_error(error, params):
+        return translated
     kind = ServerUnavailable if is_transient(error) else ConnectError
-    return kind(f"the server at {place.server} refuses a connection ({told(error)}): {AGAIN}")
+    return kind(
+        f"the server at {params.server} refuses a connection ({message}): {TRY_LATER}", code="connection-refused"
+    )
 
 
 async def close(connection: Connection) -> None:
-    """Close it, within two seconds and whatever state it is in."""
-    # a cancelled command still says goodbye, but does not wait long for a server that is busy
+    """Close the connection in any state: orderly where this takes at most two seconds, even if cancelled."""
+    # a cancelled command still ends its session, but does not wait long for a busy server
     with anyio.move_on_after(2, shield=True):
         try:
             await connection.close()
@@ -176,27 +205,27 @@ async def close(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def kept_alive(connection: Connection) -> AsyncIterator[None]:
-    """For a block that leaves ``connection`` idle: it is used now and then, lest a firewall or pooler cut it.
+async def keep_alive(connection: Connection) -> AsyncIterator[None]:
+    """Use ``connection`` every 30 s while the block leaves it idle, or a firewall or pooler might close it.
 
-    Raises ConnectionLost, cancelling the block, as soon as it is lost.
+    Raises ConnectionLost, cancelling the block, as soon as the connection is lost.
     """
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(keep_alive, connection)
+            tasks.start_soon(ping_until_lost, connection)
             yield
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise first_cause(group) from group
 
 
-async def keep_alive(connection: Connection) -> None:
+async def ping_until_lost(connection: Connection) -> None:
     lost = anyio.Event()
 
-    def ended(_: Connection) -> None:
+    def set_lost(_: Connection) -> None:
         lost.set()
 
-    connection.add_termination_listener(ended)
+    connection.add_termination_listener(set_lost)
     try:
         with translate_errors(connection, "waiting for the load"):
             while not connection.is_closed():
@@ -205,21 +234,22 @@ async def keep_alive(connection: Connection) -> None:
                     break
                 await connection.execute("SELECT 1")
     finally:
-        connection.remove_termination_listener(ended)
-    raise ConnectionLost(f"waiting for the load: {LOST}")
+        connection.remove_termination_listener(set_lost)
+    raise ConnectionLost(f"waiting for the load: {LOST}", code="connection-lost")
 
 
-AGAIN: Final = "try again when it accepts them, or with fewer --workers where it has too few"
+TRY_LATER: Final = "try again when it accepts connections, or with fewer --workers if it allows too few"
 
-PASSING: Final = {"08", "40", "53300", "57P01", "57P02", "57P03", "57P05"}
-"""Classes and codes of what passes: lost connections, deadlocks and serialization failures, too many connections, a
-server that stops or starts. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+TRANSIENT_STATES: Final = {"08", "40", "53300", "57P01", "57P02", "57P03", "57P05"}
+"""SQLSTATE codes, and classes of two characters, of temporary failures: lost connections, deadlocks and serialization
+failures, too many connections, a server that stops or starts.
+https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
 def is_transient(error: asyncpg.PostgresError) -> bool:
-    """Whether the same may well succeed a moment later."""
+    """Return whether the same statement may succeed a moment later."""
     state = str(error.sqlstate or "")
-    return state in PASSING or state[:2] in PASSING
+    return state in TRANSIENT_STATES or state[:2] in TRANSIENT_STATES
 
 
 LOST: Final = "the server ended the connection, or went away (its log says why)"
@@ -227,48 +257,52 @@ LOST: Final = "the server ended the connection, or went away (its log says why)"
 
 @contextmanager
 def translate_errors(connection: Connection, doing: str) -> Iterator[None]:
-    """Turns what the driver raises while ``doing`` (such as "loading messages") into one of ours.
+    """Raise the driver's errors in the block as bulkseed's; ``doing`` (such as "loading messages") begins each message.
 
-    ConnectionLost, TransientError for what else passes, DiskFull, TargetError for a pooler that is none of sessions;
-    else RunError.
+    Raises ConnectionLost, TransientError for other temporary failures, DiskFull, TargetError for a pooler without
+    sessions, and RunError for the other errors of the server.
     """
     try:
         yield
     except BulkseedError:
         raise
     except Exception as error:
-        # what arrives after a lost connection differs by loop and moment: the connection's state decides
+        # the error after a lost connection differs by event loop and moment: the connection's state decides
         if connection.is_closed():
-            raise ConnectionLost(f"{doing}: {LOST}") from error
-        if is_of_pooling(error):
-            raise TargetError(f"{doing}: this {ANOTHER_SESSION}") from error
+            raise ConnectionLost(f"{doing}: {LOST}", code="connection-lost") from error
+        if is_pooling_error(error):
+            raise TargetError(f"{doing}: this {NO_SESSION}", code="pooler-without-sessions") from error
+        if not isinstance(error, asyncpg.PostgresError):
+            raise
+        message = server_message(error)
         if isinstance(error, asyncpg.DiskFullError):
             raise DiskFull(
-                f"{doing}: the server's disk is full ({told(error)}): free some space, or load fewer rows"
+                f"{doing}: the server's disk is full ({message}): free some space, or load fewer rows",
+                code="disk-full",
             ) from error
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
             raise RunError(
-                f"{doing}: this login may not ({told(error)}): grant it the right, or use another"
+                f"{doing}: this login may not ({message}): grant it the right, or use another",
+                code="missing-privilege",
             ) from error
-        if isinstance(error, asyncpg.PostgresError):
-            kind = TransientError if is_transient(error) else RunError
-            raise kind(f"{doing}: the server refuses: {told(error)}") from error
-        raise
+        if is_transient(error):
+            raise TransientError(f"{doing}: the server refuses: {message}", code="transient-server-error") from error
+        raise RunError(f"{doing}: the server refuses: {message}", code="server-error") from error
 
 
 @contextmanager
 def preflight_errors(connection: Connection, doing: str) -> Iterator[None]:
-    """As :func:`translate_errors`, before anything is written: a right that this login lacks is then a TargetError."""
+    """Raise errors as :func:`translate_errors` does, before anything is written: a missing right is a TargetError."""
     try:
         with translate_errors(connection, doing):
             yield
     except RunError as error:
         if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
-            raise TargetError(str(error)) from error
+            raise TargetError(str(error), code=error.code) from error
         raise
 
 
-def told(error: asyncpg.PostgresError) -> str:
-    """What the server says of an error, in one line."""
+def server_message(error: asyncpg.PostgresError) -> str:
+    """Return the server's message, detail and context of an error, in one line."""
     parts = (error.args[0] if error.args else "", getattr(error, "detail", None), getattr(error, "context", None))
     return "; ".join(" ".join(str(part).split()) for part in parts if part)

@@ -1,4 +1,4 @@
-"""The driver as bulkseed uses it: the types of asyncpg, which ships none, and the event loop that it runs on."""
+"""The driver, asyncpg: the types of the parts that bulkseed uses, as asyncpg ships none, and the event loop."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ LOOP: Final = {"use_uvloop": find_spec("uvloop") is not None}
 
 
 class ConnectionParams(Protocol):
-    """Where a database is, as far as a connection wants to know; ``arguments`` may hold a password, the rest is shown.
+    """The parameters of a connection.
 
-    ``arguments`` are asyncpg's; ``unread`` says why a password file that is there was not used.
+    ``arguments`` are those of :func:`asyncpg.connect`, and may contain a password; messages show only the rest.
+    ``unread`` is the reason why an existing password file was not used, ``server`` the hosts and ports as text.
     """
 
     @property
@@ -32,7 +33,7 @@ class ConnectionParams(Protocol):
 
 
 class Connection(Protocol):
-    """What is used of an asyncpg connection (asyncpg ships no types)."""
+    """The methods of an asyncpg connection that bulkseed calls."""
 
     async def execute(self, query: str, *args: object) -> str: ...
     async def fetch(self, query: str, *args: object) -> list[Any]: ...
@@ -57,18 +58,13 @@ class Connection(Protocol):
 
 
 class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
-    """A connection of asyncpg that accepts :class:`bulkseed.sql.SQL` as statements.
+    """The connection of asyncpg, which by itself refuses the subclass :class:`bulkseed.sql.SQL` of str."""
 
-    asyncpg itself refuses any subclass of str as a statement, though not as a parameter.
-    """
+    async def execute(self, query: str, *args: object, **options: Any) -> Any:
+        return await super().execute(str(query), *args, **options)
 
-    async def execute(self, query: str, *args: object, **options: Any) -> str:
-        status: str = await super().execute(str(query), *args, **options)
-        return status
-
-    async def fetch(self, query: str, *args: object, **options: Any) -> list[Any]:
-        rows: list[Any] = await super().fetch(str(query), *args, **options)
-        return rows
+    async def fetch(self, query: str, *args: object, **options: Any) -> Any:
+        return await super().fetch(str(query), *args, **options)
 
     async def fetchrow(self, query: str, *args: object, **options: Any) -> Any:
         return await super().fetchrow(str(query), *args, **options)
@@ -81,6 +77,9 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg shi
 
 
 def ignore_lost_connection(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """An exception handler for a loop: asyncpg leaves futures of a lost connection behind, whose error was heard."""
+    """Handle a loop's exceptions, ignoring those of lost connections.
+
+    asyncpg leaves futures of a lost connection behind, whose error a caller has already received.
+    """
     if not isinstance(context.get("exception"), asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
         loop.default_exception_handler(context)

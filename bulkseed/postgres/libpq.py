@@ -1,6 +1,7 @@
-"""What libpq's users count on: parameters from the URL, a service file, the environment, in that order.
+"""Connection parameters as libpq resolves them: from the URL, then a service file, then the environment.
 
-https://www.postgresql.org/docs/current/libpq-connect.html; asyncpg reads services otherwise, and not PGSERVICE.
+https://www.postgresql.org/docs/current/libpq-connect.html; asyncpg reads service files differently, and ignores
+PGSERVICE.
 """
 
 from __future__ import annotations
@@ -22,13 +23,12 @@ __all__ = [
     "CLIENT_PARAMS",
     "DEFAULT_PORT",
     "Host",
-    "arguments",
-    "completed",
-    "found_password",
-    "home",
+    "driver_arguments",
     "hosts",
-    "mode_of",
-    "why_unread",
+    "password_file_problem",
+    "read_password",
+    "resolve_parameters",
+    "to_sslmode",
 ]
 
 VARIABLES: Final = {
@@ -39,7 +39,7 @@ VARIABLES: Final = {
     **{"ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION", "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION"},
     **{"target_session_attrs": "PGTARGETSESSIONATTRS", "gsslib": "PGGSSLIB"},
 }
-"""The environment variable that gives a parameter where neither the URL nor the service does."""
+"""The environment variable for each parameter that neither the URL nor the service sets."""
 
 DRIVER_PARAMS: Final = frozenset(
     {
@@ -47,7 +47,7 @@ DRIVER_PARAMS: Final = frozenset(
         *("ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib"),
     }
 )
-"""What asyncpg takes from a URL's query, and means as libpq does."""
+"""The parameters that asyncpg reads from a URL's query with libpq's meaning."""
 
 CLIENT_PARAMS: Final = frozenset(
     {
@@ -58,21 +58,24 @@ CLIENT_PARAMS: Final = frozenset(
         *("sslkeylogfile", "min_protocol_version", "max_protocol_version", "client_encoding", "application_name"),
     }
 )
-"""What is for SQLAlchemy or libpq, and asyncpg would pass to the server. The name and encoding are bulkseed's own."""
+"""Parameters of SQLAlchemy or libpq that are dropped, as asyncpg would pass them to the server; bulkseed sets its own
+application name and encoding."""
 
-REFUSED: Final = {
+UNSUPPORTED: Final = {
     "replication": "bulkseed loads rows by SQL: leave it out",
     "sslcrldir": "name one file with sslcrl instead",
     "requiressl": "write sslmode=require instead",
-    "requirepeer": "the driver cannot check that: leave it out",
-    "require_auth": "the driver cannot check that: leave it out",
+    "requirepeer": "the driver cannot check it: leave it out",
+    "require_auth": "the driver cannot check it: leave it out",
 }
-PLACES: Final = frozenset({"host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"})
-KEYWORDS: Final = frozenset({*VARIABLES, *DRIVER_PARAMS, *CLIENT_PARAMS, *REFUSED, *PLACES, "options"})
-"""All that may stand in a service file."""
+"""Parameters that raise an error, and the reason or the fix."""
 
-SESSIONS: Final = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
-MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+TARGET_PARAMS: Final = frozenset({"host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"})
+KEYWORDS: Final = frozenset({*VARIABLES, *DRIVER_PARAMS, *CLIENT_PARAMS, *UNSUPPORTED, *TARGET_PARAMS, "options"})
+"""The keywords that a service file may contain."""
+
+SESSION_ATTRS: Final = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
+SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 DEFAULT_PORT: Final = 5432
 LAST_PORT: Final = 65535
@@ -80,15 +83,15 @@ LAST_PORT: Final = 65535
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A place where the server may be: its name (or a socket's folder), the address to use instead, and the port."""
+    """One host to try: its name (or the folder of a socket), the IP address to use instead, and the port."""
 
     name: str
     address: str | None
     port: int
 
     @property
-    def reached_by(self) -> str:
-        """What is connected to."""
+    def target(self) -> str:
+        """The address, name or folder to connect to."""
         return self.address or self.name
 
     def __str__(self) -> str:
@@ -97,40 +100,54 @@ class Host:
         return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
 
 
-def completed(written: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """The parameters of a connection: those ``written`` in the URL, then the service's, then the environment's.
+def resolve_parameters(url_parameters: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters of a connection: those of the URL, then of the service, then of the environment.
 
-    Raises InputError where the service cannot be found or read, or what is asked for cannot be done.
+    Raises InputError where the service is missing or unreadable, or a parameter is invalid or not supported.
     """
-    found = {name: value for name, value in written.items() if value}
-    name = found.pop("service", None) or environment.get("PGSERVICE")
-    if name:
-        found = service(name, environment) | found
-    for parameter, variable in VARIABLES.items():
+    parameters = {name: value for name, value in url_parameters.items() if value}
+    service = parameters.pop("service", None) or environment.get("PGSERVICE")
+    if service:
+        parameters = read_service(service, environment) | parameters
+    for name, variable in VARIABLES.items():
         if environment.get(variable):
-            found.setdefault(parameter, environment[variable])
-    found.setdefault("user", login_name())
-    found.setdefault("dbname", found["user"])
-    for parameter, value in found.items():
-        if not parameter or "\0" in parameter:
-            raise InputError(f"a connection parameter is called {parameter!r}: give it a name, or leave it out")
-        if "\0" in value or not encodable(value):
-            raise InputError(f"the connection parameter {parameter} has a NUL byte, or is not UTF-8: correct it")
-    if found.get("target_session_attrs", "any") not in SESSIONS:
-        wanted = found["target_session_attrs"]
-        raise InputError(f"there is no target_session_attrs {wanted!r}: write one of {', '.join(SESSIONS)}")
-    for parameter in ("channel_binding", "gssencmode", "sslcertmode"):
-        if found.get(parameter) == "require":
-            raise InputError(f"the driver cannot see to {parameter}=require: leave it out, or write prefer")
-    for parameter, mend in REFUSED.items():
-        if parameter in found:
-            raise InputError(f"the connection parameter {parameter} is not for bulkseed: {mend}")
-    check_tls(found)
-    hosts(found)
-    return {parameter: value for parameter, value in found.items() if parameter not in CLIENT_PARAMS}
+            parameters.setdefault(name, environment[variable])
+    parameters.setdefault("user", login_name())
+    parameters.setdefault("dbname", parameters["user"])
+    for name, value in parameters.items():
+        if not name or "\0" in name:
+            raise InputError(
+                f"a connection parameter is called {name!r}: correct its name, or leave it out",
+                code="invalid-parameter",
+            )
+        if "\0" in value or not is_encodable(value):
+            raise InputError(
+                f"the connection parameter {name} contains a NUL byte, or is not UTF-8: correct it",
+                code="invalid-parameter",
+            )
+    session_attrs = parameters.get("target_session_attrs", "any")
+    if session_attrs not in SESSION_ATTRS:
+        raise InputError(
+            f"invalid target_session_attrs {session_attrs!r}: write one of {', '.join(SESSION_ATTRS)}",
+            code="invalid-parameter",
+        )
+    for name in ("channel_binding", "gssencmode", "sslcertmode"):
+        if parameters.get(name) == "require":
+            raise InputError(
+                f"the driver does not support {name}=require: leave it out, or write prefer",
+                code="unsupported-parameter",
+            )
+    for name, fix in UNSUPPORTED.items():
+        if name in parameters:
+            raise InputError(
+                f"bulkseed does not support the connection parameter {name}: {fix}", code="unsupported-parameter"
+            )
+    resolve_tls(parameters)
+    hosts(parameters)
+    return {name: value for name, value in parameters.items() if name not in CLIENT_PARAMS}
 
 
-def encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -139,34 +156,37 @@ def encodable(text: str) -> bool:
 
 
 def login_name() -> str:
-    """The name of the account that this process runs under."""
+    """Return the name of the account that this process runs under."""
     if sys.platform == "win32":
         return getpass.getuser()
     import pwd  # noqa: PLC0415
 
     try:
-        # not getpass, which believes $USER: su and sudo leave it as it was
+        # not getpass, which trusts $USER: su and sudo may leave it unchanged
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
 
 
-def home() -> Path:
-    """The user's folder; one that holds nothing where there is none."""
+def home_folder() -> Path:
+    """Return the user's home folder; /dev/null, where no file exists, for a user without one."""
     try:
         return Path.home()
     except RuntimeError:
         return Path(os.devnull)
 
 
-def service(name: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """The parameters of the service ``name``, from the user's file, else the system's. Raises InputError."""
+def read_service(name: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters of the service ``name``, from the user's service file, else the system's.
+
+    Raises InputError where no file has the service, or a file cannot be read.
+    """
     own = environment.get("PGSERVICEFILE")
-    files = [Path(own) if own else home() / ".pg_service.conf"]
-    folder = environment.get("PGSYSCONFDIR")
-    # where Debian's and upstream's libpq look
-    folders = [folder] if folder else ["/etc/postgresql-common", "/etc"]
-    files += [Path(each) / "pg_service.conf" for each in folders]
+    files = [Path(own) if own else home_folder() / ".pg_service.conf"]
+    system = environment.get("PGSYSCONFDIR")
+    # the defaults of Debian's and upstream's libpq
+    folders = [system] if system else ["/etc/postgresql-common", "/etc"]
+    files += [Path(folder) / "pg_service.conf" for folder in folders]
     for file in files:
         try:
             text = file.read_text("utf-8")
@@ -174,20 +194,26 @@ def service(name: str, environment: Mapping[str, str]) -> dict[str, str]:
             continue
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise InputError(f"the service file {file} cannot be read ({reason}): mend it") from None
-        found: dict[str, str] = {}
-        for keyword, value in entries(text, name, file):
-            found.setdefault(keyword, value)
-        if found:
-            return {keyword: value for keyword, value in found.items() if value}
+            raise InputError(
+                f"the service file {file} cannot be read ({reason}): correct it", code="unreadable-service-file"
+            ) from None
+        parameters: dict[str, str] = {}
+        for keyword, value in service_entries(text, name, file):
+            parameters.setdefault(keyword, value)
+        if parameters:
+            return {keyword: value for keyword, value in parameters.items() if value}
     raise InputError(
         f"there is no service {name!r} in {' or '.join(map(str, files))}: "
-        "correct its name (?service=, PGSERVICE), or set PGSERVICEFILE to the file that has it"
+        "correct its name (?service=, PGSERVICE), or set PGSERVICEFILE to the file that has it",
+        code="missing-service",
     )
 
 
-def entries(text: str, name: str, file: Path) -> Iterator[tuple[str, str]]:
-    """What the service file says of the service; begins with an empty entry where it has it at all."""
+def service_entries(text: str, name: str, file: Path) -> Iterator[tuple[str, str]]:
+    """Yield the keywords and values of a service, after an empty pair for its heading; nothing where it is missing.
+
+    Raises InputError for a line that is no parameter.
+    """
     inside = False
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
@@ -200,17 +226,22 @@ def entries(text: str, name: str, file: Path) -> Iterator[tuple[str, str]]:
             if inside:
                 yield "", ""
         elif inside:
-            keyword, is_one, value = line.partition("=")
-            # the line is not shown: it may hold a password
-            if not is_one or keyword not in KEYWORDS or keyword == "service":
+            keyword, equals, value = line.partition("=")
+            # the message does not show the line, which may contain a password
+            if not equals or keyword not in KEYWORDS or keyword == "service":
                 raise InputError(
-                    f"line {number} of the service file {file} is no connection parameter: write name=value, no spaces"
+                    f"line {number} of the service file {file} is no connection parameter: "
+                    "write name=value, without spaces",
+                    code="invalid-service-file",
                 )
             yield keyword, value
 
 
 def hosts(parameters: Mapping[str, str]) -> list[Host]:
-    """Where the server may be; none where nothing names it: then it is this machine. Raises InputError."""
+    """Return the hosts to try in order; none where no parameter names one, which means this machine.
+
+    Raises InputError for an invalid port, and for names, addresses and ports that differ in number.
+    """
     names = parameters.get("host", "").split(",")
     addresses = parameters.get("hostaddr", "").split(",")
     ports = parameters.get("port", "").split(",")
@@ -218,20 +249,23 @@ def hosts(parameters: Mapping[str, str]) -> list[Host]:
         port_number(ports[0])
         return []
     count = max(len(names), len(addresses))
-    for what, given in (("host", names), ("hostaddr", addresses), ("port", ports)):
-        if len(given) not in {1, count} or (what != "port" and 1 == len(given) < count and given != [""]):
-            raise InputError(f"{len(given)} {what} for {count} hosts: name one for each of them, or none")
-    found = []
-    for place in range(count):
-        name, port = split_port(names[place] if len(names) == count else "")
-        address = (addresses[place] if len(addresses) == count else "") or None
-        port = port or ports[place if len(ports) == count else 0]
-        found.append(Host(name or address or "localhost", address, port_number(port)))
-    return found
+    for parameter, values in (("host", names), ("hostaddr", addresses), ("port", ports)):
+        if len(values) not in {1, count} or (parameter != "port" and 1 == len(values) < count and values != [""]):
+            raise InputError(
+                f"{parameter} has {len(values)} values for {count} hosts: give one for each host, or none",
+                code="invalid-parameter",
+            )
+    listed = []
+    for index in range(count):
+        name, port = split_port(names[index] if len(names) == count else "")
+        address = (addresses[index] if len(addresses) == count else "") or None
+        port = port or ports[index if len(ports) == count else 0]
+        listed.append(Host(name or address or "localhost", address, port_number(port)))
+    return listed
 
 
 def split_port(host: str) -> tuple[str, str]:
-    """SQLAlchemy writes several hosts as ``host=a:1&host=b:2``."""
+    """Return the name and the port, or "", of a host as SQLAlchemy writes several: ``host=a:1&host=b:2``."""
     if host.startswith("["):
         name, _, rest = host[1:].partition("]")
         return name, rest.removeprefix(":")
@@ -245,81 +279,97 @@ def port_number(text: str) -> int:
     if not text:
         return DEFAULT_PORT
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= LAST_PORT):
-        raise InputError(f"the port {text!r} is none: correct it in the database URL, the service file or PGPORT")
+        raise InputError(
+            f"invalid port {text!r}: correct it in the database URL, the service file or PGPORT",
+            code="invalid-parameter",
+        )
     return int(text)
 
 
-def mode_of(ssl: str) -> str:
-    """What sslmode is called where an argument is called ``ssl``, as SQLAlchemy and JDBC have it."""
+def to_sslmode(ssl: str) -> str:
+    """Return the sslmode for the argument ``ssl`` of SQLAlchemy and JDBC: ``true``, ``false`` or a mode."""
     return {"true": "require", "false": "disable"}.get(ssl.lower(), ssl)
 
 
-def check_tls(found: dict[str, str]) -> None:
-    """Bring what is said of TLS into the driver's form. Raises InputError for what cannot be."""
-    if found.get("ssl"):
-        said = found.pop("ssl")
-        found.setdefault("sslmode", mode_of(said))
-    mode = found.get("sslmode", MODES[2])
-    if mode not in MODES:
-        raise InputError(f"there is no sslmode {mode!r}: write one of {', '.join(MODES)}")
-    if all(each.reached_by.startswith("/") for each in hosts(found)) or mode == "disable":
-        # TLS is not for sockets of this machine; asyncpg would want its files all the same
+def resolve_tls(parameters: dict[str, str]) -> None:
+    """Change the parameters of TLS to those that the driver needs.
+
+    Raises InputError for invalid or conflicting ones.
+    """
+    if parameters.get("ssl"):
+        ssl = parameters.pop("ssl")
+        parameters.setdefault("sslmode", to_sslmode(ssl))
+    mode = parameters.get("sslmode", "prefer")
+    if mode not in SSL_MODES:
+        raise InputError(f"invalid sslmode {mode!r}: write one of {', '.join(SSL_MODES)}", code="invalid-parameter")
+    if all(host.target.startswith("/") for host in hosts(parameters)) or mode == "disable":
+        # libpq uses no TLS on Unix sockets; asyncpg would read its files all the same
         for name in DRIVER_PARAMS:
             if name.startswith("ssl"):
-                found.pop(name, None)
-        if "host" in found:
-            found["sslmode"] = "disable"
+                parameters.pop(name, None)
+        if "host" in parameters:
+            parameters["sslmode"] = "disable"
         return
-    system = found.get("sslrootcert") == "system"
-    if system and mode != MODES[-1]:
-        if "sslmode" in found:
-            raise InputError(f"sslrootcert=system trusts many: it wants sslmode=verify-full, not {mode}")
-        found["sslmode"] = mode = MODES[-1]
-    if system and "sslcert" in found:
-        raise InputError("sslrootcert=system and sslcert do not go together here: name the root certificate's file")
-    if mode == MODES[-1] and any(each.address not in {None, each.name} for each in hosts(found)):
-        raise InputError("hostaddr and sslmode=verify-full do not go together here: leave out hostaddr")
+    system = parameters.get("sslrootcert") == "system"
+    if system and mode != "verify-full":
+        if "sslmode" in parameters:
+            raise InputError(
+                f"sslmode={mode} is too weak for sslrootcert=system: write sslmode=verify-full",
+                code="conflicting-parameters",
+            )
+        parameters["sslmode"] = mode = "verify-full"
+    if system and "sslcert" in parameters:
+        raise InputError(
+            "the driver cannot combine sslrootcert=system and sslcert: name the root certificate's file",
+            code="conflicting-parameters",
+        )
+    if mode == "verify-full" and any(host.address not in {None, host.name} for host in hosts(parameters)):
+        raise InputError(
+            "the driver cannot combine hostaddr and sslmode=verify-full: leave out hostaddr",
+            code="conflicting-parameters",
+        )
     for name in FILES:
-        if name in found and not (name == "sslrootcert" and system):
-            readable(name, found[name])
+        if name in parameters and not (name == "sslrootcert" and system):
+            check_readable(name, parameters[name])
 
 
-def readable(parameter: str, file: str) -> None:
+def check_readable(parameter: str, file: str) -> None:
+    """Raise InputError where the file of a parameter cannot be read."""
     try:
         with Path(file).open("rb"):
             return
     except OSError as error:
         raise InputError(
-            f"{parameter}, the file {file}, cannot be read ({error.strerror}): "
-            f"correct {parameter} in the database URL or the service file, or {VARIABLES[parameter]}"
+            f"the file {file} of {parameter} cannot be read ({error.strerror}): "
+            f"correct {parameter} in the database URL or the service file, or {VARIABLES[parameter]}",
+            code="unreadable-tls-file",
         ) from None
 
 
-def arguments(parameters: Mapping[str, str], password: str | None) -> dict[str, Any]:
-    """What asyncpg.connect is to be called with. Nothing is left for it to take from the environment or a file.
+def driver_arguments(parameters: Mapping[str, str], password: str | None) -> dict[str, Any]:
+    """Return the arguments of :func:`asyncpg.connect`, among them the password.
 
-    There is a password in it.
+    They are complete: asyncpg takes nothing from the environment or a file.
     """
     query = {name: value for name, value in parameters.items() if name in DRIVER_PARAMS}
-    given: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "user": parameters["user"],
         "database": parameters["dbname"],
-        # with none at all it would look for one itself
+        # without one asyncpg would read the password file itself
         "password": password or "",
         "server_settings": {
-            name: value for name, value in parameters.items() if name not in DRIVER_PARAMS and name not in PLACES
+            name: value for name, value in parameters.items() if name not in DRIVER_PARAMS and name not in TARGET_PARAMS
         },
     }
     if query.get("sslrootcert") == "system":
         del query["sslrootcert"], query["sslmode"]
-        given["ssl"] = True
-    given["dsn"] = f"postgresql://?{urlencode(query)}" if query else "postgresql://"
-    places = hosts(parameters)
-    if places:
-        given |= {"host": [each.reached_by for each in places], "port": [each.port for each in places]}
+        arguments["ssl"] = True
+    arguments["dsn"] = f"postgresql://?{urlencode(query)}" if query else "postgresql://"
+    if listed := hosts(parameters):
+        arguments |= {"host": [host.target for host in listed], "port": [host.port for host in listed]}
     else:
-        given["port"] = port_number(parameters.get("port", ""))
-    return given
+        arguments["port"] = port_number(parameters.get("port", ""))
+    return arguments
 
 
 FIELD: Final = r"((?:\\.|[^:\\])*)"
@@ -327,23 +377,24 @@ LINE: Final = re.compile(f"{':'.join([FIELD] * 5)}(?:[:\\\\].*)?")
 ESCAPED: Final = re.compile(r"\\(.)")
 
 
-def file_of(parameters: Mapping[str, str]) -> Path:
+def password_file(parameters: Mapping[str, str]) -> Path:
+    """Return the path of the password file: https://www.postgresql.org/docs/current/libpq-pgpass.html."""
     if "passfile" in parameters:
         return Path(parameters["passfile"])
     if sys.platform == "win32":
         return Path(os.environ.get("APPDATA", "")) / "postgresql" / "pgpass.conf"
-    return home() / ".pgpass"
+    return home_folder() / ".pgpass"
 
 
-def why_unread(parameters: Mapping[str, str]) -> str | None:
-    """Why the password file is not used though it is there, in words; None where it is, or where there is none."""
-    file = file_of(parameters)
+def password_file_problem(parameters: Mapping[str, str]) -> str | None:
+    """Return the reason, as text, why an existing password file is not used; None where there is none."""
+    file = password_file(parameters)
     try:
         mode = file.stat().st_mode
     except OSError:
         return None
     if not stat.S_ISREG(mode):
-        return f"{file} is no plain file"
+        return f"{file} is not a plain file"
     if sys.platform != "win32" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         return f"{file} was not used, as others can read it: chmod 600 it"
     if not os.access(file, os.R_OK):
@@ -351,31 +402,34 @@ def why_unread(parameters: Mapping[str, str]) -> str | None:
     return None
 
 
-def found_password(parameters: Mapping[str, str]) -> str | None:
-    """The password of the first line that fits where we connect to; None where there is none."""
-    if why_unread(parameters):
+def read_password(parameters: Mapping[str, str]) -> str | None:
+    """Return the password of the first line of the password file that matches the connection; None without one."""
+    if password_file_problem(parameters):
         return None
     try:
-        text = file_of(parameters).read_text("utf-8")
+        text = password_file(parameters).read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return None
     wanted = [
-        (names(host), {str(host.port)}, {parameters["dbname"]}, {parameters["user"]})
+        (line_names(host), {str(host.port)}, {parameters["dbname"]}, {parameters["user"]})
         for host in hosts(parameters) or [Host("localhost", None, int(parameters.get("port", DEFAULT_PORT)))]
     ]
     lines = [LINE.fullmatch(line) for line in re.split(r"\r?\n", text) if not line.startswith("#")]
-    for place in wanted:
+    for accepted in wanted:
         for line in filter(None, lines):
-            *told, password = line.groups()
-            if all(each == "*" or unescaped(each) in known for each, known in zip(told, place, strict=True)):
-                return unescaped(password) or None
+            *fields, password = line.groups()
+            if all(field == "*" or unescape(field) in values for field, values in zip(fields, accepted, strict=True)):
+                return unescape(password) or None
     return None
 
 
-def names(host: Host) -> set[str]:
-    """What a line may call the host; libpq calls its default socket's folder, which we do not know, localhost."""
+def line_names(host: Host) -> set[str]:
+    """Return the names of the host in a password file.
+
+    libpq accepts "localhost" for its default socket folder, which is unknown here, so it is accepted for every folder.
+    """
     return {host.name, "localhost"} if host.name.startswith("/") else {host.name}
 
 
-def unescaped(field: str) -> str:
+def unescape(field: str) -> str:
     return ESCAPED.sub(r"\1", field)

@@ -1,4 +1,4 @@
-"""Poolers such as PgBouncer: which of them a session can be had through, and what they say when they refuse one."""
+"""Poolers such as PgBouncer: a check that a connection through one keeps its session, and the poolers' own errors."""
 
 from __future__ import annotations
 
@@ -12,123 +12,132 @@ import asyncpg
 from bulkseed.errors import ConnectError, ServerUnavailable, TargetError
 from bulkseed.postgres.driver import Connection, ConnectionParams
 
-__all__ = ["ANOTHER_SESSION", "check_session", "is_of_pooling", "refusal"]
+__all__ = ["NO_SESSION", "check_session", "is_pooling_error", "pooler_error"]
 
 ROUNDS: Final = 3
 ROUND_SECONDS: Final = 2.0
-"""A session pool of one connection has no second for us, and lets us wait."""
+"""The time limit of a round: a session pool with a single connection lets the second one wait."""
 
 SESSION_POOLS: Final[set[tuple[str, str]]] = set()
-"""Servers and databases that were found to be pools of sessions."""
+"""The servers and databases that are known to be session pools."""
 
 POOLING_ERRORS: Final = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
-"""A statement prepared a moment ago is unknown, or one never prepared is there: another backend answers."""
+"""A statement just prepared is unknown, or one never prepared exists: another backend answers."""
 
-NO_TRANSACTIONS: Final = "transaction blocks not allowed in statement pooling mode"
+STATEMENT_POOLING: Final = "transaction blocks not allowed in statement pooling mode"
 
-ANOTHER_SESSION: Final = (
-    "is a pooler that gives each transaction another session, in which no lock of ours would last: "
+NO_SESSION: Final = (
+    "is a pooler that gives each transaction another session, so that no lock lasts: "
     "name the server itself, or a pool in session mode"
 )
 
 NO_DATABASE: Final = re.compile("no such database|database .* does not exist")
-NOT_LET_IN: Final = re.compile("authentication failed|auth failed|no such user|login rejected")
+LOGIN_REJECTED: Final = re.compile("authentication failed|auth failed|no such user|login rejected")
 FULL: Final = re.compile("no more connections allowed|query_wait_timeout|max_client_conn|max_db_conn|max_user_conn")
-PARAMETER: Final = re.compile("unsupported startup parameter(?: in options)?: (.*)")
-BEHIND: Final = re.compile(
+UNSUPPORTED_PARAMETER: Final = re.compile("unsupported startup parameter(?: in options)?: (.*)")
+NO_SERVER: Final = re.compile(
     "server_login_retry|server login|login failed|cannot connect to server|connect failed|connect_timeout"
     "|server_connect|server conn crashed|paused|suspended|disabled|shutting down"
 )
-"""What PgBouncer says, some of it with other words in other versions: https://www.pgbouncer.org/changelog.html."""
+"""Parts of PgBouncer's messages, with the wordings of several versions: https://www.pgbouncer.org/changelog.html."""
 
 
-def is_of_pooling(error: BaseException) -> bool:
-    """Whether ``error`` comes of a session that is not ours alone."""
-    return isinstance(error, POOLING_ERRORS) or NO_TRANSACTIONS in str(error)
+def is_pooling_error(error: BaseException) -> bool:
+    """Return whether ``error`` shows that the session changes between transactions or statements."""
+    return isinstance(error, POOLING_ERRORS) or STATEMENT_POOLING in str(error)
 
 
 async def check_session(
-    connection: Connection, place: ConnectionParams, another: Callable[[], Awaitable[Connection]]
+    connection: Connection, params: ConnectionParams, open_second: Callable[[], Awaitable[Connection]]
 ) -> None:
-    """Raises TargetError where the session behind ``connection`` is not its own for as long as it is open.
+    """Raise TargetError where ``connection`` has no session of its own for as long as it is open.
 
-    To be asked only where the backend is not the one that the login named, as behind every pooler. ``another`` opens
-    a second connection to the same place, and is awaited ``ROUNDS`` times at most, once for all connections of a
-    process. The same backend under both at once, or another one under the first than before, is proof: a pool of
-    sessions gives each connection its own. Else the backend that got free last is the next to be given, so that one
-    round is enough where no app is at work. Raises what asyncpg raises.
+    Call this only where the backend is not the one that the login reported, as behind every pooler. ``open_second``
+    opens another connection with the same parameters; it is awaited at most ``ROUNDS`` times, once for all connections
+    of a process. A session pool gives each connection a backend of its own, so two observations are proof against one:
+    both connections have the same backend at once, or that of the first has changed. Otherwise the pooler hands out the
+    backend that was released last, so that one round is enough where no app uses the pool. Raises asyncpg's errors too.
     """
-    if (place.server, place.database) in SESSION_POOLS:
+    if (params.server, params.database) in SESSION_POOLS:
         return
+    no_session = TargetError(f"{params.server} {NO_SESSION}", code="pooler-without-sessions")
     try:
-        mine = await backend(connection)
+        first = await backend_pid(connection)
         for _ in range(ROUNDS):
-            theirs = await backend_of(another)
-            if theirs == mine or await backend(connection) != mine:
-                raise TargetError(f"{place.server} {ANOTHER_SESSION}")
-            if theirs is None:
+            second = await second_backend_pid(open_second)
+            if second == first or await backend_pid(connection) != first:
+                raise no_session
+            if second is None:
                 return
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        if is_of_pooling(error):
-            raise TargetError(f"{place.server} {ANOTHER_SESSION}") from error
+        if is_pooling_error(error):
+            raise no_session from error
         raise
-    SESSION_POOLS.add((place.server, place.database))
+    SESSION_POOLS.add((params.server, params.database))
 
 
-async def backend_of(another: Callable[[], Awaitable[Connection]]) -> int | None:
-    """The backend of a new connection; None where there is none to be had."""
-    found: int | None = None
+async def second_backend_pid(open_second: Callable[[], Awaitable[Connection]]) -> int | None:
+    """Return the backend of a new connection; None where the pooler gives no connection in time."""
+    pid: int | None = None
     second: Connection | None = None
     try:
         with anyio.move_on_after(ROUND_SECONDS):
-            second = await another()
-            found = await backend(second)
+            second = await open_second()
+            pid = await backend_pid(second)
     except ConnectError:
         return None
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        if is_of_pooling(error):
+        if is_pooling_error(error):
             raise
         return None
     finally:
         if second is not None:
             second.terminate()
-    return found
+    return pid
 
 
-async def backend(connection: Connection) -> int:
-    """The server's process that answers; a transaction keeps it the same between the messages of a statement."""
+async def backend_pid(connection: Connection) -> int:
+    """Return the process id of the backend that answers.
+
+    A transaction keeps the backend the same between the messages of a statement.
+    """
     await connection.execute("BEGIN")
-    found: int = await connection.fetchval("SELECT pg_backend_pid()")
+    pid: int = await connection.fetchval("SELECT pg_backend_pid()")
     await connection.execute("COMMIT")
-    return found
+    return pid
 
 
-def refusal(error: Exception, place: ConnectionParams) -> ConnectError | None:
-    """What a pooler's own refusal means, in a sentence; None for what is not one."""
-    said = " ".join(str(error).split()).removeprefix("connection was closed in the middle of operation: ")
-    if found := PARAMETER.search(said):
+def pooler_error(error: Exception, params: ConnectionParams) -> ConnectError | None:
+    """Return the error for a message of the pooler itself; None for any other ``error``."""
+    message = " ".join(str(error).split()).removeprefix("connection was closed in the middle of operation: ")
+    if unsupported := UNSUPPORTED_PARAMETER.search(message):
         return ConnectError(
-            f"the pooler at {place.server} does not take {found[1]} from the database URL: leave it out, "
-            "or name the server itself"
+            f"the pooler at {params.server} does not accept the parameter {unsupported[1]} of the database URL: "
+            "leave it out, or name the server itself",
+            code="unsupported-parameter",
         )
-    if isinstance(error, asyncpg.InvalidCatalogNameError) or NO_DATABASE.search(said):
+    if isinstance(error, asyncpg.InvalidCatalogNameError) or NO_DATABASE.search(message):
         return ConnectError(
-            f"there is no database {place.database!r} at {place.server}: "
-            "create it with createdb, or correct the name in the database URL"
+            f"there is no database {params.database!r} at {params.server}: "
+            "create it with createdb, or correct the name in the database URL",
+            code="missing-database",
         )
-    if FULL.search(said):
+    if FULL.search(message):
         return ServerUnavailable(
-            f"the pooler at {place.server} has no connection left for us ({said}): give it a larger pool, "
-            "try fewer --workers, or look if the server behind it is up"
+            f"the pooler at {params.server} has no free connection ({message}): give it a larger pool, "
+            "try fewer --workers, or check that the server behind it is running",
+            code="pooler-full",
         )
-    if BEHIND.search(said):
+    if NO_SERVER.search(message):
         return ServerUnavailable(
-            f"the pooler at {place.server} cannot reach the server behind it ({said}): "
-            "start that, or correct the pooler's settings"
+            f"the pooler at {params.server} cannot reach the server behind it ({message}): "
+            "start the server, or correct the pooler's settings",
+            code="pooler-without-server",
         )
-    if NOT_LET_IN.search(said):
+    if LOGIN_REJECTED.search(message):
         return ConnectError(
-            f"{place.server} does not let us in ({said}): "
-            "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass"
+            f"{params.server} does not let us in ({message}): "
+            "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass",
+            code="login-rejected",
         )
     return None

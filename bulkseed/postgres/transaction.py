@@ -1,4 +1,4 @@
-"""Transactions, and retries of what failed for a transient reason: bounded in tries and in time."""
+"""Transactions, and retries after temporary failures: limited in number and time."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ ROLLBACK_SECONDS: Final = 5
 
 @asynccontextmanager
 async def safe_transaction(connection: Connection, *, isolation: str | None = None) -> AsyncIterator[None]:
-    """A transaction that is rolled back when the block raises or is cancelled, and else committed.
+    """Run the block in a transaction: committed at the end, rolled back where the block raises or is cancelled.
 
-    The rollback is shielded from a cancellation, and bounded: a server too busy to hear of it finds the connection
-    closed, which rolls back as well. So is the commit, which cannot be taken back. Raises what asyncpg raises.
+    The rollback is shielded from cancellation and limited to 5 s; after that the connection is closed, which makes even
+    a busy server roll back. The commit is shielded too, because it cannot be undone. Raises asyncpg's errors.
     """
     block = connection.transaction(isolation=isolation)
     try:
         await block.start()
     except BaseException:
-        # a BEGIN that was cut off may have been heard: what comes next would be a savepoint in it, never committed
+        # an interrupted BEGIN may have reached the server: the next one would be a savepoint in it, never committed
         connection.terminate()
         raise
     try:
@@ -53,24 +53,25 @@ async def safe_transaction(connection: Connection, *, isolation: str | None = No
 
 @asynccontextmanager
 async def transaction(connection: Connection) -> AsyncIterator[None]:
-    """A transaction, as :func:`safe_transaction` has it, for a command's own rows.
+    """Run the block in a :func:`safe_transaction` for the rows of a command.
 
-    Each statement sees what was committed before it, whatever the login's default. Row security raises an error
-    instead of hiding rows. Raises ConnectionLost where it cannot begin, and where it is not known whether it was
-    committed.
+    The isolation level is read committed, even if the login's default is another. Row security raises an error instead
+    of hiding rows. Raises the errors of :func:`bulkseed.postgres.connection.translate_errors`, among them
+    ConnectionLost where the transaction cannot begin, or where it is unknown whether it was committed.
     """
-    done = False
+    is_done = False
     try:
         async with safe_transaction(connection, isolation="read_committed"):
             await connection.execute("SET LOCAL row_security = off")
             yield
-            done = True
+            is_done = True
     except Exception as error:
-        doing = "committing" if done else "in a transaction"
+        doing = "committing" if is_done else "in a transaction"
         with translate_errors(connection, doing):
-            if done and connection.is_closed():
+            if is_done and connection.is_closed():
                 raise ConnectionLost(
-                    "the connection was lost while committing, so it is not known whether that was done"
+                    "the connection was lost during the commit, so it is unknown whether the transaction was committed",
+                    code="commit-unknown",
                 ) from error
             raise
 
@@ -79,13 +80,13 @@ Result = TypeVar("Result")
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
-TOLD: Final = 6
-"""Of the longest pauses one in so many is told."""
+NOTED: Final = 6
+"""Once the pauses have their full length, one in six is noted."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a piece of work is tried at most, and how many seconds a server that takes no connection is given."""
+    """The limits of retries: ``tries`` of a piece of work, and ``seconds`` for a server that accepts no connection."""
 
     tries: int = 6
     seconds: float = 120.0
@@ -94,13 +95,13 @@ class RetryPolicy:
 async def retry(
     retry_policy: RetryPolicy, listener: ProgressListener, doing: str, once: Callable[[], Awaitable[Result]]
 ) -> Result:
-    """The result of ``once()``, again after an error that passes, each time after a longer pause with some jitter.
+    """Return the result of ``once()``, repeated after temporary failures, with longer and longer pauses and jitter.
 
-    ``listener`` is told of each. Raises the last error. What ``once`` does must be such that it can be done again.
+    ``once`` must be safe to repeat. ``doing`` names the work in the notes to ``listener``. Raises the last error.
     """
-    return await retried(
+    return await retry_until(
         stop_after_attempt(retry_policy.tries if retry_policy.seconds else 1),
-        # who waited for the server to come back has waited enough
+        # connecting has its own retries and time limit, which is used up after this error
         lambda error: is_transient_failure(error) and not isinstance(error, ServerUnavailable),
         listener,
         doing,
@@ -109,55 +110,55 @@ async def retry(
 
 
 async def connect_with_retry(
-    place: ConnectionParams, retry_policy: RetryPolicy, listener: ProgressListener
+    params: ConnectionParams, retry_policy: RetryPolicy, listener: ProgressListener
 ) -> Connection:
-    """A connection that is the caller's to close, waited for while the server takes none.
+    """Return a new connection, which the caller closes; repeated while the server accepts no connection.
 
-    Raises ConnectError.
+    Raises the errors of :func:`bulkseed.postgres.connection.connect`.
     """
-    return await retried(
+    return await retry_until(
         stop_after_delay(retry_policy.seconds),
         lambda error: isinstance(error, ServerUnavailable),
         listener,
-        f"connecting to {place.server}",
-        lambda: connect(place),
+        f"connecting to {params.server}",
+        lambda: connect(params),
     )
 
 
-async def retried(
+async def retry_until(
     stop: stop_base,
-    passing: Callable[[BaseException], bool],
+    is_retryable: Callable[[BaseException], bool],
     listener: ProgressListener,
     doing: str,
     once: Callable[[], Awaitable[Result]],
 ) -> Result:
-    def tell(state: RetryCallState) -> None:
+    def note_retry(state: RetryCallState) -> None:
         assert state.outcome is not None
         pause = state.next_action.sleep if state.next_action else 0.0
-        if pause >= LONGEST_PAUSE and state.attempt_number % TOLD:
-            return  # it was told often enough
+        if pause >= LONGEST_PAUSE and state.attempt_number % NOTED:
+            return
         listener.note(f"{state.outcome.exception()}; {doing} is tried again in {pause:.1f} s")
 
-    trying = AsyncRetrying(
+    retrying = AsyncRetrying(
         stop=stop,
-        retry=retry_if_exception(passing),
+        retry=retry_if_exception(is_retryable),
         wait=wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE) + wait_random(0, FIRST_PAUSE),
-        before_sleep=tell,
+        before_sleep=note_retry,
         reraise=True,
     )
 
-    async def again() -> Result:
-        return await once()  # tenacity awaits what a coroutine function gives, and nothing else
+    async def call_once() -> Result:
+        return await once()  # tenacity awaits the results of coroutine functions only, and once may be a lambda
 
-    return await trying(again)
+    return await retrying(call_once)
 
 
 @asynccontextmanager
 async def open_with_retry(
-    place: ConnectionParams, retry_policy: RetryPolicy, listener: ProgressListener
+    params: ConnectionParams, retry_policy: RetryPolicy, listener: ProgressListener
 ) -> AsyncIterator[Connection]:
-    """The same, closed at the end."""
-    connection = await connect_with_retry(place, retry_policy, listener)
+    """Open a connection for the block as :func:`connect_with_retry` does, and close it at the end."""
+    connection = await connect_with_retry(params, retry_policy, listener)
     try:
         yield connection
     finally:

@@ -14,7 +14,7 @@ from bulkseed.ledger import acquire_load_lock
 from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, told, translate_errors
+from bulkseed.postgres.connection import Connection, connected, server_message, translate_errors
 from bulkseed.postgres.transaction import transaction
 from bulkseed.sql import compose, identifier
 
@@ -117,5 +117,5 @@ def refusals_as_target_errors(connection: Connection, code: str, problem: str, f
     except (TransientError, DiskFull):
         raise
     except RunError as error:
-        reason = told(error.__cause__) if isinstance(error.__cause__, asyncpg.PostgresError) else str(error)
+        reason = server_message(error.__cause__) if isinstance(error.__cause__, asyncpg.PostgresError) else str(error)
         raise TargetError(f"{problem} ({reason}): {fix}", code=code) from error

@@ -1,4 +1,4 @@
-"""What a session of ours is set to."""
+"""The settings of bulkseed's sessions, and the servers that it accepts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import OLDEST_MAJOR, Connection, connected
 from bulkseed.sql import compose, literal
 from support.databases import address_of
+from support.errors import raises
 from support.installed import version_of
 from support.queries import run_sql
 
@@ -46,7 +47,7 @@ async def test_composed_sql_is_sent_by_every_method(connection: Connection) -> N
 
 async def test_a_server_that_is_too_old_is_refused(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bulkseed.postgres.connection.OLDEST_MAJOR", 99)
-    with pytest.raises(TargetError, match=r"is PostgreSQL \d+: bulkseed needs 99 or newer"):
+    with raises("server-too-old", database.server, 99, kind=TargetError):
         async with connected(database):
             pass
 

@@ -1,4 +1,4 @@
-"""Databases of a server of the tests: their addresses, the templates, and clones of these."""
+"""Databases of a test server: their addresses, the template databases, and clones of these."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from bulkseed.embedded import Server
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
+from bulkseed.sql import compose, identifier
 from bulkseed.target.reference_schema import create_missing
 from support.plans import plan_of
 from support.queries import run_sql
@@ -20,17 +21,20 @@ MakeDatabase = Callable[..., Awaitable[Address]]
 
 
 def address_of(server: Server, database: str) -> Address:
-    """The address of a database of the session's server."""
+    """Return the address of a database of the server."""
     return Address.parse(server.url.replace(f"/{server.database}?", f"/{database}?"))
 
 
 async def make_reference(address: Address) -> None:
-    """The reference tables and catalogue."""
+    """Create the reference tables and their catalogue."""
     await create_missing(address)
 
 
 def make_templates(server: Server) -> dict[str, str]:
-    """Template databases by what is in them: ``empty``, ``reference`` (tables), ``seeded`` (and 3x loaded)."""
+    """Create the template databases, and return their names.
+
+    ``empty`` has nothing, ``reference`` the reference tables, ``seeded`` these and the rows of a 3x plan.
+    """
 
     async def make() -> None:
         admin = address_of(server, "postgres")
@@ -46,10 +50,15 @@ def make_templates(server: Server) -> dict[str, str]:
 
 @asynccontextmanager
 async def cloned(server: Server, template: str) -> AsyncIterator[Address]:
-    """A database, cloned from another one; dropped at the end of the block."""
+    """A new database, cloned from the template; dropped at the end of the block."""
     name, admin = f"test_{next(NAMES)}", address_of(server, "postgres")
-    await run_sql(admin, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    creation = compose(
+        "CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy",
+        name=identifier(name),
+        template=identifier(template),
+    )
+    await run_sql(admin, creation)
     try:
         yield address_of(server, name)
     finally:
-        await run_sql(admin, f"DROP DATABASE {name} WITH (FORCE)")
+        await run_sql(admin, compose("DROP DATABASE {name} WITH (FORCE)", name=identifier(name)))

@@ -1,4 +1,4 @@
-"""A PostgreSQL other than the wheel's, such as Debian's, run as the embedded one is."""
+"""A PostgreSQL other than the wheel's, such as Debian's, run like the embedded one."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from bulkseed.embedded import Server, running, settings
 from bulkseed.embedded.programs import account_for, run_as, wheel_binaries
 
 CLIENTS: Final = ("pg_dump", "psql")
-"""The client programs that tests use; those of the wheel's version know older servers too."""
+"""The client programs that tests use; those of the wheel work with older servers too."""
 
 
 def version_of(binaries: Path) -> str:
-    """What the server program of a folder says of itself, such as ``postgres (PostgreSQL) 15.18``."""
+    """Return the version of a folder's server program, such as ``postgres (PostgreSQL) 15.18``."""
     shown = run_as(None, [binaries / "postgres", "--version"])
     assert shown.returncode == 0, f"{binaries} has no PostgreSQL that runs: {shown.stderr}"
     return shown.stdout.strip()
 
 
 def with_clients(binaries: Path, folder: Path) -> Path:
-    """A folder of these programs, where need be a new one of links to them and to the wheel's clients."""
-    lacking = [name for name in CLIENTS if not (binaries / name).exists()]
-    if not lacking:
+    """Return a folder of these programs with clients: if any is missing, ``folder`` with links to the wheel's."""
+    missing = [name for name in CLIENTS if not (binaries / name).exists()]
+    if not missing:
         return binaries
     folder.mkdir(exist_ok=True)
-    for program in (*binaries.iterdir(), *(wheel_binaries() / name for name in lacking)):
+    for program in (*binaries.iterdir(), *(wheel_binaries() / name for name in missing)):
         link = folder / program.name
         if not link.is_symlink():
             link.symlink_to(program)
@@ -39,20 +39,20 @@ def with_clients(binaries: Path, folder: Path) -> Path:
 
 
 def make_cluster(home: Path, binaries: Path) -> None:
-    """The data folder of a home, tuned as the embedded server's is, by an initdb that may be older."""
+    """Create the data folder of a home with the embedded server's settings, by an initdb that may be older."""
     data = home / "data"
     account = account_for(home, data)
     data.mkdir(0o700)
     if account is not None:
         os.chown(data, account.uid, account.gid)
-    made = run_as(
+    initdb = run_as(
         account,
         [
             *(binaries / "initdb", "-D", data, "-U", "bulkseed", "--encoding=UTF8", "--locale=C", "--no-sync"),
             *("--auth-local=trust", "--auth-host=scram-sha-256", "--no-instructions"),
         ],
     )
-    assert made.returncode == 0, made.stderr
+    assert initdb.returncode == 0, initdb.stderr
     tuned = settings(available_memory(), available_cores())
     with (data / "postgresql.conf").open("a") as file:
         file.writelines(f"{name} = '{value}'\n" for name, value in tuned.items())
@@ -60,13 +60,13 @@ def make_cluster(home: Path, binaries: Path) -> None:
 
 @contextmanager
 def running_with(home: Path, binaries: Path | None) -> Iterator[Server]:
-    """The server of a home: of the wheel's programs, or of others'."""
+    """Run the server of a home with the programs in ``binaries``, or with the wheel's."""
     with ExitStack() as stack:
         if binaries is not None:
             programs = with_clients(binaries, home / "programs")
             if not (home / "data").exists():
                 make_cluster(home, programs)
-            # while it is started; then they are known
+            # only during the start: the server object has the folder afterwards
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("bulkseed.embedded.session.wheel_binaries", lambda: programs)
                 patch.setattr("bulkseed.embedded.cluster.binaries_for", lambda *_: programs)

@@ -21,15 +21,15 @@ PROGRAM = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH",
 
 @contextmanager
 def pooled(server: Server, folder: Path, mode: str, **settings: str) -> Iterator[Address]:
-    """PgBouncer in ``mode``, with ``folder`` for its own; the address of the server's database through it.
+    """Run PgBouncer in ``mode`` with its files in ``folder``; the value is the server's database through it.
 
-    ``settings`` go before those that a quiet pooler on this machine needs.
+    ``settings`` take precedence over those that a pooler on this machine needs.
     """
     assert PROGRAM is not None
     account = account_for(server.home, server.data)
     users = folder / "users.txt"
     users.write_text(f'"{server.user}" ""\n')
-    given = {
+    options = {
         "pool_mode": mode,
         "unix_socket_dir": str(folder),
         "listen_port": "6432",
@@ -39,16 +39,16 @@ def pooled(server: Server, folder: Path, mode: str, **settings: str) -> Iterator
     } | settings
     lines = ["[databases]", f"* = host={server.socket_dir} port={server.port}", "[pgbouncer]"]
     configuration = folder / "pgbouncer.ini"
-    configuration.write_text("\n".join([*lines, *(f"{name} = {value}" for name, value in given.items()), ""]))
+    configuration.write_text("\n".join([*lines, *(f"{name} = {value}" for name, value in options.items()), ""]))
     command = [PROGRAM, "-q"]
-    if account is not None:  # as root it refuses to run as itself
+    if account is not None:  # PgBouncer refuses to run as root
         command += ["-u", account.name]
-        for each in (folder, users, configuration):
-            os.chown(each, account.uid, account.gid)
+        for path in (folder, users, configuration):
+            os.chown(path, account.uid, account.gid)
     log = folder / "pgbouncer.log"
     with log.open("w") as out, subprocess.Popen([*command, configuration], stdout=out, stderr=out) as child:
         try:
-            wait_for(folder / ".s.PGSQL.6432", child, log)
+            wait_until_ready(folder / ".s.PGSQL.6432", child, log)
             yield Address.parse(
                 f"postgresql://{server.user}@/{server.database}?host={quote(str(folder), safe='')}&port=6432"
             )
@@ -56,14 +56,14 @@ def pooled(server: Server, folder: Path, mode: str, **settings: str) -> Iterator
             child.kill()
 
 
-def wait_for(place: Path, child: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + 10
-    while not answers(place):
+def wait_until_ready(unix_socket: Path, child: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 10
+    while not answers(unix_socket):
         assert child.poll() is None, log.read_text()
-        assert time.monotonic() < until, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.01)
 
 
-def answers(place: Path) -> bool:
+def answers(unix_socket: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(place)) == 0
+        return probe.connect_ex(str(unix_socket)) == 0

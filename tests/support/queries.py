@@ -1,4 +1,4 @@
-"""What is in a database, and statements that are executed there."""
+"""Statements for a database, and digests and counts of its rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import asyncpg
 
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
-from bulkseed.sql import identifier
+from bulkseed.sql import compose, identifier
 
 
 async def run_sql(address: Address, *statements: str) -> None:
@@ -19,34 +19,40 @@ async def run_sql(address: Address, *statements: str) -> None:
 
 
 async def digest(address: Address, *tables: str) -> dict[str, tuple[int, str]]:
-    """Rows and an order-free digest of each table (all tables of schema public without names)."""
-    found = {}
-    async with connected(address) as opened:
+    """Return the number of rows and a digest, independent of their order, of each table in schema public.
+
+    Without ``tables`` it covers all of them.
+    """
+    digests = {}
+    async with connected(address) as connection:
         names = tables or [
-            row[0] for row in await opened.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+            row[0] for row in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         ]
         for name in sorted(names):
-            row: asyncpg.Record = await opened.fetchrow(
-                "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text "
-                f"FROM {identifier('public', name)} AS t"
+            query = compose(
+                "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM {table} AS t",
+                table=identifier("public", name),
             )
-            found[name] = (row[0], row[1])
-    return found
+            row: asyncpg.Record = await connection.fetchrow(query)
+            digests[name] = (row[0], row[1])
+    return digests
 
 
 EMPTY = {"users": 0, "channels": 0, "user_channels": 0, "messages": 0, "message_reactions": 0}
 
 
 async def counts(address: Address) -> dict[str, int]:
-    return {table: found[0] for table, found in (await digest(address, *EMPTY)).items()}
+    """Return the number of rows of each reference table."""
+    return {table: rows for table, (rows, _) in (await digest(address, *EMPTY)).items()}
 
 
 async def has_ledger(address: Address) -> bool:
+    """Return whether the ledger's schema exists."""
     async with connected(address) as connection:
         return bool(await connection.fetchval("SELECT to_regnamespace('bulkseed') IS NOT NULL"))
 
 
 async def rows(address: Address, sql: str) -> list[tuple[Any, ...]]:
-    """What a query gives."""
+    """Return the rows of a query."""
     async with connected(address) as connection:
         return [tuple(row) for row in await connection.fetch(sql)]

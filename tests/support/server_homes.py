@@ -1,4 +1,4 @@
-"""Folders for the tests' servers: in memory where there is room, since databases are hundreds of small files each."""
+"""Folders for the tests' servers: in memory where there is space, as each database is hundreds of small files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Final
 import pytest
 
 MEMORY: Final = Path("/dev/shm")
-ROOM: Final = 4 * 2**30
-"""Bytes that are free in it; the servers of a session take a tenth of that."""
+LEAST_FREE: Final = 4 * 2**30
+"""The least bytes of free memory; the servers of a session need a tenth of them."""
 PREFIX: Final = "bulkseed-tests-"
 
 
 def enterable(home: Path) -> Path:
-    """The folder, made such that others can enter it: root's servers run as another user."""
+    """Let other accounts enter the folder, as root's servers run under one; return the folder."""
     for folder in (home, *home.parents):
         if folder == Path(folder.anchor) or folder.stat().st_mode & 0o001:
             break
@@ -28,27 +28,28 @@ def enterable(home: Path) -> Path:
 
 
 @contextmanager
-def home_for(server: str, otherwise: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for a server of that name, which its account can enter; one in memory goes at the end of the block."""
-    if not has_room():
-        yield enterable(otherwise.mktemp(server))
+def home_for(server: str, on_disk: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for the server of that name, which its account can enter; in memory it is removed after the block."""
+    if not has_memory():
+        yield enterable(on_disk.mktemp(server))
         return
-    forget_the_dead()
+    remove_abandoned()
     with tempfile.TemporaryDirectory(
         prefix=f"{PREFIX}{os.getpid()}-{server}-", dir=MEMORY, ignore_cleanup_errors=True
     ) as folder:
         yield enterable(Path(folder))
 
 
-def has_room() -> bool:
-    if not os.access(MEMORY, os.W_OK | os.X_OK) or shutil.disk_usage(MEMORY).free < ROOM:
+def has_memory() -> bool:
+    """Return whether folders for servers can be in memory."""
+    if not os.access(MEMORY, os.W_OK | os.X_OK) or shutil.disk_usage(MEMORY).free < LEAST_FREE:
         return False
     # programs may have to be copied to the home
     return not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
 
 
-def forget_the_dead() -> None:
-    """Remove the folders of sessions that were killed."""
+def remove_abandoned() -> None:
+    """Remove the folders of test sessions that were killed."""
     for folder in MEMORY.glob(f"{PREFIX}*"):
         process = folder.name.removeprefix(PREFIX).partition("-")[0]
         if not Path(f"/proc/{process}").exists():

@@ -1,0 +1,189 @@
+"""Errors and SQL: errors survive a pipe, every error has a code, and composed SQL is safe for any text."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import math
+import pickle
+import pkgutil
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bulkseed
+from bulkseed.embedded import Server
+from bulkseed.errors import BulkseedError
+from bulkseed.postgres.connection import connect
+from bulkseed.sql import SQL, compose, identifier, join, literal, trusted
+from support.databases import address_of
+
+ROOT: Final = Path(bulkseed.__file__).parent
+CHECKED: Final = ("postgres", "embedded", "api", "choices", "listeners", "sql")
+"""The folders, and the modules beside them, in which every error must have a code."""
+
+KEBAB_CASE: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+def subclasses(kind: type[BulkseedError]) -> Iterator[type[BulkseedError]]:
+    yield kind
+    for subclass in kind.__subclasses__():
+        yield from subclasses(subclass)
+
+
+def all_errors() -> list[type[BulkseedError]]:
+    """Return BulkseedError and its subclasses in all modules of the package."""
+    for module in pkgutil.walk_packages([str(ROOT)], "bulkseed."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    return sorted(set(subclasses(BulkseedError)), key=lambda kind: kind.__qualname__)
+
+
+ERRORS: Final = all_errors()
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__qualname__)
+def test_errors_survive_pickling(kind: type[BulkseedError]) -> None:
+    for code in ("missing-table", ""):
+        error = pickle.loads(pickle.dumps(kind("no table\nusers", code=code)))
+        assert type(error) is kind
+        assert (str(error), error.code) == ("no table\nusers", code)
+
+
+def wrong_codes(tree: ast.Module) -> list[str]:
+    """Return the errors that ``tree`` creates without a code in kebab-case: their names and lines."""
+    names = {kind.__name__ for kind in ERRORS}
+    return [
+        f"{node.func.id} in line {node.lineno}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
+        if not any(keyword.arg == "code" and is_code(keyword.value) for keyword in node.keywords)
+    ]
+
+
+def is_code(value: ast.expr) -> bool:
+    """Return whether an expression is a code: a constant, the ``code`` of another error, or an argument ``code``."""
+    if isinstance(value, ast.Constant):
+        return isinstance(value.value, str) and KEBAB_CASE.fullmatch(value.value) is not None
+    if isinstance(value, ast.IfExp):
+        return is_code(value.body) and is_code(value.orelse)
+    return (isinstance(value, ast.Attribute) and value.attr == "code") or (
+        isinstance(value, ast.Name) and value.id == "code"
+    )
+
+
+@pytest.mark.parametrize("checked", CHECKED)
+def test_every_error_has_a_code(checked: str) -> None:
+    files = sorted((ROOT / checked).rglob("*.py")) or [ROOT / f"{checked}.py"]
+    wrong = {str(file.relative_to(ROOT)): wrong_codes(ast.parse(file.read_text())) for file in files}
+    assert {file: errors for file, errors in wrong.items() if errors} == {}
+
+
+def test_the_check_sees_wrong_codes() -> None:
+    for arguments in ("'no table'", "'no table', code='No_Table'", "'no table', code=''", "'no table', code=name"):
+        assert wrong_codes(ast.parse(f"\nraise TargetError({arguments}) from None")) == ["TargetError in line 2"]
+    for code in ("'missing-table'", "error.code", "code", "'missing-table' if missing else error.code"):
+        assert wrong_codes(ast.parse(f"return TargetError('no table', code={code})")) == []
+
+
+Query = Callable[[SQL], Any]
+"""A function that returns the row of a query."""
+
+
+@pytest.fixture(scope="module", params=["on", "off"])
+def query(server: Server, request: pytest.FixtureRequest) -> Iterator[Query]:
+    """A connection with either value of standard_conforming_strings, in an event loop of another thread."""
+    with start_blocking_portal() as portal:
+        connection = portal.call(connect, address_of(server, "postgres"))
+        setting = compose("SET standard_conforming_strings = {value}", value=literal(request.param))
+        portal.call(connection.execute, setting)
+        assert portal.call(connection.fetchval, "SHOW standard_conforming_strings") == request.param
+        yield lambda sql: portal.call(connection.fetchrow, sql)
+        portal.call(connection.close)
+
+
+characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+special = st.sampled_from(["'", '"', "\\", "$", "{", "}", ":", ";", "--", "/*", "E'", "U&", "\n", "%", "é"])
+texts = st.lists(special | st.text(characters, max_size=5), max_size=12).map("".join)
+"""Any text that PostgreSQL can store; characters with a meaning in SQL are frequent."""
+
+NAME_BYTES: Final = 63
+"""The longest name, in UTF-8: longer ones are truncated."""
+
+names = texts.map(lambda text: text.encode()[:NAME_BYTES].decode(errors="ignore")).filter(bool)
+
+
+@given(text=texts)
+def test_a_literal_is_the_same_text(query: Query, text: str) -> None:
+    row = query(compose("SELECT {value}, length({value})", value=literal(text)))
+    assert tuple(row) == (text, len(text))
+
+
+@given(number=st.floats() | st.integers(-(2**63), 2**63 - 1))
+def test_a_literal_is_the_same_number(query: Query, number: float) -> None:
+    (value,) = query(compose("SELECT {value}", value=literal(number)))
+    # constants with a decimal point or an exponent are of type numeric
+    value = type(number)(value)
+    assert value == number or (math.isnan(value) and math.isnan(number))
+
+
+def test_none_is_null(query: Query) -> None:
+    assert tuple(query(compose("SELECT {value}", value=literal(None)))) == (None,)
+
+
+@given(name=names, other=names)
+def test_an_identifier_is_the_same_name(query: Query, name: str, other: str) -> None:
+    row = query(
+        compose(
+            "SELECT {column}, {alias} FROM (SELECT 1 AS {name}) AS {alias}",
+            column=identifier(other, name),
+            name=identifier(name),
+            alias=identifier(other),
+        )
+    )
+    assert list(row.keys()) == [name, other]
+
+
+@given(text=texts)
+def test_braces_within_parts_stay(query: Query, text: str) -> None:
+    braces = "{value} {name} {" + text + "}"
+    statement = compose("SELECT {value} AS {name}", value=literal(braces), name=identifier("{value}"))
+    row = query(statement)
+    assert dict(row) == {"{value}": braces}
+    # a composed statement is a part of another one, and not a template
+    assert query(compose("SELECT * FROM ({inner}) AS inner_query", inner=statement)) == row
+
+
+@given(parts=st.lists(texts, min_size=1, max_size=5))
+def test_joined_parts(query: Query, parts: list[str]) -> None:
+    row = query(compose("SELECT {values}", values=join(", ", map(literal, parts))))
+    assert tuple(row) == tuple(parts)
+
+
+@given(text=texts)
+def test_text_is_no_part(text: str) -> None:
+    with pytest.raises(TypeError):
+        compose("SELECT {value}", value=text)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        join(", ", [literal(text), text])  # type: ignore[list-item]
+
+
+def test_parts_and_their_names_must_agree() -> None:
+    with pytest.raises(TypeError, match="absent"):
+        compose("SELECT {absent}, {present}", present=literal(1))
+    with pytest.raises(TypeError, match="extra"):
+        compose("SELECT {present}", present=literal(1), extra=literal(2))
+
+
+def test_composed_text() -> None:
+    assert identifier("public", 'odd"name') == '"public"."odd""name"'
+    assert compose("LIMIT {rows}", rows=5) == "LIMIT 5"
+    assert compose("'{1,2}' {} {{ {name}", name=trusted("x")) == "'{1,2}' {} {{ x"
+    composed = (compose(""), identifier("a"), literal("a"), literal(None), literal(1.5), join(",", []), trusted(""))
+    assert all(isinstance(part, SQL) for part in composed)
