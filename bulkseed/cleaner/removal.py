@@ -379,7 +379,7 @@ async def remove(
     connection: Connection, runs: Sequence[Run], doomed: DeletionSet
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Delete all of it as one statement: foreign keys are checked at its end, so tables may point in a circle."""
-    names = {run.names.name(name): name for run in runs for name in reversed(run.plan.model.names)}
+    names: dict[str, str] = {run.names.name(name): name for run in runs for name in reversed(run.plan.model.names)}
     tables = list(dict.fromkeys([*(table for table in names if table in doomed.seeded), *doomed.extra]))
     removed = dict.fromkeys(names.values(), 0)
     others: dict[str, int] = {}

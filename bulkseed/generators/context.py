@@ -115,7 +115,7 @@ class Context:
     def owners(self, start: int, count: int) -> Ints:
         """The owners of ``count`` channels from ``start``: ordinals."""
         words = self.streams.words("channels", "owner_id", start, count)
-        return below(words, self.plan.users) if self.user_activity is None else self.user_activity.drawn(words)
+        return below(words, self.plan.users) if self.user_activity is None else self.user_activity.draw(words)
 
     def since(self, start: int, owners: Ints) -> Ints:
         """When the channels from ``start`` were made, whose ``owners`` these are."""
@@ -184,7 +184,7 @@ def channel_block(context: Context, shard: Shard) -> ChannelBlock:
     # who talks with whom goes by how much they write: else the least active would answer the most active all the time
     pairs = is_dm & (sizes == 2)
     other_words = streams.words("user_channels", "other", start, count)
-    members[offsets[:-1][pairs] + 1] = crowd.others(other_words[pairs], owner[pairs])
+    members[offsets[:-1][pairs] + 1] = crowd.draw_others(other_words[pairs], owner[pairs])
     weights = np.where(pairs[channel], 1, crowd.weight[members])
     cumulative_weights = np.concatenate([[0], np.cumsum(weights)])
     max_weight = np.maximum.reduceat(weights, offsets[:-1])

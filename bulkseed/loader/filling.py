@@ -101,7 +101,9 @@ class Filling:
         Raises what fill() raises, and RunError where something cannot be rebuilt.
         """
         model = target.model
-        full = {target.name(table): self.full.get(model.stage(table), anyio.Event()) for table in model.names}
+        full: dict[str, anyio.Event] = {
+            target.name(table): self.full.get(model.stage(table), anyio.Event()) for table in model.names
+        }
         rebuilt = anyio.Event()
         try:
             async with anyio.create_task_group() as tasks:

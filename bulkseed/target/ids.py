@@ -19,6 +19,7 @@ from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection
+from bulkseed.sql import compose
 from bulkseed.target.target import Target
 from bulkseed.text.names import Corpus
 
@@ -196,7 +197,7 @@ async def is_taken(connection: Connection, target: Target, table: str, column: s
     """Whether any of ``values`` is already in the column (rules U2 and C5)."""
     there, wanted = target.column(table, column), list(values)
     if target.columns[table][column].type == "citext":
-        there, wanted = f"lower({there}::text)", [value.lower() for value in values]
+        there, wanted = compose("lower({there}::text)", there=there), [value.lower() for value in values]
     sql = f"SELECT EXISTS (SELECT FROM {target.name(table)} WHERE {there} = ANY($1::text[]))"
     return bool(await connection.fetchval(sql, wanted))
 

@@ -19,7 +19,7 @@ from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import Model
 from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.uuids import Uuids
-from bulkseed.sql import identifier
+from bulkseed.sql import identifier, trusted
 from bulkseed.verifier.checks import ChanceCheck, RuleCheck
 
 __all__ = ["BROKEN", "Clause", "Draw", "RuleQuery", "Scope"]
@@ -71,10 +71,10 @@ class Scope:
         """The SQL expression for a column of the row ``alias`` of the app's own table."""
         actual = self.run.names.column(table, column)
         if actual == identifier(column):
-            actual = column
+            actual = trusted(column)
         uuids = self.uuids.get(self.holds(table, column))
         if uuids is not None:
-            return uuids.decoded(f"{alias}.{actual}")
+            return uuids.decoded(trusted(f"{alias}.{actual}"))
         return self.texts.get((table, column), "{}").format(f"{alias}.{actual}")
 
     def holds(self, table: str, column: str) -> str:
