@@ -13,8 +13,8 @@ from bulkseed.arrays import TIMESTAMP, times
 from bulkseed.generators.context import BATCH_ROWS, ChannelBlock, Context
 from bulkseed.generators.users import user_names
 from bulkseed.randomness.draws import KEY_WORDS, Bools, Ints, permute
-from bulkseed.text.names import named, scalar
-from bulkseed.text.prose import WORDS_PER_TEXT
+from bulkseed.text.names import draw_names, scalar
+from bulkseed.text.prose import RANDOM_WORDS_PER_TEXT
 
 __all__ = ["DESCRIPTION_CHARACTERS", "JOIN_CODE_ALPHABET", "channel_batches", "join_codes", "membership_batches"]
 
@@ -46,7 +46,9 @@ def channel_batches(context: Context, block: ChannelBlock) -> Iterator[pa.Record
 
 def channel_names(context: Context, is_dm: Bools, owners: Ints, first: int) -> pa.StringArray:
     """A company's name, or for a DM the owner's name followed by `` DM`` (rule C2)."""
-    names, _ = named(context.corpus.company, context.streams, "channels", "name", np.arange(first, first + len(owners)))
+    names, _ = draw_names(
+        context.corpus.company, context.streams, "channels", "name", np.arange(first, first + len(owners))
+    )
     if not is_dm.any():
         return names
     users, back = np.unique(owners[is_dm], return_inverse=True)
@@ -71,7 +73,9 @@ def batch(context: Context, block: ChannelBlock, start: int, stop: int) -> pa.Re
     first, count = block.start + start, stop - start
     is_dm, is_private = pa.array(block.is_dm[start:stop]), pa.array(block.is_private[start:stop])
     owners = block.owner[start:stop]
-    description_words = streams.words("channels", "description", first * WORDS_PER_TEXT, count * WORDS_PER_TEXT)
+    description_words = streams.words(
+        "channels", "description", first * RANDOM_WORDS_PER_TEXT, count * RANDOM_WORDS_PER_TEXT
+    )
     descriptions = context.prose.short_texts(description_words, np.ones(count, dtype=np.int64), DESCRIPTION_CHARACTERS)
     has_code = pc.and_not(is_private, is_dm)
     return pa.record_batch(

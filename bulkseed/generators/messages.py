@@ -13,7 +13,7 @@ from bulkseed.arrays import TIMESTAMP, times
 from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS, ChannelBlock, Context
 from bulkseed.plan.shards import BLOCK
 from bulkseed.randomness.draws import Bools, Ints, Words, below, between, chance
-from bulkseed.text.prose import WORDS_PER_TEXT, sentence_counts
+from bulkseed.text.prose import RANDOM_WORDS_PER_TEXT, sentence_counts
 
 __all__ = ["MOST_REACTIONS", "MessageSpan", "authors", "message_batches", "message_spans", "reaction_batches"]
 
@@ -235,7 +235,7 @@ def contents(context: Context, made: MessageSpan) -> pa.StringArray:
         streams.words("messages", "paragraph", made.number, count), context.plan.probabilities.message_paragraph
     )
     sentences = sentence_counts(streams.words("messages", "sentences", made.number, count), paragraph & ~made.is_reply)
-    words = streams.words("messages", "content", made.number * WORDS_PER_TEXT, count * WORDS_PER_TEXT)
+    words = streams.words("messages", "content", made.number * RANDOM_WORDS_PER_TEXT, count * RANDOM_WORDS_PER_TEXT)
     return context.prose.texts(words, sentences)
 
 

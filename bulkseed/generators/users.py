@@ -14,8 +14,8 @@ from bulkseed.arrays import TIMESTAMP, times
 from bulkseed.generators.context import BATCH_ROWS, Context
 from bulkseed.plan.shards import Shard
 from bulkseed.randomness.draws import Ints, below, chance
-from bulkseed.text.names import SLUG_CHARACTERS, named, scalar
-from bulkseed.text.prose import WORDS_PER_TEXT
+from bulkseed.text.names import SLUG_CHARACTERS, draw_names, scalar
+from bulkseed.text.prose import RANDOM_WORDS_PER_TEXT
 
 __all__ = ["BIO_CHARACTERS", "SCHEMA", "addresses", "unique_values", "user_batches", "user_names"]
 
@@ -49,7 +49,7 @@ def user_batches(context: Context, shard: Shard) -> Iterator[pa.RecordBatch]:
 
 def user_names(context: Context, users: Ints) -> tuple[pa.StringArray, pa.StringArray]:
     """Names and their slugs of ``users``, ordinals in ascending order (rule U5)."""
-    return named(context.corpus.person, context.streams, "users", "name", users)
+    return draw_names(context.corpus.person, context.streams, "users", "name", users)
 
 
 def addresses(context: Context, slugs: pa.StringArray, start: int) -> pa.StringArray:
@@ -116,7 +116,7 @@ def batch(context: Context, start: int, count: int) -> pa.RecordBatch:
     streams = context.streams
     names, slugs = user_names(context, np.arange(start, start + count))
     created = context.user_created[start : start + count]
-    bio_words = streams.words("users", "bio", start * WORDS_PER_TEXT, count * WORDS_PER_TEXT)
+    bio_words = streams.words("users", "bio", start * RANDOM_WORDS_PER_TEXT, count * RANDOM_WORDS_PER_TEXT)
     sentences = 1 + below(streams.words("users", "bio.sentences", start, count), 2)
     return pa.record_batch(
         [

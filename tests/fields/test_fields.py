@@ -498,7 +498,10 @@ def test_fakers_that_cannot_fill_a_column_are_said_before_a_run() -> None:
 
 def test_providers_that_cannot_be_used_are_said() -> None:
     for name, said in (
-        ("fillers:phones", "providers: fillers:phones is not a Faker provider: name a class of BaseProvider's"),
+        (
+            "fillers:phones",
+            "providers: fillers:phones is not a Faker provider: name a subclass of faker.providers.BaseProvider",
+        ),
         ("fillers:AppProvidr", "providers: the module fillers has no AppProvidr: did you mean AppProvider"),
     ):
         with pytest.raises(InputError) as error:
