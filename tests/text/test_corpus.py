@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bulkseed.errors import InputError
 from bulkseed.plan.tables import TABLES
 from bulkseed.randomness.draws import Ints, Streams
-from bulkseed.text.faker_source import corpus_of
+from bulkseed.text.faker_source import Fakes, corpus_of
 from bulkseed.text.names import Corpus, Patterns, Pool, WordList, draw_names, slug_of
 from bulkseed.text.prose import (
     MOST_SENTENCES,
@@ -29,6 +29,7 @@ from bulkseed.text.prose import (
     longest_text,
     sentence_counts,
 )
+from support.errors import raises
 from support.evenness import unevenness
 
 STREAMS = Streams(seed=1, first_user=1)
@@ -159,6 +160,22 @@ def test_unknown_locale_is_refused_with_a_suggestion(locale: str, suggested: str
     assert repr(locale) in message
     assert suggested in message
     assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "providers", "code", "facts"),
+    [
+        ("emial", {}, (), "unknown-faker-method", ("'emial'", "en_US", "email")),
+        ("zip", {}, (), "unreproducible-faker-method", ("zip",)),
+        ("pyint", {"minimun": 1}, (), "faker-call-failed", ("pyint", "TypeError")),
+        ("name", {}, ("fillers:phones",), "not-a-faker-provider", ("fillers:phones", "BaseProvider")),
+    ],
+)
+def test_methods_and_providers_that_cannot_be_used_are_refused(
+    method: str, arguments: dict[str, int], providers: tuple[str, ...], code: str, facts: tuple[str, ...]
+) -> None:
+    with raises(code, *facts, kind=InputError):
+        Fakes("en_US", 1, 0, providers).check(method, arguments)
 
 
 def test_locale_may_be_written_with_a_hyphen() -> None:
