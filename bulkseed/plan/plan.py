@@ -92,7 +92,7 @@ class Probabilities:
         0.40, 0, 1, "share of top-level messages that are paragraphs; the others are sentences"
     )
     message_reply: float = parameter(0.20, 0, 1, "share of top-level messages that get replies")
-    message_reactions: float = parameter(0.40, 0, 1, "share of messages, replies too, that get reactions (1 to 3)")
+    message_reactions: float = parameter(0.40, 0, 1, "share of messages, replies included, that get reactions (1 to 3)")
 
     def __post_init__(self) -> None:
         check_parameters(self, "the probability")
@@ -127,7 +127,7 @@ class Plan:
                 )
         if self.max_members is not None and self.max_members < 2:
             raise InputError(
-                f"--max-members {self.max_members} is too small, as every channel has two members: give 2 or more",
+                f"--max-members {self.max_members} is too few, as every channel has two members: give 2 or more",
                 code="count-too-small",
             )
         if self.users > MOST_USERS or self.channels * self.messages_per_channel > MOST_MESSAGES:

@@ -60,7 +60,7 @@ class Shape:
 
     Exponents are those of Zipf's law: the share of rank r is in proportion to r to the power of minus the exponent.
 
-    - ``channel_sizes``: "all" is the largest number of members that a channel may have (rule M2).
+    - ``channel_sizes``: "all users" is the largest number of members that a channel may have (rule M2).
     - ``everyone``: the law of ``channel_sizes`` begins with the last of these channels.
     - ``channel_activity``: the busiest channels are the largest ones, and the first channel of the run is the busiest;
       group DMs come next, then DMs.
@@ -75,21 +75,22 @@ class Shape:
 
     history: float = parameter(0.0, 0, 100, "years of data before as_of; 0: from 1 January of as_of's year")
     channel_sizes: float = parameter(
-        0.0, 0, 3, "Zipf exponent of the members of regular channels by rank; 0: uniform from 2 to all"
+        0.0, 0, 3, "Zipf exponent of the members of regular channels by rank; 0: uniform from 2 to all users"
     )
     everyone: float = parameter(
-        0.0, 0, 1, "share of the regular channels, at least one, that everyone is in, where channel_sizes is not 0"
+        0.0,
+        0,
+        1,
+        "share of the regular channels with all users as members, at least one channel; only if channel_sizes is not 0",
     )
     channel_activity: float = parameter(
-        0.0, 0, 3, "Zipf exponent of the top-level messages of channels by rank; 0: each has as many"
+        0.0, 0, 3, "Zipf exponent of the top-level messages of channels by rank; 0: all channels have equally many"
     )
     user_activity: float = parameter(
-        0.0, 0, 3, "Zipf exponent of the messages of users by rank; 0: members of a channel write alike"
+        0.0, 0, 3, "Zipf exponent of the messages of users by rank; 0: all members of a channel write equally many"
     )
-    idle: float = parameter(
-        0.0, 0, 1, "share of users, the least active, who have written nothing in the last idle_days"
-    )
-    idle_days: int = parameter(30, 1, 36_500, "days before as_of")
+    idle: float = parameter(0.0, 0, 1, "share of users, the least active, who wrote nothing in the last idle_days")
+    idle_days: int = parameter(30, 1, 36_500, "days before as_of in which idle users wrote nothing")
     office_hours: float = parameter(
         EVEN_OFFICE_HOURS, 0, 1, "share of top-level messages written Monday to Friday, 9 to 17 UTC"
     )
@@ -97,10 +98,10 @@ class Shape:
         EVEN_WEEKENDS, 0, 1, "share of top-level messages written on Saturdays and Sundays (UTC)"
     )
     # a batch must have room for messages and all their replies (generators/messages.py)
-    most_replies: int = parameter(1, 1, 50, "a message that gets replies gets from 1 to so many")
-    group_dms: float = parameter(0.0, 0, 1, "share of the DMs that have 3 to 8 members instead of two")
+    most_replies: int = parameter(1, 1, 50, "most replies of a message; a message with replies has 1 to this many")
+    group_dms: float = parameter(0.0, 0, 1, "share of the DMs that have 3 to 8 members instead of 2")
     viral: float = parameter(
-        0.0, 0, 1, "share of all top-level messages that are in one channel of everyone; 0: there is none"
+        0.0, 0, 1, "share of all top-level messages that are in one channel with all users; 0: there is no such channel"
     )
 
     def __post_init__(self) -> None:
