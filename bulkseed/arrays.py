@@ -1,4 +1,4 @@
-"""Arrow arrays of Python's values, and texts of Arrow's."""
+"""Conversions between Python values and Arrow arrays, and of Arrow arrays to text."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ __all__ = [
 ]
 
 TIMESTAMP: Final = pa.timestamp("us")
-"""Moments, in UTC."""
+"""The type of timestamps: microseconds, in UTC, without a zone."""
 
 
 class JsonText(pa.ExtensionType):  # type: ignore[misc]
-    """Text that is JSON: in a column of json it is not one string more, as other texts are."""
+    """Text that is JSON: for a column of type json it is a document, where other text would be a string in one."""
 
     def __init__(self) -> None:
         super().__init__(pa.string(), "bulkseed.json")
@@ -61,20 +61,20 @@ KINDS: Final = {
     list: "lists",
     tuple: "lists",
 }
-"""The types of values that a column can have, in the order that ``isinstance`` must be asked in, and their kinds."""
+"""The types of values that a column can hold, and their kinds; subclasses come before their base classes."""
 
 
 PLAIN: Final = {bool, int, float, str, bytes, date}
-"""Types that Arrow takes as they are."""
+"""Types that Arrow accepts unchanged."""
 
 
 def times(values: npt.NDArray[np.int64]) -> pa.TimestampArray:
-    """Microseconds since 1970 as Arrow timestamps without zone (UTC)."""
+    """Return microseconds since 1970 as Arrow timestamps without a zone (UTC)."""
     return pa.array(values).view(TIMESTAMP)
 
 
 class ConversionError(Exception):
-    """A value that cannot be one of a column: the place of it, and what is wrong with it."""
+    """A value that a column cannot hold: ``place``, its index among the values, and the ``problem``."""
 
     def __init__(self, place: int, problem: str) -> None:
         super().__init__(place, problem)
@@ -82,51 +82,52 @@ class ConversionError(Exception):
 
 
 def array_of(values: Sequence[Any]) -> pa.Array:
-    """An Arrow array of ``values``, all of one kind, or None.
+    """Return an Arrow array of ``values``, all of one kind or None.
 
-    Whole numbers are int64, with fractions among them float64; decimals are float64 too; texts are string, and tables
-    are of the type JSON; datetimes are microseconds in UTC; lists have values of one kind. Raises Unfit.
+    Integers become int64, or float64 if there are fractions among them; decimals become float64; texts become string,
+    and mappings JSON; datetimes become microseconds in UTC. Lists must have values of one kind. Raises ConversionError
+    for a value that no column can hold, and for one of another kind than the values before it.
     """
     types = set(map(type, values)) - {type(None)}
-    if any(issubclass(each, np.generic) for each in types):
-        return array_of([of_numpy(value) if isinstance(value, np.generic) else value for value in values])
-    kinds = {each: kind_of(each) for each in types}
+    if any(issubclass(type_, np.generic) for type_ in types):
+        return array_of([from_numpy(value) if isinstance(value, np.generic) else value for value in values])
+    kinds = {type_: kind_of(type_) for type_ in types}
     first = next((kinds[type(value)] for value in values if value is not None), None)
     if None in kinds.values() or len(set(kinds.values())) > 1:
         raise conversion_error(values, kinds, first)
     if first == "lists":
         return array_of_lists(values)
     if not types <= PLAIN:
-        values = [None if value is None else plain(value, place) for place, value in enumerate(values)]
+        values = [None if value is None else to_plain(value, index) for index, value in enumerate(values)]
     try:
-        made = pa.array(values)
+        array = pa.array(values)
     except (pa.ArrowException, ValueError, OverflowError) as error:
         raise ConversionError(0, f"is among values that no column can hold ({error})") from None
-    if first == "texts" and (place := pc.index(pc.match_substring(made, "\0"), True).as_py()) >= 0:
-        raise ConversionError(place, "has a NUL character, which PostgreSQL's texts cannot hold")
-    return JSON.wrap_array(made) if first == "tables" else made
+    if first == "texts" and (index := pc.index(pc.match_substring(array, "\0"), True).as_py()) >= 0:
+        raise ConversionError(index, "has a NUL character, which PostgreSQL's texts cannot hold")
+    return JSON.wrap_array(array) if first == "tables" else array
 
 
-def of_numpy(value: np.generic) -> Any:
-    # nanoseconds would become a whole number
+def from_numpy(value: np.generic) -> Any:
+    # item() of nanoseconds is an int, that of microseconds a datetime
     return (value.astype("datetime64[us]") if isinstance(value, np.datetime64) else value).item()
 
 
-def kind_of(kind: type) -> str | None:
-    return next((name for each, name in KINDS.items() if issubclass(kind, each)), None)
+def kind_of(type_: type) -> str | None:
+    return next((kind for base, kind in KINDS.items() if issubclass(type_, base)), None)
 
 
 def conversion_error(values: Sequence[Any], kinds: Mapping[type, str | None], first: str | None) -> ConversionError:
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         kind = first if value is None else kinds[type(value)]
         if kind is None:
-            return ConversionError(place, f"is of the type {type(value).__name__}, which no column can hold")
+            return ConversionError(index, f"is of the type {type(value).__name__}, which no column can hold")
         if kind != first:
-            return ConversionError(place, f"is one of the {kind}, after {first}")
+            return ConversionError(index, f"is one of the {kind}, after {first}")
     raise AssertionError(values)
 
 
-def plain(value: Any, place: int) -> Any:
+def to_plain(value: Any, index: int) -> Any:
     match value:
         case Mapping():
             return json.dumps(value, ensure_ascii=False, default=str)
@@ -135,18 +136,18 @@ def plain(value: Any, place: int) -> Any:
         case UUID():
             return str(value)
         case time() if value.tzinfo is not None:
-            raise ConversionError(place, "is a time of day with a zone, which cannot be kept")
+            raise ConversionError(index, "is a time of day with a zone, which cannot be kept")
         case datetime() if value.tzinfo is not None:
             return value.astimezone(UTC).replace(tzinfo=None)
     return value
 
 
 def array_of_lists(values: Sequence[Any]) -> pa.Array:
-    places = [place for place, value in enumerate(values) for _ in value or ()]
+    indexes = [index for index, value in enumerate(values) for _ in value or ()]
     try:
-        flat = array_of([each for value in values for each in value or ()])
-    except ConversionError as unfit:
-        raise ConversionError(places[unfit.place], f"holds a value that {unfit.problem}") from None
+        flat = array_of([element for value in values for element in value or ()])
+    except ConversionError as error:
+        raise ConversionError(indexes[error.place], f"holds a value that {error.problem}") from None
     if pa.types.is_list(flat.type):
         raise ConversionError(0, "is a list of lists, which no column can hold")
     ends = np.cumsum([0, *(len(value or ()) for value in values)])
@@ -158,20 +159,20 @@ def array_of_lists(values: Sequence[Any]) -> pa.Array:
 
 
 def in_microseconds(array: pa.Array) -> pa.Array:
-    """``array``, its times without zone in microseconds where it has any: the same instants in UTC."""
+    """Return ``array``; timestamps become microseconds in UTC without a zone, other types stay as they are."""
     if not pa.types.is_timestamp(array.type) or array.type == TIMESTAMP:
         return array
     return array.cast(pa.timestamp("us", array.type.tz), safe=False).view(TIMESTAMP)
 
 
 def texts_of(array: pa.Array) -> pa.StringArray:
-    """``array`` as texts: times in ISO 8601 with a space, booleans as ``true`` and ``false``."""
+    """Return ``array`` as texts: times in ISO 8601 with a space, booleans as ``true`` and ``false``."""
     array = array.storage if array.type == JSON else array
     return array if pa.types.is_string(array.type) else array.cast(pa.string())
 
 
 def longest_in(array: pa.Array) -> int | None:
-    """The most characters of a text of ``array``; None where it has no texts."""
+    """Return the length of the longest text of ``array``, in characters; None if it is not an array of texts."""
     array = array.storage if array.type == JSON else array
     if not pa.types.is_string(array.type):
         return None
@@ -180,10 +181,10 @@ def longest_in(array: pa.Array) -> int | None:
 
 
 def python_values(array: pa.Array) -> list[Any]:
-    """The values of ``array`` as Python has them."""
+    """Return the values of ``array`` as Python objects."""
     if pa.types.is_timestamp(array.type):
-        # NumPy makes datetimes some five times quicker than to_pylist
-        made: list[Any] = array.to_numpy(zero_copy_only=False).astype("datetime64[us]").tolist()
-        return made
-    listed: list[Any] = array.to_pylist()
-    return listed
+        # NumPy creates datetimes about five times as fast as to_pylist
+        times: list[Any] = array.to_numpy(zero_copy_only=False).astype("datetime64[us]").tolist()
+        return times
+    values: list[Any] = array.to_pylist()
+    return values

@@ -1,4 +1,4 @@
-"""Transforms from random bits to values, for plugins: ``bulkseed.randomness.draws`` under its public name."""
+"""Transforms from random bits to values, for plugins: the public names of ``bulkseed.randomness.draws``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of ``channels`` (rules C1 to C5)."""
+"""The rows of ``channels`` and ``user_channels`` (rules C1 to C5 and M1 to M3)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bulkseed.arrays import TIMESTAMP, times
 from bulkseed.generators.context import BATCH_ROWS, ChannelBlock, Context
 from bulkseed.generators.users import user_names
 from bulkseed.randomness.draws import KEY_WORDS, Bools, Ints, permute
-from bulkseed.text.names import named, scalar
-from bulkseed.text.prose import WORDS_PER_TEXT
+from bulkseed.text.names import draw_names, scalar
+from bulkseed.text.prose import RANDOM_WORDS_PER_TEXT
 
 __all__ = ["DESCRIPTION_CHARACTERS", "JOIN_CODE_ALPHABET", "channel_batches", "join_codes", "membership_batches"]
 
 DESCRIPTION_CHARACTERS: Final = 100
 JOIN_CODE_ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-"""Without I and O, which look like 1 and 0 (rule C5): 32 characters, five bits each."""
+"""32 characters, five bits each; I and O are left out, as they look like 1 and 0 (rule C5)."""
 JOIN_CODE_CHARACTERS: Final = 8
 JOIN_CODE_LETTERS: Final = np.frombuffer(JOIN_CODE_ALPHABET.encode(), dtype=np.uint8)
 
@@ -39,24 +39,26 @@ CHANNEL_SCHEMA: Final = pa.schema(
 
 
 def channel_batches(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
-    """The channels of ``block``, in order of id."""
+    """Yield the channels of ``block``, in order of id."""
     for start in range(0, len(block.owner), BATCH_ROWS):
-        yield batch(context, block, start, min(start + BATCH_ROWS, len(block.owner)))
+        yield channel_batch(context, block, start, min(start + BATCH_ROWS, len(block.owner)))
 
 
 def channel_names(context: Context, is_dm: Bools, owners: Ints, first: int) -> pa.StringArray:
-    """A company's name, or for a DM the owner's name followed by `` DM`` (rule C2)."""
-    names, _ = named(context.corpus.company, context.streams, "channels", "name", np.arange(first, first + len(owners)))
+    """Return a company's name for each channel, or for a DM the owner's name followed by `` DM`` (rule C2)."""
+    names, _ = draw_names(
+        context.corpus.company, context.streams, "channels", "name", np.arange(first, first + len(owners))
+    )
     if not is_dm.any():
         return names
-    users, back = np.unique(owners[is_dm], return_inverse=True)
-    owner_names = user_names(context, users)[0].take(pa.array(back))
+    users, indexes = np.unique(owners[is_dm], return_inverse=True)
+    owner_names = user_names(context, users)[0].take(pa.array(indexes))
     dm_names = pc.binary_join_element_wise(owner_names, scalar("DM"), scalar(" "))
     return pc.replace_with_mask(names, pa.array(is_dm), dm_names)
 
 
 def join_codes(context: Context, start: int, count: int) -> pa.StringArray:
-    """A code for every channel, all different: places in a permutation of the 32**8 codes (rule C5)."""
+    """Return a code for each of ``count`` channels, all different: values of a permutation of the 32**8 codes (C5)."""
     column = f"join_code.{context.placement.variant}"
     keys = context.streams.words("channels", column, 0, KEY_WORDS).reshape(1, KEY_WORDS)
     bits = 5 * JOIN_CODE_CHARACTERS
@@ -66,13 +68,15 @@ def join_codes(context: Context, start: int, count: int) -> pa.StringArray:
     return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(letters)))
 
 
-def batch(context: Context, block: ChannelBlock, start: int, stop: int) -> pa.RecordBatch:
+def channel_batch(context: Context, block: ChannelBlock, start: int, stop: int) -> pa.RecordBatch:
     streams, placement = context.streams, context.placement
     first, count = block.start + start, stop - start
     is_dm, is_private = pa.array(block.is_dm[start:stop]), pa.array(block.is_private[start:stop])
     owners = block.owner[start:stop]
-    description_words = streams.words("channels", "description", first * WORDS_PER_TEXT, count * WORDS_PER_TEXT)
-    descriptions = context.prose.short_texts(description_words, np.ones(count, dtype=np.int64), DESCRIPTION_CHARACTERS)
+    description_bits = streams.words(
+        "channels", "description", first * RANDOM_WORDS_PER_TEXT, count * RANDOM_WORDS_PER_TEXT
+    )
+    descriptions = context.prose.short_texts(description_bits, np.ones(count, dtype=np.int64), DESCRIPTION_CHARACTERS)
     has_code = pc.and_not(is_private, is_dm)
     return pa.record_batch(
         [
@@ -93,7 +97,7 @@ MEMBERSHIP_SCHEMA: Final = pa.schema([("user_id", pa.int64()), ("channel_id", pa
 
 
 def membership_batches(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
-    """The members of the channels of ``block``: channel by channel, the owner first."""
+    """Yield the members of the channels of ``block``: channel by channel, the owner first."""
     placement = context.placement
     for start in range(0, len(block.members), BATCH_ROWS):
         stop = min(start + BATCH_ROWS, len(block.members))

@@ -1,4 +1,4 @@
-"""What all the generators of a run share: pure functions of its plan and placement, worked out once."""
+"""Values that all generators of a run share: pure functions of its plan and placement, computed once."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from bulkseed.text.prose import Prose
 __all__ = ["BATCH_ROWS", "MOST_BATCH_ROWS", "ChannelBlock", "Context", "channel_block"]
 
 BATCH_ROWS: Final = 16_384
-"""Rows that a batch is made for; with replies and reactions it may hold more."""
+"""The rows of a batch; with replies and reactions it may have more."""
 
 MOST_BATCH_ROWS: Final = 65_536
-"""Rows that a batch holds at most."""
+"""The most rows of a batch."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """A plan, where its rows go, and what is known of its locale.
+    """A plan, its placement and the corpus of its locale, and values that follow from these.
 
-    Times are microseconds since 1970 UTC, users and channels ordinals from 0.
+    Times are microseconds since 1970 UTC; users and channels are ordinals from 0.
     """
 
     plan: Plan
@@ -66,7 +66,7 @@ class Context:
 
     @cached_property
     def week(self) -> Week | None:
-        """The hours of messages; None where all hours are alike."""
+        """The distribution of messages over the hours of a week; None where all hours are equal."""
         return None if self.shape.even_week else Week(self.shape.office_hours, self.shape.weekends)
 
     @cached_property
@@ -78,12 +78,12 @@ class Context:
 
     @cached_property
     def messages_before(self) -> Ints | None:
-        """The top-level messages of the channels before each, and at last all; None where each has as many."""
+        """The top-level messages before each channel, and last the total; None where all channels have equally many."""
         ranking = self.ranking
         return None if ranking is None else np.concatenate([[0], np.cumsum(ranking.messages[ranking.rank])])
 
     def top_level(self, channel: int) -> int:
-        """The top-level messages of the channels before ``channel``."""
+        """Return the number of the first top-level message of ``channel``."""
         before = self.messages_before
         return channel * self.plan.messages_per_channel if before is None else int(before[channel])
 
@@ -93,41 +93,41 @@ class Context:
 
     @cached_property
     def latest_signup(self) -> int:
-        """The last moment at which accounts and channels are made."""
+        """The latest creation time of users and channels."""
         return microseconds(self.plan.latest_signup)
 
     @cached_property
     def idle_since(self) -> int:
-        """From when on idle users write nothing."""
+        """The time after which idle users write nothing."""
         return microseconds(self.plan.idle_since)
 
     @cached_property
     def user_created(self) -> Ints:
-        """When each user's account was made (rule U4): 8 bytes a user, the only thing kept for all of them."""
+        """The creation time of each user (rule U4): 8 bytes a user."""
         words = self.streams.words("users", "created_at", 0, self.plan.users)
         return between(words, np.full(len(words), microseconds(self.plan.history_start)), self.latest_signup)
 
     @cached_property
     def channel_created(self) -> Ints:
-        """When each channel was made (rule C4): 8 bytes a channel, for what points at channels of any shard."""
-        return self.since(0, self.owners(0, self.plan.channels))
+        """The creation time of each channel (rule C4), for references to channels of any shard: 8 bytes a channel."""
+        return self.channel_creation_times(0, self.owners(0, self.plan.channels))
 
     def owners(self, start: int, count: int) -> Ints:
-        """The owners of ``count`` channels from ``start``: ordinals."""
+        """Return the owners of ``count`` channels from ``start``: ordinals, shape ``(count,)``."""
         words = self.streams.words("channels", "owner_id", start, count)
-        return below(words, self.plan.users) if self.user_activity is None else self.user_activity.drawn(words)
+        return below(words, self.plan.users) if self.user_activity is None else self.user_activity.draw(words)
 
-    def since(self, start: int, owners: Ints) -> Ints:
-        """When the channels from ``start`` were made, whose ``owners`` these are."""
+    def channel_creation_times(self, start: int, owners: Ints) -> Ints:
+        """Return the creation times of the channels from ``start``, whose ``owners`` are given: shape of ``owners``."""
         words = self.streams.words("channels", "created_at", start, len(owners))
         return between(words, self.user_created[owners], self.latest_signup)
 
-    def created(self, table: str, ordinals: Ints) -> Ints:
-        """When the users or channels of these ordinals were made."""
+    def creation_times(self, table: str, ordinals: Ints) -> Ints:
+        """Return the creation times of the users or channels with these ordinals: shape of ``ordinals``."""
         return self.user_created[ordinals] if table == "users" else self.channel_created[ordinals]
 
     def count(self, table: str) -> int:
-        """How many users, channels or messages there are."""
+        """Return the number of users, channels or messages."""
         if table == "messages":
             return self.layout.messages
         return self.plan.users if table == "users" else self.plan.channels
@@ -135,11 +135,11 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class ChannelBlock:
-    """The channels of a shard: one entry a channel, and the members of all of them one after the other.
+    """The channels of a shard from ordinal ``start`` on: one entry for each channel, and one for each member.
 
     ``members`` are user ordinals; those of channel i are ``members[offsets[i]:offsets[i + 1]]``, the owner first.
-    Where users differ, ``cumulative_weights`` has the sum of the weights of all members before each, and at last that
-    of all, and ``max_weight`` the largest weight of each channel.
+    Where users differ in activity, ``cumulative_weights`` is the sum of the weights of all members before each one,
+    and last the total, and ``max_weight`` is the largest weight of each channel; otherwise both are None.
     """
 
     start: int
@@ -154,38 +154,38 @@ class ChannelBlock:
 
     @property
     def stop(self) -> int:
-        """The channel after the last one."""
+        """The ordinal after that of the last channel."""
         return self.start + len(self.owner)
 
     @property
     def sizes(self) -> Ints:
-        """Members of each channel."""
+        """The number of members of each channel."""
         return np.diff(self.offsets)
 
 
 def channel_block(context: Context, shard: Shard) -> ChannelBlock:
-    """The channels of ``shard`` with their members (rules C1, C4, M1, M2, M3)."""
-    plan, streams, crowd = context.plan, context.streams, context.user_activity
+    """Return the channels of ``shard`` with their members (rules C1, C4, M1, M2, M3)."""
+    plan, streams, activity = context.plan, context.streams, context.user_activity
     start, count = shard.start, shard.stop - shard.start
-    is_dm, is_private, sizes = kinds(context, start, count)
+    is_dm, is_private, sizes = channel_kinds(context, start, count)
     owner = context.owners(start, count)
-    created = context.since(start, owner)
+    created = context.channel_creation_times(start, owner)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     channel = np.repeat(np.arange(count), sizes)
-    place = np.arange(len(channel)) - offsets[channel]
+    rank = np.arange(len(channel)) - offsets[channel]
     keys = streams.words("user_channels", "order", start * KEY_WORDS, count * KEY_WORDS).reshape(-1, KEY_WORDS)
-    others = np.flatnonzero(place)
+    others = np.flatnonzero(rank)
     members = owner[channel]
-    picked = permute(place[others] - 1, plan.users - 1, keys, channel[others])
-    # the permutation is of the users without the owner
+    picked = permute(rank[others] - 1, plan.users - 1, keys, channel[others])
+    # the permutation leaves out the owner
     members[others] = picked + (picked >= owner[channel[others]])
-    if crowd is None:
+    if activity is None:
         return ChannelBlock(start, owner, created, is_dm, is_dm | is_private, offsets, members)
-    # who talks with whom goes by how much they write: else the least active would answer the most active all the time
+    # active users have DMs with each other: else the least active would reply to the most active all the time
     pairs = is_dm & (sizes == 2)
-    other_words = streams.words("user_channels", "other", start, count)
-    members[offsets[:-1][pairs] + 1] = crowd.others(other_words[pairs], owner[pairs])
-    weights = np.where(pairs[channel], 1, crowd.weight[members])
+    other_bits = streams.words("user_channels", "other", start, count)
+    members[offsets[:-1][pairs] + 1] = activity.draw_others(other_bits[pairs], owner[pairs])
+    weights = np.where(pairs[channel], 1, activity.weight[members])
     cumulative_weights = np.concatenate([[0], np.cumsum(weights)])
     max_weight = np.maximum.reduceat(weights, offsets[:-1])
     return ChannelBlock(
@@ -193,8 +193,8 @@ def channel_block(context: Context, shard: Shard) -> ChannelBlock:
     )
 
 
-def kinds(context: Context, start: int, count: int) -> tuple[Bools, Bools, Ints]:
-    """Of ``count`` channels from ``start``: are they DMs, are the regular ones private, how many members they have."""
+def channel_kinds(context: Context, start: int, count: int) -> tuple[Bools, Bools, Ints]:
+    """Return three arrays for ``count`` channels from ``start``: is a DM, is private (if regular), members."""
     plan, streams, ranking = context.plan, context.streams, context.ranking
     drawn = 2 + below(streams.words("user_channels", "members", start, count), plan.largest_channel - 1)
     if ranking is None:

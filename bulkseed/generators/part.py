@@ -1,4 +1,4 @@
-"""A shard on its way to batches: what its tables share, the rows that others follow, and fields added."""
+"""Values that the tables of a shard share, the rows that other tables follow, fields, and relationships."""
 
 from __future__ import annotations
 
@@ -27,33 +27,40 @@ __all__ = [
     "Numbering",
     "ShardContext",
     "TableGenerator",
+    "add_fields",
     "fields_of",
-    "filled",
     "relationship_batches",
     "whole_numbers",
 ]
 
 STRIDE: Final = 2**16
-"""Rows of a further table that one id may have, for each to have a number of its own."""
+"""The most rows of a further table for one id: each row has a number of its own."""
 
 
 def whole_numbers(batch: pa.RecordBatch, column: str, table: str) -> Ints:
-    """Ids, or moments in microseconds, of a table's rows. Raises RunError where there are others, or none."""
-    given = batch.column(column)
+    """Return a column of ids, or of times in microseconds since 1970: int64, shape ``(rows,)``.
+
+    Raises RunError for nulls and for values of other types.
+    """
+    values = batch.column(column)
     try:
-        made = given.cast(TIMESTAMP, safe=False).cast(pa.int64()) if pa.types.is_temporal(given.type) else given
-        if not made.null_count:
-            return np.asarray(made.cast(pa.int64()))
+        numbers = values.cast(TIMESTAMP, safe=False).cast(pa.int64()) if pa.types.is_temporal(values.type) else values
+        if not numbers.null_count:
+            return np.asarray(numbers.cast(pa.int64()))
     except pa.ArrowException:
         pass
     raise RunError(
-        f"{table}.{column} has {'null' if given.null_count else f'values of type {given.type}'}, where what hangs on "
-        "the rows wants an id or a moment: give each row one"
+        f"{table}.{column} has {'nulls' if values.null_count else f'values of type {values.type}'}, but the rows and "
+        "fields that depend on it need ids or times: give each row an id or a time",
+        code="missing-id-or-time",
     )
 
 
 class Numbering:
-    """Numbers for the rows of a table, batch after batch of a shard: ascending, wherever batches end."""
+    """Numbers for the rows of a table, for one batch of a shard after the other.
+
+    The numbers ascend, and do not depend on where batches end.
+    """
 
     def __init__(self, context: Context, table: str) -> None:
         self.table = table
@@ -63,7 +70,10 @@ class Numbering:
         self.last_id, self.rank = -1, 0
 
     def numbers(self, batch: pa.RecordBatch) -> Ints:
-        """Those of the rows of ``batch``, which comes after those before."""
+        """Return the numbers of the rows of the next ``batch``: int64, shape ``(rows,)``.
+
+        Raises RunError if the rows are not in the order of the ids, or too many rows have the same id.
+        """
         ids: Ints = whole_numbers(batch, self.column, self.table)
         if self.table == self.parent:
             return np.subtract(ids, self.first)
@@ -72,7 +82,8 @@ class Numbering:
         if ids[0] < self.last_id or (np.diff(ids) < 0).any():
             raise RunError(
                 f"rows of {self.table} are not in the order of {self.column}: "
-                "make all rows of one, then those of the next (numpy.repeat, not tile)"
+                "make all rows of one, then those of the next (numpy.repeat, not tile)",
+                code="rows-out-of-order",
             )
         begins = np.flatnonzero(np.concatenate([[ids[0] != self.last_id], ids[1:] != ids[:-1]]))
         starts = np.zeros(len(ids), dtype=np.int64)
@@ -83,13 +94,14 @@ class Numbering:
         self.last_id, self.rank = int(ids[-1]), int(rank[-1]) + 1
         if rank.max() >= self.stride:
             raise RunError(
-                f"there are more than {self.stride:,} rows of {self.table} with the same {self.column}: make fewer"
+                f"there are more than {self.stride:,} rows of {self.table} with the same {self.column}: make fewer",
+                code="too-many-rows-of-one-id",
             )
         return np.add((ids - self.first) * self.stride, rank)
 
     @property
     def stride(self) -> int:
-        """Numbers that one id has: close together where that is known, as far ones take longer to find."""
+        """The numbers reserved for each id: few where possible, as words of distant numbers take longer to draw."""
         match self.table:
             case "user_channels":
                 return max(2, self.context.plan.largest_channel)
@@ -100,31 +112,31 @@ class Numbering:
 
 
 TableGenerator = Callable[["ShardContext"], Iterator[pa.RecordBatch]]
-"""What makes a table's rows of a shard: batches of at most 64k rows, in an order that is always the same."""
+"""A function that generates the rows of a table in a shard: batches of at most 64k rows, in a fixed order."""
 
-Made = Callable[[str], Iterator[pa.RecordBatch]]
-"""The rows of a table, by its name."""
+MakeBatches = Callable[[str], Iterator[pa.RecordBatch]]
+"""A function that returns the rows of a table, by its name."""
 
 
 @dataclass(frozen=True)
 class ShardContext:
-    """The part of a run that a shard is."""
+    """A shard, the context of its run, and values that the tables of the shard share."""
 
     context: Context
     shard: Shard
 
     @cached_property
     def block(self) -> ChannelBlock:
-        """Its channels with their members."""
+        """The channels of the shard with their members."""
         return channel_block(self.context, self.shard)
 
     @cached_property
     def spans(self) -> Iterable[MessageSpan]:
-        """Its messages without their texts."""
+        """The messages of the shard without their texts."""
         return message_spans(self.context, self.block)
 
-    def parents(self, table: str, follows: str, batches: Made) -> Iterator[Parents]:
-        """The rows that ``table`` follows, some thousand at a time; ``batches`` makes those of a further table."""
+    def parents(self, table: str, follows: str, batches: MakeBatches) -> Iterator[Parents]:
+        """Yield the rows that ``table`` follows, some thousand at a time; ``batches`` generates further tables."""
         match follows:
             case "users":
                 yield from self.users(table)
@@ -133,9 +145,9 @@ class ShardContext:
             case "messages":
                 yield from self.messages(table)
             case _:
-                yield from self.others(table, follows, batches)
+                yield from self.rows_without_ids(table, follows, batches)
 
-    def found(
+    def parents_of(
         self, table: str, numbers: Ints, ids: Ints, created: Ints, columns: Mapping[str, Ints] | None = None
     ) -> Parents:
         return Parents(table, numbers, ids, created, columns or {}, self.context.as_of, self.context.streams)
@@ -143,28 +155,28 @@ class ShardContext:
     def users(self, table: str) -> Iterator[Parents]:
         for start in range(self.shard.start, self.shard.stop, BATCH_ROWS):
             numbers = np.arange(start, min(start + BATCH_ROWS, self.shard.stop))
-            yield self.found(
+            yield self.parents_of(
                 table, numbers, self.context.placement.first_user + numbers, self.context.user_created[numbers]
             )
 
     def channels(self, table: str) -> Iterator[Parents]:
         placement = self.context.placement
         for start in range(0, len(self.block.owner), BATCH_ROWS):
-            these = slice(start, start + BATCH_ROWS)
-            numbers = self.block.start + np.arange(len(self.block.owner))[these]
-            yield self.found(
+            rows = slice(start, start + BATCH_ROWS)
+            numbers = self.block.start + np.arange(len(self.block.owner))[rows]
+            yield self.parents_of(
                 table,
                 numbers,
                 placement.first_channel + numbers,
-                self.block.created[these],
-                {"owner_id": placement.first_user + self.block.owner[these]},
+                self.block.created[rows],
+                {"owner_id": placement.first_user + self.block.owner[rows]},
             )
 
     def messages(self, table: str) -> Iterator[Parents]:
         placement = self.context.placement
         for span in self.spans:
             numbers = span.number + np.arange(len(span.channel))
-            yield self.found(
+            yield self.parents_of(
                 table,
                 numbers,
                 placement.first_message + numbers,
@@ -175,8 +187,8 @@ class ShardContext:
                 },
             )
 
-    def others(self, table: str, follows: str, batches: Made) -> Iterator[Parents]:
-        """Rows of a table without ids of its own: what they point at stands for an id."""
+    def rows_without_ids(self, table: str, follows: str, batches: MakeBatches) -> Iterator[Parents]:
+        """Yield rows of a table without ids of its own; the id in the first reference takes the place of an id."""
         model = self.context.plan.model
         references = {column: holds for column, holds in model.by_name[follows].references if holds != CATALOGUE.name}
         numbering = Numbering(self.context, follows)
@@ -187,22 +199,22 @@ class ShardContext:
             if "created_at" in batch.schema.names:
                 created = whole_numbers(batch, "created_at", follows)
             else:
-                created = self.since(references, columns)
-            first = columns[model.belonging(follows)[0]]
-            yield self.found(table, numbering.numbers(batch), first, created, columns)
+                created = self.latest_creation_times(references, columns)
+            ids = columns[model.belonging(follows)[0]]
+            yield self.parents_of(table, numbering.numbers(batch), ids, created, columns)
 
-    def since(self, references: dict[str, str], columns: dict[str, Ints]) -> Ints:
-        """The latest moment at which what rows point at was made."""
+    def latest_creation_times(self, references: dict[str, str], columns: dict[str, Ints]) -> Ints:
+        """Return for each row the latest creation time of the users and channels that it references."""
         moments = [np.zeros(1, dtype=np.int64)]
         for column, ids in columns.items():
             if (holds := references[column]) in {"users", "channels"}:
-                moments.append(self.context.created(holds, ids - self.context.placement.first(holds)))
+                moments.append(self.context.creation_times(holds, ids - self.context.placement.first(holds)))
         latest: Ints = np.maximum.reduce(np.broadcast_arrays(*moments))
         return latest
 
 
-def filled(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The batches of a table with a further column for each of its fields, by the app's names."""
+def add_fields(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a table with a further column for each of its fields, by the app's names."""
     if not context.plan.scenario.fields.get(table):
         yield from batches
         return
@@ -224,13 +236,13 @@ def filled(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> I
 
 @lru_cache(maxsize=4)
 def fields_of(plan: Plan) -> Mapping[str, Mapping[str, FieldSpec]]:
-    """What fills the columns that a plan's scenario adds, by table and the app's column."""
+    """Return the fields that a plan's scenario adds, by table and by the app's name of the column."""
     from bulkseed.fields import parse_field  # noqa: PLC0415
     from bulkseed.text.faker_source import Fakes  # noqa: PLC0415
 
     fakes = Fakes(plan.locale, plan.seed, microseconds(plan.as_of), plan.scenario.providers)
     return {
-        table: {column: parse_field(f"fields.{table}.{column}", given, fakes) for column, given in columns.items()}
+        table: {column: parse_field(f"fields.{table}.{column}", entry, fakes) for column, entry in columns.items()}
         for table, columns in plan.scenario.fields.items()
     }
 
@@ -238,42 +250,44 @@ def fields_of(plan: Plan) -> Mapping[str, Mapping[str, FieldSpec]]:
 Side = Literal["users", "channels", "messages"]
 
 
-def relationship_batches(part: ShardContext, name: str, declared: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
-    """The rows of the relationship ``name``, as the scenario has ``declared`` it: each member of ``from``, in order,
-    with ``min`` to ``max`` members of ``to``, which are the first places of a permutation of its own.
+def relationship_batches(shard: ShardContext, name: str, declared: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of the relationship ``name``; ``declared`` is its section of the scenario.
+
+    Each row of ``from``, in order, is paired with ``min`` to ``max`` rows of ``to``: the first values of a keyed
+    permutation of its own.
     """
-    context = part.context
+    context = shard.context
     columns: list[str] = declared["columns"]
     one, other = declared["from"], declared["to"]
-    size = others(context, one, other)
+    size = count_others(context, one, other)
     first_one, first_other = context.placement.first(one), context.placement.first(other)
-    for parents in part.parents(name, one, no_further):
+    for parents in shard.parents(name, one, refuse_further_table):
         most = min(declared["max"], size)
         least = min(declared["min"], most)
         counts = least + below(parents.words("count"), most - least + 1)
         ends = np.cumsum(counts)
         keys = parents.words("order", KEY_WORDS).reshape(-1, KEY_WORDS)
-        # many rows of few members: a batch at a time
+        # a few rows of `from` may have many pairs: a batch at a time
         for start in range(0, int(ends[-1]) if len(ends) else 0, BATCH_ROWS):
             rows = np.arange(start, min(start + BATCH_ROWS, int(ends[-1])))
             row = np.searchsorted(ends, rows, side="right")
-            place = rows - (ends[row] - counts[row])
-            picked = permute(place, size, keys, row)
+            rank = rows - (ends[row] - counts[row])
+            picked = permute(rank, size, keys, row)
             own = parents.ids[row] - first_one
             if one == other:
-                picked += picked >= own  # nobody with themselves
+                picked += picked >= own  # no row with itself
             arrays = [pa.array(parents.ids[row]), pa.array(first_other + picked)]
             if len(columns) > len(arrays):
-                low = np.maximum(parents.created[row], context.created(other, picked))
-                # a stream by the pair's place among all that its member might have
-                words = context.streams.words_at(name, columns[2], own * most + place)
+                low = np.maximum(parents.created[row], context.creation_times(other, picked))
+                # `max` words are reserved for each row of `from`
+                words = context.streams.words_at(name, columns[2], own * most + rank)
                 arrays.append(times(between(words, low, context.as_of)))
             yield pa.RecordBatch.from_arrays(arrays, columns)
 
 
-def others(context: Context, one: Side, other: Side) -> int:
+def count_others(context: Context, one: Side, other: Side) -> int:
     return context.count(other) - (one == other)
 
 
-def no_further(table: str) -> Iterator[pa.RecordBatch]:
+def refuse_further_table(table: str) -> Iterator[pa.RecordBatch]:
     raise AssertionError(f"a relationship is one of users, channels or messages, not of {table}")

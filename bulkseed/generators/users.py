@@ -14,10 +14,10 @@ from bulkseed.arrays import TIMESTAMP, times
 from bulkseed.generators.context import BATCH_ROWS, Context
 from bulkseed.plan.shards import Shard
 from bulkseed.randomness.draws import Ints, below, chance
-from bulkseed.text.names import SLUG_CHARACTERS, named, scalar
-from bulkseed.text.prose import WORDS_PER_TEXT
+from bulkseed.text.names import SLUG_CHARACTERS, draw_names, scalar
+from bulkseed.text.prose import RANDOM_WORDS_PER_TEXT
 
-__all__ = ["BIO_CHARACTERS", "SCHEMA", "addresses", "unique_values", "user_batches", "user_names"]
+__all__ = ["BIO_CHARACTERS", "SCHEMA", "emails", "unique_values", "user_batches", "user_names"]
 
 BIO_CHARACTERS: Final = 200
 MAIL_DOMAINS: Final = pa.array(["example.com", "example.net", "example.org"])
@@ -42,18 +42,18 @@ SCHEMA: Final = pa.schema(
 
 
 def user_batches(context: Context, shard: Shard) -> Iterator[pa.RecordBatch]:
-    """The users of ``shard``, in order of id."""
+    """Yield the users of ``shard``, in order of id."""
     for start in range(shard.start, shard.stop, BATCH_ROWS):
-        yield batch(context, start, min(BATCH_ROWS, shard.stop - start))
+        yield user_batch(context, start, min(BATCH_ROWS, shard.stop - start))
 
 
 def user_names(context: Context, users: Ints) -> tuple[pa.StringArray, pa.StringArray]:
-    """Names and their slugs of ``users``, ordinals in ascending order (rule U5)."""
-    return named(context.corpus.person, context.streams, "users", "name", users)
+    """Return the names of ``users``, ordinals in ascending order, and their slugs (rule U5)."""
+    return draw_names(context.corpus.person, context.streams, "users", "name", users)
 
 
-def addresses(context: Context, slugs: pa.StringArray, start: int) -> pa.StringArray:
-    """E-mail addresses made from the slugs of names; the user's id makes each unique (rule U2)."""
+def emails(context: Context, slugs: pa.StringArray, start: int) -> pa.StringArray:
+    """Return e-mail addresses with the slugs of names; the user's id makes each unique (rule U2)."""
     count = len(slugs)
     ids = pa.array(context.placement.first_user + start + np.arange(count)).cast(pa.string())
     local = pc.utf8_rtrim(pc.utf8_slice_codeunits(slugs, 0, SLUG_CHARACTERS), ".")
@@ -67,30 +67,30 @@ def addresses(context: Context, slugs: pa.StringArray, start: int) -> pa.StringA
 
 
 def unique_values(context: Context, start: int, count: int) -> dict[str, pa.StringArray]:
-    """The columns that must not meet values that are already in the table, by name (rules U1 and U2)."""
+    """Return the columns, by name, that must not collide with existing values of the table (rules U1 and U2)."""
     _, slugs = user_names(context, np.arange(start, start + count))
-    return {"auth0_id": auth0_ids(context, start, count), "email": addresses(context, slugs, start)}
+    return {"auth0_id": auth0_ids(context, start, count), "email": emails(context, slugs, start)}
 
 
 def auth0_ids(context: Context, start: int, count: int) -> pa.StringArray:
-    """``auth0|`` and a version-4 UUID (RFC 9562, section 5.4; rule U1)."""
+    """Return ``auth0|`` and a version-4 UUID for each user (RFC 9562, section 5.4; rule U1)."""
     octets = random_octets(context, f"auth0_id.{context.placement.variant}", start, count)
     octets[:, 6] = octets[:, 6] & 0x0F | 0x40
     octets[:, 8] = octets[:, 8] & 0x3F | 0x80
     digits = hex_digits(octets)
-    columns = [literal("auth0|", count)]
-    at = 0
+    columns = [repeat("auth0|", count)]
+    start_digit = 0
     for size in UUID_GROUPS:
-        columns += [literal("-", count)] * (at > 0) + [digits[:, at : at + size]]
-        at += size
+        columns += [repeat("-", count)] * (start_digit > 0) + [digits[:, start_digit : start_digit + size]]
+        start_digit += size
     return fixed_width(columns)
 
 
 def pictures(context: Context, start: int, count: int) -> pa.StringArray:
-    """Avatar addresses: gravatar.com draws a picture for any hash."""
+    """Return URLs of avatars: gravatar.com draws a picture for any hash."""
     digits = hex_digits(random_octets(context, "picture", start, count))
     before, after = "https://www.gravatar.com/avatar/", "?d=identicon"
-    return fixed_width([literal(before, count), digits, literal(after, count)])
+    return fixed_width([repeat(before, count), digits, repeat(after, count)])
 
 
 def random_octets(context: Context, column: str, start: int, count: int) -> Bytes:
@@ -102,7 +102,7 @@ def hex_digits(octets: Bytes) -> Bytes:
     return HEX[np.stack([octets >> 4, octets & 0x0F], axis=2)].reshape(len(octets), -1)
 
 
-def literal(text: str, count: int) -> Bytes:
+def repeat(text: str, count: int) -> Bytes:
     return np.broadcast_to(np.frombuffer(text.encode(), dtype=np.uint8), (count, len(text)))
 
 
@@ -112,22 +112,22 @@ def fixed_width(columns: list[Bytes]) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(table), pa.py_buffer(offsets), pa.py_buffer(table))
 
 
-def batch(context: Context, start: int, count: int) -> pa.RecordBatch:
+def user_batch(context: Context, start: int, count: int) -> pa.RecordBatch:
     streams = context.streams
     names, slugs = user_names(context, np.arange(start, start + count))
     created = context.user_created[start : start + count]
-    bio_words = streams.words("users", "bio", start * WORDS_PER_TEXT, count * WORDS_PER_TEXT)
+    bio_bits = streams.words("users", "bio", start * RANDOM_WORDS_PER_TEXT, count * RANDOM_WORDS_PER_TEXT)
     sentences = 1 + below(streams.words("users", "bio.sentences", start, count), 2)
     return pa.record_batch(
         [
             pa.array(context.placement.first_user + start + np.arange(count)),
             auth0_ids(context, start, count),
-            addresses(context, slugs, start),
+            emails(context, slugs, start),
             pa.array(chance(streams.words("users", "is_active", start, count), context.plan.probabilities.user_active)),
             times(created),
             names,
             pictures(context, start, count),
-            context.prose.short_texts(bio_words, sentences, BIO_CHARACTERS),
+            context.prose.short_texts(bio_bits, sentences, BIO_CHARACTERS),
         ],
         schema=SCHEMA,
     )

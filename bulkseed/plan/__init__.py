@@ -1,3 +1,3 @@
-"""What is to be made: counts, tables, activity, shards, ids. Frozen values, and what follows from them."""
+"""The plan of a run: counts, tables, activity, shards and ids, as frozen values and pure functions of them."""
 
 __all__ = ["activity", "plan", "scenario", "shards", "tables"]

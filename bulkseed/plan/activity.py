@@ -1,7 +1,7 @@
-"""How active channels and users are: ranks, sizes and weights; and the rows and bytes that are expected of a plan.
+"""The activity of channels and users (ranks, sizes, weights), and the expected rows and bytes of a plan.
 
-The largest ranks are regular channels, then come group DMs, then DMs: how many of each is exact. All of it follows
-from the plan alone, so that shards can be cut and ids be known before any row is made.
+The first ranks are regular channels, the next ones group DMs, the last ones DMs; the number of each is exact. All of
+this follows from the plan alone, so that shards can be split and ids be known before any row is generated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.scenario import Shape
-from bulkseed.randomness.distributions import apportioned, rank_weights, whole_weights
+from bulkseed.randomness.distributions import apportion, rank_weights, whole_weights
 from bulkseed.randomness.draws import KEY_WORDS, Bools, Ints, Streams, Words, between, permute
 
 __all__ = [
@@ -34,16 +34,17 @@ SMALLEST_GROUP_DM: Final = 3
 LARGEST_GROUP_DM: Final = 8
 
 NO_USER: Final = 0
-"""In place of the run's first user id, which the streams are keyed by: a plan has ranks before it has ids."""
+"""Takes the place of the run's first user id in the keys of streams: a plan has ranks before it has ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The channels of a plan by rank: ``rank`` has that of each channel, from 0.
+    """The ranks of a plan's channels.
 
-    Ranks below ``regular`` are of regular channels, the next ``groups`` of group DMs, the others of DMs of two.
-    By rank, ``messages`` has the top-level messages; and of the regular channels ``private`` says which are, and
-    ``sizes`` has the members (0 where they are drawn).
+    ``rank`` is the rank of each channel, from 0: shape ``(channels,)``. Ranks below ``regular`` are regular channels,
+    the next ``groups`` ranks are group DMs, and the rest are DMs of two members. ``messages`` is the number of
+    top-level messages by rank: shape ``(channels,)``. ``private`` (whether the channel is private) and ``sizes`` (its
+    members; 0 where the number is drawn) are by rank of the regular channels: shape ``(regular,)``.
     """
 
     rank: Ints
@@ -55,62 +56,62 @@ class Ranking:
 
     @property
     def dms(self) -> int:
-        """DMs of any size."""
+        """The number of DMs, of any size."""
         return len(self.rank) - self.regular
 
 
-def rounded(share: float, of: int) -> int:
-    return int(share * of + 0.5)
+def rounded_share(share: float, total: int) -> int:
+    return int(share * total + 0.5)
 
 
 @lru_cache(maxsize=4)
 def ranking_of(plan: Plan) -> Ranking | None:
-    """The ranks of the channels of ``plan``; None where its shape has none."""
+    """Return the ranks of the channels of ``plan``; None where its shape does not rank channels."""
     shape, chances, channels = plan.scenario.shape, plan.probabilities, plan.channels
-    if not shape.ranked:
+    if not shape.is_ranked:
         return None
-    dms = min(rounded(chances.channel_dm, channels), channels - (shape.viral > 0))
+    dms = min(rounded_share(chances.channel_dm, channels), channels - (shape.viral > 0))
     regular = channels - dms
-    groups = rounded(shape.group_dms, dms) if plan.users >= SMALLEST_GROUP_DM else 0
-    # the busiest channel of all is the first: a load that begins with its longest shard ends soonest
+    groups = rounded_share(shape.group_dms, dms) if plan.users >= SMALLEST_GROUP_DM else 0
+    # the busiest channel comes first: a load that begins with its longest shard ends soonest
     return Ranking(
-        rank=np.concatenate([[0], 1 + shuffled(plan, "rank", channels - 1)]),
+        rank=np.concatenate([[0], 1 + keyed_permutation(plan, "rank", channels - 1)]),
         regular=regular,
         groups=groups,
         messages=messages_by_rank(plan),
-        private=shuffled(plan, "rank.private", regular) < rounded(chances.channel_private, regular),
+        private=keyed_permutation(plan, "rank.private", regular) < rounded_share(chances.channel_private, regular),
         sizes=sizes_by_rank(plan, regular),
     )
 
 
-def shuffled(plan: Plan, column: str, count: int) -> Ints:
-    """A keyed permutation of [0, ``count``)."""
+def keyed_permutation(plan: Plan, column: str, count: int) -> Ints:
+    """Return a keyed permutation of [0, ``count``): shape ``(count,)``."""
     keys = Streams(plan.seed, NO_USER).words("channels", column, 0, KEY_WORDS).reshape(1, KEY_WORDS)
-    places = np.arange(count)
-    return permute(places, count, keys, np.zeros_like(places))
+    indexes = np.arange(count)
+    return permute(indexes, count, keys, np.zeros_like(indexes))
 
 
 def messages_by_rank(plan: Plan) -> Ints:
-    """The top-level messages of each rank; they are all of the plan's."""
+    """Return the top-level messages of each rank: shape ``(channels,)``; their sum is the plan's total."""
     shape, total = plan.scenario.shape, plan.top_level_messages
     if not shape.viral:
-        return apportioned(total, rank_weights(plan.channels, shape.channel_activity))
+        return apportion(total, rank_weights(plan.channels, shape.channel_activity))
     if plan.channels == 1:
         return np.array([total])
-    first = rounded(shape.viral, total)
-    others = apportioned(total - first, rank_weights(plan.channels - 1, shape.channel_activity))
+    first = rounded_share(shape.viral, total)
+    others = apportion(total - first, rank_weights(plan.channels - 1, shape.channel_activity))
     return np.concatenate([[first], others])
 
 
 def sizes_by_rank(plan: Plan, regular: int) -> Ints:
-    """The members of the regular channels; 0 where they are drawn (rule M2)."""
+    """Return the members of each regular channel by rank: shape ``(regular,)``; 0 where they are drawn (rule M2)."""
     shape = plan.scenario.shape
     sizes = np.zeros(regular, dtype=np.int64)
     viral = shape.viral > 0
     if shape.channel_sizes:
         shares = rank_weights(regular - viral, shape.channel_sizes)
-        full = max(1, rounded(shape.everyone, len(shares)))
-        shares = np.minimum(shares / shares[full - 1 : full], 1)
+        of_everyone = max(1, rounded_share(shape.everyone, len(shares)))
+        shares = np.minimum(shares / shares[of_everyone - 1 : of_everyone], 1)
         sizes[viral:] = np.maximum(np.floor(plan.largest_channel * shares + 0.5), 2)
     if viral:
         sizes[0] = plan.users
@@ -119,40 +120,44 @@ def sizes_by_rank(plan: Plan, regular: int) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class UserActivity:
-    """What is known of each user, by ordinal: the ``weight`` of what they write, and whether they are ``idle``.
+    """The activity of a run's users, by ordinal.
 
-    ``reached`` has the sum of the weights of all users before each, and at last that of all.
+    ``weight`` is in proportion to the messages that a user writes, and ``idle`` says whether the user is idle: shape
+    ``(users,)``. ``cumulative_weights`` is the sum of the weights of all users before each one, and last the total:
+    shape ``(users + 1,)``.
     """
 
     weight: Ints
-    reached: Ints
+    cumulative_weights: Ints
     idle: Bools
 
-    def drawn(self, words: Words) -> Ints:
-        """Users in proportion to their weights."""
-        nothing = np.zeros(len(words), dtype=np.int64)
-        return self.at(between(words, nothing, int(self.reached[-1]) - 1))
+    def draw(self, words: Words) -> Ints:
+        """Return a user for each word, in proportion to the weights: ordinals, shape ``(len(words),)``."""
+        lowest = np.zeros(len(words), dtype=np.int64)
+        return self.find(between(words, lowest, int(self.cumulative_weights[-1]) - 1))
 
-    def others(self, words: Words, users: Ints) -> Ints:
-        """For each of ``users`` another one, in proportion to the weights."""
+    def draw_others(self, words: Words, users: Ints) -> Ints:
+        """Return another user than each of ``users``, in proportion to the weights: ordinals, shape of ``users``."""
         weight = self.weight[users]
-        place = between(words, np.zeros(len(words), dtype=np.int64), self.reached[-1] - weight - 1)
-        return self.at(place + np.where(place >= self.reached[users], weight, 0))
+        point = between(words, np.zeros(len(words), dtype=np.int64), self.cumulative_weights[-1] - weight - 1)
+        return self.find(point + np.where(point >= self.cumulative_weights[users], weight, 0))
 
-    def at(self, places: Ints) -> Ints:
-        return np.searchsorted(self.reached, places, side="right") - 1
+    def find(self, points: Ints) -> Ints:
+        """Return the users in whose intervals of the cumulative weights ``points`` lie."""
+        return np.searchsorted(self.cumulative_weights, points, side="right") - 1
 
 
 def user_activity_of(streams: Streams, users: int, shape: Shape) -> UserActivity | None:
-    """The crowd of a run's users; None where all are alike. It takes 17 bytes a user.
+    """Return the activity of a run's users (17 bytes each); None where all users are equally active.
 
-    A user's rank is their place in a keyed permutation; the idle are the last ranks, as many as the shape says.
+    A user's rank is the user's value in a keyed permutation. The idle users are the last ranks; the shape says how many
+    there are.
     """
     if not (shape.user_activity or shape.idle):
         return None
     keys = streams.words("users", "activity", 0, KEY_WORDS).reshape(1, KEY_WORDS)
-    places = np.arange(users)
-    rank = permute(places, users, keys, np.zeros_like(places))
+    ordinals = np.arange(users)
+    rank = permute(ordinals, users, keys, np.zeros_like(ordinals))
     weight = whole_weights(users, shape.user_activity)[rank]
     idle = rank >= users - int(shape.idle * users + 0.5)
     return UserActivity(weight, np.concatenate([[0], np.cumsum(weight)]), idle)
@@ -168,13 +173,13 @@ BYTES_PER_ROW: Final = {
     "messages": 210,
     "message_reactions": 112,
 }
-"""Heap and indexes of the reference schema, en_US."""
+"""Bytes of heap and indexes in the reference schema, en_US."""
 BYTES_PER_OTHER_ROW: Final = 150
-"""A guess: a short row with two indexes."""
+"""An estimate for any other table: a short row with two indexes."""
 
 
 def expected_rows(plan: Plan) -> dict[str, float]:
-    """The expected number of rows of each table, in dependency order (rules C1, M1, M2, G4, R1)."""
+    """Return the expected number of rows of each table, in dependency order (rules C1, M1, M2, G4, R1)."""
     messages = plan.top_level_messages * (1 + replies_per_message(plan))
     rows = {
         "users": float(plan.users),
@@ -219,7 +224,7 @@ def members_by_rank(plan: Plan, ranking: Ranking) -> npt.NDArray[np.float64]:
 
 
 def expected_channel_rows(plan: Plan) -> npt.NDArray[np.float64] | None:
-    """The expected rows of each channel with all that is in it: shape ``(channels,)``; None where all are alike."""
+    """Return the expected rows of each channel and its contents: shape ``(channels,)``; None where all are equal."""
     ranking = ranking_of(plan)
     if ranking is None:
         return None
@@ -229,5 +234,5 @@ def expected_channel_rows(plan: Plan) -> npt.NDArray[np.float64] | None:
 
 
 def expected_bytes(plan: Plan) -> dict[str, float]:
-    """The expected bytes on disk of each table's rows with their indexes (the reference schema, en_US)."""
+    """Return the expected bytes on disk of each table's rows and their indexes (the reference schema, en_US)."""
     return {table: rows * BYTES_PER_ROW.get(table, BYTES_PER_OTHER_ROW) for table, rows in expected_rows(plan).items()}

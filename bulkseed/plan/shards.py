@@ -1,4 +1,7 @@
-"""Shards: the units of work that a plan is cut into. Their size touches no byte of any row."""
+"""Shards, the units of work that a plan is split into, and the numbering of messages.
+
+The size of shards changes no row.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,15 @@ __all__ = ["BLOCK", "ROWS_PER_SHARD", "MessageLayout", "Shard", "shard_counts", 
 KINDS: Final[tuple[Literal["users", "channels"], ...]] = ("users", "channels")
 
 ROWS_PER_SHARD: Final = 200_000
-"""Large enough that a COPY's fixed cost does not show, small enough to take a second or two."""
+"""Large enough to make the fixed cost of a COPY negligible, small enough to load in a second or two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A block of users, or of channels with all that is in them: ordinals ``start`` to ``stop``, exclusive.
+    """A block of users, or of channels and their contents: ordinals ``start`` to ``stop``, exclusive.
 
-    A ``late`` one has the rows that point at those of any other shard, made beside those of its users or channels.
-    Shards are numbered from 0 in the order in which one worker would load them: users first.
+    A ``late`` shard has the rows of late tables, generated for its users or channels; they may reference rows of any
+    other shard. Shards are numbered from 0 in the order in which a single worker loads them: users first.
     """
 
     number: int
@@ -41,38 +44,38 @@ class Shard:
 
     @property
     def stage(self) -> Stage:
-        """All shards of a stage are in before the first of the next begins."""
+        """The stage of the shard. All shards of a stage are loaded before the first one of the next stage begins."""
         return "late" if self.late else self.kind
 
 
 def shard_counts(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> dict[str, int]:
-    """How many shards of each stage :func:`split_into_shards` gives."""
+    """Return how many shards of each stage :func:`split_into_shards` yields."""
     return {
-        "users": -(-plan.users // users_in(plan, rows_per_shard)),
+        "users": -(-plan.users // users_per_shard(plan, rows_per_shard)),
         "channels": len(channel_starts(plan, rows_per_shard)),
-        "late": sum(-(-count_of(plan, kind) // size) for kind, size in late_blocks(plan, rows_per_shard).items()),
+        "late": sum(-(-count_of(plan, kind) // size) for kind, size in late_shard_sizes(plan, rows_per_shard).items()),
     }
 
 
-def rows_in(plan: Plan, stage: Stage, kind: Literal["users", "channels"]) -> float:
-    """The expected rows of a stage that are made beside those of ``kind``."""
+def expected_rows_of(plan: Plan, stage: Stage, kind: Literal["users", "channels"]) -> float:
+    """Return the expected rows of a stage that are generated for users or for channels."""
     model = plan.model
     return sum(
         rows for name, rows in expected_rows(plan).items() if (model.stage(name), model.root(name)) == (stage, kind)
     )
 
 
-def users_in(plan: Plan, rows_per_shard: int) -> int:
-    return max(1, int(rows_per_shard / max(1.0, rows_in(plan, "users", "users") / plan.users)))
+def users_per_shard(plan: Plan, rows_per_shard: int) -> int:
+    return max(1, int(rows_per_shard / max(1.0, expected_rows_of(plan, "users", "users") / plan.users)))
 
 
-def late_blocks(plan: Plan, rows_per_shard: int) -> dict[Literal["users", "channels"], int]:
-    """How many users or channels a late shard has, where tables follow those late."""
-    blocks: dict[Literal["users", "channels"], int] = {}
+def late_shard_sizes(plan: Plan, rows_per_shard: int) -> dict[Literal["users", "channels"], int]:
+    """Return how many users or channels a late shard has; no entry for a kind without late tables."""
+    sizes: dict[Literal["users", "channels"], int] = {}
     for kind in KINDS:
-        if late := rows_in(plan, "late", kind):
-            blocks[kind] = max(1, int(rows_per_shard / (late / count_of(plan, kind))))
-    return blocks
+        if late := expected_rows_of(plan, "late", kind):
+            sizes[kind] = max(1, int(rows_per_shard / (late / count_of(plan, kind))))
+    return sizes
 
 
 def count_of(plan: Plan, kind: Literal["users", "channels"]) -> int:
@@ -80,39 +83,42 @@ def count_of(plan: Plan, kind: Literal["users", "channels"]) -> int:
 
 
 def channel_starts(plan: Plan, rows_per_shard: int) -> Sequence[int]:
-    """The first channel of each shard of channels."""
-    in_stage = max(1.0, rows_in(plan, "channels", "channels"))
+    """Return the first channel of each shard of channels."""
+    in_stage = max(1.0, expected_rows_of(plan, "channels", "channels"))
     by_channel = expected_channel_rows(plan)
     if by_channel is None:
         return range(0, plan.channels, max(1, int(rows_per_shard / (in_stage / plan.channels))))
     by_channel *= in_stage / by_channel.sum()
-    # by what comes before each, so that a channel of many shards' rows is the last one of its shard
+    # divided by the rows before each channel, so that a channel larger than a shard is the last one of its shard
     shard = np.floor((np.cumsum(by_channel) - by_channel) / rows_per_shard)
     return [0, *(1 + np.flatnonzero(np.diff(shard))).tolist()]
 
 
 def split_into_shards(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> Iterator[Shard]:
-    """The shards of ``plan``, each of about ``rows_per_shard`` expected rows; one channel is never divided."""
+    """Yield the shards of ``plan``, each of about ``rows_per_shard`` expected rows; a channel is never divided."""
     number = 0
-    users = users_in(plan, rows_per_shard)
-    for start in range(0, plan.users, users):
-        yield Shard(number, "users", start, min(start + users, plan.users))
+    size = users_per_shard(plan, rows_per_shard)
+    for start in range(0, plan.users, size):
+        yield Shard(number, "users", start, min(start + size, plan.users))
         number += 1
     for start, stop in pairwise(chain(channel_starts(plan, rows_per_shard), [plan.channels])):
         yield Shard(number, "channels", start, stop)
         number += 1
-    for kind, size in late_blocks(plan, rows_per_shard).items():
+    for kind, size in late_shard_sizes(plan, rows_per_shard).items():
         for start in range(0, count_of(plan, kind), size):
             yield Shard(number, kind, start, min(start + size, count_of(plan, kind)), late=True)
             number += 1
 
 
 BLOCK: Final = 1024
-"""Top-level messages in a block; part of what fixes the rows, so a change is another generator version."""
+"""Top-level messages in a block. The rows depend on it: a change needs another ``GENERATOR_VERSION``."""
 
 
 class MessageLayout:
-    """The numbering of a run's messages. Top-level messages are counted over all channels, from 0."""
+    """The numbering of a run's messages, and the number of replies to each.
+
+    Top-level messages are numbered over all channels, from 0; :meth:`number` also counts the replies between them.
+    """
 
     def __init__(self, streams: Streams, top_level: int, reply_probability: float, most_replies: int = 1) -> None:
         self.streams = streams
@@ -124,46 +130,50 @@ class MessageLayout:
         if rest:
             threads = np.concatenate([threads, binomial(words[full:], rest, reply_probability)])
         self.threads = threads
-        """Messages with replies, by block."""
-        self.first_deal = np.zeros_like(threads)
+        """The number of messages with replies, by block."""
+        self.offsets = np.zeros_like(threads)
+        """Where in the sequence 1 to ``most_replies`` each block begins."""
         if self.most > 1:
-            self.first_deal = below(streams.words("messages", "replies.deal", 0, len(threads)), self.most)
-        self.replies = self.dealt(threads)
-        """Replies, by block."""
+            self.offsets = below(streams.words("messages", "replies.deal", 0, len(threads)), self.most)
+        self.replies = self.count_replies(threads)
+        """The number of replies, by block."""
         self.replies_before: Ints = np.concatenate([[0], np.cumsum(self.replies)])
 
-    def dealt(self, threads: Ints) -> Ints:
-        """The replies of each block: 1 to the most are dealt round and round, from where the block begins to deal."""
+    def count_replies(self, threads: Ints) -> Ints:
+        """Return the number of replies of each block.
+
+        The messages with replies get 1, 2 … ``most_replies`` replies in rotation, beginning at the block's offset.
+        """
         if self.most == 1:
             return threads
         rounds, rest = np.divmod(threads, self.most)
-        last = self.first_deal + rest
-        # of a round that is not whole: the numbers from first_deal + 1 on, at the most again from 1
+        last = self.offsets + rest
+        # the incomplete rotation has the numbers from offset + 1 on, and after most_replies those from 1 on
         beyond = np.maximum(last - self.most, 0)
-        part = triangle(last - beyond) - triangle(self.first_deal) + triangle(beyond)
-        return rounds * triangle(self.most) + part
+        part = triangular_number(last - beyond) - triangular_number(self.offsets) + triangular_number(beyond)
+        return rounds * triangular_number(self.most) + part
 
     @property
     def messages(self) -> int:
-        """All messages, replies included."""
+        """The number of messages, replies included."""
         return self.top_level + int(self.replies_before[-1])
 
     def replies_to(self, start: int, stop: int) -> Ints:
-        """The replies of the top-level messages ``start`` to ``stop`` (exclusive): shape ``(stop - start,)``."""
+        """Return the number of replies to top-level messages ``start`` to ``stop`` (exclusive): ``(stop - start,)``."""
         if self.most == 1:
-            return self.replied(start, stop).astype(np.int64)
+            return self.have_replies(start, stop).astype(np.int64)
         first, last, ranks = self.ranks(start, stop)
         threads = self.threads[first:last, None]
-        turn = np.arange(threads.max(initial=0))
-        dealt = np.where(turn < threads, 1 + (turn + self.first_deal[first:last, None]) % self.most, 0)
-        # sorting is several times as quick as sorting indexes, and each rank has its place in its low bits
-        lowest = np.sort(ranks, axis=1)[:, : len(turn)] & np.uint64(BLOCK - 1)
+        thread = np.arange(threads.max(initial=0))
+        counts = np.where(thread < threads, 1 + (thread + self.offsets[first:last, None]) % self.most, 0)
+        # sorting is several times as fast as argsort, and each rank has its index within the block in its low bits
+        lowest = np.sort(ranks, axis=1)[:, : len(thread)] & np.uint64(BLOCK - 1)
         replies = np.zeros(ranks.shape, dtype=np.int64)
-        np.put_along_axis(replies, lowest.view(np.int64), dealt, axis=1)
+        np.put_along_axis(replies, lowest.view(np.int64), counts, axis=1)
         return replies.ravel()[start - first * BLOCK : stop - first * BLOCK]
 
-    def replied(self, start: int, stop: int) -> Bools:
-        """Which of the top-level messages ``start`` to ``stop`` (exclusive) get replies: shape ``(stop - start,)``."""
+    def have_replies(self, start: int, stop: int) -> Bools:
+        """Return whether top-level messages ``start`` to ``stop`` (exclusive) have replies: ``(stop - start,)``."""
         first, last, ranks = self.ranks(start, stop)
         wanted = self.threads[first:last]
         lowest = np.sort(ranks, axis=1)[np.arange(len(ranks)), np.maximum(wanted - 1, 0)]
@@ -171,21 +181,21 @@ class MessageLayout:
         return mask.ravel()[start - first * BLOCK : stop - first * BLOCK]
 
     def ranks(self, start: int, stop: int) -> tuple[int, int, Words]:
-        """The blocks that ``start`` to ``stop`` are in, and words that rank their messages: shape ``(blocks, BLOCK)``.
+        """Return the blocks of ``start`` to ``stop`` (first, and last exclusive) and ranks of their messages.
 
-        Those of lowest rank get replies.
+        The ranks are random words of shape ``(blocks, BLOCK)``; the messages of lowest rank have replies.
         """
         first, last = start // BLOCK, -(-stop // BLOCK)
         words = self.streams.words("messages", "replied", first * BLOCK, (last - first) * BLOCK)
-        # the place of each in its low bits, so that no two are equal and exactly the wanted number is lowest
-        places = np.arange(len(words), dtype=np.uint64) % np.uint64(BLOCK)
-        ranks = (words & ~np.uint64(BLOCK - 1) | places).reshape(-1, BLOCK)
+        # the low bits are the index in the block: no two ranks are equal, so exactly the wanted number is lowest
+        indexes = np.arange(len(words), dtype=np.uint64) % np.uint64(BLOCK)
+        ranks = (words & ~np.uint64(BLOCK - 1) | indexes).reshape(-1, BLOCK)
         if last * BLOCK > self.top_level:
             ranks[-1, self.top_level % BLOCK :] = np.iinfo(np.uint64).max
         return first, last, ranks
 
     def number(self, top_level: int) -> int:
-        """The number of a top-level message in the sequence of all messages, from 0."""
+        """Return the number of a top-level message among all messages of the run, replies included, from 0."""
         block = top_level // BLOCK
         if block == len(self.replies):
             return self.messages
@@ -193,15 +203,15 @@ class MessageLayout:
         return top_level + int(self.replies_before[block]) + within
 
 
-def triangle(count: Ints | int) -> Ints:
-    """The sum of the numbers from 1 to ``count``."""
-    found: Ints = np.asarray(count) * (np.asarray(count) + 1) // 2
-    return found
+def triangular_number(count: Ints | int) -> Ints:
+    """Return the sum of the numbers from 1 to ``count``."""
+    total: Ints = np.asarray(count) * (np.asarray(count) + 1) // 2
+    return total
 
 
 def uuids_of(plan: Plan, placement: Placement, messages: int) -> Mapping[str, Uuids]:
-    """The UUIDs of each table whose ids are UUIDs, of a run with so many ``messages``."""
-    # pyarrow takes long to import, and commands that only read the ledger need no keys
+    """Return the UUID keys of each table that has them, for a run with this number of ``messages``."""
+    # importing pyarrow is slow, and commands that only read the ledger need no keys
     from bulkseed.randomness.uuids import Moments, Uuids  # noqa: PLC0415
 
     counts = {"users": plan.users, "channels": plan.channels, "messages": messages}

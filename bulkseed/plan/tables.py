@@ -1,4 +1,4 @@
-"""The tables to fill: the five of the rules and further ones, with columns, references, stages and the app's names."""
+"""The tables to fill, the built-in five and further ones: columns, references, stages and the app's names."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Kind = Literal["integer", "text", "boolean", "timestamp", "any"]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that bulkseed fills: its kind of value, and the most characters that it needs (None: any).
+    """A column that bulkseed fills: the kind of its values, and the characters of the longest one (None: no limit).
 
-    ``kind`` is ``any`` where only the code that makes the rows knows.
+    ``kind`` is ``any`` where only the code that generates the rows knows the kind.
     """
 
     name: str
@@ -30,11 +30,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that bulkseed fills. ``serial`` is the column whose ids the table's own sequence hands out.
+    """A table that bulkseed fills.
 
-    ``follows`` is the table beside whose rows its own are made. ``references`` are its columns that hold ids of other
-    tables, with those: also in a schema that declares no foreign key. A table without ``serial`` has rows of the run to
-    which the first of them leads. ``unique`` are sets of columns in which no two rows agree, beside the key.
+    ``serial`` is the column whose ids come from the table's sequence. The rows are generated with those of the table
+    that it ``follows``. ``references`` are pairs of a column that holds ids and the table that they are ids of, also
+    where a schema declares no foreign key; in a table without ``serial``, the first one tells which run a row belongs
+    to. ``unique`` are the sets of columns, beside the key, whose values no two rows share.
     """
 
     name: str
@@ -47,13 +48,13 @@ class Table:
 
     @property
     def holds(self) -> dict[str, str]:
-        """The tables whose ids columns hold, its own among them, by column."""
+        """The columns that hold ids, each with the table that they are ids of; the table's own ids are included."""
         own = {} if self.serial is None else {self.serial: self.name}
         return dict(self.references) | own
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """The names of the columns, in the order of a batch's."""
+        """The names of the columns, in the order of a batch."""
         return tuple(column.name for column in self.columns)
 
 
@@ -130,10 +131,10 @@ TABLES: Final = (
         references=(("message_id", "messages"), ("reaction_id", "reactions"), ("user_id", "users")),
     ),
 )
-"""Every table that a load fills; a table comes after those that its rows point at."""
+"""The built-in tables; a table comes after those that its rows reference."""
 
 WITH_IDS: Final = tuple(table.name for table in TABLES if table.serial is not None)
-"""Those whose rows have ids of their own, at which others point."""
+"""The built-in tables whose rows have ids of their own, which other tables reference."""
 
 TABLE_NAMES: Final = tuple(table.name for table in TABLES)
 
@@ -143,7 +144,7 @@ CATALOGUE: Final = Table(
     key=("id",),
     serial="id",
 )
-"""The catalogue of reactions: read by a load, never written (rule R0)."""
+"""The catalogue of reactions, which a load reads and never writes (rule R0)."""
 
 
 Stage = Literal["users", "channels", "late"]
@@ -151,18 +152,22 @@ Stage = Literal["users", "channels", "late"]
 
 @dataclass(frozen=True)
 class Model:
-    """The tables of a scenario. All names are bulkseed's own, but for what name() and column() give."""
+    """The tables of a scenario, by bulkseed's own names.
+
+    :meth:`name` and :meth:`column` return the app's names as plain text, which is not SQL: a statement needs the
+    quoted names of :attr:`sql_names` or of :class:`Names`.
+    """
 
     scenario: Scenario
 
     @cached_property
     def tables(self) -> tuple[Table, ...]:
-        """The tables to fill with the columns that the app has, in dependency order."""
-        return tuple(self.kept(table) for table in self.all_tables() if self.has(table.name))
+        """The tables to fill, with the columns that the app has, in dependency order."""
+        return tuple(self.with_columns_of_app(table) for table in self.all_tables() if self.has(table.name))
 
     @cached_property
     def by_name(self) -> Mapping[str, Table]:
-        """The tables to fill, and the catalogue where there is one."""
+        """The tables to fill and the catalogue, if any, by name."""
         return {table.name: table for table in (*self.tables, *filter(None, [self.catalogue]))}
 
     @property
@@ -172,40 +177,40 @@ class Model:
 
     @property
     def catalogue(self) -> Table | None:
-        """The catalogue of reactions; None where no table has any."""
-        return self.kept(CATALOGUE) if self.has("message_reactions") else None
+        """The catalogue of reactions; None where the app has no reactions."""
+        return self.with_columns_of_app(CATALOGUE) if self.has("message_reactions") else None
 
     @cached_property
     def extras(self) -> Mapping[str, PluginTable]:
-        """What is known of the tables beyond the built-in five, by name."""
+        """The descriptions of the tables beyond the built-in five, by name."""
         return {extra.name: extra for extra in self.scenario.extras}
 
     def has(self, table: str) -> bool:
-        """Whether the app has the table; it is None in the scenario where not."""
+        """Return whether the app has the table, which is None in the scenario where it does not."""
         return self.scenario.tables.get(table, table) is not None
 
     def name(self, table: str) -> str:
-        """What the app calls the table."""
+        """Return the app's name of the table: plain text, not SQL."""
         return self.scenario.tables.get(table) or table
 
     def column(self, table: str, column: str) -> str:
-        """What the app calls the column."""
+        """Return the app's name of the column: plain text, not SQL."""
         return self.scenario.columns.get(table, {}).get(column) or column
 
     def stage(self, table: str) -> Stage:
-        """The stage of a load in which its rows are made: with the users, with the channels, or late."""
+        """Return the stage of a load in which the rows of the table are generated."""
         if table in self.extras and self.extras[table].late:
             return "late"
         return "users" if self.root(table) == "users" else "channels"
 
     def root(self, table: str) -> str:
-        """The table that is followed at last: ``users`` or ``channels``."""
-        follows = next(each.follows for each in self.all_tables() if each.name == table)
+        """Return the table at the end of the chain of ``follows``: ``users`` or ``channels``."""
+        follows = next(known.follows for known in self.all_tables() if known.name == table)
         return table if follows is None else self.root(follows)
 
     @property
     def sql_names(self) -> Mapping[str, SQL]:
-        """The tables to fill as a connection finds them: qualified where the scenario names a schema."""
+        """The SQL names of the tables to fill: quoted, and qualified where the scenario names a schema."""
         schema = self.scenario.schema
         return {
             name: identifier(self.name(name)) if schema is None else identifier(schema, self.name(name))
@@ -213,58 +218,65 @@ class Model:
         }
 
     def references(self) -> Iterator[tuple[str, str, str]]:
-        """What points at what by id: a table that is filled, its column, the table that it holds ids of."""
+        """Yield each reference by id: a table to fill, its column, and the table that the column holds ids of."""
         for table in self.tables:
             for column, parent in table.references:
                 if column in table.column_names and parent in self.by_name:
                     yield table.name, column, parent
 
     def belonging(self, table: str) -> tuple[str, str]:
-        """The column by which a row of the table is a run's, and the table whose id that is."""
-        found = self.by_name[table]
-        if found.serial is not None:
-            return found.serial, table
-        return found.references[0]
+        """Return the column that tells which run a row of the table belongs to, and the table that it holds ids of."""
+        known = self.by_name[table]
+        if known.serial is not None:
+            return known.serial, table
+        return known.references[0]
 
     def all_tables(self) -> Iterator[Table]:
-        left = list(self.scenario.extras)
-        placed = set()
+        """Yield the built-in tables and the further ones in dependency order, whether the app has them or not."""
+        remaining = list(self.scenario.extras)
+        yielded = set()
         for table in TABLES:
             yield table
-            placed.add(table.name)
-        while left:
-            # first those whose rows have all that they point at; with a circle of keys one must be the first
-            extra = min(left, key=lambda each: (each.follows not in placed, not placed.issuperset(wanted_by(each))))
-            left.remove(extra)
-            placed.add(extra.name)
+            yielded.add(table.name)
+
+        def order(extra: PluginTable) -> tuple[bool, bool]:
+            return extra.follows not in yielded, not yielded.issuperset(referenced_tables(extra))
+
+        while remaining:
+            # tables whose references are all yielded come first; in a cycle of references any table may come first
+            extra = min(remaining, key=order)
+            remaining.remove(extra)
+            yielded.add(extra.name)
             yield table_of(extra)
 
-    def kept(self, table: Table) -> Table:
-        lacking = {name for name, there in self.scenario.columns.get(table.name, {}).items() if there is None}
-        return replace(table, columns=tuple(each for each in table.columns if each.name not in lacking))
+    def with_columns_of_app(self, table: Table) -> Table:
+        missing = {column for column, name in self.scenario.columns.get(table.name, {}).items() if name is None}
+        return replace(table, columns=tuple(column for column in table.columns if column.name not in missing))
 
 
 @dataclass(frozen=True)
 class Names:
-    """What the tables and columns of a model are called in SQL: quoted, and tables qualified with their schema."""
+    """The SQL names of a model's tables and columns: quoted; tables are qualified with their schema."""
 
     schema: str
     model: Model
 
-    def name(self, table: str) -> SQL:
-        """The table."""
+    def sql_name(self, table: str) -> SQL:
+        """Return the qualified name of the table."""
         return identifier(self.schema, self.model.name(table))
 
-    def column(self, table: str, column: str) -> SQL:
-        """The column, without its table."""
+    def sql_column(self, table: str, column: str) -> SQL:
+        """Return the name of the column, without its table."""
         return identifier(self.model.column(table, column))
 
-    def tables(self) -> list[SQL]:
-        """All tables that are filled, in dependency order."""
-        return [self.name(table) for table in self.model.names]
+    def sql_tables(self) -> list[SQL]:
+        """Return the qualified names of all tables to fill, in dependency order."""
+        return [self.sql_name(table) for table in self.model.names]
+
+    name, column, tables = sql_name, sql_column, sql_tables
 
 
-def wanted_by(extra: PluginTable) -> set[str]:
+def referenced_tables(extra: PluginTable) -> set[str]:
     return {extra.follows, *dict(extra.references).values()} - {extra.name}
 
 

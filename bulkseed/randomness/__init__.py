@@ -1,3 +1,3 @@
-"""Any random value from its row number alone: no generator is shared, and none depends on shard or worker."""
+"""Random values as pure functions of a row's number: they depend on no shard, worker or order of generation."""
 
 __all__ = ["distributions", "draws", "uuids"]

@@ -10,23 +10,23 @@ import numpy.typing as npt
 
 from bulkseed.randomness.draws import Ints, Words
 
-__all__ = ["HOUR", "MONDAY", "WEEK", "Week", "apportioned", "fitted_exponent", "rank_weights", "whole_weights"]
+__all__ = ["HOUR", "MONDAY", "WEEK", "Week", "apportion", "fitted_exponent", "rank_weights", "whole_weights"]
 
 Floats = npt.NDArray[np.float64]
 
 TERMS: Final = 20
-"""Of either series: what is left out is below 2**-53."""
+"""Terms of each series: the remainder is below 2**-53."""
 WHOLE: Final = 2.0**42
-"""What whole weights add up to, about: half a million channels of all users fit into 63 bits."""
+"""The approximate sum of whole weights: with it, half a million channels of all users fit into 63 bits."""
 STEEPEST: Final = 8.0
 HALVINGS: Final = 50
 
 
 def rank_weights(count: int, exponent: float) -> Floats:
-    """``r ** -exponent`` for the ranks r from 1 to ``count``: shape ``(count,)``.
+    """Return ``r ** -exponent`` for the ranks r from 1 to ``count``: shape ``(count,)``.
 
-    By additions, multiplications and divisions alone, which give the same bits on every machine; NumPy's power
-    does not promise that, and ids follow from these.
+    Uses additions, multiplications and divisions only, which give the same bits on every machine. NumPy's power does
+    not promise that, and ids depend on these weights.
     """
     mantissa, whole = np.frexp(np.arange(1, count + 1, dtype=np.float64))
     ratio = (mantissa - 1) / (mantissa + 1)
@@ -43,42 +43,42 @@ def rank_weights(count: int, exponent: float) -> Floats:
 
 
 def whole_weights(count: int, exponent: float) -> Ints:
-    """The weights of the ranks as whole numbers from 1, whose sum is about 2**42: sums of them are exact."""
+    """Return the weights of ranks as integers from 1, so that sums are exact: shape ``(count,)``, sum near 2**42."""
     weights = rank_weights(count, exponent)
     whole: Ints = np.maximum(np.floor(weights / np.cumsum(weights)[-1] * WHOLE), 1).astype(np.int64)
     return whole
 
 
-def apportioned(total: int, weights: Floats) -> Ints:
-    """``total`` shared out in proportion to ``weights``, in descending order: each within 1 of its share.
+def apportion(total: int, weights: Floats) -> Ints:
+    """Divide ``total`` in proportion to ``weights``: integers in descending order, each within 1 of its exact share.
 
-    By the largest remainder: shape ``(len(weights),)``, the sum is ``total`` (below 2**52).
+    Uses the largest remainders. The result has shape ``(len(weights),)`` and the sum ``total`` (below 2**52).
     """
     shares = weights / np.cumsum(weights)[-1] * total
     counts: Ints = np.floor(shares).astype(np.int64)
-    left = total - int(counts.sum())
-    counts[np.argsort(counts - shares, kind="stable")[:left]] += 1
+    remaining = total - int(counts.sum())
+    counts[np.argsort(counts - shares, kind="stable")[:remaining]] += 1
     descending: Ints = np.sort(counts)[::-1]
     return descending
 
 
 def fitted_exponent(counts: Ints) -> float:
-    """The exponent of Zipf's law over ranks 1 to ``len(counts)`` under which ``counts`` are the likeliest.
+    """Return the maximum-likelihood exponent (0 to 8) of Zipf's law over ranks 1 to ``len(counts)`` for ``counts``.
 
-    The law is a family of one parameter whose sufficient statistic is the mean logarithm of the rank, so the
-    likeliest exponent is the one that expects the mean that was found (0 to 8). The order of ``counts`` is nothing;
-    0 where there are fewer than two of them, or nothing is counted.
+    The law is a one-parameter family whose sufficient statistic is the mean logarithm of the rank, so the most likely
+    exponent is the one whose expected mean equals the observed mean. The order of ``counts`` does not matter. The
+    result is 0 for fewer than two counts, and where all counts are 0.
     """
     total = int(counts.sum())
     if len(counts) < 2 or total == 0:
         return 0.0
     logarithms = np.log(np.arange(1, len(counts) + 1))
-    found = float(np.sort(counts)[::-1] @ logarithms) / total
+    observed = float(np.sort(counts)[::-1] @ logarithms) / total
     low, high = 0.0, STEEPEST
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         weights = rank_weights(len(counts), middle)
-        low, high = (middle, high) if float(weights @ logarithms) / float(weights.sum()) > found else (low, middle)
+        low, high = (middle, high) if float(weights @ logarithms) / float(weights.sum()) > observed else (low, middle)
     return low
 
 
@@ -86,20 +86,23 @@ HOUR: Final = 3_600_000_000
 DAY: Final = 24 * HOUR
 WEEK: Final = 7 * DAY
 MONDAY: Final = 4 * DAY
-"""1970 began on a Thursday: microseconds from then to a Monday, 00:00 UTC."""
+"""Microseconds from 1970-01-01, a Thursday, to a Monday, 00:00 UTC."""
 
 OFFICE: Final = (9, 17)
 WORKDAYS: Final = 5
 
 
 class Week:
-    """A week of which ``office_hours`` and ``weekends`` are the shares of what happens (shape.py)."""
+    """A week in which ``office_hours`` and ``weekends`` are the shares of events in those hours (see ``Shape``).
+
+    The weight of a span of time is in proportion to the events in it; a complete week has its own length as weight.
+    """
 
     def __init__(self, office_hours: float, weekends: float) -> None:
         opens, closes = OFFICE
         office = WORKDAYS * (closes - opens)
         nights = WORKDAYS * 24 - office
-        # the pace of each part, 1 where all hours are alike; never 0, so that every moment can be turned back
+        # the weight of a microsecond in each part: 1 where all hours are equal, and never 0, as weights are inverted
         paces = {
             "office": office_hours * 168 / office,
             "night": (1 - office_hours - weekends) * 168 / nights,
@@ -116,28 +119,29 @@ class Week:
         self.weights: Floats = np.cumsum(self.paces * lengths) - self.paces * lengths
 
     def weight(self, moments: Ints) -> Floats:
-        """The weight of the time from a Monday to ``moments`` (microseconds since 1970 UTC)."""
+        """Return the weight of the time from ``MONDAY`` to ``moments`` (microseconds since 1970): their shape."""
         weeks, within = np.divmod(moments - MONDAY, WEEK)
         part = np.searchsorted(self.starts, within, side="right") - 1
-        found: Floats = weeks * float(WEEK) + (self.weights[part] + (within - self.starts[part]) * self.paces[part])
-        return found
+        weights: Floats = weeks * float(WEEK) + (self.weights[part] + (within - self.starts[part]) * self.paces[part])
+        return weights
 
     def between(self, words: Words, low: Ints, ends: Ints, which: Ints) -> Ints:
-        """Moments from ``low`` to ``ends[which]``, both included, as often as their part of the week has them.
+        """Return moments from ``low`` to ``ends[which]``, both included, distributed as the hours of the week.
 
-        Where that is a week or more, they are in the whole weeks up to its end: the shares of the week are exact.
+        All arrays have the shape of ``words``, except ``ends``, which holds the few different upper bounds. Where the
+        span is a week or more, moments are in the complete weeks before its end, so that the shares are exact.
         """
         high, last = ends[which], self.weight(ends)[which]
-        whole = (high - low) // WEEK
-        span = whole * float(WEEK)
-        short = np.flatnonzero(whole == 0)
+        complete_weeks = (high - low) // WEEK
+        span = complete_weeks * float(WEEK)
+        short = np.flatnonzero(complete_weeks == 0)
         span[short] = last[short] - self.weight(low[short])
-        reached = last - (words >> np.uint64(11)).astype(np.float64) * (2.0**-53 * span)
-        weeks = np.floor(reached / WEEK)
-        within = reached - weeks * WEEK
+        weight = last - (words >> np.uint64(11)).astype(np.float64) * (2.0**-53 * span)
+        weeks = np.floor(weight / WEEK)
+        within = weight - weeks * WEEK
         part = np.searchsorted(self.weights, within, side="right") - 1
-        passed = (within - self.weights[part]) / self.paces[part]
-        moments = MONDAY + weeks.astype(np.int64) * WEEK + self.starts[part] + passed.astype(np.int64)
-        # what rounding moves by a microsecond stays within the bounds
-        kept: Ints = np.clip(moments, low, high)
-        return kept
+        elapsed = (within - self.weights[part]) / self.paces[part]
+        moments = MONDAY + weeks.astype(np.int64) * WEEK + self.starts[part] + elapsed.astype(np.int64)
+        # rounding may move a moment by a microsecond
+        bounded: Ints = np.clip(moments, low, high)
+        return bounded

@@ -1,4 +1,4 @@
-"""A locale's names, companies and word list as plain data, and columns of names made of them. No Faker."""
+"""A locale's names, companies and word list as plain data, and columns of names drawn from them. No Faker."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = [
     "Patterns",
     "Pool",
     "WordList",
-    "named",
+    "draw_names",
     "scalar",
     "slug_of",
     "weight_of",
 ]
 
 SLUG_CHARACTERS: Final = 40
-"""An e-mail address keeps no more than that of a name."""
+"""The most characters of a name in an e-mail address."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Elements that a place in a pattern is filled from: texts, their ASCII forms, and their weights."""
+    """The elements that fill a slot of a pattern: texts, their ASCII forms and their weights."""
 
     texts: tuple[str, ...]
     slugs: tuple[str, ...]
@@ -43,7 +43,7 @@ class Pool:
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[str, str | None, Fraction | int]]) -> Pool:
-        """A pool of (text, romanised form where Faker has one, weight)."""
+        """Return a pool of triples: text, romanised form if Faker has one, weight."""
         items = list(pairs)
         return cls(
             tuple(text for text, _, _ in items),
@@ -59,7 +59,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One way to put a name together, such as ``Dr. {first name} {last name}``: literals and pools in turn."""
+    """The parts of a name in order, literals and pools, such as ``Dr. {first name} {last name}``."""
 
     parts: tuple[str | Pool, ...]
     weight: Fraction
@@ -67,18 +67,18 @@ class Pattern:
 
 @dataclass(frozen=True, eq=False)
 class Patterns:
-    """All the ways of one Faker method to put a value together."""
+    """All patterns of one Faker method."""
 
     patterns: tuple[Pattern, ...]
 
     def slugs(self, text: str) -> set[str]:
-        """The ASCII forms of ``text``, one for each way to read it by a pattern; empty if it is not one of ours."""
-        return {slug for pattern in self.patterns for slug in readings(text, pattern.parts)}
+        """Return the ASCII forms of ``text``, one for each way to parse it; empty if no pattern matches it."""
+        return {slug for pattern in self.patterns for slug in parse_slugs(text, pattern.parts)}
 
 
 @dataclass(frozen=True, slots=True)
 class WordList:
-    """The lorem word list of a locale, and how it makes sentences of words (``Faker.sentence``)."""
+    """The lorem word list of a locale, and what separates and ends its sentences (``Faker.sentence``)."""
 
     words: tuple[str, ...]
     connector: str
@@ -87,7 +87,7 @@ class WordList:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """All that is taken from Faker for one locale."""
+    """The data from Faker for one locale."""
 
     locale: str
     person: Patterns
@@ -96,16 +96,16 @@ class Corpus:
 
 
 weight_of = lru_cache(maxsize=2**16)(Fraction)
-"""A weight as Faker has it, exactly; most are the same few."""
+"""The exact value of a weight in Faker. Cached, as most weights are the same few numbers."""
 
 
-@lru_cache(maxsize=2**16)  # a method's elements are in as many patterns as name it
+@lru_cache(maxsize=2**16)  # the elements of a method are in every pattern that names it
 def slug_of(text: str) -> str:
-    """``text`` in lower-case ASCII letters with dots between words: ``Dr. Zoë Müller`` is ``dr.zoe.muller``."""
+    """Return ``text`` in lower-case ASCII letters with dots between words: ``dr.zoe.muller`` for ``Dr. Zoë Müller``."""
     return ".".join(re.findall("[a-z]+", anyascii(text).lower()))
 
 
-def readings(text: str, parts: Sequence[str | Pool]) -> Iterator[str]:
+def parse_slugs(text: str, parts: Sequence[str | Pool]) -> Iterator[str]:
     if not parts:
         if not text:
             yield ""
@@ -115,38 +115,38 @@ def readings(text: str, parts: Sequence[str | Pool]) -> Iterator[str]:
     for length in range(len(text) + 1):
         slug = known.get(text[:length])
         if slug is not None:
-            for tail in readings(text[length:], rest):
+            for tail in parse_slugs(text[length:], rest):
                 yield ".".join(filter(None, (slug, tail)))
 
 
-def named(
+def draw_names(
     patterns: Patterns, streams: Streams, table: str, column: str, rows: Ints
 ) -> tuple[pa.StringArray, pa.StringArray]:
-    """Values of a Faker pattern for ``rows`` (ascending), and their slugs for addresses.
+    """Return names for ``rows`` (in ascending order) by the patterns of a Faker method, and their slugs.
 
-    Two string arrays of the length of ``rows``: as ``Faker.name()`` would write it, and in ASCII letters and dots.
+    Two string arrays of the length of ``rows``: the names as ``Faker.name()`` writes them, and their ASCII forms.
     """
     chosen = weighted(streams.words_at(table, column, rows), pattern_thresholds(patterns))
     slots = max(pools_in(pattern) for pattern in patterns.patterns)
-    words = [streams.words_at(table, f"{column}.{slot}", rows) for slot in range(slots)]
+    bits = [streams.words_at(table, f"{column}.{slot}", rows) for slot in range(slots)]
     texts, slugs, order = [], [], []
     for number, pattern in enumerate(patterns.patterns):
-        places = np.flatnonzero(chosen == number)
-        if places.size:
-            text, slug = filled(pattern, [each[places] for each in words])
+        indexes = np.flatnonzero(chosen == number)
+        if indexes.size:
+            text, slug = fill_pattern(pattern, [slot_bits[indexes] for slot_bits in bits])
             texts.append(text)
             slugs.append(slug)
-            order.append(places)
-    back = pa.array(np.argsort(np.concatenate(order)))
-    return pa.concat_arrays(texts).take(back), pa.concat_arrays(slugs).take(back)
+            order.append(indexes)
+    to_rows = pa.array(np.argsort(np.concatenate(order)))
+    return pa.concat_arrays(texts).take(to_rows), pa.concat_arrays(slugs).take(to_rows)
 
 
 def pools_in(pattern: Pattern) -> int:
     return sum(isinstance(part, Pool) for part in pattern.parts)
 
 
-def filled(pattern: Pattern, words: list[Words]) -> tuple[pa.StringArray, pa.StringArray]:
-    count = len(words[0])
+def fill_pattern(pattern: Pattern, bits: list[Words]) -> tuple[pa.StringArray, pa.StringArray]:
+    count = len(bits[0])
     texts: list[pa.StringArray | str] = []
     slugs: list[pa.StringArray | str] = []
     slot = 0
@@ -156,27 +156,27 @@ def filled(pattern: Pattern, words: list[Words]) -> tuple[pa.StringArray, pa.Str
             slugs.append(slug_of(part))
         else:
             pool_texts, pool_slugs, thresholds = pool_arrays(part)
-            picked = pa.array(weighted(words[slot], thresholds))
+            picked = pa.array(weighted(bits[slot], thresholds))
             texts.append(pool_texts.take(picked))
             slugs.append(pool_slugs.take(picked))
             slot += 1
     dotted = [part for part in slugs if not isinstance(part, str) or part]
-    return joined(texts, "", count), trimmed(joined(dotted, ".", count))
+    return join_parts(texts, "", count), collapse_dots(join_parts(dotted, ".", count))
 
 
-def joined(parts: list[pa.StringArray | str], separator: str, count: int) -> pa.StringArray:
+def join_parts(parts: list[pa.StringArray | str], separator: str, count: int) -> pa.StringArray:
     arrays = [pa.repeat(scalar(part), count) if isinstance(part, str) else part for part in parts]
     return pc.binary_join_element_wise(*arrays, scalar(separator))
 
 
-def trimmed(slugs: pa.StringArray) -> pa.StringArray:
-    # an element without a Latin letter leaves an empty place between two dots
+def collapse_dots(slugs: pa.StringArray) -> pa.StringArray:
+    # the slug of an element without Latin letters is empty, which leaves two dots side by side
     return pc.utf8_trim(pc.replace_substring_regex(slugs, r"\.\.+", "."), ".")
 
 
 @cache
 def scalar(text: str) -> pa.StringScalar:
-    """``text`` for Arrow's functions; making one takes pyarrow 50 µs where dateutil is not installed."""
+    """Return ``text`` as a scalar of Arrow. Cached, as creating one takes 50 µs where dateutil is not installed."""
     return pa.scalar(text, pa.string())
 
 

@@ -1,4 +1,4 @@
-"""The rules of a seeded workspace, on batches in memory: each holds for every row of every plan."""
+"""The rules of a seeded workspace, checked on batches in memory for every row of every plan."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def assert_share(flags: npt.NDArray[Any], probability: float) -> None:
 
 
 def assert_uniform(fractions: npt.NDArray[np.float64], cells: int = 20) -> None:
-    """Fractions of [0, 1], in as many cells, each as frequent."""
+    """Assert that fractions of [0, 1] are spread evenly over ``cells`` cells."""
     assert unevenness(np.bincount(np.minimum((fractions * cells).astype(int), cells - 1), minlength=cells)) < 4
 
 
@@ -146,11 +146,11 @@ def test_authors_are_drawn_evenly() -> None:
     members = rows.numbers("user_channels", "user_id")
     authors = rows.numbers("messages", "user_id")
     is_reply = rows.tables["messages"]["parent_id"].is_valid().to_numpy()
-    place = np.argmax(authors[:, None] == members, axis=1)
-    assert unevenness(np.bincount(place[~is_reply], minlength=len(members))) < 4
+    member = np.argmax(authors[:, None] == members, axis=1)
+    assert unevenness(np.bincount(member[~is_reply], minlength=len(members))) < 4
     replies = np.flatnonzero(is_reply)
-    skip_used_uuid_range = (place[replies] - place[replies - 1]) % len(members)
-    assert unevenness(np.bincount(skip_used_uuid_range, minlength=len(members))[1:]) < 4
+    distance = (member[replies] - member[replies - 1]) % len(members)
+    assert unevenness(np.bincount(distance, minlength=len(members))[1:]) < 4
 
 
 def no_dms() -> Probabilities:
@@ -163,8 +163,8 @@ def test_reactions_are_drawn_evenly() -> None:
     counts = np.bincount(rows.numbers("message_reactions", "message_id"))
     assert unevenness(np.bincount(counts[counts > 0])[1:]) < 4
     codes = np.searchsorted(rows.placement.reactions, rows.numbers("message_reactions", "reaction_id"))
-    place = np.argmax(rows.numbers("message_reactions", "user_id")[:, None] == members, axis=1)
-    assert unevenness(np.bincount(place * 12 + codes, minlength=12 * len(members))) < 4
+    member = np.argmax(rows.numbers("message_reactions", "user_id")[:, None] == members, axis=1)
+    assert unevenness(np.bincount(member * 12 + codes, minlength=12 * len(members))) < 4
 
 
 def test_two_pairs_leave_fewer_reactions() -> None:
@@ -195,9 +195,9 @@ def test_times_are_spread_evenly() -> None:
 
     message = rows.numbers("message_reactions", "message_id") - rows.placement.first_message
     low = np.maximum(created[message], rows.user_created(rows.numbers("message_reactions", "user_id")))
-    whole = rows.as_of - low
+    span = rows.as_of - low
     moments = rows.numbers("message_reactions", "created_at") - low
-    assert_uniform(moments[whole > 0] / whole[whole > 0])
+    assert_uniform(moments[span > 0] / span[span > 0])
 
 
 def test_young_parents_are_answered_at_the_last_moment() -> None:
@@ -224,9 +224,9 @@ def test_contents_of_a_million_messages_are_distinct(locale: str) -> None:
         for name, batches in shard_tables(context, shard):
             if name == "messages":
                 contents += [batch["content"] for batch in batches]
-    whole = pa.chunked_array(contents)
-    assert len(whole) > 10**6
-    assert pc.count_distinct(whole).as_py() >= 0.99 * len(whole), "G6"
+    texts = pa.chunked_array(contents)
+    assert len(texts) > 10**6
+    assert pc.count_distinct(texts).as_py() >= 0.99 * len(texts), "G6"
 
 
 # one plan, one set of rows ----------------------------------------------------------------------------------
@@ -237,30 +237,30 @@ def set_batch_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
         monkeypatch.setattr(importlib.import_module(f"bulkseed.generators.{name}"), "BATCH_ROWS", rows)
 
 
-CUT_PLAN = plan_of(users=150, channels=40, messages_per_channel=70)
+SPLIT_PLAN = plan_of(users=150, channels=40, messages_per_channel=70)
 
 
 @cache
-def uncut() -> dict[str, pa.Table]:
-    return tables_of(CUT_PLAN)
+def unsplit() -> dict[str, pa.Table]:
+    return tables_of(SPLIT_PLAN)
 
 
 @pytest.mark.parametrize("rows_per_shard", [1, 50, 1000, 7777])
-def test_size_of_shards_touches_no_row(rows_per_shard: int) -> None:
-    cut_up = tables_of(CUT_PLAN, rows_per_shard=rows_per_shard)
-    assert len(list(split_into_shards(CUT_PLAN, rows_per_shard))) > 2
-    for name, table in uncut().items():
-        assert cut_up[name].equals(table), name
+def test_size_of_shards_changes_no_row(rows_per_shard: int) -> None:
+    in_shards = tables_of(SPLIT_PLAN, rows_per_shard=rows_per_shard)
+    assert len(list(split_into_shards(SPLIT_PLAN, rows_per_shard))) > 2
+    for name, table in unsplit().items():
+        assert in_shards[name].equals(table), name
 
 
 @pytest.mark.parametrize("batch_rows", [3, 100, 1000, 1024, 1025, 100_000])
-def test_size_of_batches_touches_no_row(monkeypatch: pytest.MonkeyPatch, batch_rows: int) -> None:
-    whole = uncut()
+def test_size_of_batches_changes_no_row(monkeypatch: pytest.MonkeyPatch, batch_rows: int) -> None:
+    expected = unsplit()
     set_batch_rows(monkeypatch, batch_rows)
-    found = batches_of(CUT_PLAN, rows_per_shard=3000)
+    found = batches_of(SPLIT_PLAN, rows_per_shard=3000)
     assert len(found["messages"]) >= 70 * 40 // batch_rows
     for name, batches in found.items():
-        assert pa.Table.from_batches(batches).combine_chunks().equals(whole[name]), name
+        assert pa.Table.from_batches(batches).combine_chunks().equals(expected[name]), name
 
 
 def test_every_module_with_batches_is_known() -> None:
@@ -274,51 +274,51 @@ def test_every_module_with_batches_is_known() -> None:
     assert with_batches == set(MODULES_WITH_BATCHES)
 
 
-def test_order_of_shards_touches_no_row() -> None:
-    """Another worker, another order: sorted, the rows are the same."""
+def test_order_of_shards_changes_no_row() -> None:
+    """Workers finish shards in any order: sorted, the rows are the same."""
     made: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLE_NAMES}
-    for shard in reversed(list(split_into_shards(CUT_PLAN, 1500))):
-        for name, batches in shard_tables(Context(CUT_PLAN, placement_of(), corpus_of(CUT_PLAN.locale)), shard):
+    for shard in reversed(list(split_into_shards(SPLIT_PLAN, 1500))):
+        for name, batches in shard_tables(Context(SPLIT_PLAN, placement_of(), corpus_of(SPLIT_PLAN.locale)), shard):
             made[name].extend(batches)
     for table in TABLES:
         keys = [(name, "ascending") for name in table.key]
         found = pa.Table.from_batches(made[table.name]).sort_by(keys).combine_chunks()
-        assert found.equals(uncut()[table.name].sort_by(keys).combine_chunks()), table.name
+        assert found.equals(unsplit()[table.name].sort_by(keys).combine_chunks()), table.name
 
 
 @pytest.mark.parametrize("table", ["users", "channels", "messages"])
 def test_ids_ascend_through_all_batches(table: str) -> None:
-    ids = np.concatenate([batch["id"].to_numpy() for batch in batches_of(CUT_PLAN, rows_per_shard=300)[table]])
+    ids = np.concatenate([batch["id"].to_numpy() for batch in batches_of(SPLIT_PLAN, rows_per_shard=300)[table]])
     assert (np.diff(ids) == 1).all()
 
 
 def test_same_plan_makes_the_same_rows() -> None:
-    assert all(tables_of(CUT_PLAN)[name].equals(table) for name, table in uncut().items())
+    assert all(tables_of(SPLIT_PLAN)[name].equals(table) for name, table in unsplit().items())
 
 
 @pytest.mark.parametrize(
     ("plan", "placement"),
     [
         (plan_of(users=150, channels=40, messages_per_channel=70, seed=2), placement_of()),
-        (CUT_PLAN, Placement(first_user=1002, first_channel=500_001, first_message=7, reactions=(3, 4))),
+        (SPLIT_PLAN, Placement(first_user=1002, first_channel=500_001, first_message=7, reactions=(3, 4))),
     ],
 )
 def test_another_seed_or_first_user_makes_other_rows(plan: Plan, placement: Placement) -> None:
     other = tables_of(plan, placement)
     for table, column in (("users", "name"), ("users", "created_at"), ("channels", "name"), ("messages", "content")):
-        ours = uncut()[table][column].slice(0, 30).to_pylist()
+        ours = unsplit()[table][column].slice(0, 30).to_pylist()
         theirs = other[table][column].slice(0, 30).to_pylist()
         assert sum(one == another for one, another in zip(ours, theirs, strict=True)) < 5
 
 
 def test_variant_changes_the_unique_columns_only() -> None:
     unique = {("users", "auth0_id"), ("users", "email"), ("channels", "join_code")}
-    other = tables_of(CUT_PLAN, placement_of(variant=1))
-    for name, table in uncut().items():
+    other = tables_of(SPLIT_PLAN, placement_of(variant=1))
+    for name, table in unsplit().items():
         for column in table.column_names:
             assert other[name][column].equals(table[column]) == ((name, column) not in unique), (name, column)
     for name, column in unique:
-        ours, theirs = (set(tables[name][column].to_pylist()) - {None} for tables in (uncut(), other))
+        ours, theirs = (set(tables[name][column].to_pylist()) - {None} for tables in (unsplit(), other))
         assert not ours & theirs
 
 
@@ -357,10 +357,10 @@ def test_batches_hold_at_most_64k_rows(plan: Plan) -> None:
 
 
 def peak_of_messages_and_reactions(messages: int) -> int:
-    """The most bytes that NumPy, Python and Arrow hold at once while one channel of so many messages streams."""
+    """The most bytes that NumPy, Python and Arrow hold at once while the rows of one channel are generated."""
     plan = plan_of(users=20, channels=1, messages_per_channel=messages)
     context = Context(plan, placement_of(), corpus_of(plan.locale))
-    _ = context.prose, context.user_created  # kept for all shards, whatever their size
+    _ = context.prose, context.user_created  # kept for all shards, independent of their size
 
     def batches() -> Iterator[pa.RecordBatch]:
         for shard in split_into_shards(plan):
@@ -380,6 +380,6 @@ def peak_of_messages_and_reactions(messages: int) -> int:
 
 
 def test_one_large_channel_streams_in_flat_memory() -> None:
-    peak_of_messages_and_reactions(20_000)  # what is made once and kept
+    peak_of_messages_and_reactions(20_000)  # fills the caches that are kept
     small, large_one = (peak_of_messages_and_reactions(count) for count in (60_000, 300_000))
     assert large_one < 1.1 * small

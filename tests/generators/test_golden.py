@@ -1,8 +1,8 @@
-"""The rows of some small plans, as they always were: a digest of every column, in golden/, one file for each plan.
+"""The rows of some small plans: a digest of every column, pinned in golden/, one file for each plan.
 
 Names and words are those of corpora/ (support/frozen_corpora.py), so that nothing here depends on the installed Faker.
-A change is a change of the rows that users get for a seed. If it is meant, raise GENERATOR_VERSION
-(bulkseed/randomness/streams.py), say so in the changelog, and pin the new digests:
+Another digest means that users get other rows for the same seed. If that is intended, raise GENERATOR_VERSION
+(bulkseed/randomness/draws.py), mention it in the changelog, and pin the new digests:
 ``PYTHONPATH=tests:tests/user_code python tests/generators/test_golden.py``.
 """
 
@@ -48,7 +48,7 @@ WITH_UUIDS: Final = Placement(
 
 
 class Case(NamedTuple):
-    """A plan whose rows are pinned, and where they go."""
+    """A plan whose rows are pinned, and its placement."""
 
     plan: Plan
     placement: Placement
@@ -67,9 +67,9 @@ def planned(locale: str) -> Plan:
     )
 
 
-def scenario(named: str | Path, **options: Any) -> Plan:
+def scenario(source: str | Path, **options: Any) -> Plan:
     """The plan of a scenario that ships, or of a file."""
-    return make_plan(scenario=named, as_of=AS_OF, **options)
+    return make_plan(scenario=source, as_of=AS_OF, **options)
 
 
 CASES: Final[dict[str, Callable[[], Case]]] = {
@@ -89,14 +89,14 @@ def file_of(name: str) -> Path:
 
 @cache
 def golden(name: str) -> dict[str, Any]:
-    """What is pinned of a case; no columns where nothing is yet."""
+    """The pinned values of a case; no columns if none are pinned yet."""
     file = file_of(name)
     found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {"columns": {}}
     return found
 
 
 def digest(values: pa.ChunkedArray) -> str:
-    """A digest of a column's values in their order, whatever chunks and buffers they are in."""
+    """A digest of a column's values in their order, independent of chunks and buffers."""
     hashed = blake2b(f"{values.type} {len(values)}".encode(), digest_size=16)
     for octets in octets_of(values.combine_chunks()):
         hashed.update(octets)
@@ -104,7 +104,7 @@ def digest(values: pa.ChunkedArray) -> str:
 
 
 def octets_of(array: pa.Array) -> Iterator[bytes]:
-    """What tells an array from any other of its type and length."""
+    """Bytes that distinguish an array from any other of its type and length."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     yield array.is_valid().to_numpy(zero_copy_only=False).tobytes()
@@ -127,8 +127,8 @@ def octets_of(array: pa.Array) -> Iterator[bytes]:
 
 
 @cache
-def made(name: str) -> dict[str, dict[str, str]]:
-    """The digest of every column of every table, and of the UUIDs that stand for ids where there are such."""
+def digests(name: str) -> dict[str, dict[str, str]]:
+    """The digest of every column of every table, and of the UUID keys of tables that have them."""
     plan, placement = CASES[name]()
     tables = tables_of(plan, placement, corpus=frozen_corpus(plan.locale))
     found = {table: {column: digest(rows[column]) for column in rows.column_names} for table, rows in tables.items()}
@@ -139,20 +139,22 @@ def made(name: str) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "table"), [(name, table) for name in CASES for table in golden(name)["columns"]])
-def test_columns_are_what_they_always_were(name: str, table: str) -> None:
-    assert made(name)[table] == golden(name)["columns"][table]
+def test_columns_have_their_pinned_digests(name: str, table: str) -> None:
+    assert digests(name)[table] == golden(name)["columns"][table]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_column_of_a_plan_is_pinned(name: str) -> None:
     pinned = golden(name)
-    columns = {table: list(columns) for table, columns in made(name).items()}
+    columns = {table: list(columns) for table, columns in digests(name).items()}
     assert {table: list(columns) for table, columns in pinned["columns"].items()} == columns
     plan, placement = CASES[name]()
     assert pinned["plan"] == json.loads(plan.to_json())
     assert pinned["placement"] == json.loads(placement.to_json())
     assert pinned["generator"] == GENERATOR_VERSION, "pin the digests of this version, as the top of this file says"
-    assert versions_of(plan.locale) == {each: pinned[each] for each in versions()}, "the corpus is of another version"
+    assert versions_of(plan.locale) == {package: pinned[package] for package in versions()}, (
+        "the corpus is of another version"
+    )
 
 
 def test_every_table_column_and_kind_of_field_is_pinned() -> None:
@@ -182,8 +184,8 @@ def test_digest_sees_values_and_not_chunks() -> None:
         [AS_OF.date(), None, AS_OF.date().replace(day=2), AS_OF.date()],
     ):
         whole = pa.chunked_array([pa.array(values)])
-        split_into_shards = pa.chunked_array([pa.array(values).slice(0, 1), pa.array(values).slice(1)])
-        assert digest(whole) == digest(split_into_shards)
+        in_two = pa.chunked_array([pa.array(values).slice(0, 1), pa.array(values).slice(1)])
+        assert digest(whole) == digest(in_two)
         assert digest(whole) != digest(pa.chunked_array([pa.array([values[0], values[2], values[2], values[3]])]))
         assert digest(whole) != digest(pa.chunked_array([pa.array(values[::-1])]))
     for one, other in (
@@ -204,7 +206,7 @@ def versions_of(locale: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("locale", LOCALES)
-def test_frozen_corpus_is_kept_whole(locale: str) -> None:
+def test_frozen_corpus_is_complete(locale: str) -> None:
     kept = frozen_values(locale)
     assert differences(values_of(frozen_corpus(locale)), kept) == []
     installed = corpus_of(locale)
@@ -215,10 +217,10 @@ def test_frozen_corpus_is_kept_whole(locale: str) -> None:
 
 
 @pytest.mark.parametrize("locale", LOCALES)
-def test_what_the_installed_faker_has_otherwise_is_told(
+def test_differences_of_the_installed_faker_are_reported(
     locale: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """Another Faker may differ, and the report says in what; the one that was frozen may not."""
+    """Another version of Faker may differ, which the report shows; the frozen version may not."""
     differing = differences(frozen_values(locale), values_of(corpus_of(locale)))
     record_property("frozen", versions_of(locale))
     record_property("installed", versions())
@@ -242,7 +244,7 @@ def test_differences_are_seen() -> None:
 
 
 def pin() -> None:
-    """Write what this version makes to golden/, where it differs from what is there."""
+    """Write the digests of this version to golden/, where they differ from the pinned ones."""
     for name, case in CASES.items():
         plan, placement = case()
         pinned = {
@@ -250,9 +252,9 @@ def pin() -> None:
             "generator": GENERATOR_VERSION,
             "plan": json.loads(plan.to_json()),
             "placement": json.loads(placement.to_json()),
-            "columns": made(name),
+            "columns": digests(name),
         }
-        if pinned != golden(name):  # what is the same stays as it is, in whatever order a scenario's tables come
+        if pinned != golden(name):  # equal values stay as they are, independent of the order of a scenario's tables
             file_of(name).write_text(json.dumps(pinned, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The numbering of messages: without gaps, and the same for whoever asks for any part of it."""
+"""The numbering of messages: it has no gaps, and any range of it equals the same range of the complete numbering."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def layout_of(top_level: int, probability: float, seed: int = 1) -> MessageLayou
 @example(BLOCK + 1, 0.2, 1)
 def test_numbers_have_no_gaps(top_level: int, probability: float, seed: int) -> None:
     layout = layout_of(top_level, probability, seed)
-    replied = layout.replied(0, top_level)
-    numbers = np.array([layout.number(place) for place in range(0, top_level, 97)])
-    expected = np.arange(top_level) + np.cumsum(replied) - replied
+    have_replies = layout.have_replies(0, top_level)
+    numbers = np.array([layout.number(top) for top in range(0, top_level, 97)])
+    expected = np.arange(top_level) + np.cumsum(have_replies) - have_replies
     np.testing.assert_array_equal(numbers, expected[::97])
-    taken = np.concatenate([expected, expected[replied] + 1])
+    taken = np.concatenate([expected, expected[have_replies] + 1])
     assert sorted(taken.tolist()) == list(range(layout.messages))
 
 
@@ -38,17 +38,17 @@ def test_any_range_is_the_slice_of_the_whole(top_level: int, probability: float,
     layout = layout_of(top_level, probability)
     start = data.draw(st.integers(0, top_level))
     stop = data.draw(st.integers(start, top_level))
-    np.testing.assert_array_equal(layout.replied(start, stop), layout.replied(0, top_level)[start:stop])
+    np.testing.assert_array_equal(layout.have_replies(start, stop), layout.have_replies(0, top_level)[start:stop])
 
 
 @given(tops, probabilities)
 def test_counts_add_up_block_by_block(top_level: int, probability: float) -> None:
     layout = layout_of(top_level, probability)
-    replied = layout.replied(0, top_level)
-    assert replied.shape == (top_level,)
-    by_block = [int(replied[start : start + BLOCK].sum()) for start in range(0, top_level, BLOCK)]
+    have_replies = layout.have_replies(0, top_level)
+    assert have_replies.shape == (top_level,)
+    by_block = [int(have_replies[start : start + BLOCK].sum()) for start in range(0, top_level, BLOCK)]
     assert by_block == layout.replies.tolist()
-    assert layout.messages == top_level + int(replied.sum()) == layout.number(top_level)
+    assert layout.messages == top_level + int(have_replies.sum()) == layout.number(top_level)
 
 
 @pytest.mark.parametrize("top_level", [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 10 * BLOCK + 7])
@@ -67,12 +67,12 @@ def test_last_partial_block_has_its_share_of_replies() -> None:
 
 def test_more_messages_do_not_change_the_blocks_before() -> None:
     short, long = layout_of(3 * BLOCK, 0.2), layout_of(9 * BLOCK + 5, 0.2)
-    np.testing.assert_array_equal(short.replied(0, 3 * BLOCK), long.replied(0, 3 * BLOCK))
+    np.testing.assert_array_equal(short.have_replies(0, 3 * BLOCK), long.have_replies(0, 3 * BLOCK))
 
 
-def test_every_place_of_a_block_gets_a_reply_as_often() -> None:
+def test_every_message_of_a_block_gets_a_reply_as_often() -> None:
     blocks = 2000
-    counts = layout_of(blocks * BLOCK, 0.2).replied(0, blocks * BLOCK).reshape(blocks, BLOCK).sum(axis=0)
+    counts = layout_of(blocks * BLOCK, 0.2).have_replies(0, blocks * BLOCK).reshape(blocks, BLOCK).sum(axis=0)
     assert np.abs(counts - 0.2 * blocks).max() < 5 * math.sqrt(blocks * 0.2 * 0.8)
 
 
@@ -83,6 +83,6 @@ def test_share_of_replies_is_the_probability() -> None:
 
 
 def test_neighbours_are_independent() -> None:
-    replied = layout_of(400_000, 0.2).replied(0, 400_000).astype(np.float64)
-    correlation = np.corrcoef(replied[:-1], replied[1:])[0, 1]
-    assert abs(correlation) < 4 / math.sqrt(len(replied)) + 1 / BLOCK
+    have_replies = layout_of(400_000, 0.2).have_replies(0, 400_000).astype(np.float64)
+    correlation = np.corrcoef(have_replies[:-1], have_replies[1:])[0, 1]
+    assert abs(correlation) < 4 / math.sqrt(len(have_replies)) + 1 / BLOCK

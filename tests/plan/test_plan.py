@@ -1,4 +1,4 @@
-"""Plans: what may be asked for, what is refused in which words, and the way through JSON."""
+"""Plans: which values are accepted, which are refused with which code, and the way through JSON."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ placements = st.builds(
 )
 
 
-def refused(call: Any, *arguments: Any, **named: Any) -> str:
-    """The message of the InputError that a call raises: a single line."""
+def refused(code: str, call: Any, *arguments: Any, **named: Any) -> str:
+    """The message of the InputError with ``code`` that a call raises: a single line."""
     with pytest.raises(InputError) as caught:
         call(*arguments, **named)
+    assert caught.value.code == code
     message = str(caught.value)
     assert message
     assert message.isprintable(), "one line, without control characters"
@@ -129,7 +130,7 @@ def test_scale_rounds_half_up_to_the_ninth_place(billionths: int) -> None:
     ],
 )
 def test_wrong_scale_is_refused(scale: str) -> None:
-    message = refused(scaled_counts, scale)
+    message = refused("invalid-scale", scaled_counts, scale)
     assert "--scale" in message
     assert repr(scale) in message
 
@@ -165,9 +166,9 @@ def test_as_of_comes_back_from_any_zone(naive: datetime, minutes: int) -> None:
     "text", ["2026-06-15T12:00:00.000001Z", "2026-06-16", "2026-06-15T12:00:00-00:01", "9999-12-31"]
 )
 def test_as_of_in_the_future_is_refused(text: str) -> None:
-    message = refused(parse_as_of, text, NOW)
+    message = refused("as-of-in-future", parse_as_of, text, NOW)
     assert "--as-of" in message
-    assert "in the future" in message
+    assert repr(text) in message
     assert "2026-06-15T12:00:00Z" in message
 
 
@@ -190,41 +191,51 @@ def test_as_of_in_the_future_is_refused(text: str) -> None:
     ],
 )
 def test_malformed_as_of_is_refused(text: str) -> None:
-    message = refused(parse_as_of, text, NOW)
+    message = refused("invalid-as-of", parse_as_of, text, NOW)
     assert "--as-of" in message
     assert repr(text) in message
 
 
+@pytest.mark.parametrize("text", ["1899-12-31T23:59:59Z", "0001-01-02", "1900-01-01T00:30+01:00"])
+def test_as_of_too_early_is_refused(text: str) -> None:
+    message = refused("as-of-too-early", parse_as_of, text, NOW)
+    assert "--as-of" in message
+    assert repr(text) in message
+    assert "1900" in message
+
+
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("changes", "code", "fact"),
     [
-        ({"users": 1}, "--users 2"),
-        ({"users": 0}, "--users 2"),
-        ({"users": -5}, "--users 2"),
-        ({"channels": 0}, "--channels 1"),
-        ({"messages_per_channel": 0}, "--messages-per-channel 1"),
-        ({"max_members": 1}, "--max-members"),
-        ({"max_members": 0}, "--max-members"),
-        ({"users": 2_000_000_001}, "users"),
-        ({"channels": 10**7, "messages_per_channel": 10**6}, "messages"),
-        ({"as_of": datetime(2026, 6, 1)}, "as_of"),
+        ({"users": 1}, "count-too-small", "--users 2"),
+        ({"users": 0}, "count-too-small", "--users 2"),
+        ({"users": -5}, "count-too-small", "--users 2"),
+        ({"channels": 0}, "count-too-small", "--channels 1"),
+        ({"messages_per_channel": 0}, "count-too-small", "--messages-per-channel 1"),
+        ({"max_members": 1}, "count-too-small", "--max-members 1"),
+        ({"max_members": 0}, "count-too-small", "--max-members 0"),
+        ({"users": 2_000_000_001}, "count-too-large", "2,000,000,001 users"),
+        ({"channels": 10**7, "messages_per_channel": 10**6}, "count-too-large", "10,000,000,000,000 messages"),
+        ({"as_of": datetime(2026, 6, 1)}, "as-of-without-time-zone", "as_of"),
     ],
 )
-def test_plan_that_contradicts_the_rules_is_refused(changes: dict[str, Any], named: str) -> None:
-    assert named in refused(plan_of, **changes)
+def test_plan_that_contradicts_the_rules_is_refused(changes: dict[str, Any], code: str, fact: str) -> None:
+    assert fact in refused(code, plan_of, **changes)
 
 
-def test_counts_are_called_by_their_singular_and_plural() -> None:
-    assert refused(plan_of, users=1).startswith("1 user cannot")
-    assert refused(plan_of, users=0).startswith("0 users cannot")
-    assert refused(plan_of, channels=-1).startswith("-1 channels cannot")
-    assert refused(plan_of, messages_per_channel=0).startswith("0 messages cannot")
+def test_counts_are_named_in_the_singular_and_plural() -> None:
+    assert refused("count-too-small", plan_of, users=1).startswith("1 user ")
+    assert refused("count-too-small", plan_of, users=0).startswith("0 users ")
+    assert refused("count-too-small", plan_of, channels=-1).startswith("-1 channels ")
+    assert refused("count-too-small", plan_of, messages_per_channel=0).startswith("0 messages ")
 
 
 @pytest.mark.parametrize("name", [*Probabilities.__dataclass_fields__])
 @pytest.mark.parametrize("value", [-0.1, 1.0000001, math.nan, math.inf, -math.inf])
 def test_number_that_is_no_probability_is_refused(name: str, value: float) -> None:
-    assert name in refused(Probabilities, **{name: value})
+    message = refused("parameter-out-of-range", Probabilities, **{name: value})
+    assert name in message
+    assert repr(value) in message
 
 
 def test_limits_themselves_are_allowed() -> None:
@@ -284,7 +295,7 @@ def test_shards_cover_the_plan_once_and_in_order(users: int, channels: int, mess
     assert [shard.number for shard in shards] == list(range(len(shards)))
     assert [shard.kind for shard in shards] == sorted((shard.kind for shard in shards), reverse=True)
     for kind, count in (("users", users), ("channels", channels)):
-        covered = [place for shard in shards if shard.kind == kind for place in range(shard.start, shard.stop)]
+        covered = [number for shard in shards if shard.kind == kind for number in range(shard.start, shard.stop)]
         assert covered == list(range(count))
 
 

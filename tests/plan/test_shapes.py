@@ -1,11 +1,11 @@
-"""Shapes: what a scenario file asks for is what is made, by rules that hold for every shape."""
+"""Shapes: rows have the distributions that a scenario file sets, and every rule holds for every shape."""
 
 from __future__ import annotations
 
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import Field, fields
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any, Final
@@ -28,7 +28,7 @@ from bulkseed.randomness.distributions import (
     MONDAY,
     WEEK,
     Week,
-    apportioned,
+    apportion,
     fitted_exponent,
     rank_weights,
     whole_weights,
@@ -37,6 +37,7 @@ from bulkseed.randomness.draws import Streams
 from bulkseed.verifier.verify import VerifyReport, verify
 from support.corruptions import UNCHECKED
 from support.databases import MakeDatabase, address_of
+from support.errors import raises
 from support.generated_rows import placement_of, tables_of
 from support.plans import AS_OF, plan_of
 from support.queries import run_sql
@@ -113,7 +114,7 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 def check_rules_of_shape(rows: Rows) -> None:
-    """What rules.md asks of every row, whatever the shape, and what the shape asks."""
+    """Check the rules of rules.md that hold for every shape, and those of the shape itself."""
     plan, shape = rows.plan, rows.plan.scenario.shape
     start, latest_signup = microseconds(plan.history_start), microseconds(plan.latest_signup)
     joined, made = rows.numbers("users", "created_at"), rows.numbers("channels", "created_at")
@@ -171,9 +172,9 @@ def test_every_rule_holds_for_every_shape(plan: Plan) -> None:
     check_reactions(rows)
 
 
-def told(report: VerifyReport) -> list[str]:
-    rules = [f"{each.rule} {each.text}: {each.example}" for each in report.rules if each.violations]
-    return rules + [f"{each.rule} {each.text}: {each}" for each in report.chances if not each.within]
+def failures(report: VerifyReport) -> list[str]:
+    rules = [f"{check.rule} {check.text}: {check.example}" for check in report.rules if check.violations]
+    return rules + [f"{check.rule} {check.text}: {check}" for check in report.chances if not check.within]
 
 
 LOADED: Final = {
@@ -190,10 +191,10 @@ LOADED: Final = {
 
 
 @pytest.mark.parametrize("plan", LOADED.values(), ids=LOADED.keys())
-async def test_what_is_loaded_holds(database: Address, plan: Plan) -> None:
+async def test_loaded_rows_hold_every_rule(database: Address, plan: Plan) -> None:
     await load(plan, database)
     [report] = await verify(database)
-    assert told(report) == []
+    assert failures(report) == []
 
 
 WRONG: Final = {
@@ -232,7 +233,7 @@ async def test_finds_what_a_shape_forbids(make_database: MakeDatabase, server: S
     loaded = await make_database("reference")
     await load(shipped("slack", 5), loaded)
     [report] = await verify(loaded)
-    assert told(report) == []
+    assert failures(report) == []
     admin, name = address_of(server, "postgres"), loaded.url.database
     for statement, checks in WRONG.items():
         copy = f"{name}_wrong"
@@ -241,7 +242,7 @@ async def test_finds_what_a_shape_forbids(make_database: MakeDatabase, server: S
         [report] = await verify(address_of(server, copy))
         await run_sql(admin, f"DROP DATABASE {copy} WITH (FORCE)")
         for check in checks:
-            assert any(each.startswith(check) for each in told(report)), (check, told(report))
+            assert any(failure.startswith(check) for failure in failures(report)), (check, failures(report))
 
 
 @pytest.mark.parametrize("plan", [shipped("slack", 4), LOADED["all of it"], LOADED["long threads"]])
@@ -258,7 +259,7 @@ def test_shards_cover_every_shape_once_and_in_order(plan: Plan, rows: int) -> No
     assert [shard.number for shard in shards] == list(range(len(shards)))
     assert len(shards) == sum(shard_counts(plan, rows).values())
     channels = [shard for shard in shards if shard.kind == "channels"]
-    assert [place for shard in channels for place in range(shard.start, shard.stop)] == list(range(plan.channels))
+    assert [channel for shard in channels for channel in range(shard.start, shard.stop)] == list(range(plan.channels))
     by_channel = expected_channel_rows(plan)
     if by_channel is None:
         return
@@ -312,25 +313,31 @@ def rows_of_numbers(plan: Plan) -> Rows:
     return Rows(plan, placement_of(), tables_of(plan, placement_of()))
 
 
-def refused(**shape: Any) -> str:
-    with pytest.raises(InputError) as error:
+@pytest.mark.parametrize("parameter", fields(Shape), ids=lambda parameter: parameter.name)
+def test_every_parameter_is_validated(parameter: Field[Any]) -> None:
+    least, most = parameter.metadata["least"], parameter.metadata["most"]
+    values: tuple[Any, ...] = (-0.5, 1e9, math.nan, "1", True, None)
+    for value in values:
+        with raises("parameter-out-of-range", parameter.name, repr(value), least, most, kind=InputError):
+            Shape(**{parameter.name: value})
+
+
+@pytest.mark.parametrize(
+    ("shape", "facts"),
+    [
+        ({"office_hours": 0.7, "weekends": 0.5}, ("office_hours (0.7)", "weekends (0.5)")),
+        ({"idle": 0.5}, ("idle_days (30)", "46 days", "history 0.13")),
+        ({"idle": 0.5, "idle_days": 90, "history": 0.2}, ("idle_days (90)", "history 0.29")),
+    ],
+)
+def test_parameters_that_contradict_each_other_are_refused(shape: dict[str, Any], facts: tuple[str, ...]) -> None:
+    with raises("contradictory-parameters", *facts, kind=InputError):
         Shape(**shape)
-    return str(error.value)
 
 
-@pytest.mark.parametrize("name", [each.name for each in fields(Shape)])
-def test_every_parameter_is_validated(name: str) -> None:
-    for value in (-0.5, 1e9, math.nan, "1", True, None):
-        said = refused(**{name: value})
-        assert f"the shape's {name} is {value!r}: give a" in said
-        assert " from " in said
-
-
-def test_parameters_that_contradict_each_other_are_refused() -> None:
-    assert "office_hours (0.7) and weekends (0.5)" in refused(office_hours=0.7, weekends=0.5)
-    assert "idle_days (30) want a history of more than 46 days: give history 0.13" in refused(idle=0.5)
-    assert "give history 0.29" in refused(idle=0.5, idle_days=90, history=0.2)
+def test_parameters_at_their_limits_do_not_contradict_each_other() -> None:
     Shape(idle=0.5, idle_days=90, history=0.3)
+    Shape(office_hours=0.7, weekends=0.3)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -346,10 +353,10 @@ def test_scenarios_that_ship_name_their_parameters(name: str) -> None:
     plan = shipped(name)
     assert Plan.from_json(plan.to_json()) == plan
     if name == "default":
-        assert values["shape"].keys() == {each.name for each in fields(Shape)}
+        assert values["shape"].keys() == {parameter.name for parameter in fields(Shape)}
         assert plan.scenario.shape == Shape()
         assert plan.probabilities == Probabilities()
-        assert values["shape"].keys() == {each.name for each in fields(Shape)}
+        assert values["shape"].keys() == {parameter.name for parameter in fields(Shape)}
 
 
 def test_history_is_as_long_as_it_says() -> None:
@@ -364,16 +371,16 @@ def test_history_is_as_long_as_it_says() -> None:
 def test_threads_are_numbered_without_gaps(top_level: int, probability: float, most: int, data: st.DataObject) -> None:
     layout = MessageLayout(Streams(1, 1), top_level, probability, most)
     replies = layout.replies_to(0, top_level)
-    np.testing.assert_array_equal(replies > 0, layout.replied(0, top_level))
+    np.testing.assert_array_equal(replies > 0, layout.have_replies(0, top_level))
     assert replies.max(initial=0) <= most
     assert layout.messages == top_level + replies.sum() == layout.number(top_level)
     start = data.draw(st.integers(0, top_level))
     stop = data.draw(st.integers(start, top_level))
     np.testing.assert_array_equal(layout.replies_to(start, stop), replies[start:stop])
     assert layout.number(start) == start + replies[:start].sum()
-    dealt = np.bincount(replies, minlength=most + 1)[1:]
-    # each number as often, but for the round that each block has not dealt to its end
-    assert dealt.max() - dealt.min() <= -(-top_level // BLOCK)
+    counts = np.bincount(replies, minlength=most + 1)[1:]
+    # each number is as frequent, except for the incomplete rotation of each block
+    assert counts.max() - counts.min() <= -(-top_level // BLOCK)
 
 
 @given(st.integers(1, 3000), st.floats(0, 3))
@@ -388,7 +395,7 @@ def test_weights_are_powers_of_the_rank(count: int, exponent: float) -> None:
 @given(st.integers(0, 10**7), st.integers(1, 500), st.floats(0, 3))
 def test_shares_add_up_and_descend(total: int, count: int, exponent: float) -> None:
     weights = rank_weights(count, exponent)
-    shares = apportioned(total, weights)
+    shares = apportion(total, weights)
     assert shares.sum() == total
     assert (np.diff(shares) <= 0).all()
     assert np.abs(shares - weights / weights.sum() * total).max() < 1 + 1e-6
@@ -396,7 +403,7 @@ def test_shares_add_up_and_descend(total: int, count: int, exponent: float) -> N
 
 @given(st.floats(0.1, 3), st.integers(10, 2000))
 def test_exponent_of_exact_shares_is_found(exponent: float, count: int) -> None:
-    shares = apportioned(10**12, rank_weights(count, exponent))
+    shares = apportion(10**12, rank_weights(count, exponent))
     assert fitted_exponent(np.random.default_rng(1).permutation(shares)) == pytest.approx(exponent, abs=1e-4)
 
 
@@ -430,14 +437,14 @@ def test_shares_of_the_week_are_those_asked_for(week: tuple[float, float]) -> No
 
 
 def test_users_are_drawn_by_weight_and_never_twice() -> None:
-    crowd = user_activity_of(Streams(1, 1), 20, Shape(user_activity=1.0, idle=0.3, history=1))
-    assert crowd is not None
-    assert crowd.idle.sum() == 6
-    assert crowd.weight[crowd.idle].max() < crowd.weight[~crowd.idle].min()
+    activity = user_activity_of(Streams(1, 1), 20, Shape(user_activity=1.0, idle=0.3, history=1))
+    assert activity is not None
+    assert activity.idle.sum() == 6
+    assert activity.weight[activity.idle].max() < activity.weight[~activity.idle].min()
     words = Streams(1, 1).words("t", "c", 0, 400_000)
-    drawn = crowd.drawn(words[:200_000])
-    np.testing.assert_allclose(np.bincount(drawn) / 200_000, crowd.weight / crowd.weight.sum(), atol=0.004)
-    others = crowd.others(words[200_000:], drawn)
+    drawn = activity.draw(words[:200_000])
+    np.testing.assert_allclose(np.bincount(drawn) / 200_000, activity.weight / activity.weight.sum(), atol=0.004)
+    others = activity.draw_others(words[200_000:], drawn)
     assert (others != drawn).all()
     assert len(np.unique(others)) == 20
 

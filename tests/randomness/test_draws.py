@@ -1,4 +1,4 @@
-"""Draws: every transform stays within its bounds at the extremes, and has the distribution that it names."""
+"""Draws: every transform stays within its bounds for extreme words, and has the distribution in its name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def drawn(name: str, count: int) -> Words:
 
 def spread(count: int) -> Words:
     """Words that divide the scale evenly."""
-    return words_of([(2 * place + 1) * 2**63 // count for place in range(count)])
+    return words_of([(2 * index + 1) * 2**63 // count for index in range(count)])
 
 
 @given(any_words, st.integers(1, 2**32 - 1))
@@ -54,7 +54,7 @@ def test_below_stays_below(values: list[int], bound: int) -> None:
 @given(st.lists(st.tuples(any_word, st.integers(1, 2**32 - 1)), min_size=1, max_size=8))
 def test_below_takes_a_bound_for_each_word(pairs: list[tuple[int, int]]) -> None:
     words, bounds = words_of([word for word, _ in pairs]), np.array([bound for _, bound in pairs])
-    one_by_one = [int(below(words[place : place + 1], bound)[0]) for place, (_, bound) in enumerate(pairs)]
+    one_by_one = [int(below(words[index : index + 1], bound)[0]) for index, (_, bound) in enumerate(pairs)]
     assert below(words, bounds).tolist() == one_by_one
 
 

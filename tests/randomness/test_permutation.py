@@ -18,9 +18,9 @@ def keys_of(count: int, seed: int = 1) -> Words:
     return Streams(seed, 1).words("test_permutation", "keys", 0, count * KEY_WORDS).reshape(count, KEY_WORDS)
 
 
-def orders(size: int, count: int, places: int | None = None, seed: int = 1) -> Ints:
-    """The first places of ``count`` permutations, one a row."""
-    width = size if places is None else places
+def orders(size: int, count: int, first: int | None = None, seed: int = 1) -> Ints:
+    """The ``first`` values of ``count`` permutations, one permutation a row."""
+    width = size if first is None else first
     rows = np.repeat(np.arange(count), width)
     found: Ints = permute(np.tile(np.arange(width), count), size, keys_of(count, seed), rows).reshape(count, width)
     return found
@@ -82,9 +82,9 @@ def test_every_order_is_as_frequent(size: int) -> None:
 
 @pytest.mark.parametrize("size", [7, 8, 9, 12, 16, 19, 20, 39, 100])
 def test_every_pair_of_first_members_is_as_frequent(size: int) -> None:
-    """What a channel's members are: the first places of the permutation."""
+    """A channel's members are the first values of a permutation."""
     count = 20 * size * size
-    first, second = orders(size, count, places=2).T
+    first, second = orders(size, count, first=2).T
     cells = np.bincount(first * size + second, minlength=size * size)
     assert unevenness(cells[np.arange(size * size) % (size + 1) != 0]) < 4  # without the diagonal
 

@@ -1,4 +1,4 @@
-"""Random streams: the same word at the same place, however it is asked for, and no two streams alike."""
+"""Random streams: a row has the same word in whatever range it is drawn, and no two streams are alike."""
 
 from __future__ import annotations
 

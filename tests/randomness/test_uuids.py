@@ -1,4 +1,4 @@
-"""UUID keys: a function of the id, in the form of RFC 9562, which Python and SQL read alike and take for no other."""
+"""UUID keys: functions of the id, in the form of RFC 9562, which SQL decodes, and which no other UUID is taken for."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected
 from bulkseed.randomness.draws import Streams
 from bulkseed.randomness.uuids import HIGHEST_ID, Moments, Uuids
+from bulkseed.sql import SQL, compose, identifier, trusted
 from support.databases import MakeDatabase
+from support.errors import raises
 
 STREAMS = Streams(1, 1)
+U = trusted("u")
 FOUR = Uuids(STREAMS, "users")
 YEAR = Moments(101, 1_000_000, 1_767_225_600_000_000, 1_780_272_000_123_456)
 SEVEN = Uuids(STREAMS, "users", YEAR)
@@ -30,41 +33,48 @@ each_version = pytest.mark.parametrize("keys", VERSIONS, ids=["4", "7"])
 ids = st.integers(0, HIGHEST_ID) | st.integers(0, 10**7) | st.sampled_from([0, 1, 101, 1_000_101, HIGHEST_ID])
 
 
-def is_ours(keys: Uuids, expression: str, first: int, last: int) -> str:
+def is_ours(keys: Uuids, expression: SQL, first: int, last: int) -> SQL:
     """The SQL condition that the uuid ``expression`` is the key of an id from ``first`` to ``last``.
 
     A random UUID of an app is taken for one with probability ``(last - first + 1) / 2**62``, and one of another version
     or variant never.
     """
-    digit = f"get_byte(uuid_send({expression}), 6) >> 4 = {keys.version}"
-    return f"({keys.decoded(expression)} BETWEEN {first} AND {last} AND {digit})"
+    return compose(
+        "({id} BETWEEN {first} AND {last} AND get_byte(uuid_send({key}), 6) >> 4 = {version})",
+        id=keys.decoded(expression),
+        first=first,
+        last=last,
+        key=expression,
+        version=keys.version,
+    )
 
 
-def made(keys: Uuids, numbers: list[int | None]) -> list[uuid.UUID | None]:
+def keys_of(keys: Uuids, numbers: list[int | None]) -> list[uuid.UUID | None]:
     octets = keys.octets(pa.array(numbers, pa.int64()))
     assert octets.type == pa.binary(16)
-    return [None if each is None else uuid.UUID(bytes=each) for each in octets.to_pylist()]
+    return [None if key is None else uuid.UUID(bytes=key) for key in octets.to_pylist()]
 
 
 @given(st.sampled_from(VERSIONS), st.lists(ids | st.none(), max_size=20), st.integers(0, 5))
 @example(FOUR, [], 0)
 @example(SEVEN, [None, None], 1)
 def test_keys_are_of_the_form_and_of_their_id_alone(keys: Uuids, numbers: list[int | None], start: int) -> None:
-    found = made(keys, numbers)
+    found = keys_of(keys, numbers)
     for number, key in zip(numbers, found, strict=True):
         if number is None:
             assert key is None
         else:
             assert key is not None
             assert (key.version, key.variant) == (keys.version, uuid.RFC_4122)
-            assert made(keys, [number]) == [key]
+            assert keys_of(keys, [number]) == [key]
     sliced = pa.array(numbers, pa.int64()).slice(start)
     assert keys.octets(sliced).to_pylist() == [key and key.bytes for key in found[start:]]
     assert len(set(found)) == len(set(numbers))
 
 
 async def read(connection: Connection, keys: Uuids, found: list[uuid.UUID | None]) -> list[int | None]:
-    rows = await connection.fetch(f"SELECT {keys.decoded('u')} AS id FROM unnest($1::uuid[]) AS u", found)
+    sql = compose("SELECT {id} AS id FROM unnest($1::uuid[]) AS u", id=keys.decoded(U))
+    rows = await connection.fetch(str(sql), found)
     return [row["id"] for row in rows]
 
 
@@ -76,17 +86,18 @@ def test_sql_reads_them_back_and_no_other(database: Address) -> None:
         connection = runner.run(stack.enter_async_context(connected(database)))
 
         async def check(keys: Uuids, numbers: list[int | None], others: list[uuid.UUID]) -> None:
-            assert await read(connection, keys, made(keys, numbers)) == numbers
+            assert await read(connection, keys, keys_of(keys, numbers)) == numbers
             foreign = [number for number in await read(connection, keys, [*others]) if number is not None]
             assert len(foreign) == len(others)
-            there = [number for number in numbers if number is not None]
-            for first, last in ((0, HIGHEST_ID), (min(there, default=0), max(there, default=0)), (5, 4)):
-                sql = f"SELECT {is_ours(keys, 'u', first, last)} FROM unnest($1::uuid[]) AS u"
-                found = [row[0] for row in await connection.fetch(sql, made(keys, numbers))]
+            known = [number for number in numbers if number is not None]
+            for first, last in ((0, HIGHEST_ID), (min(known, default=0), max(known, default=0)), (5, 4)):
+                ours = is_ours(keys, U, first, last)
+                sql = compose("SELECT {ours} FROM unnest($1::uuid[]) AS u", ours=ours)
+                found = [row[0] for row in await connection.fetch(str(sql), keys_of(keys, numbers))]
                 assert found == [None if number is None else first <= number <= last for number in numbers]
-                for row, other in zip(await connection.fetch(sql, others), others, strict=True):
-                    ours = other.variant == uuid.RFC_4122 and other.version == keys.version
-                    assert row[0] is False or (ours and last - first > 2**30)  # so wide a range has others, too
+                for row, other in zip(await connection.fetch(str(sql), others), others, strict=True):
+                    has_form = other.variant == uuid.RFC_4122 and other.version == keys.version
+                    assert row[0] is False or (has_form and last - first > 2**30)  # so wide a range has others, too
 
         @settings(max_examples=60, deadline=None)
         @given(st.sampled_from(VERSIONS), st.lists(ids | st.none(), max_size=20), st.lists(anything, max_size=20))
@@ -107,17 +118,14 @@ async def test_keys_of_an_app_and_of_other_runs_and_tables_are_not_ours(connecti
         for other in (Uuids(Streams(1, 2), "users", moments), Uuids(STREAMS, "channels", moments))
         for octets in other.octets(numbers).to_pylist()
     ]
-    found = await connection.fetchval(
-        f"SELECT count(*) FROM unnest($1::uuid[]) AS u WHERE {is_ours(keys, 'u', 0, 2**40)}", others
+    ours = is_ours(keys, U, 0, 2**40)
+    sql = compose("SELECT count(*) FROM unnest($1::uuid[]) AS u WHERE {ours}", ours=ours)
+    assert await connection.fetchval(str(sql), others) == 0
+    sql = compose(
+        "SELECT count(*) FROM (SELECT gen_random_uuid() AS u FROM generate_series(1, 50000)) AS app WHERE {ours}",
+        ours=ours,
     )
-    assert found == 0
-    theirs = await connection.fetchval(
-        f"""
-        SELECT count(*) FROM (SELECT gen_random_uuid() AS u FROM generate_series(1, 50000)) AS app
-        WHERE {is_ours(keys, "u", 0, 2**40)}
-        """
-    )
-    assert theirs == 0
+    assert await connection.fetchval(str(sql)) == 0
 
 
 async def test_keys_of_twenty_thousand_rows_are_read_back(make_database: MakeDatabase) -> None:
@@ -126,13 +134,13 @@ async def test_keys_of_twenty_thousand_rows_are_read_back(make_database: MakeDat
         for keys in VERSIONS:
             await connection.execute("DROP TABLE IF EXISTS t; CREATE TABLE t (key uuid PRIMARY KEY, id bigint)")
             octets = keys.octets(pa.array(np.arange(101, 101 + count)))
-            rows = zip((uuid.UUID(bytes=each) for each in octets.to_pylist()), range(101, 101 + count), strict=True)
+            rows = zip((uuid.UUID(bytes=key) for key in octets.to_pylist()), range(101, 101 + count), strict=True)
             await connection.copy_records_to_table("t", records=rows, columns=["key", "id"], schema_name=None)
-            assert await connection.fetchval(f"SELECT count(*) FROM t WHERE {keys.decoded('key')} = id") == count
-            some = is_ours(keys, "t.key", 1001, 2000)
-            assert await connection.fetchval(f"SELECT array_agg(id ORDER BY id) FROM t WHERE {some}") == [
-                *range(1001, 2001)
-            ]
+            decoded = compose("SELECT count(*) FROM t WHERE {id} = id", id=keys.decoded(identifier("key")))
+            assert await connection.fetchval(str(decoded)) == count
+            ours = is_ours(keys, identifier("t", "key"), 1001, 2000)
+            in_range = compose("SELECT array_agg(id ORDER BY id) FROM t WHERE {ours}", ours=ours)
+            assert await connection.fetchval(str(in_range)) == [*range(1001, 2001)]
 
 
 def test_random_bits_are_as_even_as_chance() -> None:
@@ -150,7 +158,7 @@ def test_random_bits_are_as_even_as_chance() -> None:
 def test_version_7_keys_grow_evenly_with_the_id() -> None:
     last = YEAR.first + YEAR.count
     numbers = np.array([0, YEAR.first, YEAR.first + YEAR.count // 4, YEAR.first + YEAR.count // 2, last, last + 5])
-    times = [key.int >> 80 for key in made(SEVEN, numbers.tolist()) if key is not None]
+    times = [key.int >> 80 for key in keys_of(SEVEN, numbers.tolist()) if key is not None]
     start, end = YEAR.start // 1000, YEAR.end // 1000
     assert times == [start, start, start + (end - start) // 4, start + (end - start) // 2, end, end]
     many = SEVEN.octets(pa.array(np.arange(YEAR.first, YEAR.first + 50_000))).to_pylist()
@@ -160,12 +168,12 @@ def test_version_7_keys_grow_evenly_with_the_id() -> None:
 @each_version
 def test_ids_that_make_no_key(keys: Uuids) -> None:
     for wrong in (-1, HIGHEST_ID + 1):
-        with pytest.raises(RunError, match=rf"the id {wrong} of users makes no UUID: give ids from 0"):
+        with raises("id-out-of-range", wrong, "users", HIGHEST_ID, kind=RunError):
             keys.octets(pa.array([1, None, wrong]))
 
 
 def test_version_7_begins_in_1970() -> None:
-    with pytest.raises(InputError, match="version 7 begin in 1970, and rows of users are older: take version 4"):
+    with raises("uuid-before-1970", "users", "1970", "--as-of", kind=InputError):
         Uuids(STREAMS, "users", Moments(1, 10, -1, 5))
 
 
@@ -189,4 +197,4 @@ def test_keys_are_what_they_always_were(keys: Uuids) -> None:
             "019e807a-ec7b-74ed-8ff9-c13764ce7538",
         ],
     }
-    assert [str(key) for key in made(keys, [1, 2, 10**12])] == pinned[keys.version]
+    assert [str(key) for key in keys_of(keys, [1, 2, 10**12])] == pinned[keys.version]

@@ -1,4 +1,4 @@
-"""How far counts are from what chance gives."""
+"""How far counts are from their expected values."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 
 def unevenness(observed: Sequence[int] | npt.NDArray[np.int64], shares: Sequence[float] | None = None) -> float:
-    """How many standard deviations Pearson's chi-square is above what chance gives (Wilson-Hilferty).
+    """Return by how many standard deviations Pearson's chi-square is above its mean (Wilson-Hilferty).
 
-    ``shares`` are the expected proportions, equal ones if None. Fair samples are above 4 once in 30,000.
+    ``shares`` are the expected proportions, which are equal if None. One fair sample in 30,000 is above 4.
     """
     counts = np.asarray(observed, dtype=np.float64)
     weights = np.ones(len(counts)) if shares is None else np.asarray(shares, dtype=np.float64)

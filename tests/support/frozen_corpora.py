@@ -1,7 +1,7 @@
-"""Corpora as one version of Faker had them, in generators/corpora/: their rows depend on no installed Faker.
+"""Corpora of one version of Faker, kept in generators/corpora/: rows with them do not depend on the installed Faker.
 
-``python tests/support/frozen_corpora.py`` writes them anew, with the versions of the installed Faker and anyascii. The
-digests in generators/golden/ follow from them, so those are pinned anew after that, as test_golden.py says.
+``python tests/support/frozen_corpora.py`` writes them again, with the installed versions of Faker and anyascii. The
+digests in generators/golden/ depend on them and must then be pinned again, as test_golden.py explains.
 """
 
 from __future__ import annotations
@@ -24,21 +24,24 @@ METHODS: Final = ("person", "company")
 
 
 def values_of(corpus: Corpus) -> dict[str, Any]:
-    """A corpus as JSON can keep it, with the versions that made it.
+    """Return a corpus ready for JSON, with the versions of the packages that it comes from.
 
     ``pools`` are lists of (text, slug, weight), each pool once. A pattern of ``person`` or ``company`` is its weight
     and its parts: literal texts, and the indexes of pools. Weights are exact: ``1/3``.
     """
     pools: dict[tuple[tuple[str, str, str], ...], int] = {}
 
-    def part(given: str | Pool) -> str | int:
-        if isinstance(given, str):
-            return given
-        entries = zip(given.texts, given.slugs, map(str, given.weights), strict=True)
+    def encode(part: str | Pool) -> str | int:
+        if isinstance(part, str):
+            return part
+        entries = zip(part.texts, part.slugs, map(str, part.weights), strict=True)
         return pools.setdefault(tuple(entries), len(pools))
 
     patterns = {
-        method: [[str(each.weight), [part(given) for given in each.parts]] for each in getattr(corpus, method).patterns]
+        method: [
+            [str(pattern.weight), [encode(part) for part in pattern.parts]]
+            for pattern in getattr(corpus, method).patterns
+        ]
         for method in METHODS
     }
     return {
@@ -53,7 +56,7 @@ def values_of(corpus: Corpus) -> dict[str, Any]:
 
 
 def corpus_from(values: dict[str, Any]) -> Corpus:
-    """The corpus whose :func:`values_of` these are."""
+    """Return the corpus from the output of :func:`values_of`."""
     pools = [
         Pool(
             tuple(text for text, _, _ in entries),
@@ -76,20 +79,20 @@ def corpus_from(values: dict[str, Any]) -> Corpus:
 
 
 def versions() -> dict[str, str]:
-    """The installed versions that a corpus depends on."""
+    """Return the installed versions of the packages that a corpus depends on."""
     return {"faker": FAKER_VERSION, "anyascii": version("anyascii")}
 
 
 @cache
 def frozen_values(locale: str) -> dict[str, Any]:
-    """What is kept of a locale."""
-    found: dict[str, Any] = json.loads(file_of(locale).read_text("utf-8"))
-    return found
+    """Return the contents of the file of a locale."""
+    values: dict[str, Any] = json.loads(file_of(locale).read_text("utf-8"))
+    return values
 
 
 @cache
 def frozen_corpus(locale: str) -> Corpus:
-    """The corpus of a locale as it is kept."""
+    """Return the kept corpus of a locale."""
     return corpus_from(frozen_values(locale))
 
 
@@ -98,20 +101,22 @@ def file_of(locale: str) -> Path:
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """The parts in which two corpora differ, by the names in :func:`values_of`; their versions are no parts."""
+    """Return the names of the values in which two corpora differ, except their versions."""
     return [name for name in one if name not in versions() and one[name] != other[name]]
 
 
 def text_of(values: dict[str, Any]) -> str:
-    """The JSON that is kept: a line for each pattern, word and entry of a pool, so that a diff shows which changed."""
+    """Return the JSON of a corpus, with a line for each pattern, word and entry of a pool for readable diffs."""
 
-    def lines(value: Any, deeper: int) -> str:
-        if not deeper or not isinstance(value, list):
+    def lines(value: Any, depth: int) -> str:
+        if not depth or not isinstance(value, list):
             return json.dumps(value, ensure_ascii=False)
-        return "[\n" + ",\n".join(lines(each, deeper - 1) for each in value) + "\n]"
+        return "[\n" + ",\n".join(lines(element, depth - 1) for element in value) + "\n]"
 
-    deep = {"pools": 2}
-    return "{\n" + ",\n".join(f'"{name}": {lines(each, deep.get(name, 1))}' for name, each in values.items()) + "\n}\n"
+    depths = {"pools": 2}
+    return (
+        "{\n" + ",\n".join(f'"{name}": {lines(value, depths.get(name, 1))}' for name, value in values.items()) + "\n}\n"
+    )
 
 
 def freeze() -> None:

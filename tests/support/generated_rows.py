@@ -1,4 +1,4 @@
-"""What several tests of values share: a plan's rows as whole tables, and how uneven counts are."""
+"""The rows of a plan, as batches and as tables, without a database."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bulkseed.text.faker_source import corpus_of
 from bulkseed.text.names import Corpus
 
 CATALOGUE = (3, 4, 8, 15, 16, 23, 42, 99, 100, 1000, 1001, 5000)
-"""Ids of twelve reactions, with gaps as a catalogue that was edited has them."""
+"""Ids of twelve reactions, with gaps as in a catalogue that was edited."""
 
 
 def placement_of(reactions: int = 12, variant: int = 0) -> Placement:
-    """A placement whose ids all begin elsewhere, so that a mix-up of tables or ordinals shows."""
+    """A placement whose tables have different first ids, so that a mix-up of tables or ordinals is seen."""
     return Placement(
         first_user=1001,
         first_channel=500_001,
@@ -31,13 +31,13 @@ def batches_of(
     rows_per_shard: int = ROWS_PER_SHARD,
     corpus: Corpus | None = None,
 ) -> dict[str, list[pa.RecordBatch]]:
-    """The batches of every table, in the order in which one worker makes them: of ``corpus``, or of Faker's."""
+    """The batches of every table, in the order of a single worker, with ``corpus`` or that of Faker."""
     context = Context(plan, placement or placement_of(), corpus or corpus_of(plan.locale))
-    made: dict[str, list[pa.RecordBatch]] = {name: [] for name in plan.model.names}
+    generated: dict[str, list[pa.RecordBatch]] = {name: [] for name in plan.model.names}
     for shard in split_into_shards(plan, rows_per_shard):
         for name, batches in shard_tables(context, shard):
-            made[name].extend(batches)
-    return made
+            generated[name].extend(batches)
+    return generated
 
 
 def tables_of(
@@ -46,6 +46,6 @@ def tables_of(
     rows_per_shard: int = ROWS_PER_SHARD,
     corpus: Corpus | None = None,
 ) -> dict[str, pa.Table]:
-    """Every table whole, in the order in which one worker makes the rows."""
-    made = batches_of(plan, placement, rows_per_shard, corpus)
-    return {name: pa.Table.from_batches(batches).combine_chunks() for name, batches in made.items()}
+    """Every table as one array for each column, with the rows in the order of a single worker."""
+    generated = batches_of(plan, placement, rows_per_shard, corpus)
+    return {name: pa.Table.from_batches(batches).combine_chunks() for name, batches in generated.items()}

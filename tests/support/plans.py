@@ -1,4 +1,4 @@
-"""Plans with a fixed as_of: by a scale, or by the text of a scenario file."""
+"""Plans with a fixed as_of: of a scale, or of the text of a scenario file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def plan_of(scale: str = "1x", **changes: Any) -> Plan:
 
 
 def planned(folder: Path, text: str, scale: str = "3x", **changes: Any) -> Plan:
-    """A plan by a scenario file."""
+    """A plan of a scenario file with this text, which is written to ``folder``."""
     file = folder / "app.toml"
     file.write_text(text)
     found = read_scenario(str(file), Fakes("en_US", 1, microseconds(AS_OF)))

@@ -82,10 +82,10 @@ def check_columns(rows: Rows) -> None:
         "timestamp": pa.timestamp("us"),
     }
     for table in TABLES:
-        found = rows.tables[table.name]
-        assert tuple(found.schema.names) == table.column_names
+        generated = rows.tables[table.name]
+        assert tuple(generated.schema.names) == table.column_names
         for column in table.columns:
-            values = found[column.name]
+            values = generated[column.name]
             assert values.type == kinds[column.kind]
             assert column.nullable or values.null_count == 0
             if column.longest is not None and values.null_count < len(values):
@@ -103,11 +103,11 @@ def check_users(rows: Rows) -> None:
     for user, email, name in zip(ids, emails, rows.texts("users", "name"), strict=True):
         slugs = person.slugs(name)
         assert slugs, "U5"
-        found = EMAIL.fullmatch(email)
-        assert found, "U2"
-        assert found["name"] in {slug[:40].rstrip(".") or "user" for slug in slugs}, "U2"
-        assert int(found["id"]) == user
-        assert (found["variant"] or "-0") == f"-{rows.placement.variant}"
+        match = EMAIL.fullmatch(email)
+        assert match, "U2"
+        assert match["name"] in {slug[:40].rstrip(".") or "user" for slug in slugs}, "U2"
+        assert int(match["id"]) == user
+        assert (match["variant"] or "-0") == f"-{rows.placement.variant}"
     check_certainty(rows.numbers("users", "is_active"), plan.probabilities.user_active, "U3")
     created = rows.numbers("users", "created_at")
     assert ((created >= rows.year) & (created <= rows.as_of)).all(), "U4"

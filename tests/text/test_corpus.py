@@ -1,4 +1,4 @@
-"""What is taken from Faker is what Faker itself makes: names, companies, sentences and paragraphs."""
+"""Names, companies, sentences and paragraphs are those that Faker itself generates."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from hypothesis import strategies as st
 from bulkseed.errors import InputError
 from bulkseed.plan.tables import TABLES
 from bulkseed.randomness.draws import Ints, Streams
-from bulkseed.text.faker_source import corpus_of
-from bulkseed.text.names import Corpus, Patterns, Pool, WordList, named, slug_of
+from bulkseed.text.faker_source import Fakes, corpus_of
+from bulkseed.text.names import Corpus, Patterns, Pool, WordList, draw_names, slug_of
 from bulkseed.text.prose import (
     MOST_SENTENCES,
+    RANDOM_WORDS_PER_TEXT,
     SENTENCES_IN_PARAGRAPH,
     WORDS_IN_SENTENCE,
-    WORDS_PER_TEXT,
     Prose,
     longest_text,
     sentence_counts,
 )
+from support.errors import raises
 from support.evenness import unevenness
 
 STREAMS = Streams(seed=1, first_user=1)
@@ -40,7 +41,7 @@ SAMPLED = {
     "name": {"es_CL", "is_IS"},
     "company": {"en_PH", "fil_PH", "tl_PH", "es", "es_ES", "es_CL", "is_IS"},
 }
-"""Whose methods build values by code of their own, or of names that do: a corpus has samples of these."""
+"""Locales whose methods build values by code of their own, or from names that do: their corpus has samples."""
 
 SLUG = re.compile(r"([a-z]+(\.[a-z]+)*)?")
 
@@ -96,10 +97,10 @@ def check_weights_and_slugs(patterns: Patterns) -> None:
 
 
 @pytest.mark.parametrize("locale", ["en_US", "de_DE", "ja_JP", "zh_CN", "ru_RU", "ar_AA", "th_TH", "es_CL", "pl_PL"])
-def test_named_values_are_readable_with_their_slugs(locale: str) -> None:
+def test_names_can_be_parsed_to_their_slugs(locale: str) -> None:
     corpus = corpus_of(locale)
     for patterns in (corpus.person, corpus.company):
-        texts, slugs = named(patterns, STREAMS, "test", "name", np.arange(12_345, 12_645))
+        texts, slugs = draw_names(patterns, STREAMS, "test", "name", np.arange(12_345, 12_645))
         assert len(texts) == len(slugs) == 300
         for text, slug in zip(texts.to_pylist(), slugs.to_pylist(), strict=True):
             assert slug in patterns.slugs(text)
@@ -107,11 +108,11 @@ def test_named_values_are_readable_with_their_slugs(locale: str) -> None:
 
 
 @pytest.mark.parametrize("locale", ["en_US", "ja_JP", "es_CL"])
-def test_named_values_are_the_same_in_any_slice(locale: str) -> None:
+def test_names_are_the_same_in_any_slice(locale: str) -> None:
     patterns = corpus_of(locale).person
-    texts, slugs = named(patterns, STREAMS, "test", "name", np.arange(100, 150))
+    texts, slugs = draw_names(patterns, STREAMS, "test", "name", np.arange(100, 150))
     for start, count in ((100, 1), (113, 20), (149, 1)):
-        part, part_slugs = named(patterns, STREAMS, "test", "name", np.arange(start, start + count))
+        part, part_slugs = draw_names(patterns, STREAMS, "test", "name", np.arange(start, start + count))
         assert part.equals(texts.slice(start - 100, count))
         assert part_slugs.equals(slugs.slice(start - 100, count))
 
@@ -126,7 +127,9 @@ def test_shapes_of_values_are_as_frequent_as_fakers(locale: str, method: str) ->
     fake.seed_instance(1)
     theirs = Counter(shape(str(getattr(fake, method)())) for _ in range(count))
     patterns = corpus.person if method == "name" else corpus.company
-    ours = Counter(shape(text) for text in named(patterns, STREAMS, "test", method, np.arange(20_000))[0].to_pylist())
+    ours = Counter(
+        shape(text) for text in draw_names(patterns, STREAMS, "test", method, np.arange(20_000))[0].to_pylist()
+    )
     for key in theirs | ours:
         share, pooled = theirs[key] / count, (theirs[key] + ours[key]) / (count + 20_000)
         error = math.sqrt(pooled * (1 - pooled) * (1 / count + 1 / 20_000))
@@ -139,7 +142,7 @@ def shape(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("locale", "mend"),
+    ("locale", "suggested"),
     [
         ("en_UK", "en_"),
         ("de-De", "de_DE"),
@@ -149,14 +152,30 @@ def shape(text: str) -> str:
         ("", "en_US"),
     ],
 )
-def test_unknown_locale_is_refused_with_a_mend(locale: str, mend: str) -> None:
+def test_unknown_locale_is_refused_with_a_suggestion(locale: str, suggested: str) -> None:
     with pytest.raises(InputError) as caught:
         corpus_of(locale)
     message = str(caught.value)
+    assert caught.value.code == "unknown-locale"
     assert repr(locale) in message
-    assert "did you mean" in message or "take one such as" in message
-    assert mend in message
+    assert suggested in message
     assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "providers", "code", "facts"),
+    [
+        ("emial", {}, (), "unknown-faker-method", ("'emial'", "en_US", "email")),
+        ("zip", {}, (), "unreproducible-faker-method", ("zip",)),
+        ("pyint", {"minimun": 1}, (), "faker-call-failed", ("pyint", "TypeError")),
+        ("name", {}, ("fillers:phones",), "not-a-faker-provider", ("fillers:phones", "BaseProvider")),
+    ],
+)
+def test_methods_and_providers_that_cannot_be_used_are_refused(
+    method: str, arguments: dict[str, int], providers: tuple[str, ...], code: str, facts: tuple[str, ...]
+) -> None:
+    with raises(code, *facts, kind=InputError):
+        Fakes("en_US", 1, 0, providers).check(method, arguments)
 
 
 def test_locale_may_be_written_with_a_hyphen() -> None:
@@ -204,8 +223,8 @@ def sentences_of(text: str, lorem: WordList) -> list[str]:
     return text.removesuffix(lorem.full_stop).split(lorem.full_stop + lorem.connector)
 
 
-def words_for(count: int, column: str = "content") -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    return STREAMS.words("test_corpus", column, 0, count * WORDS_PER_TEXT)
+def bits_for(count: int, column: str = "content") -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    return STREAMS.words("test_corpus", column, 0, count * RANDOM_WORDS_PER_TEXT)
 
 
 @pytest.mark.parametrize("locale", PROSE_LOCALES)
@@ -230,7 +249,7 @@ def test_texts_follow_fakers_rules(locale: str) -> None:
     lorem = corpus_of(locale).lorem
     count = 400
     sentences: Ints = 1 + np.arange(count) % MOST_SENTENCES
-    texts = prose_of(locale).texts(words_for(count), sentences)
+    texts = prose_of(locale).texts(bits_for(count), sentences)
     assert texts.null_count == 0
     for text, wanted in zip(texts.to_pylist(), sentences, strict=True):
         assert len(text) <= longest_text(lorem)
@@ -242,20 +261,20 @@ def test_texts_follow_fakers_rules(locale: str) -> None:
 
 @pytest.mark.parametrize("locale", UNAMBIGUOUS_LOCALES)
 def test_words_in_a_sentence_are_distributed_as_fakers(locale: str) -> None:
-    texts = prose_of(locale).texts(words_for(40_000), np.ones(40_000, dtype=np.int64))
+    texts = prose_of(locale).texts(bits_for(40_000), np.ones(40_000, dtype=np.int64))
     assert not any(" " in word for word in corpus_of(locale).lorem.words)
     counts = np.bincount(pc.count_substring(texts, " ").to_numpy() + 1)
     assert not counts[:3].any()
     assert unevenness(counts[3:], list(WORDS_IN_SENTENCE.values())) < 4
 
 
-def test_every_sentence_of_a_paragraph_is_drawn_alike() -> None:
-    texts = prose_of("en_US").texts(words_for(20_000), np.full(20_000, MOST_SENTENCES))
+def test_every_sentence_of_a_paragraph_has_the_same_distribution() -> None:
+    texts = prose_of("en_US").texts(bits_for(20_000), np.full(20_000, MOST_SENTENCES))
     split = [sentences_of(text, corpus_of("en_US").lorem) for text in texts.to_pylist()]
-    for place in range(MOST_SENTENCES):
-        counts = np.bincount([len(each[place].split(" ")) for each in split], minlength=9)
+    for index in range(MOST_SENTENCES):
+        counts = np.bincount([len(text[index].split(" ")) for text in split], minlength=9)
         assert unevenness(counts[3:], list(WORDS_IN_SENTENCE.values())) < 4
-    assert len({sentence for each in split for sentence in each}) > 0.999 * 20_000 * MOST_SENTENCES
+    assert len({sentence for text in split for sentence in text}) > 0.999 * 20_000 * MOST_SENTENCES
 
 
 def test_shares_are_those_of_faker() -> None:
@@ -271,9 +290,9 @@ def test_shares_are_those_of_faker() -> None:
 
 
 def test_sentences_in_a_paragraph_are_distributed_as_fakers() -> None:
-    words = STREAMS.words("test_corpus", "sentences", 0, 40_000)
-    paragraphs = np.arange(len(words)) % 2 == 0
-    counts = sentence_counts(words, paragraphs)
+    bits = STREAMS.words("test_corpus", "sentences", 0, 40_000)
+    paragraphs = np.arange(len(bits)) % 2 == 0
+    counts = sentence_counts(bits, paragraphs)
     assert (counts[~paragraphs] == 1).all()
     found = np.bincount(counts[paragraphs])
     assert found[0] == 0
@@ -285,7 +304,7 @@ def test_sentences_in_a_paragraph_are_distributed_as_fakers() -> None:
 def test_short_texts_are_never_too_long_nor_empty(locale: str, most: int) -> None:
     count = 4000
     sentences: Ints = 1 + np.arange(count) % MOST_SENTENCES
-    texts = prose_of(locale).short_texts(words_for(count, f"short.{most}"), sentences, most)
+    texts = prose_of(locale).short_texts(bits_for(count, f"short.{most}"), sentences, most)
     lengths = pc.utf8_length(texts).to_numpy()
     assert lengths.min() >= 1
     assert lengths.max() <= most
@@ -295,15 +314,15 @@ def test_short_texts_are_never_too_long_nor_empty(locale: str, most: int) -> Non
 def test_short_texts_that_fit_are_the_texts_themselves(locale: str) -> None:
     count, most = 3000, 100
     sentences: Ints = 1 + np.arange(count) % 2
-    words = words_for(count, "fitting")
-    short = prose_of(locale).short_texts(words.copy(), sentences, most).to_pylist()
-    whole = prose_of(locale).texts(words, sentences).to_pylist()
+    bits = bits_for(count, "fitting")
+    short = prose_of(locale).short_texts(bits.copy(), sentences, most).to_pylist()
+    complete = prose_of(locale).texts(bits, sentences).to_pylist()
     lorem = corpus_of(locale).lorem
-    for split_into_shards, text in zip(short, whole, strict=True):
+    for shortened, text in zip(short, complete, strict=True):
         if len(text) <= most:
-            assert split_into_shards == text
+            assert shortened == text
         else:
-            [sentence] = sentences_of(split_into_shards, lorem)
+            [sentence] = sentences_of(shortened, lorem)
             assert word_counts(sentence, lorem) & set(WORDS_IN_SENTENCE)
 
 
@@ -315,7 +334,7 @@ def test_short_texts_that_fit_are_the_texts_themselves(locale: str) -> None:
     st.integers(),
 )
 def test_longest_text_bounds_every_word_list(words: list[str], connector: str, stop: str, seed: int) -> None:
-    # words whose title is longer are none of a locale's (test_corpus_fits_the_columns)
+    # no locale has words whose title is longer (check_fits_the_columns)
     kept = tuple(word for word in words if len(word.title()) == len(word)) or ("a",)
     lorem = WordList(kept, connector, stop)
     prose = Prose(lorem, Streams(seed, 1))
@@ -323,7 +342,7 @@ def test_longest_text_bounds_every_word_list(words: list[str], connector: str, s
     sentence = int(openings.max() + endings.max())
     longest = MOST_SENTENCES * sentence + (MOST_SENTENCES - 1) * len(connector)
     assert longest <= longest_text(lorem)
-    texts = prose.texts(words_for(50), np.full(50, MOST_SENTENCES))
+    texts = prose.texts(bits_for(50), np.full(50, MOST_SENTENCES))
     assert pc.max(pc.utf8_length(texts)).as_py() <= longest
 
 

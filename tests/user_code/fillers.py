@@ -1,4 +1,4 @@
-"""What a user may write to fill fields: functions, and a provider for Faker."""
+"""Code of a user that fills fields: functions, and a provider for Faker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bulkseed.draws import below, chance
 from bulkseed.fields import FieldRow, FieldRows
 
 AWKWARD = ("a", "a-1", "a 1", "a1", "1", "", " ", "@", "a@b", "a@b@1", "a.1@b", "é@-1", "-", "a\nb", "a\n1@b")
-"""Texts of which some would be the same as others with a number just put after them."""
+"""Texts of which some would equal others if a number were only appended to make them unique."""
 
 NOT_CALLABLE = 5
 
@@ -47,7 +47,7 @@ def phones(rows: FieldRows) -> pa.Array:
 
 
 def is_new(rows: FieldRows) -> Any:
-    """As a NumPy array."""
+    """Returns a NumPy array."""
     return chance(rows.words("new"), 0.25) & (rows.random("old") < 0.5)
 
 

@@ -1,4 +1,4 @@
-"""What a user may write to fill tables of their own: right, and wrong."""
+"""Plugin tables of a user: correct ones, and wrong ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bulkseed.draws import below
 
 @table(follows="messages", columns=["user_id", "message_id", "created_at", "size", "format"], rows_per_parent=0.5)
 def attachments(messages: Parents) -> pa.RecordBatch:
-    """A batch that is returned; the column of the authors comes first, and is not in order."""
+    """Returns a batch; the column of the authors comes first, and is not in ascending order."""
     chosen = messages.words("chosen") % 2 == 0
     values: list[Any] = [
         messages.columns["user_id"][chosen],
@@ -26,7 +26,7 @@ def attachments(messages: Parents) -> pa.RecordBatch:
         below(messages.words("size"), 10_000)[chosen],
         np.where(chosen, "png", "")[chosen],
     ]
-    return pa.RecordBatch.from_arrays([pa.array(each) for each in values], attachments.columns)
+    return pa.RecordBatch.from_arrays([pa.array(column) for column in values], attachments.columns)
 
 
 class Scans:
@@ -39,9 +39,9 @@ class Scans:
     key = ("message_id", "found_at")
 
     def rows(self, attachments: Parents) -> Iterator[tuple[int, datetime, bool]]:
-        for each in attachments:
-            assert each.message_id == each.id
-            yield each.id, each.moment(), each.random.random() < 0.9
+        for row in attachments:
+            assert row.message_id == row.id
+            yield row.id, row.moment(), row.random.random() < 0.9
 
 
 @table(
@@ -51,27 +51,27 @@ class Scans:
 )
 def settings(members: Parents) -> Iterator[tuple[int, int, bool | None]]:
     """Follows a table without ids of its own; a column of its key may be null."""
-    for each in members:
-        yield each.channel_id, each.user_id, each.random.choice([True, False, None])
+    for row in members:
+        yield row.channel_id, row.user_id, row.random.choice([True, False, None])
 
 
 @table(follows="message_reactions", columns=["message_id", "user_id", "created_at"], rows_per_parent=0.25)
 def notices(reactions: Parents) -> Iterator[tuple[int, int, datetime]]:
-    for each in reactions:
-        if each.random.random() < 0.25:
-            yield each.message_id, each.user_id, each.created_at
+    for row in reactions:
+        if row.random.random() < 0.25:
+            yield row.message_id, row.user_id, row.created_at
 
 
 def noted(channels: Parents) -> Iterator[tuple[dict[str, int], None, int, int]]:
-    return (({"number": each.number}, None, each.id, each.owner_id) for each in channels)
+    return (({"number": channel.number}, None, channel.id, channel.owner_id) for channel in channels)
 
 
 tips = SeedTable("tips", "channels", ["more", "note", "channel_id", "user_id"], noted)
-"""All values of a column are null, and those of another JSON."""
+"""All values of one column are null, and those of another are JSON."""
 
 
 class Late:
-    """With the users as they were, after all other tables."""
+    """Is generated after all other tables."""
 
     name = "digests"
     follows = "users"
@@ -131,31 +131,36 @@ def tiled(users: Parents) -> pa.RecordBatch:
     )
 
 
-def made(**changes: Any) -> SeedTable:
-    given: dict[str, Any] = {"name": "digests", "follows": "users", "columns": ["user_id"], "rows": lambda users: ()}
-    return SeedTable(**given | changes)
+def table_with(**changes: Any) -> SeedTable:
+    attributes: dict[str, Any] = {
+        "name": "digests",
+        "follows": "users",
+        "columns": ["user_id"],
+        "rows": lambda users: (),
+    }
+    return SeedTable(**attributes | changes)
 
 
-letters = made(columns="user_id")
-twice = made(columns=["user_id", "user_id"])
-nameless = made(name=None)
-keyless = made(key=["user"])
-pointless = made(columns=["who"])
-listed = made(references=["user_id"])
-negative = made(rows_per_parent=-1)
-sometimes = made(late="yes")
-rowless = made(rows=[(1,)])
-followless = made(follows="usres")
-reactions = made(name="reactions")
-early = made(columns=["user_id", "channel_id"])
-very_late = made(follows="messages", late=True, columns=["message_id"])
-ring = made(name="ring", follows="chain")
-chain = made(name="chain", follows="ring")
-itself = made(name="itself", follows="itself")
-unmoved = made(name="unmoved", follows="messages", columns=["message_id"])
-after_unmoved = made(follows="unmoved", columns=["message_id"])
-unordered = made(name="unordered", follows="messages", columns=["user_id", "created_at"])
-after_unordered = made(follows="unordered")
+letters = table_with(columns="user_id")
+twice = table_with(columns=["user_id", "user_id"])
+nameless = table_with(name=None)
+keyless = table_with(key=["user"])
+pointless = table_with(columns=["who"])
+listed = table_with(references=["user_id"])
+negative = table_with(rows_per_parent=-1)
+sometimes = table_with(late="yes")
+rowless = table_with(rows=[(1,)])
+followless = table_with(follows="usres")
+reactions = table_with(name="reactions")
+early = table_with(columns=["user_id", "channel_id"])
+very_late = table_with(follows="messages", late=True, columns=["message_id"])
+ring = table_with(name="ring", follows="chain")
+chain = table_with(name="chain", follows="ring")
+itself = table_with(name="itself", follows="itself")
+unmoved = table_with(name="unmoved", follows="messages", columns=["message_id"])
+after_unmoved = table_with(follows="unmoved", columns=["message_id"])
+unordered = table_with(name="unordered", follows="messages", columns=["user_id", "created_at"])
+after_unordered = table_with(follows="unordered")
 not_a_table = 5
 
 
@@ -174,7 +179,7 @@ def undecorated(users: Parents) -> Iterable[Any]:
 
 @table(name="digests", follows="users", columns=["user_id", "created_at"])
 def tiring(users: Parents) -> Iterator[tuple[int, datetime]]:
-    """Fails, but not among the first."""
+    """Fails after some hundred rows."""
     for user in users:
         if user.number >= 300:
             raise ValueError("tired")

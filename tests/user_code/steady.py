@@ -1,4 +1,4 @@
-"""The user's code that golden rows are made with: its values depend on no version of Faker.
+"""Code of a user for the plans in tests/generators/golden/: its values depend on no version of Faker.
 
 A change here changes the rows of tests/generators/golden/fields.toml and tables.toml, and their digests.
 """
@@ -21,7 +21,7 @@ from bulkseed.fields import FieldRow, FieldRows
 
 
 class SteadyProvider(BaseProvider):
-    """Chooses by Python's ``random()`` alone, whose numbers for a seed Python keeps."""
+    """Draws from Python's ``random()`` alone, whose numbers for a seed no version of Python changes."""
 
     def share(self) -> float:
         return float(self.generator.random.random())
@@ -58,7 +58,7 @@ def extensions(rows: FieldRows) -> pa.Array:
 
 
 def scores(rows: FieldRows) -> Any:
-    """As a NumPy array."""
+    """Returns a NumPy array."""
     return rows.random("score") * 100
 
 
@@ -76,7 +76,7 @@ def card(row: FieldRow) -> Any:
 
 @table(follows="messages", columns=["message_id", "user_id", "read_at", "client"], rows_per_parent=0.5)
 def receipts(messages: Parents) -> pa.RecordBatch:
-    """A batch."""
+    """Returns a batch."""
     chosen = np.flatnonzero(messages.words("chosen") % 2 == 0)
     values = [
         pa.array(messages.ids[chosen]),
@@ -89,7 +89,7 @@ def receipts(messages: Parents) -> pa.RecordBatch:
 
 @table(follows="users", columns=["user_id", "status", "created_at"], rows_per_parent=1.5)
 def statuses(users: Parents) -> Iterator[tuple[int, str, datetime]]:
-    """Row by row."""
+    """Yields row by row."""
     for user in users:
         for number in range(1 + (user.random.random() < 0.5)):
             yield user.id, f"status {number}", user.moment()

@@ -1,4 +1,4 @@
-"""An app's models, which fill some columns themselves."""
+"""The models of an app, which have defaults for some columns."""
 
 import enum
 import uuid
@@ -10,13 +10,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """Of all of them."""
+    """The base of all models."""
 
     metadata = sa.MetaData(schema="app")
 
 
 class Plan(enum.Enum):
-    """What an account pays."""
+    """The plan of an account."""
 
     free = "FREE"
     pro = "PRO"
@@ -35,7 +35,7 @@ class Account(Base):
     logins: Mapped[int] = mapped_column(default=0)
 
 
-class IdRange(Base):
+class Room(Base):
     """A channel."""
 
     __tablename__ = "rooms"
