@@ -22,7 +22,7 @@ from bulkseed.errors import (
     TransientError,
     first_cause,
 )
-from bulkseed.postgres.driver import Connection, ConnectionParams
+from bulkseed.postgres.driver import Connection, ConnectionParams, DriverConnection
 from bulkseed.postgres.pooler import ANOTHER_SESSION, check_session, is_of_pooling, refusal
 
 __all__ = [
@@ -116,7 +116,7 @@ async def open_connection(place: ConnectionParams) -> Connection:
     arguments = {**place.arguments, "timeout": CONNECT_SECONDS, "statement_cache_size": 0}
     arguments["server_settings"] = {**arguments["server_settings"], "application_name": "bulkseed"}
     try:
-        found: Connection = await asyncpg.connect(**arguments)
+        found: Connection = await asyncpg.connect(**arguments, connection_class=DriverConnection)
         return found
     except asyncpg.PostgresError as error:
         raise refused(error, place) from None

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 import asyncpg
 
-__all__ = ["LOOP", "Connection", "ConnectionParams", "ignore_lost_connection"]
+__all__ = ["LOOP", "Connection", "ConnectionParams", "DriverConnection", "ignore_lost_connection"]
 
 LOOP: Final = {"use_uvloop": find_spec("uvloop") is not None}
 """The ``backend_options`` of :func:`anyio.run`."""
@@ -54,6 +54,28 @@ class Connection(Protocol):
     def is_closed(self) -> bool: ...
     async def close(self) -> None: ...
     def terminate(self) -> None: ...
+
+
+class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
+    """asyncpg's connection, for statements of class :class:`bulkseed.sql.SQL`.
+
+    asyncpg's compiled parts raise TypeError for a subclass of ``str``; ``str()`` makes a plain one of it.
+    """
+
+    async def execute(self, query: str, *args: object, **options: Any) -> Any:
+        return await super().execute(str(query), *args, **options)
+
+    async def fetch(self, query: str, *args: object, **options: Any) -> Any:
+        return await super().fetch(str(query), *args, **options)
+
+    async def fetchrow(self, query: str, *args: object, **options: Any) -> Any:
+        return await super().fetchrow(str(query), *args, **options)
+
+    async def fetchval(self, query: str, *args: object, **options: Any) -> Any:
+        return await super().fetchval(str(query), *args, **options)
+
+    def cursor(self, query: str, *args: object, **options: Any) -> Any:
+        return super().cursor(str(query), *args, **options)
 
 
 def ignore_lost_connection(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from bulkseed.embedded import Server
 from bulkseed.errors import TargetError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import OLDEST_MAJOR, Connection, connected
+from bulkseed.sql import compose, literal
 from support.databases import address_of
 from support.installed import version_of
 from support.queries import run_sql
@@ -31,6 +32,16 @@ async def shown(connection: Connection, *names: str) -> dict[str, str]:
 async def test_the_server_is_that_of_the_programs(server: Server, connection: Connection) -> None:
     assert (await connection.fetchval("SHOW server_version")) in version_of(server.binaries)
     assert connection.get_server_version().major >= OLDEST_MAJOR
+
+
+async def test_composed_sql_is_sent_by_every_method(connection: Connection) -> None:
+    query = compose("SELECT {value} AS value", value=literal("it's"))
+    assert await connection.execute(query) == "SELECT 1"
+    assert await connection.fetchval(query) == "it's"
+    assert (await connection.fetchrow(query))["value"] == "it's"
+    assert [row["value"] for row in await connection.fetch(query)] == ["it's"]
+    async with connection.transaction():
+        assert [row["value"] async for row in connection.cursor(query)] == ["it's"]
 
 
 async def test_a_server_that_is_too_old_is_refused(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
