@@ -240,7 +240,7 @@ class Removing:
 
     async def with_room(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
         """Run by run and part by part, where that can be."""
-        if self.cascade or any(run.whole for run in self.runs):
+        if self.cascade or any(run.is_complete for run in self.runs):
             return await self.at_once()
         removed = Counter(dict.fromkeys((name for run in self.runs for name in reversed(run.plan.model.names)), 0))
         async with transaction(self.connection):
@@ -262,7 +262,7 @@ class Removing:
         """The runs as they are when none of them goes on any more, until the transaction ends and after it."""
         with translate_errors(self.connection, "reading the ledger"):
             claims = [run.claim for run in self.runs]
-            going = [run.claim for run in self.runs if not run.whole]
+            going = [run.claim for run in self.runs if not run.is_complete]
             await ledger.mark_undoing(self.connection, self.book, going, self.listener)
             # read again: a shard may have come in until then
             return await ledger.chosen_runs(self.connection, self.book, claims)

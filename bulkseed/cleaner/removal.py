@@ -95,7 +95,7 @@ async def remove_rows(
         await connection.execute(SETTINGS)
         for run in runs:
             tables = [run.names.name(name) for name in await present(connection, run)]
-            if tables and not run.whole and not diskless:
+            if tables and not run.is_complete and not diskless:
                 # a load that was cut off left no statistics; who may not ANALYZE is only warned
                 await connection.execute(f"ANALYZE {', '.join(tables)}")
     expected: Counter[str] = Counter()

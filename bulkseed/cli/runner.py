@@ -118,4 +118,4 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
 
 
 def interrupted(stop: Stop) -> str:
-    return f"interrupted: {stop.said}" if stop.said else "interrupted"
+    return f"interrupted: {stop.message}" if stop.message else "interrupted"

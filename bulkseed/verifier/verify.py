@@ -147,7 +147,7 @@ async def verify(
                 await connection.execute(SETTINGS)
                 book = ledger.Ledger(ledger_schema)
                 runs = await ledger.chosen_runs(connection, book, None if run is None else [run])
-                cut_off = [each.number for each in runs if not each.whole]
+                cut_off = [each.number for each in runs if not each.is_complete]
                 if cut_off:
                     raise InputError(
                         f"run {cut_off[0]} is being loaded, or was interrupted: wait for it, finish it with "

@@ -198,7 +198,7 @@ async def test_a_newer_ledger_is_left_alone(seeded: Address) -> None:
 
 async def test_a_run_with_a_plan_that_is_not_understood(seeded: Address) -> None:
     await run_sql(seeded, """UPDATE bulkseed.runs SET plan = plan || '{"mood": "good"}'""")
-    with pytest.raises(TargetError, match=r"the record of run 1 .*mood.*: another bulkseed made it"):
+    with pytest.raises(TargetError, match="mood"):
         await verify(seeded)
 
 

@@ -225,7 +225,7 @@ async def test_what_a_table_does_wrong_later_is_said_and_undone(database: Addres
     await run_sql(database, "CREATE TABLE digests (user_id bigint, created_at timestamp)")
     before = await digest(database)
     plan = planned(tmp_path, 'plugins = ["plugins:tiring"]', "20x")
-    with pytest.raises(RunError, match=r"\(ValueError in line \d+ of plugins.py: tired.*what had begun was undone"):
+    with pytest.raises(RunError, match=r"\(ValueError in line \d+ of plugins.py: tired.*run 1 was undone"):
         await load(plan, database)
     assert await digest(database) == before
 
@@ -341,10 +341,10 @@ async def test_code_that_changes_or_goes_is_noticed(
 
     await cut_off()
     becomes(tmp_path, FLEETING.replace("follows=", "late=True, follows=").replace("created_at", "sent_at"))
-    with pytest.raises(InputError, match=r"digests .* is not what run 1 began with .user_id, created_at"):
+    with pytest.raises(InputError, match=r"digests .* since run 1 began .with user_id, created_at"):
         await resume(database)
     becomes(tmp_path, None)
-    with pytest.raises(InputError, match=r"the module fleeting cannot be imported .*put it back, or undo .*--cascade"):
+    with pytest.raises(InputError, match=r"the module fleeting cannot be imported .*restore it, or undo .*--cascade"):
         await resume(database)
     with pytest.raises(InputError, match=r"the module fleeting cannot be imported .*put it back, or give --cascade"):
         await cleanup(database, [1])
