@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NoReturn
 
 __all__ = [
     "BulkseedError",
@@ -24,6 +24,7 @@ __all__ = [
     "TransientError",
     "first_cause",
     "is_transient_failure",
+    "reraise_first",
     "revive",
     "suggestion",
 ]
@@ -100,6 +101,21 @@ def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the error of a task group to report: the first BulkseedError, else the first error of all."""
     leaves = [first_cause(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
     return next((error for error in leaves if isinstance(error, BulkseedError)), leaves[0])
+
+
+def reraise_first(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """Raise the error that :func:`first_cause` returns, with the cause and context that it was first raised with.
+
+    ``raise first_cause(group) from group`` would replace the cause, such as the driver's error, by a group that
+    contains the error itself.
+    """
+    error = first_cause(group)
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        # the raise has set it to the group, which is being handled
+        error.__context__ = context
 
 
 CUTOFF: Final = 0.7

@@ -77,8 +77,8 @@ class Stop:
     def __init__(self) -> None:
         self.asked = anyio.Event()
         self.graceful = False
-        self.said = ""
-        """The message for the user after a cancellation: the state of the run, and how to continue."""
+        self.message = ""
+        """The state of a run that was cancelled, and the commands that finish or undo it."""
 
     @contextmanager
     def graceful_section(self) -> Iterator[None]:

@@ -98,13 +98,13 @@ def any_loop(request: pytest.FixtureRequest) -> dict[str, bool]:
 def processes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The worker processes that are started during a test."""
     found: list[Any] = []
-    start = parent.started
+    start = parent.start_process
 
     async def noted() -> Any:
         found.append(await start())
         return found[-1]
 
-    monkeypatch.setattr(parent, "started", noted)
+    monkeypatch.setattr(parent, "start_process", noted)
     return found
 
 

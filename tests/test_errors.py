@@ -1,4 +1,4 @@
-"""Errors and SQL: errors survive a pipe, every error has a code, and composed SQL is safe for any text."""
+"""Errors and SQL: every error has a code, and survives a pipe and a task group; composed SQL is safe for any text."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
 from hypothesis import given
@@ -19,13 +20,16 @@ from hypothesis import strategies as st
 
 import bulkseed
 from bulkseed.embedded import Server
-from bulkseed.errors import BulkseedError
+from bulkseed.errors import BulkseedError, RunError, TransientError, reraise_first
 from bulkseed.postgres.connection import connect
 from bulkseed.sql import SQL, compose, identifier, join, literal, trusted
 from support.databases import address_of
 
 ROOT: Final = Path(bulkseed.__file__).parent
-CHECKED: Final = ("postgres", "embedded", "api", "choices", "listeners", "sql")
+PARTS: Final = {file.relative_to(ROOT).parts[0].removesuffix(".py") for file in ROOT.rglob("*.py")}
+CHECKED: Final = sorted(PARTS - {"errors"})
+    sorted({file.relative_to(ROOT).parts[0].removesuffix(".py") for file in ROOT.rglob("*.py")} - {"errors"})
+)
 """The folders, and the modules beside them, in which every error must have a code."""
 
 KEBAB_CASE: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -187,3 +191,39 @@ def test_composed_text() -> None:
     assert compose("'{1,2}' {} {{ {name}", name=trusted("x")) == "'{1,2}' {} {{ x"
     composed = (compose(""), identifier("a"), literal("a"), literal(None), literal(1.5), join(",", []), trusted(""))
     assert all(isinstance(part, SQL) for part in composed)
+
+
+async def fail(error: Exception, cause: Exception | None) -> None:
+    try:
+        int("no number")
+    except ValueError:
+        if cause is None:
+            raise error  # noqa: B904 - the context alone
+        raise error from cause
+
+
+async def fail_in_group(error: Exception, cause: Exception | None) -> None:
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fail, error, cause)
+            await anyio.sleep_forever()
+    except BaseExceptionGroup as group:
+        reraise_first(group)
+
+
+@pytest.mark.parametrize("cause", [None, KeyError("the driver's")])
+async def test_the_error_of_a_task_group_keeps_its_cause_and_context(cause: Exception | None) -> None:
+    error = RunError("failed", code="some-code")
+    with pytest.raises(RunError) as caught:
+        await fail_in_group(error, cause)
+    assert caught.value is error
+    assert error.__cause__ is cause
+    assert isinstance(error.__context__, ValueError)
+    assert error.__suppress_context__ == (cause is not None)
+
+
+def test_an_error_of_bulkseed_comes_before_others() -> None:
+    ours = TransientError("ours")
+    with pytest.raises(TransientError) as caught:
+        reraise_first(BaseExceptionGroup("", [OSError("other"), ExceptionGroup("", [ours])]))
+    assert caught.value is ours

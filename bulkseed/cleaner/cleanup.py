@@ -259,7 +259,7 @@ class Removal:
 
     async def remove_with_little_space(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
         """Remove run after run in batches; all at once if one of the runs is complete, or with ``cascade``."""
-        if self.cascade or any(run.whole for run in self.runs):
+        if self.cascade or any(run.is_complete for run in self.runs):
             return await self.remove_at_once()
         removed = Counter(dict.fromkeys((name for run in self.runs for name in reversed(run.plan.model.names)), 0))
         async with transaction(self.connection):
@@ -281,7 +281,7 @@ class Removal:
         """Mark the incomplete runs, so that no command loads more of their shards, and read all runs again."""
         with translate_errors(self.connection, "reading the ledger"):
             claims = [run.claim for run in self.runs]
-            incomplete = [run.claim for run in self.runs if not run.whole]
+            incomplete = [run.claim for run in self.runs if not run.is_complete]
             await mark_undoing(self.connection, self.ledger, incomplete, self.listener)
             # a shard may have been loaded in the meantime
             return await chosen_runs(self.connection, self.ledger, claims)

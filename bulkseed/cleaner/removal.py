@@ -112,7 +112,7 @@ async def remove_rows(
         await connection.execute(SETTINGS)
         for run in runs:
             tables = [run.names.name(name) for name in await existing_tables(connection, run)]
-            if tables and not run.whole and not diskless:
+            if tables and not run.is_complete and not diskless:
                 # an interrupted load left no statistics; a login without the right to ANALYZE is only warned
                 await connection.execute(compose("ANALYZE {tables}", tables=join(", ", tables)))
     expected: Counter[str] = Counter()

@@ -102,7 +102,7 @@ def print_runs(found: Iterable[History]) -> None:
             (
                 str(run.number),
                 each.state,
-                f"{rows:,}" if run.whole else f"{rows:,} of {expected:,}",
+                f"{rows:,}" if run.is_complete else f"{rows:,} of {expected:,}",
                 f"{run.began:%Y-%m-%d %H:%M}",
                 f"{each.seconds:,.1f}",
                 f"{run.login or '?'}{f'@{run.client}' if run.client else ''}",

@@ -15,7 +15,7 @@ import anyio
 
 from bulkseed.cli.progress import progress_display
 from bulkseed.embedded import Listen, Server, running
-from bulkseed.errors import ConnectionLost, Stopped, first_cause
+from bulkseed.errors import ConnectionLost, Stopped, first_cause, reraise_first
 from bulkseed.listeners import Stop
 from bulkseed.postgres.address import Address, named_address
 from bulkseed.postgres.driver import LOOP, ignore_lost_connection
@@ -107,7 +107,7 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
         error = first_cause(group)
         if isinstance(error, Stopped) and caught:
             raise Interrupted(caught[0], f"interrupted: {error}") from None
-        raise error from group
+        reraise_first(group)
     except asyncio.CancelledError:
         if len(caught) > 1:
             raise Interrupted(caught[0], interrupted(stop)) from None
@@ -118,4 +118,4 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
 
 
 def interrupted(stop: Stop) -> str:
-    return f"interrupted: {stop.said}" if stop.said else "interrupted"
+    return f"interrupted: {stop.message}" if stop.message else "interrupted"

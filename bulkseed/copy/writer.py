@@ -15,7 +15,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from bulkseed.copy.column_mapping import ColumnMapping, convert_batch
 from bulkseed.copy.encoders import Chunk, Record, Type, encode_binary, encode_records
-from bulkseed.errors import ConnectionLost, RunError, first_cause
+from bulkseed.errors import ConnectionLost, RunError, reraise_first
 from bulkseed.generators import Context, shard_tables
 from bulkseed.listeners import ProgressListener, Stopwatch
 from bulkseed.plan.shards import Shard
@@ -233,7 +233,7 @@ async def stream(
             tasks.start_soon(produce, encoded, send)
             return await copy(connection, plan, receive, on_rows)
     except BaseExceptionGroup as group:
-        raise first_cause(group) from group
+        reraise_first(group)
     raise AssertionError("a task group ends by returning or raising")
 
 

@@ -25,7 +25,7 @@ from bulkseed.deferral.steps import (
     run_with_retries,
     step_transaction,
 )
-from bulkseed.errors import DiskFull, RunError, TransientError, first_cause
+from bulkseed.errors import DiskFull, RunError, TransientError, reraise_first
 from bulkseed.postgres.connection import Connection, server_message, translate_errors
 from bulkseed.sql import SQL, compose
 
@@ -291,7 +291,7 @@ async def rebuild(
         try:
             await Schedule(rebuilder, deferred, rows_complete or {}).run(opened)
         except BaseExceptionGroup as group:
-            raise first_cause(group) from group
+            reraise_first(group)
     if rebuilder.failures:
         raise rebuilder.error(len(deferred))
 

@@ -189,8 +189,6 @@ def loaded(source: str) -> SeedTable:
     entry = known[source]
     attribute = f"{entry.module}:{entry.attr}"
     return as_table(import_object(attribute, f"the plugin {source!r} of an installed package"), source)
-        import_object(f"{entry.module}:{entry.attr}", f"the plugin {source!r} of an installed package"), source
-    )
 
 
 def as_table(plugin: Any, source: str) -> SeedTable:

@@ -1,4 +1,4 @@
-"""The ledger: a schema in the target that records what each run put in, shard by shard."""
+"""The ledger: a schema in the target that records what each run has loaded, shard by shard."""
 
 from bulkseed.ledger.claims import (
     LOCK,
@@ -7,18 +7,19 @@ from bulkseed.ledger.claims import (
     begin_run,
     claim_shard,
     empty_run,
+    find_run_by_token,
     finish_run,
     forget_run,
     forget_shards,
     holder,
+    lost_run_error,
     mark_undoing,
     record_shard,
-    run_of_token,
     share_run,
     take_over,
 )
-from bulkseed.ledger.runs import Run, chosen_runs, runs
-from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, exists, make_ledger, other_ledgers
+from bulkseed.ledger.runs import Run, chosen_runs, read_runs
+from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, make_ledger, other_ledgers
 
 __all__ = [
     "LOCK",
@@ -33,16 +34,17 @@ __all__ = [
     "claim_shard",
     "control",
     "empty_run",
-    "exists",
+    "find_run_by_token",
     "finish_run",
     "forget_run",
     "forget_shards",
     "holder",
+    "lost_run_error",
     "make_ledger",
     "mark_undoing",
     "other_ledgers",
+    "read_runs",
     "record_shard",
-    "run_of_token",
     "runs",
     "share_run",
     "take_over",

@@ -1,4 +1,4 @@
-"""Writing to the ledger: a run is begun, taken over, loaded shard by shard, finished, undone."""
+"""Writes to the ledger: a run is begun, taken over, loaded shard by shard, finished, undone."""
 
 from __future__ import annotations
 
@@ -15,34 +15,38 @@ from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
 from bulkseed.listeners import ProgressListener
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.postgres.connection import Connection, translate_errors
+from bulkseed.sql import compose
 
 __all__ = [
     "LOCK",
     "Claim",
     "acquire_load_lock",
-    "another",
     "begin_run",
+    "changed_run_error",
     "claim_shard",
     "empty_run",
+    "find_run_by_token",
     "finish_run",
     "forget_run",
     "forget_shards",
     "holder",
+    "lost_run_error",
     "mark_undoing",
     "record_shard",
-    "run_of_token",
     "share_run",
     "take_over",
 ]
 
-PATIENCE_SECONDS: Final = 2
+SECONDS_BEFORE_NOTE: Final = 2
+"""How long a lock is waited for before the user is told who holds it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run that a command is loading: its number, and a token that a command which takes it over changes.
+    """A run that a command is loading: its number, and a token that changes when another command takes the run over.
 
-    Who lost a run must not go on with it, nor take another for it: numbers begin again with a new ledger.
+    The token keeps a command that has lost a run from going on with it, and from mistaking another run for it:
+    numbers begin again with a new ledger.
     """
 
     number: int
@@ -60,13 +64,16 @@ async def begin_run(
     expected: Mapping[str, int],
     rows_per_shard: int,
 ) -> Claim:
-    """Record a run into the tables of ``schema``, making the ledger where there is none. ``token`` is a new UUID."""
+    """Record a run into the tables of ``schema``; make the ledger if there is none. ``token`` is a new UUID."""
     await make_ledger(connection, ledger)
     number: int = await connection.fetchval(
-        f"INSERT INTO {ledger.runs} "
-        "(token, origin, target_schema, plan, placement, made_by, expected, rows_per_shard, state, login, client) "
-        "VALUES ($1::text::uuid, $1::text::uuid, $2, $3, $4, $5, $6, $7, 'loading', session_user, "
-        "host(inet_client_addr())) RETURNING id",
+        compose(
+            "INSERT INTO {runs} "
+            "(token, origin, target_schema, plan, placement, made_by, expected, rows_per_shard, state, login, client) "
+            "VALUES ($1::text::uuid, $1::text::uuid, $2, $3, $4, $5, $6, $7, 'loading', session_user, "
+            "host(inet_client_addr())) RETURNING id",
+            runs=ledger.runs,
+        ),
         token,
         schema,
         plan.to_json(),
@@ -78,44 +85,56 @@ async def begin_run(
     return Claim(number, token)
 
 
-async def run_of_token(connection: Connection, ledger: Ledger, token: str) -> Claim | None:
-    """The run that was begun with ``token``, where the answer to that commit was lost; None where it was not begun.
+async def find_run_by_token(connection: Connection, ledger: Ledger, token: str) -> Claim | None:
+    """Return the run that was begun with ``token``; None if there is none.
 
-    Raises RunError where it is not ours any more.
+    It tells whether a run was recorded when the answer to the commit was lost. Raises RunError if another command has
+    taken the run over.
     """
     if not await exists(connection, ledger):
         return None
-    # an older ledger has no such column yet
-    found = await connection.fetchrow(
-        f"SELECT id, to_jsonb(r) ->> 'token' AS token FROM {ledger.runs} AS r WHERE to_jsonb(r) ->> 'origin' = $1",
+    # the columns are read through jsonb because an older ledger does not have them yet
+    row = await connection.fetchrow(
+        compose(
+            "SELECT id, to_jsonb(r) ->> 'token' AS token FROM {runs} AS r WHERE to_jsonb(r) ->> 'origin' = $1",
+            runs=ledger.runs,
+        ),
         token,
     )
-    if found is not None and found["token"] != token:
-        raise RunError(lost(found["id"]))
-    return None if found is None else Claim(found["id"], token)
+    if row is None:
+        return None
+    if row["token"] != token:
+        raise lost_run_error(row["id"])
+    return Claim(row["id"], token)
 
 
-def lost(number: int) -> str:
-    return f"run {number} is not this command's any more: another goes on with it, or has undone it"
+def lost_run_error(number: int) -> RunError:
+    """Return the error of a command whose run belongs to another command now."""
+    return RunError(
+        f"run {number} is not this command's any more: another command goes on with it, or has undone it",
+        code="run-lost",
+    )
 
 
 async def lock_runs(connection: Connection, ledger: Ledger, listener: ProgressListener) -> None:
-    """Keep shards from being begun until the transaction ends, and wait for those that have begun; says for whom.
+    """Keep shards from being begun until the transaction ends, and wait for those that are being loaded.
 
-    Who loads a shard asks for a weaker lock on the table: in that queue each has its turn, which for a row's lock is
-    not so.
+    ``listener`` is told who loads them. A command that loads a shard asks for a weaker lock on the same table. Locks on
+    a table are granted in the order of the requests; locks on a row are not.
     """
-    lock = f"LOCK TABLE {ledger.runs} IN EXCLUSIVE MODE"
+    lock = compose("LOCK TABLE {runs} IN EXCLUSIVE MODE", runs=ledger.runs)
     try:
         async with connection.transaction():
-            await connection.execute(f"SET LOCAL lock_timeout = '{PATIENCE_SECONDS}s'; {lock}")
+            await connection.execute(
+                compose("SET LOCAL lock_timeout = '{seconds}s'; {lock}", seconds=SECONDS_BEFORE_NOTE, lock=lock)
+            )
     except asyncpg.LockNotAvailableError:
         who = await holders(connection, [ledger.runs])
         listener.note(
-            f"waiting for shards that are still being loaded, by {who}; where its client is gone for good, "
-            "pg_terminate_backend(that process) ends it"
+            f"waiting for shards that are still being loaded, by {who}; if that client is gone for good, "
+            "end the server process with pg_terminate_backend(its number)"
         )
-        await connection.execute(f"SET LOCAL lock_timeout = 0; {lock}")
+        await connection.execute(compose("SET LOCAL lock_timeout = 0; {lock}", lock=lock))
     else:
         await connection.execute("SET LOCAL lock_timeout = 0")
 
@@ -123,52 +142,65 @@ async def lock_runs(connection: Connection, ledger: Ledger, listener: ProgressLi
 async def take_over(
     connection: Connection, ledger: Ledger, claim: Claim, token: str, listener: ProgressListener
 ) -> Claim:
-    """Make a run this command's, for it to go on with; waits for shards that a command before is loading yet.
+    """Make this command the owner of a run; wait for shards that the previous owner is still loading.
 
-    The same again with the same token changes nothing. Raises RunError where ``claim`` is not what the run is any more.
+    A repetition with the same token changes nothing. Raises RunError if ``claim`` is out of date.
     """
     await lock_runs(connection, ledger, listener)
     tag = await connection.execute(
-        f"UPDATE {ledger.runs} SET token = $3::text::uuid, resumed = resumed + (token <> $3::text::uuid)::int, "
-        "login = session_user, client = host(inet_client_addr()) "
-        "WHERE id = $1 AND token IN ($2::text::uuid, $3::text::uuid) AND state = 'loading'",
+        compose(
+            "UPDATE {runs} SET token = $3::text::uuid, resumed = resumed + (token <> $3::text::uuid)::int, "
+            "login = session_user, client = host(inet_client_addr()) "
+            "WHERE id = $1 AND token IN ($2::text::uuid, $3::text::uuid) AND state = 'loading'",
+            runs=ledger.runs,
+        ),
         claim.number,
         claim.token,
         token,
     )
     if tag != "UPDATE 1":
-        raise RunError(lost(claim.number))
+        raise lost_run_error(claim.number)
     return Claim(claim.number, token)
 
 
 async def share_run(connection: Connection, ledger: Ledger, claim: Claim) -> None:
-    """Keep a run as it is until the transaction ends: being loaded, and by us.
+    """Keep the state and the owner of a run as they are until the transaction ends.
 
-    Who loads a shard does so first: a cleanup, or who takes the run over, waits for shards that have begun, and none
-    begins after it. Raises RunError where the run is not ours any more.
+    Each transaction that loads a shard begins with this. A cleanup, and a command that takes the run over, therefore
+    wait for the shards that have begun, and none begins after it. Raises RunError if this command has lost the run.
     """
-    found = await connection.fetchval(
-        f"SELECT true FROM {ledger.runs} WHERE id = $1 AND token = $2::text::uuid AND state = 'loading' FOR SHARE",
+    is_ours = await connection.fetchval(
+        compose(
+            "SELECT true FROM {runs} WHERE id = $1 AND token = $2::text::uuid AND state = 'loading' FOR SHARE",
+            runs=ledger.runs,
+        ),
         claim.number,
         claim.token,
     )
-    if found is None:
-        raise RunError(lost(claim.number))
+    if is_ours is None:
+        raise lost_run_error(claim.number)
 
 
 async def claim_shard(connection: Connection, ledger: Ledger, number: int, shard: int) -> dict[str, int] | None:
-    """Claim a shard of a run, in the transaction that is to load it; where it is in already, its rows by table.
+    """Claim a shard of a run, in the transaction that is to load it; return its rows by table if it is loaded already.
 
-    Waits for another transaction that has claimed it: one whose client is gone, or that commits at this moment.
+    Waits for another transaction that has claimed the shard: its client is gone, or it is committing at this moment.
     """
     tag = await connection.execute(
-        f"INSERT INTO {ledger.shards} (run, number, rows) VALUES ($1, $2, '{{}}') ON CONFLICT DO NOTHING", number, shard
+        compose(
+            "INSERT INTO {shards} (run, number, rows) VALUES ($1, $2, '{}') ON CONFLICT DO NOTHING",
+            shards=ledger.shards,
+        ),
+        number,
+        shard,
     )
     if tag == "INSERT 0 1":
         return None
     rows = json.loads(
         await connection.fetchval(
-            f"SELECT rows::text FROM {ledger.shards} WHERE run = $1 AND number = $2", number, shard
+            compose("SELECT rows::text FROM {shards} WHERE run = $1 AND number = $2", shards=ledger.shards),
+            number,
+            shard,
         )
     )
     return {name: int(count) for name, count in rows.items()}
@@ -179,7 +211,10 @@ async def record_shard(
 ) -> None:
     """Record the rows of a claimed shard, at the end of the transaction that loads it."""
     await connection.execute(
-        f"UPDATE {ledger.shards} SET rows = $3, loaded_at = clock_timestamp() WHERE run = $1 AND number = $2",
+        compose(
+            "UPDATE {shards} SET rows = $3, loaded_at = clock_timestamp() WHERE run = $1 AND number = $2",
+            shards=ledger.shards,
+        ),
         number,
         shard,
         json.dumps(dict(rows)),
@@ -189,61 +224,74 @@ async def record_shard(
 async def finish_run(
     connection: Connection, ledger: Ledger, claim: Claim, rows: Mapping[str, int], seconds: Mapping[str, float]
 ) -> None:
-    """Record that a run is whole. Raises RunError where it is not ours any more. Doing it again is no error."""
+    """Record that a run is complete; a repetition is no error. Raises RunError if this command has lost the run."""
     tag = await connection.execute(
-        f"UPDATE {ledger.runs} SET state = 'whole', rows = $2, seconds = $3, finished_at = clock_timestamp() "
-        f"WHERE id = $1 AND token = $4::text::uuid AND state IN ('loading', 'whole')",
+        compose(
+            "UPDATE {runs} SET state = 'whole', rows = $2, seconds = $3, finished_at = clock_timestamp() "
+            "WHERE id = $1 AND token = $4::text::uuid AND state IN ('loading', 'whole')",
+            runs=ledger.runs,
+        ),
         claim.number,
         json.dumps(dict(rows)),
         json.dumps(dict(seconds)),
         claim.token,
     )
     if tag != "UPDATE 1":
-        raise RunError(lost(claim.number))
+        raise lost_run_error(claim.number)
 
 
 async def mark_undoing(
     connection: Connection, ledger: Ledger, claims: Sequence[Claim], listener: ProgressListener
 ) -> None:
-    """Record that runs, none of them whole, are not to go on; waits for shards of theirs that are being loaded.
+    """Record that runs, none of them complete, are being undone; wait for shards of theirs that are being loaded.
 
-    Raises InputError where one of them is not what ``claims`` says any more.
+    Raises InputError if one of ``claims`` is out of date.
     """
     if claims:
         await lock_runs(connection, ledger, listener)
     for claim in claims:
         # a ledger of an older version has no tokens
         tag = await connection.execute(
-            f"UPDATE {ledger.runs} AS r SET state = 'undoing' "
-            "WHERE id = $1 AND coalesce(to_jsonb(r) ->> 'token', '') = $2 AND state <> 'whole'",
+            compose(
+                "UPDATE {runs} AS r SET state = 'undoing' "
+                "WHERE id = $1 AND coalesce(to_jsonb(r) ->> 'token', '') = $2 AND state <> 'whole'",
+                runs=ledger.runs,
+            ),
             claim.number,
             claim.token,
         )
         if tag != "UPDATE 1":
-            raise InputError(another(claim.number, ledger))
+            raise changed_run_error(claim.number, ledger)
 
 
-def another(number: int, ledger: Ledger) -> str:
-    """What is said where a run is not the one that was meant."""
-    return f"run {number} has changed since it was chosen: look at {ledger.command('runs')}, and choose again"
+def changed_run_error(number: int, ledger: Ledger) -> InputError:
+    """Return the error of a command for which a run was chosen that has changed since."""
+    return InputError(
+        f"run {number} has changed since it was chosen: list the runs with {ledger.command('runs')}, and choose again",
+        code="run-changed",
+    )
 
 
 async def empty_run(connection: Connection, ledger: Ledger, number: int) -> None:
-    """Record that no row of a run is in any more, while its indexes and keys have yet to be rebuilt."""
-    await connection.execute(f"DELETE FROM {ledger.shards} WHERE run = $1", number)
-    await connection.execute(f"UPDATE {ledger.runs} SET state = 'undoing', rows = NULL WHERE id = $1", number)
+    """Record that all rows of a run are removed, while its indexes and keys have yet to be rebuilt."""
+    await connection.execute(compose("DELETE FROM {shards} WHERE run = $1", shards=ledger.shards), number)
+    await connection.execute(
+        compose("UPDATE {runs} SET state = 'undoing', rows = NULL WHERE id = $1", runs=ledger.runs), number
+    )
 
 
 async def forget_shards(connection: Connection, ledger: Ledger, number: int, shards: Sequence[int]) -> None:
-    """Record that the rows of these shards of a run are out again, in the transaction that removes them."""
+    """Delete the records of these shards of a run, in the transaction that removes their rows."""
     await connection.execute(
-        f"DELETE FROM {ledger.shards} WHERE run = $1 AND number = ANY ($2::int[])", number, list(shards)
+        compose("DELETE FROM {shards} WHERE run = $1 AND number = ANY ($2::int[])", shards=ledger.shards),
+        number,
+        list(shards),
     )
 
 
 async def forget_run(connection: Connection, ledger: Ledger, number: int) -> None:
-    """Take a run out of the ledger; the ledger goes with the last one, where this login owns it."""
-    await connection.execute(f"DELETE FROM {ledger.runs} WHERE id = $1", number)
+    """Delete the record of a run; drop the ledger with the last one, if this login owns it."""
+    await connection.execute(compose("DELETE FROM {runs} WHERE id = $1", runs=ledger.runs), number)
     await forget_rebuilt(connection, ledger.deferred, number)
     await drop_ledger(connection, ledger)
 
@@ -253,11 +301,12 @@ LOCK: Final = 0x62756C6B73656564
 
 
 async def acquire_load_lock(connection: Connection, listener: ProgressListener) -> None:
-    """Hold the lock of all that writes seeded rows until the connection ends, waiting for, and naming, who has it.
+    """Hold the lock of all commands that write seeded rows until the connection ends; wait for its holder if need be.
 
-    It comes before anything else: who waits must not hold a lock that the other one needs. Raises ConnectionLost.
+    ``listener`` is told who holds the lock. It must be the first lock of a command: one that waits for it must not
+    hold a lock that the holder needs. Raises ConnectionLost.
     """
-    with translate_errors(connection, "waiting for the turn of this command"):
+    with translate_errors(connection, "waiting for the load lock"):
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
             who = await holder(connection) or "just ending"
             listener.note(f"waiting for another bulkseed in this database ({who}) to finish")
@@ -265,7 +314,7 @@ async def acquire_load_lock(connection: Connection, listener: ProgressListener) 
 
 
 async def holder(connection: Connection) -> str | None:
-    """Who holds the lock, in words: its server process, login, and since when; None where nobody else does."""
+    """Return who holds the load lock, as text: server process, login and start; None if no other connection does."""
     row = await connection.fetchrow(
         """
         SELECT a.pid, a.usename, to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS since
@@ -278,6 +327,6 @@ async def holder(connection: Connection) -> str | None:
     )
     if row is None:
         return None
-    # who may not read all statistics is not told when another login's session began
+    # backend_start of another login's session is NULL without the rights of pg_read_all_stats
     since = f", since {row['since']} UTC" if row["since"] else ""
     return f"process {row['pid']} of {row['usename']}{since}"

@@ -1,4 +1,4 @@
-"""The connection that plans, drops and records a run, and holds the turn; made again where it is lost."""
+"""The connection that plans, drops and records a run, and holds the load lock; opened again if it is lost."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 
 import anyio
 
-from bulkseed import ledger
-from bulkseed.errors import TransientError, first_cause
+from bulkseed.errors import TransientError, reraise_first
+from bulkseed.ledger.claims import acquire_load_lock
 from bulkseed.listeners import ProgressListener
 from bulkseed.postgres.connection import Connection, ConnectionParams, close, connect, keep_alive
 from bulkseed.postgres.transaction import RetryPolicy, connect_with_retry, retry
@@ -19,20 +19,20 @@ __all__ = ["Control", "controlled"]
 Result = TypeVar("Result")
 
 PAUSE_SECONDS: Final = 0.2
-"""Before a lost connection is made again: a server that ends each at once is not to be asked without a pause."""
+"""The pause before a lost connection is opened again, for a server that ends each connection at once."""
 
 
 class Control:
-    """A connection that holds the lock of all that writes seeded rows (:func:`bulkseed.ledger.acquire_load_lock`).
+    """A connection that holds the load lock (:func:`bulkseed.ledger.acquire_load_lock`).
 
-    Where it is lost the lock is lost too, and another command may have its turn before this one goes on; what tells
-    that is the run's token.
+    If the connection is lost, the lock is lost too, and another command may acquire it before this one does. The run's
+    token (:class:`bulkseed.ledger.Claim`) tells whether that command has taken the run over.
     """
 
     def __init__(
-        self, place: ConnectionParams, retry_policy: RetryPolicy, listener: ProgressListener, connection: Connection
+        self, params: ConnectionParams, retry_policy: RetryPolicy, listener: ProgressListener, connection: Connection
     ) -> None:
-        self.place = place
+        self.params = params
         self.retry_policy = retry_policy
         self.listener = listener
         self.connection = connection
@@ -40,46 +40,47 @@ class Control:
     async def do(
         self, doing: str, once: Callable[[Connection], Awaitable[Result]], retry_policy: RetryPolicy | None = None
     ) -> Result:
-        """The result of ``once`` with the connection, tried again after what passes; it must bear being repeated.
+        """Return the result of ``once``, called with the connection, and again after transient errors.
 
-        ``retry_policy``: the command's own where None. Raises what it raises, and ConnectError.
+        ``once`` must be safe to repeat. ``retry_policy`` defaults to the command's own. Raises the errors of ``once``,
+        and ConnectError.
         """
 
-        async def again() -> Result:
-            return await once(await self.live())
+        async def try_once() -> Result:
+            return await once(await self.live_connection())
 
-        return await retry(retry_policy or self.retry_policy, self.listener, doing, again)
+        return await retry(retry_policy or self.retry_policy, self.listener, doing, try_once)
 
-    async def live(self) -> Connection:
+    async def live_connection(self) -> Connection:
         if self.connection.is_closed():
-            found = await connect_with_retry(self.place, self.retry_policy, self.listener)
+            connection = await connect_with_retry(self.params, self.retry_policy, self.listener)
             try:
-                await ledger.acquire_load_lock(found, self.listener)
+                await acquire_load_lock(connection, self.listener)
             except BaseException:
-                # without its turn it must not be taken for one that has it
-                await close(found)
+                # a connection without the lock must not become that of this object
+                await close(connection)
                 raise
-            self.connection = found
+            self.connection = connection
         return self.connection
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """For a block that leaves the connection idle: it is kept in use, and made again where it is lost.
+        """Keep the connection alive during a block that leaves it idle, and open it again if it is lost.
 
-        Raises ConnectError, cancelling the block, where it cannot be had again.
+        Raises ConnectError, and cancels the block, if it cannot be opened again.
         """
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.hold)
+                tasks.start_soon(self.keep_alive)
                 yield
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise first_cause(group) from group
+            reraise_first(group)
 
-    async def hold(self) -> None:
+    async def keep_alive(self) -> None:
         while True:
             try:
-                async with keep_alive(await self.live()):
+                async with keep_alive(await self.live_connection()):
                     await anyio.sleep_forever()
             except TransientError as error:
                 self.listener.note(f"{error}; the load goes on, and connects again")
@@ -88,13 +89,13 @@ class Control:
 
 @asynccontextmanager
 async def controlled(
-    place: ConnectionParams, retry_policy: RetryPolicy, listener: ProgressListener
+    params: ConnectionParams, retry_policy: RetryPolicy, listener: ProgressListener
 ) -> AsyncIterator[Control]:
-    """A connection that has waited for its turn, closed at the end. Raises ConnectError where there is none."""
-    # at first at once or not at all: a wrong address does not get better by waiting
-    control = Control(place, retry_policy, listener, await connect(place))
+    """Open a connection, acquire the load lock, and close the connection at the end. Raises ConnectError."""
+    # the first attempt is not repeated: waiting does not make a wrong address right
+    control = Control(params, retry_policy, listener, await connect(params))
     try:
-        await ledger.acquire_load_lock(control.connection, listener)
+        await acquire_load_lock(control.connection, listener)
         yield control
     finally:
         await close(control.connection)

@@ -1,4 +1,4 @@
-"""What the ledger says of runs: state, rows, when, by whom, how long."""
+"""Runs as the ledger records them: state, rows, times, login, versions."""
 
 from __future__ import annotations
 
@@ -9,33 +9,38 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from bulkseed.errors import InputError, TargetError
-from bulkseed.ledger.claims import Claim, another, holder
+from bulkseed.ledger.claims import Claim, changed_run_error, holder
 from bulkseed.ledger.tables import SCHEMA, Ledger, exists, version
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import shard_counts
 from bulkseed.plan.tables import Names
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, preflight_errors
+from bulkseed.sql import compose
 
-__all__ = ["History", "Run", "State", "chosen_runs", "history", "runs"]
+__all__ = ["History", "Run", "State", "chosen_runs", "history", "read_runs"]
 
 State = Literal["loading", "whole", "undoing"]
-"""``loading`` until all shards are in and all indexes and keys are back; ``undoing`` from when that is given up."""
+"""The states that the ledger stores.
+
+``loading`` until all shards are loaded and all indexes and keys rebuilt, then ``whole``; ``undoing`` once rows are
+being removed.
+"""
 
 STATES: Final[dict[str, State]] = {"loading": "loading", "whole": "whole", "undoing": "undoing"}
 
 MADE_BY: Final = ("bulkseed", "generator", "faker", "numpy")
-"""The versions that every run has; those of later bulkseeds have more."""
+"""The versions that every run has; runs of later versions of bulkseed have more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as the ledger has it: its number, where and what it made, by which versions, how far it came.
+    """A run as the ledger records it: its number, its plan and where it goes, the versions, and the progress.
 
-    ``rows`` are those that are in, by table; ``expected`` those that there are in a whole run, as far as that is
-    known before they are made: exact for users, channels and messages. ``shards`` are the numbers of the shards
-    that are in, of those that :func:`bulkseed.plan.shards.split_into_shards` gives for ``rows_per_shard``; both are
-    None for a run of a version that kept none, which is whole.
+    ``rows`` are the loaded rows, by table; ``expected`` those of the complete run, as far as they are known before they
+    are made: exact for users, channels and messages. ``shards`` are the numbers of the loaded shards, of those that
+    :func:`bulkseed.plan.shards.split_into_shards` returns for ``rows_per_shard``; both are None for a run of a version
+    that did not record them, which is complete.
     """
 
     number: int
@@ -51,61 +56,69 @@ class Run:
     token: str
     began: datetime
     ended: datetime | None
-    """When it was whole; the last shard's moment for one that is not yet; None where none is in."""
+    """When the run was complete; when the last shard was loaded if it is not; None if no shard is loaded."""
     login: str | None
     client: str | None
-    """The address of the machine that loaded it, where that was over TCP."""
+    """The address of the client that loaded it, if the connection was over TCP."""
     resumed: int
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """By phase, with ``total``, of the command that finished it; empty for one that is not whole."""
+    """By phase, with ``total``, of the command that finished it; empty for a run that is not complete."""
 
     @property
     def claim(self) -> Claim:
-        """What tells it from another run of the same number."""
+        """The number with the token, which tells the run from another one of the same number."""
         return Claim(self.number, self.token)
 
     @property
     def names(self) -> Names:
-        """What its tables and columns are called."""
+        """The names of its tables and columns."""
         return Names(self.schema, self.plan.model)
 
     @property
-    def whole(self) -> bool:
-        """Whether all of it is in, with every index and key in place."""
+    def is_complete(self) -> bool:
+        """Whether all rows are loaded and every index and key is in place."""
         return self.state == "whole"
 
     def ids(self, table: str) -> tuple[int, int]:
-        """The first and the last id that the run has reserved in ``users``, ``channels`` or ``messages``."""
+        """Return the first and the last id that the run has reserved in ``users``, ``channels`` or ``messages``."""
         first = self.placement.first(table)
         return first, first + self.expected[table] - 1
 
 
-ALL: Final = """
+READ_RUNS: Final = """
 SELECT to_jsonb(r) AS run, r.started_at AS began, {numbers} AS shards,
-       coalesce(r.finished_at, {last}) AS ended, coalesce(r.rows, {rows}, '{{}}') AS rows
+       coalesce(r.finished_at, {last}) AS ended, coalesce(r.rows, {rows}, '{}') AS rows
 FROM {runs} AS r {condition} ORDER BY r.id
 """
-"""What older versions of the ledger lack is missing in the row as jsonb, and no error."""
+"""The rows are read as jsonb, in which a column that an older ledger lacks is absent, and no error."""
 
-OF_SHARDS: Final = {
-    "numbers": "ARRAY(SELECT number FROM {shards} WHERE run = r.id)",
-    "last": "(SELECT max(loaded_at) FROM {shards} WHERE run = r.id)",
-    "rows": "(SELECT jsonb_object_agg(key, total) FROM (SELECT key, sum(value::bigint) AS total "
-    "FROM {shards} AS s, jsonb_each_text(s.rows) WHERE s.run = r.id GROUP BY key) AS summed)",
-}
-WITHOUT_SHARDS: Final = {"numbers": "NULL", "last": "NULL", "rows": "NULL"}
+SHARD_NUMBERS: Final = "ARRAY(SELECT number FROM {shards} WHERE run = r.id)"
+LAST_SHARD: Final = "(SELECT max(loaded_at) FROM {shards} WHERE run = r.id)"
+SHARD_ROWS: Final = (
+    "(SELECT jsonb_object_agg(key, total) FROM (SELECT key, sum(value::bigint) AS total "
+    "FROM {shards} AS s, jsonb_each_text(s.rows) WHERE s.run = r.id GROUP BY key) AS summed)"
+)
 
 
-async def runs(connection: Connection, ledger: Ledger) -> list[Run]:
-    """All runs, oldest first; none where there is no ledger. Raises TargetError where one cannot be read."""
+async def read_runs(connection: Connection, ledger: Ledger) -> list[Run]:
+    """Return all runs, oldest first; none if there is no ledger. Raises TargetError if a run cannot be read."""
     if not await exists(connection, ledger):
         return []
-    first = await version(connection, ledger) == 1
-    parts = WITHOUT_SHARDS if first else {name: sql.format(shards=ledger.shards) for name, sql in OF_SHARDS.items()}
-    # the first version kept a run that was under way in the same table, unfinished
-    condition = "WHERE r.finished_at IS NOT NULL" if first else ""
-    found = await connection.fetch(ALL.format(runs=ledger.runs, condition=condition, **parts))
-    return [run_of(row, ledger) for row in found]
+    if await version(connection, ledger) == 1:
+        # the first version recorded no shards, and a run in progress in the same table, unfinished
+        null = compose("NULL")
+        condition = compose("WHERE r.finished_at IS NOT NULL")
+        sql = compose(READ_RUNS, runs=ledger.runs, condition=condition, numbers=null, last=null, rows=null)
+    else:
+        sql = compose(
+            READ_RUNS,
+            runs=ledger.runs,
+            condition=compose(""),
+            numbers=compose(SHARD_NUMBERS, shards=ledger.shards),
+            last=compose(LAST_SHARD, shards=ledger.shards),
+            rows=compose(SHARD_ROWS, shards=ledger.shards),
+        )
+    return [run_of(row, ledger) for row in await connection.fetch(sql)]
 
 
 def run_of(row: Any, ledger: Ledger) -> Run:
@@ -136,31 +149,36 @@ def run_of(row: Any, ledger: Ledger) -> Run:
     except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
         raise TargetError(
             f"the record of run {values['id']} in schema {ledger.schema} cannot be read ({error!r}): "
-            "another bulkseed made it (use a newer one), or it was changed by hand"
+            "use a newer bulkseed if one made it, or restore it if it was changed by hand",
+            code="unreadable-run",
         ) from error
 
 
 async def chosen_runs(connection: Connection, ledger: Ledger, wanted: Collection[int | Claim] | None) -> list[Run]:
-    """All runs, or those that are wanted. Raises InputError where there is none, or not one of those.
+    """Return the wanted runs, or all of them. Raises InputError if there is none, or one of the wanted is missing.
 
-    A claim stands for the very run, and the command that loads it: where another has its number, or another command
-    has gone on with it, that is an error too.
+    A claim also names the command that loads the run. It is an error if another run has its number, or another command
+    has taken the run over.
     """
-    found = await runs(connection, ledger)
-    if not found:
+    runs = await read_runs(connection, ledger)
+    if not runs:
         where = "" if ledger == Ledger() else f" in schema {ledger.schema!r}"
-        raise InputError(f"this database has no run of bulkseed{where}: load one first, or name another database")
+        raise InputError(
+            f"this database has no run of bulkseed{where}: load one first, or name another database", code="no-runs"
+        )
     if wanted is None:
-        return found
-    there = {run.number: run for run in found}
+        return runs
+    by_number = {run.number: run for run in runs}
     chosen = []
-    for each in wanted:
-        number = each.number if isinstance(each, Claim) else each
-        if number not in there:
-            raise InputError(f"this database has no run {number}: it has {', '.join(map(str, there))}")
-        if isinstance(each, Claim) and there[number].claim != each:
-            raise InputError(another(number, ledger))
-        chosen.append(there[number])
+    for choice in wanted:
+        number = choice.number if isinstance(choice, Claim) else choice
+        if number not in by_number:
+            raise InputError(
+                f"this database has no run {number}: it has {', '.join(map(str, by_number))}", code="no-such-run"
+            )
+        if isinstance(choice, Claim) and by_number[number].claim != choice:
+            raise changed_run_error(number, ledger)
+        chosen.append(by_number[number])
     return chosen
 
 
@@ -169,10 +187,10 @@ Condition = Literal["whole", "loading", "interrupted", "undoing"]
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A run, and what has become of it.
+    """A run with its present condition.
 
-    ``loading``: another command works in this database now, at this run as far as can be told; ``interrupted``: it
-    waits for `resume` or `cleanup`.
+    ``loading``: another command holds the load lock of this database, and probably loads this run; ``interrupted``: the
+    run waits for `resume` or `cleanup`.
     """
 
     run: Run
@@ -182,19 +200,19 @@ class History:
 
     @property
     def seconds(self) -> float:
-        """From its begin until it was whole, interruptions included; of one that is not, to its last shard or now."""
+        """From its start to its end, interruptions included; to its last shard, or to now, if it is not complete."""
         until = self.now if self.state == "loading" else self.run.ended or self.run.began
         return (until - self.run.began).total_seconds()
 
     @property
     def shards(self) -> tuple[int, int] | None:
-        """How many of its shards are in, and how many there are; None for a run of a version that kept none."""
+        """The numbers of loaded shards and of all shards; None for a run of a version that did not record them."""
         if self.run.shards is None or self.run.rows_per_shard is None:
             return None
         return len(self.run.shards), sum(shard_counts(self.run.plan, self.run.rows_per_shard).values())
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, with times in ISO 8601 and seconds."""
+        """Return all of it, with times in ISO 8601 and durations in seconds."""
         run = self.run
         return {
             "run": run.number,
@@ -217,17 +235,17 @@ class History:
 
 
 async def history(address: Address, *, ledger_schema: str = SCHEMA) -> list[History]:
-    """All runs, oldest first; none where there is no ledger. Raises ConnectError, TargetError."""
+    """Return all runs, oldest first; none if there is no ledger. Raises ConnectError, TargetError."""
     async with connected(address) as connection:
         with preflight_errors(connection, "reading the ledger"):
-            # first: a run that ends in between is then called whole
-            busy = await holder(connection) is not None
-            found = await runs(connection, Ledger(ledger_schema))
+            # the lock first, so that a run that ends between the two is reported as complete
+            is_locked = await holder(connection) is not None
+            runs = await read_runs(connection, Ledger(ledger_schema))
             now = await connection.fetchval("SELECT clock_timestamp()")
-    return [History(run, state_of(run, busy=busy), now) for run in found]
+    return [History(run, condition_of(run, is_locked=is_locked), now) for run in runs]
 
 
-def state_of(run: Run, *, busy: bool) -> Condition:
+def condition_of(run: Run, *, is_locked: bool) -> Condition:
     if run.state != "loading":
         return run.state
-    return "loading" if busy else "interrupted"
+    return "loading" if is_locked else "interrupted"

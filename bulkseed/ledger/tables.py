@@ -1,4 +1,4 @@
-"""The ledger's own tables: in a schema of the target, made with the first run and gone with the last."""
+"""The ledger's own tables: in a schema of the target, created with the first run and dropped with the last."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 
 import asyncpg
 
-from bulkseed import deferral
+from bulkseed.deferral import DDL, unfinished
 from bulkseed.errors import TargetError
 from bulkseed.postgres.connection import Connection
-from bulkseed.sql import SQL, identifier
+from bulkseed.sql import SQL, compose, identifier, literal
 
 __all__ = ["SCHEMA", "Ledger", "check_ledger", "drop_ledger", "exists", "make_ledger", "other_ledgers", "version"]
 
@@ -20,26 +20,26 @@ SCHEMA: Final = "bulkseed"
 """The ledger's schema, unless the user names another."""
 
 COMMENT: Final = "what bulkseed loaded, so that it can be verified and removed"
-"""On a schema that was made for the ledger, and so goes with it."""
+"""On a schema that was created for the ledger, and is therefore dropped with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Where a target's runs are recorded: a schema of its own, or one that is there and has room for the tables."""
+    """The schema where a target's runs are recorded: one of its own, or an existing one."""
 
     schema: str = SCHEMA
 
     def table(self, name: str) -> SQL:
-        """One of the ledger's tables, qualified and quoted."""
+        """Return the name of one of the ledger's tables, qualified and quoted."""
         return identifier(self.schema, name)
 
     def command(self, words: str) -> str:
-        """A command of bulkseed's for the user to type, such as ``resume 3``, with where the ledger is."""
+        """Return a command of bulkseed, such as ``resume 3``, in backquotes and with the option for this ledger."""
         return f"`bulkseed {words}{self.option}`"
 
     @property
     def option(self) -> str:
-        """What a command is to be given to find the ledger, with a space before it; empty where it is as usual."""
+        """The option that names this ledger, with a space before it; empty for the default schema."""
         return "" if self.schema == SCHEMA else f" --ledger-schema {shlex.quote(self.schema)}"
 
     @property
@@ -49,7 +49,7 @@ class Ledger:
 
     @property
     def shards(self) -> SQL:
-        """The table of shards that are in."""
+        """The table of loaded shards."""
         return self.table("shards")
 
     @property
@@ -74,23 +74,23 @@ CREATE TABLE {runs} (
 );
 """
 
-SHARDS: Final = f"""
-ALTER TABLE {{runs}}
+SHARDS: Final = """
+ALTER TABLE {runs}
     ADD state text NOT NULL DEFAULT 'whole' CHECK (state IN ('loading', 'whole', 'undoing')),
     ADD expected jsonb,
     ADD rows_per_shard integer;
-UPDATE {{runs}} SET expected = rows;
-ALTER TABLE {{runs}} ALTER state DROP DEFAULT, ALTER expected SET NOT NULL;
-CREATE TABLE {{shards}} (
-    run bigint NOT NULL REFERENCES {{runs}} ON DELETE CASCADE,
+UPDATE {runs} SET expected = rows;
+ALTER TABLE {runs} ALTER state DROP DEFAULT, ALTER expected SET NOT NULL;
+CREATE TABLE {shards} (
+    run bigint NOT NULL REFERENCES {runs} ON DELETE CASCADE,
     number integer NOT NULL,
     rows jsonb NOT NULL,
     loaded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run, number)
 );
-COMMENT ON TABLE {{shards}} IS 'the shards that are in, each recorded by the transaction that loaded it';
-{deferral.DDL.replace("{table}", "{deferred}")}
-UPDATE {{version}} SET number = 2;
+COMMENT ON TABLE {shards} IS 'the shards that are in, each recorded by the transaction that loaded it';
+{create_deferred}
+UPDATE {version} SET number = 2;
 """
 
 CLAIMS: Final = """
@@ -106,38 +106,38 @@ COMMENT ON COLUMN {runs}.origin IS 'the token that it began with';
 UPDATE {version} SET number = 3;
 """
 
-MIGRATIONS: Final = (RUNS, SHARDS, CLAIMS)
-"""What makes each version from the one before."""
-
-VERSION: Final = len(MIGRATIONS)
+VERSION: Final = 3
+"""The version that the last of :func:`migrations` makes."""
 
 TABLES: Final = ("runs", "version", "shards", "deferred")
 
-MARKS: Final = """
-SELECT count(*) FILTER (WHERE (c.relname, a.attname) IN (('runs', 'placement'), ('version', 'number'))) = 2 AS ours,
-       min(c.relname::text) AS taken
+FIND_TABLES: Final = """
+SELECT count(*) FILTER (WHERE (c.relname, a.attname) IN (('runs', 'placement'), ('version', 'number'))) = 2
+       AS is_ledger,
+       min(c.relname::text) AS name_in_use
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname IN ('placement', 'number')
 WHERE n.nspname = $1 AND c.relname = ANY ($2::text[])
 """
-"""Whether the tables of the ledger are in the schema $1, or else another table that has a name of theirs.
+"""Whether the schema $1 has the ledger's tables, and the name of a table there that is one of the names $2.
 
-From the catalogue: to_regclass() raises an error where the login may not use the schema."""
+From the catalogue: to_regclass() raises an error if the login may not use the schema."""
 
 
 async def exists(connection: Connection, ledger: Ledger) -> bool:
-    """Whether the ledger is there. Raises TargetError where other tables have its tables' names."""
-    found = await connection.fetchrow(MARKS, ledger.schema, list(TABLES))
-    if not found["ours"] and found["taken"] is not None:
+    """Whether the ledger exists. Raises TargetError if another table has the name of one of its tables."""
+    row = await connection.fetchrow(FIND_TABLES, ledger.schema, list(TABLES))
+    if not row["is_ledger"] and row["name_in_use"] is not None:
         raise TargetError(
-            f"the schema {ledger.schema!r} has a table {found['taken']!r} that is not bulkseed's, and runs cannot be "
-            "recorded there: name another schema with --ledger-schema"
+            f"the schema {ledger.schema!r} has a table {row['name_in_use']!r} that is not bulkseed's, so runs cannot "
+            "be recorded there: name another schema with --ledger-schema",
+            code="ledger-name-in-use",
         )
-    return bool(found["ours"])
+    return bool(row["is_ledger"])
 
 
 async def other_ledgers(connection: Connection, ledger: Ledger) -> list[Ledger]:
-    """The ledgers in other schemas of the database that this login may read."""
+    """Return the ledgers in other schemas of the database that this login may read."""
     rows = await connection.fetch(
         """
         SELECT n.nspname FROM pg_namespace AS n
@@ -155,22 +155,23 @@ async def other_ledgers(connection: Connection, ledger: Ledger) -> list[Ledger]:
 
 
 async def version(connection: Connection, ledger: Ledger) -> int:
-    """The version of the ledger's tables. Raises TargetError for one that this bulkseed does not know."""
-    found: int = await connection.fetchval(f"SELECT number FROM {ledger.table('version')}")
-    if found > VERSION:
+    """Return the version of the ledger's tables. Raises TargetError for a version that this bulkseed does not know."""
+    number: int = await connection.fetchval(compose("SELECT number FROM {version}", version=ledger.table("version")))
+    if number > VERSION:
         raise TargetError(
-            f"the ledger in schema {ledger.schema!r} is of version {found}, this bulkseed knows {VERSION}: "
-            "use a newer bulkseed"
+            f"the ledger in schema {ledger.schema!r} is of version {number}, this bulkseed knows {VERSION}: "
+            "use a newer bulkseed",
+            code="newer-ledger",
         )
-    return found
+    return number
 
 
 async def check_ledger(connection: Connection, ledger: Ledger) -> None:
-    """Raises TargetError where this login cannot keep the ledger, or a newer bulkseed has made it."""
+    """Raise TargetError if this login may not write to the ledger, or a newer bulkseed has created it."""
     schema = identifier(ledger.schema)
     user, database = await connection.fetchrow("SELECT quote_ident(current_user), quote_ident(current_database())")
     if await exists(connection, ledger):
-        lacking = await connection.fetchval(
+        is_missing_rights = await connection.fetchval(
             """
             SELECT CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN
                 EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relkind = 'r' AND relname = ANY ($2::text[])
@@ -182,16 +183,18 @@ async def check_ledger(connection: Connection, ledger: Ledger) -> None:
             ledger.schema,
             list(TABLES),
         )
-        if lacking:
+        if is_missing_rights:
             raise TargetError(
                 f"this login may not write to the ledger in schema {schema}, where runs are recorded: "
                 f"GRANT USAGE ON SCHEMA {schema} TO {user} and GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {user}, "
-                "or name another schema with --ledger-schema"
+                "or name another schema with --ledger-schema",
+                code="missing-grant",
             )
-        if await version(connection, ledger) < VERSION and not await owned(connection, ledger):
+        if await version(connection, ledger) < VERSION and not await is_owned(connection, ledger):
             raise TargetError(
-                f"the ledger in schema {schema} was made by an older bulkseed, and this login may not change its "
-                "tables: load as their owner once"
+                f"the ledger in schema {schema} was created by an older bulkseed, and this login may not change its "
+                "tables: load once as their owner",
+                code="older-ledger",
             )
     elif await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", ledger.schema):
         if not await connection.fetchval(
@@ -199,16 +202,18 @@ async def check_ledger(connection: Connection, ledger: Ledger) -> None:
         ):
             raise TargetError(
                 f"this login may not make tables in the schema {schema}, where runs are to be recorded: "
-                f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}, or name another schema with --ledger-schema"
+                f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}, or name another schema with --ledger-schema",
+                code="missing-grant",
             )
     elif not await connection.fetchval("SELECT has_database_privilege(current_database(), 'CREATE')"):
         raise TargetError(
             f"this login may not create the schema {schema}, where runs are recorded: GRANT CREATE ON DATABASE "
-            f"{database} TO {user}, or name a schema where it may make tables with --ledger-schema"
+            f"{database} TO {user}, or name a schema where it may make tables with --ledger-schema",
+            code="missing-grant",
         )
 
 
-async def owned(connection: Connection, ledger: Ledger) -> bool:
+async def is_owned(connection: Connection, ledger: Ledger) -> bool:
     return bool(
         await connection.fetchval(
             "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = $1::text::regclass", ledger.runs
@@ -217,36 +222,54 @@ async def owned(connection: Connection, ledger: Ledger) -> bool:
 
 
 async def make_ledger(connection: Connection, ledger: Ledger) -> None:
-    """Make the ledger's tables, or bring them to this version; a schema that is not there is made for them."""
-    there = await version(connection, ledger) if await exists(connection, ledger) else 0
-    if not there and not await connection.fetchval(
+    """Create the ledger's tables, and their schema if need be, or bring the tables to the present version."""
+    number = await version(connection, ledger) if await exists(connection, ledger) else 0
+    if not number and not await connection.fetchval(
         "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", ledger.schema
     ):
-        await connection.execute(f"CREATE SCHEMA {identifier(ledger.schema)}")
-        await connection.execute(f"COMMENT ON SCHEMA {identifier(ledger.schema)} IS '{COMMENT}'")
-    for migration in MIGRATIONS[there:]:
-        await connection.execute(migration.format(**{name: ledger.table(name) for name in TABLES}))
+        schema = identifier(ledger.schema)
+        await connection.execute(compose("CREATE SCHEMA {schema}", schema=schema))
+        await connection.execute(
+            compose("COMMENT ON SCHEMA {schema} IS {comment}", schema=schema, comment=literal(COMMENT))
+        )
+    for migration in migrations(ledger)[number:]:
+        await connection.execute(migration)
+
+
+def migrations(ledger: Ledger) -> tuple[SQL, ...]:
+    """Return the statements that make each version of the tables from the one before."""
+    runs, shards, version = ledger.runs, ledger.shards, ledger.table("version")
+    create_deferred = compose(DDL, table=ledger.deferred)
+    return (
+        compose(RUNS, runs=runs, version=version),
+        compose(SHARDS, runs=runs, shards=shards, version=version, create_deferred=create_deferred),
+        compose(CLAIMS, runs=runs, version=version),
+    )
 
 
 async def drop_ledger(connection: Connection, ledger: Ledger) -> None:
-    """Drop the ledger where no run is in it, nothing waits to be rebuilt, and this login owns it.
+    """Drop the ledger if it has no run, no definition waits to be rebuilt, and this login owns it.
 
-    Its schema goes too where it was made for the ledger, and nothing else is in it.
+    Its schema is dropped too if it was created for the ledger and is empty.
     """
-    if not await owned(connection, ledger) or await connection.fetchval(f"SELECT EXISTS (SELECT FROM {ledger.runs})"):
+    if not await is_owned(connection, ledger):
+        return
+    if await connection.fetchval(compose("SELECT EXISTS (SELECT FROM {runs})", runs=ledger.runs)):
         return
     if await version(connection, ledger) > 1:
-        if await deferral.unfinished(connection, ledger.deferred):
+        if await unfinished(connection, ledger.deferred):
             return
-        await connection.execute(f"DROP TABLE {ledger.shards}, {ledger.deferred}")
-    await connection.execute(f"DROP TABLE {ledger.runs}, {ledger.table('version')}")
-    made_for_it = await connection.fetchval(
+        await connection.execute(
+            compose("DROP TABLE {shards}, {deferred}", shards=ledger.shards, deferred=ledger.deferred)
+        )
+    await connection.execute(compose("DROP TABLE {runs}, {version}", runs=ledger.runs, version=ledger.table("version")))
+    is_schema_ours = await connection.fetchval(
         "SELECT obj_description(oid, 'pg_namespace') = $2 AND pg_has_role(nspowner, 'USAGE') "
         "FROM pg_namespace WHERE nspname = $1",
         ledger.schema,
         COMMENT,
     )
-    if made_for_it:
-        with contextlib.suppress(asyncpg.DependentObjectsStillExistError):  # something of the user's is in it
+    if is_schema_ours:
+        with contextlib.suppress(asyncpg.DependentObjectsStillExistError):  # the user has put something into it
             async with connection.transaction():
-                await connection.execute(f"DROP SCHEMA {identifier(ledger.schema)}")
+                await connection.execute(compose("DROP SCHEMA {schema}", schema=identifier(ledger.schema)))

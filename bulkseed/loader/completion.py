@@ -1,4 +1,4 @@
-"""Completing a run: its missing shards, then indexes and keys, statistics, and its record in the ledger."""
+"""Completing a run: missing shards, then indexes and keys, statistics, and the record in the ledger."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ import numpy as np
 import pyarrow as pa
 from anyio import to_thread
 
-from bulkseed import ledger
 from bulkseed.choices import Defer, OnError
 from bulkseed.copy.writer import CopyPlan
 from bulkseed.deferral import LOCK_SECONDS, Deferred, NotDeferred, capture, drop, mark_rebuilt, unfinished
 from bulkseed.errors import RunError
 from bulkseed.generators import Context
-from bulkseed.ledger import Claim, Ledger, Run
+from bulkseed.ledger import Claim, Ledger, Run, chosen_runs, finish_run, lost_run_error, share_run
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import ProgressListener, Stop, Stopwatch
 from bulkseed.loader.filling import Filling
@@ -36,6 +35,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.postgres.transaction import transaction
 from bulkseed.randomness.draws import GENERATOR_VERSION
+from bulkseed.sql import compose, join, trusted
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.guard import estimated_rows
 from bulkseed.target.target import Target, read_target
@@ -45,43 +45,44 @@ from bulkseed.text.names import Corpus
 __all__ = [
     "LoadReport",
     "LoadSession",
-    "complete",
-    "is_worth_it",
-    "made_by",
-    "shards_to_come",
-    "target_of",
-    "to_defer",
-    "what_is_locked",
+    "choose_deferred",
+    "complete_run",
+    "current_versions",
+    "describe_locks",
+    "is_worth_deferring",
+    "missing_shards",
+    "read_corpus_and_target",
 ]
 
 LEAST_ROWS: Final = 20_000
-"""Below so many new rows, dropping and rebuilding costs more than it saves (``python -m benchmarks inplace``)."""
+"""For fewer new rows, dropping and rebuilding costs more than it saves (``python -m benchmarks inplace``)."""
 
-MOST_OLD: Final = 5.0
-"""So many times the new rows may be there already (``python -m benchmarks inplace``).
+MOST_EXISTING_PER_NEW: Final = 5.0
+"""The largest ratio of existing rows to new rows for which deferral pays (``python -m benchmarks inplace``).
 
-The two ways take as long at 7 (one worker) to 9 times (two); before that, what an app loses meanwhile weighs more.
+Both ways take equally long at a ratio of 7 (one worker) to 9 (two workers). The limit is lower, because an app does
+without the indexes and keys meanwhile.
 """
 
-ACTING: Final = """
+INSERT_ACTIONS: Final = """
 SELECT format('the trigger %s of %s', tgname, tgrelid::regclass) FROM pg_trigger
 WHERE tgrelid = ANY ($1::text[]::regclass[]) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype::int & 4 <> 0
 UNION ALL
 SELECT format('the rule %s of %s', rulename, ev_class::regclass) FROM pg_rewrite
 WHERE ev_class = ANY ($1::text[]::regclass[]) AND ev_type = '3' AND ev_enabled <> 'D'
 """
-"""What an app does at each INSERT into the tables $1: its ``ON CONFLICT``, say, needs the keys."""
+"""The triggers and rules that act at an INSERT into the tables $1: an ``ON CONFLICT`` in them needs the keys."""
 
 
-def is_worth_it(new_rows: float, old_rows: float) -> bool:
-    """Whether rebuilding the indexes of old and new rows costs less than keeping them up for the new ones."""
-    return new_rows >= LEAST_ROWS and old_rows <= MOST_OLD * new_rows
+def is_worth_deferring(new_rows: float, existing_rows: float) -> bool:
+    """Whether rebuilding the indexes of all rows costs less than maintaining them while the new rows are loaded."""
+    return new_rows >= LEAST_ROWS and existing_rows <= MOST_EXISTING_PER_NEW * new_rows
 
 
-async def to_defer(
+async def choose_deferred(
     connection: Connection, target: Target, plan: Plan, defer: Defer, listener: ProgressListener
 ) -> tuple[Deferred, ...]:
-    """What is to be dropped and rebuilt; nothing where the load is to keep all of it up. Nothing is changed.
+    """Return the indexes and keys to drop and rebuild; none if all of them stay in place. Changes nothing.
 
     Raises what asyncpg raises.
     """
@@ -89,35 +90,36 @@ async def to_defer(
         return ()
     if defer == "auto":
         tables = target.tables()
-        old_rows = await estimated_rows(connection, tables)
-        if not is_worth_it(sum(expected_rows(plan).values()), old_rows):
+        if not is_worth_deferring(sum(expected_rows(plan).values()), await estimated_rows(connection, tables)):
             return ()
-        acting = [row[0] for row in await connection.fetch(ACTING, tables)]
-        if acting:
+        actions = [row[0] for row in await connection.fetch(INSERT_ACTIONS, tables)]
+        if actions:
             listener.note(
-                f"indexes and keys stay in place during the load, as {', '.join(acting)} may want them: "
-                "give --defer always if they do not"
+                f"indexes and keys stay in place during the load, because they may be needed by {', '.join(actions)}: "
+                "give --defer always if they are not"
             )
             return ()
-    found = await capture(connection, target.schema, [target.model.name(table) for table in target.model.names])
-    for said in told(found.kept):
-        listener.note(said)
-    return found.deferred
+    captured = await capture(connection, target.schema, [target.model.name(table) for table in target.model.names])
+    for sentence in describe_kept(captured.kept):
+        listener.note(sentence)
+    return captured.deferred
 
 
-def what_is_locked(deferred: Sequence[Deferred]) -> str:
-    """What dropping and rebuilding does to who else works with the tables, in a sentence."""
-    tables = ", ".join(sorted({each.table for each in deferred} | {each.parent for each in deferred if each.parent}))
+def describe_locks(deferred: Sequence[Deferred]) -> str:
+    """Return a sentence on the locks that dropping and rebuilding takes, for other users of the tables."""
+    names = {definition.table for definition in deferred}
+    names |= {definition.parent for definition in deferred if definition.parent}
     return (
-        f"{len(deferred)} indexes and keys are dropped, and rebuilt after the load; {tables} are locked for a moment "
-        "at each step, and against writing while an index of theirs is built (--defer never leaves all in place)"
+        f"{len(deferred)} indexes and keys are dropped, and rebuilt after the load; each step locks one of "
+        f"{', '.join(sorted(names))} for a moment, or blocks writes to it while an index is built "
+        "(--defer never keeps all of them in place)"
     )
 
 
-def told(kept: tuple[NotDeferred, ...]) -> list[str]:
-    """A sentence for each reason for which something stays in place during the load."""
-    reasons = Counter((each.table, each.reason) for each in kept)
-    names = {(each.table, each.reason): f"the {each.kind} {each.name}" for each in kept}
+def describe_kept(kept: tuple[NotDeferred, ...]) -> list[str]:
+    """Return a sentence for each reason why indexes or keys stay in place during the load."""
+    reasons = Counter((index.table, index.reason) for index in kept)
+    names = {(index.table, index.reason): f"the {index.kind} {index.name}" for index in kept}
     return [
         f"{names[key] if count == 1 else f'{count} indexes and keys'} of {key[0]} "
         f"{'stays' if count == 1 else 'stay'} in place during the load: {key[1]}"
@@ -127,11 +129,11 @@ def told(kept: tuple[NotDeferred, ...]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What a load did: its number in the ledger, rows by table, and seconds by phase with ``total``.
+    """The result of a load: its number in the ledger, rows by table, and seconds by phase with ``total``.
 
-    The seconds of a table are those of its COPYs, over all workers; ``copy`` is the wall time of all of them.
-    ``deferred`` says whether indexes and keys were dropped and rebuilt, ``workers`` how many loaded. ``rows`` has all
-    of the run's, ``loaded`` those that this command loaded: a resumed run has some from before.
+    The seconds of a table are those of its COPYs, added up over all workers; ``copy`` is the wall-clock time of all
+    COPYs. ``deferred``: whether indexes and keys were dropped and rebuilt. ``workers``: the number of workers. ``rows``
+    are all rows of the run, ``loaded`` those that this command has loaded: fewer, if it has resumed the run.
     """
 
     run: int
@@ -146,30 +148,33 @@ class LoadReport:
 
 @dataclass(frozen=True, slots=True)
 class LoadSession:
-    """What a load and what goes on with one have in common: where rows go and how, and what is done about trouble."""
+    """The values that loading and resuming share: the target, how tables are copied, and how errors are handled."""
 
     control: Control
     address: Address
-    book: Ledger
+    ledger: Ledger
     target: Target
-    lanes: Mapping[str, CopyPlan]
+    copy_plans: Mapping[str, CopyPlan]
     stopwatch: Stopwatch
     stop: Stop
     on_error: OnError
 
 
-async def target_of(control: Control, plan: Plan) -> tuple[Corpus, Target]:
-    """The corpus of a plan's locale, and its tables, checked to take what is made. Raises ConnectError, TargetError."""
+async def read_corpus_and_target(control: Control, plan: Plan) -> tuple[Corpus, Target]:
+    """Return the corpus of a plan's locale and the plan's tables, whose columns are checked.
+
+    Raises ConnectError, and TargetError if the tables do not fit.
+    """
     corpus = await to_thread.run_sync(corpus_of, plan.locale)
     target = await control.do("reading the tables", lambda connection: read_target(connection, plan.model))
     return corpus, target
 
 
-def made_by() -> dict[str, str]:
-    """The versions of all that a run's bytes depend on, by name.
+def current_versions() -> dict[str, str]:
+    """Return the versions of everything that the bytes of a run depend on, by name.
 
-    ``anyascii`` writes the names in e-mail addresses. ``pyarrow`` joins texts, and writes numbers and moments as text
-    in templates. ``python`` draws Faker's values and the ``random`` of rows, and writes JSON.
+    ``anyascii`` transliterates the names in e-mail addresses. ``pyarrow`` joins texts, and formats numbers and
+    timestamps in templates. ``python`` draws Faker's values and the ``random`` of rows, and writes JSON.
     """
     return {
         "bulkseed": version("bulkseed"),
@@ -182,72 +187,83 @@ def made_by() -> dict[str, str]:
     }
 
 
-def shards_to_come(run: Run) -> list[Shard]:
-    """The shards of a run that are not in."""
+def missing_shards(run: Run) -> list[Shard]:
+    """Return the shards of a run that are not loaded."""
     assert run.rows_per_shard is not None
     return [
         shard for shard in split_into_shards(run.plan, run.rows_per_shard) if shard.number not in (run.shards or ())
     ]
 
 
-async def recorded(connection: Connection, book: Ledger, claim: Claim) -> tuple[Run, tuple[Deferred, ...]]:
-    """A run that is ours as the ledger has it, and what has yet to be rebuilt after it.
+async def read_claimed_run(connection: Connection, ledger: Ledger, claim: Claim) -> tuple[Run, tuple[Deferred, ...]]:
+    """Return a run from the ledger, and its indexes and keys that have yet to be rebuilt.
 
-    Raises RunError where it is not ours any more.
+    Raises RunError if this command has lost the run.
     """
     with translate_errors(connection, "reading the ledger"):
-        (run,) = await ledger.chosen_runs(connection, book, [claim.number])
+        (run,) = await chosen_runs(connection, ledger, [claim.number])
         if run.claim != claim:
-            raise RunError(f"run {claim.number} is not this command's any more: another command goes on with it")
-        return run, (await unfinished(connection, book.deferred)).get(run.number, ())
+            raise lost_run_error(claim.number)
+        return run, (await unfinished(connection, ledger.deferred)).get(run.number, ())
 
 
-async def complete(
+async def complete_run(
     session: LoadSession,
     claim: Claim,
     corpus: Corpus,
     pool: Sequence[Worker],
-    rebuild_lanes: int,
+    rebuild_connections: int,
     context: Context | None = None,
 ) -> LoadReport:
-    """Bring a run that is recorded, and ours, to its end; what was dropped for it is rebuilt over ``rebuild_lanes``
-    connections. ``context`` is what its plan and placement make, where the caller has that already.
+    """Load the missing shards of a recorded run and rebuild its indexes and keys, over ``rebuild_connections``.
 
-    Raises RunError (ConnectionLost) for what does not pass, when the run is undone, or kept if ``on_error`` is so; and
-    Stopped, when it is kept.
+    ``context`` is the one of the run's plan and placement, if the caller has made it already.
+
+    Raises RunError (ConnectionLost) for errors that retries do not overcome; the run is then undone, or kept if
+    ``on_error`` is ``keep``. Raises Stopped with the run kept.
     """
-    control, book, target = session.control, session.book, session.target
+    control, ledger, target = session.control, session.ledger, session.target
     stopwatch, listener, stop = session.stopwatch, control.listener, session.stop
     address, on_error = session.address, session.on_error
-    async with undo_on_error(control, address, book, claim, on_error, stop) as outcome:
-        run, deferred = await control.do("reading the ledger", lambda connection: recorded(connection, book, claim))
-        outcome.deferred = bool(deferred)
+    async with undo_on_error(control, address, ledger, claim, on_error, stop) as status:
+        run, deferred = await control.do(
+            "reading the ledger", lambda connection: read_claimed_run(connection, ledger, claim)
+        )
+        status.deferred = bool(deferred)
         if context is None or context.placement != run.placement:
             context = await to_thread.run_sync(Context, run.plan, run.placement, corpus)
-        shards = shards_to_come(run)
+        shards = missing_shards(run)
         endpoint = Endpoint.of(address)
         keys = uuids_of(run.plan, run.placement, run.expected.get("messages", 0))
         tables = run.plan.model.by_name
-        lanes = {name: with_keys(into, tables[name], keys) for name, into in session.lanes.items()}
+        copy_plans = {name: with_keys(into, tables[name], keys) for name, into in session.copy_plans.items()}
         job = Job(
-            endpoint, book, claim, run.plan, run.placement, corpus, lanes, control.retry_policy, path_of(run.plan)
+            endpoint,
+            ledger,
+            claim,
+            run.plan,
+            run.placement,
+            corpus,
+            copy_plans,
+            control.retry_policy,
+            import_path_for(run.plan),
         )
-        filling = Filling(job, shards, run.rows, pool, rebuild_lanes, stopwatch, listener, stop)
-        filled = tables_of(shards, run.plan.model)
-        in_the_way = dropped_for(filled, deferred, target)
+        filling = Filling(job, shards, run.rows, pool, rebuild_connections, stopwatch, listener, stop)
+        names = tables_to_fill(shards, run.plan.model)
+        to_drop = definitions_to_drop(names, deferred, target)
 
-        async def clear(connection: Connection) -> None:
-            # a run that another has finished or undone meanwhile has its indexes and keys, to the last
-            ours = partial(ledger.share_run, connection, book, claim)
-            await drop(connection, in_the_way, lock_timeout=LOCK_SECONDS, before=ours)
+        async def drop_definitions(connection: Connection) -> None:
+            # not if another command has finished or undone the run, whose indexes and keys are then in place
+            check_claim = partial(share_run, connection, ledger, claim)
+            await drop(connection, to_drop, lock_timeout=LOCK_SECONDS, before=check_claim)
 
-        if in_the_way:
+        if to_drop:
             listener.phase("drop")
-            listener.note(what_is_locked(in_the_way))
+            listener.note(describe_locks(to_drop))
             with stopwatch.phase("drop"):
-                await control.do("dropping indexes and keys", clear)
+                await control.do("dropping indexes and keys", drop_definitions)
         if shards:
-            listener.expect({name: max(0, run.expected[name] - run.rows[name]) for name in filled})
+            listener.expect({name: max(0, run.expected[name] - run.rows[name]) for name in names})
         if deferred:
             await filling.fill_and_rebuild(control, context, target, deferred)
         else:
@@ -257,10 +273,10 @@ async def complete(
 
         async def record(connection: Connection) -> None:
             async with transaction(connection):
-                await check_all_in(connection, book, run.claim)
+                await check_all_shards(connection, ledger, run.claim)
                 with translate_errors(connection, "recording the run"):
-                    await mark_rebuilt(connection, book.deferred, run.number, deferred)
-                    await ledger.finish_run(connection, book, run.claim, filling.rows, stopwatch.report())
+                    await mark_rebuilt(connection, ledger.deferred, run.number, deferred)
+                    await finish_run(connection, ledger, run.claim, filling.rows, stopwatch.report())
 
         await control.do("recording the run", record)
     return LoadReport(
@@ -275,39 +291,40 @@ async def complete(
     )
 
 
-async def check_all_in(connection: Connection, book: Ledger, claim: Claim) -> None:
-    """Raises RunError where a shard that was committed is not in any more: a server may come back with less."""
-    found, _ = await recorded(connection, book, claim)
-    if gone := len(shards_to_come(found)):
+async def check_all_shards(connection: Connection, ledger: Ledger, claim: Claim) -> None:
+    """Raise RunError if a committed shard is lost: after a crash, a server may come back without recent commits."""
+    run, _ = await read_claimed_run(connection, ledger, claim)
+    if count := len(missing_shards(run)):
         raise RunError(
-            f"run {claim.number} has lost shards that were in ({gone} of them): "
-            "the server came back without what it had committed (from a copy that was behind?)"
+            f"run {claim.number} has lost committed shards ({count} of them): the server came back without them, "
+            "perhaps from a standby that was behind",
+            code="lost-shards",
         )
 
 
-def path_of(plan: Plan) -> tuple[str, ...]:
-    """Where a worker is to look for the code of a scenario: nowhere where there is none."""
+def import_path_for(plan: Plan) -> tuple[str, ...]:
+    """Return the ``sys.path`` with which a worker imports the code of a scenario; empty if the plan needs none."""
     return tuple(sys.path) if plan.scenario.extras or plan.scenario.fields else ()
 
 
-def tables_of(shards: Iterable[Shard], model: Model) -> list[str]:
+def tables_to_fill(shards: Iterable[Shard], model: Model) -> list[str]:
     stages = {shard.stage for shard in shards}
     return [table for table in model.names if model.stage(table) in stages]
 
 
-def dropped_for(filled: Sequence[str], deferred: Sequence[Deferred], target: Target) -> list[Deferred]:
-    """What of ``deferred`` is to be out of the way while the tables ``filled`` get rows."""
-    names = {target.name(table) for table in filled}
-    return [each for each in deferred if each.table in names or each.parent in names]
+def definitions_to_drop(tables: Sequence[str], deferred: Sequence[Deferred], target: Target) -> list[Deferred]:
+    """Return those of ``deferred`` that concern one of ``tables``, as their own table or the referenced one."""
+    names = {target.name(table) for table in tables}
+    return [definition for definition in deferred if definition.table in names or definition.parent in names]
 
 
 async def analyze(control: Control, target: Target, stopwatch: Stopwatch, listener: ProgressListener) -> None:
-    # fresh statistics, so that a load test's first queries are planned for the rows that are there
+    # so that the first queries of a load test are planned with the statistics of the new rows
     listener.phase("analyze")
 
     async def once(connection: Connection) -> None:
         with translate_errors(connection, "ANALYZE"):
-            await connection.execute(f"ANALYZE {', '.join(target.tables())}")
+            await connection.execute(compose("ANALYZE {tables}", tables=join(", ", map(trusted, target.tables()))))
 
     with stopwatch.phase("analyze"):
         await control.do("ANALYZE", once)

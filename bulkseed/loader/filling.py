@@ -1,4 +1,4 @@
-"""Filling the tables: the shards that are not in yet, by this process and workers, while dropped keys are rebuilt."""
+"""Filling the tables: this process and workers load the missing shards while dropped keys are rebuilt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 import anyio
 
 from bulkseed.deferral import Deferred, rebuild
-from bulkseed.errors import Stopped, first_cause
+from bulkseed.errors import Stopped, reraise_first
 from bulkseed.generators import Context
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import ProgressListener, Stop, Stopwatch
@@ -26,10 +26,10 @@ __all__ = ["Filling"]
 
 
 class Filling:
-    """One run's way into the tables. ``rows`` has what is in so far, by table; ``shards`` what is to come.
+    """The filling of the tables by one run. ``rows`` are the loaded rows, by table; ``shards`` the missing shards.
 
-    ``pool`` are the worker processes beside this one, which is a worker too; ``rebuild_lanes`` how many connections
-    rebuild what was dropped.
+    ``pool`` are the worker processes beside this one, which is a worker too; ``rebuild_connections`` is the number of
+    connections that rebuild indexes and keys.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Filling:
         shards: Sequence[Shard],
         rows: Mapping[str, int],
         pool: Sequence[Worker],
-        rebuild_lanes: int,
+        rebuild_connections: int,
         stopwatch: Stopwatch,
         listener: ProgressListener,
         stop: Stop,
@@ -46,101 +46,97 @@ class Filling:
         self.job = job
         self.shards = shards
         self.rows = dict(rows)
-        self.left = Counter(shard.stage for shard in shards)
+        self.shards_left = Counter(shard.stage for shard in shards)
         self.pool = pool
-        self.rebuild_lanes = rebuild_lanes
+        self.rebuild_connections = rebuild_connections
         self.stopwatch = stopwatch
         self.listener = listener
         self.stop = stop
-        self.full: dict[Stage, anyio.Event] = {"users": anyio.Event(), "channels": anyio.Event()}
+        self.rows_complete: dict[Stage, anyio.Event] = {"users": anyio.Event(), "channels": anyio.Event()}
 
     async def fill(self, control: Control, context: Context) -> None:
-        """Load the shards. Raises Stopped where that was asked for, and RunError; what is in stays in."""
-        turns = ShardQueue(self.shards)
-        self.tell_full()
+        """Load the shards. Raises Stopped if that was asked for, and RunError; loaded shards stay loaded."""
+        queue = ShardQueue(self.shards)
+        self.set_rows_complete()
 
-        def on_done(shard: Shard, said: Done) -> None:
-            for table, count in said.rows.items():
+        def on_done(shard: Shard, done: Done) -> None:
+            for table, count in done.rows.items():
                 self.rows[table] += count
-            self.stopwatch.add(said.seconds)
-            self.left[shard.stage] -= 1
-            self.tell_full()
+            self.stopwatch.add(done.seconds)
+            self.shards_left[shard.stage] -= 1
+            self.set_rows_complete()
 
-        async def own() -> None:
+        async def load_here() -> None:
             async with ShardLoader(self.job, context, self.listener) as loader:
-                while (shard := await turns.next_shard()) is not None:
-                    spent = Stopwatch()
-                    rows = await loader.load(shard, spent)
-                    on_done(shard, Done(shard.number, rows, spent.seconds))
-                    turns.done(shard)
+                while (shard := await queue.next_shard()) is not None:
+                    stopwatch = Stopwatch()
+                    rows = await loader.load(shard, stopwatch)
+                    on_done(shard, Done(shard.number, rows, stopwatch.seconds))
+                    queue.mark_done()
 
         self.listener.phase("copy")
         with self.stopwatch.phase("copy"), self.stop.graceful_section():
             async with control.held(), anyio.create_task_group() as tasks:
-                tasks.start_soon(self.obey, turns)
-                await load_shards(self.pool, self.job, turns, self.listener, on_done, own)
+                tasks.start_soon(self.close_when_asked, queue)
+                await load_shards(self.pool, self.job, queue, self.listener, on_done, load_here)
                 tasks.cancel_scope.cancel()
         if self.stop.asked.is_set():
-            raise Stopped("the shards in hand are in")
+            raise Stopped("the shards in progress are loaded", code="stopped")
 
-    def tell_full(self) -> None:
-        # those of channels too only where late ones follow: the end of all shards is told by who rebuilds
-        for stage, event in self.full.items():
-            if not self.left[stage] and self.left.total():
+    def set_rows_complete(self) -> None:
+        # that of the last stage is set by fill_and_rebuild(), after the phase of the rebuilding has begun
+        for stage, event in self.rows_complete.items():
+            if not self.shards_left[stage] and self.shards_left.total():
                 event.set()
 
-    async def obey(self, turns: ShardQueue) -> None:
+    async def close_when_asked(self, queue: ShardQueue) -> None:
         await self.stop.asked.wait()
-        turns.close()
-        self.listener.note("stopping when the shards in hand are in; Ctrl-C again stops at once")
+        queue.close()
+        self.listener.note("stopping after the shards in progress; press Ctrl-C again to stop at once")
 
     async def fill_and_rebuild(
         self, control: Control, context: Context, target: Target, deferred: Sequence[Deferred]
     ) -> None:
-        """Load the shards, rebuild what was dropped, each table's as soon as it is full, and ANALYZE all tables.
+        """Load the shards, rebuild the indexes and keys of each table as soon as its rows are complete, and ANALYZE.
 
-        Raises what fill() raises, and RunError where something cannot be rebuilt.
+        Raises what fill() raises, and RunError if something cannot be rebuilt.
         """
         model = target.model
-        full: dict[SQL, anyio.Event] = {
-            target.name(table): self.full.get(model.stage(table), anyio.Event()) for table in model.names
+        rows_complete: dict[SQL, anyio.Event] = {
+            target.name(table): self.rows_complete.get(model.stage(table), anyio.Event()) for table in model.names
         }
         rebuilt = anyio.Event()
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.rebuild, deferred, full, rebuilt)
+                tasks.start_soon(self.rebuild, deferred, rows_complete, rebuilt)
                 if self.shards:
                     await self.fill(control, context)
                 self.listener.phase("rebuild")
-                for event in full.values():
+                for event in rows_complete.values():
                     event.set()
                 with self.stopwatch.phase("rebuild"):
                     async with control.held():
                         await rebuilt.wait()
         except BaseExceptionGroup as group:
-            raise first_cause(group) from group
+            reraise_first(group)
 
     async def rebuild(
-        self, deferred: Sequence[Deferred], full: Mapping[SQL, anyio.Event], rebuilt: anyio.Event
+        self, deferred: Sequence[Deferred], rows_complete: Mapping[SQL, anyio.Event], rebuilt: anyio.Event
     ) -> None:
         steps = itertools.count(1)
 
-        def told(_: str, __: float) -> None:
+        def on_step(_: str, __: float) -> None:
             step = next(steps)
-            if all(event.is_set() for event in full.values()):
+            if all(event.is_set() for event in rows_complete.values()):
                 self.listener.phase(f"rebuild, step {step}")
 
         connect = partial(open_with_retry, self.job.endpoint, self.job.retry_policy, self.listener)
 
         async def once() -> None:
-            # what is there already it passes over
+            # a repetition skips what an earlier attempt has rebuilt
+            count = self.rebuild_connections
             await rebuild(
-                connect,
-                deferred,
-                rows_complete=full,
-                connections=self.rebuild_lanes,
-                cores=self.rebuild_lanes,
-                on_step=told,
+                connect, deferred, rows_complete=rows_complete, connections=count, cores=count, on_step=on_step
             )
 
         await retry(self.job.retry_policy, self.listener, "rebuilding indexes and keys", once)

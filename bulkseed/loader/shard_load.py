@@ -1,4 +1,4 @@
-"""Loading a shard: the job that a worker is given, and one transaction for rows and ledger."""
+"""Loading a shard: the job that all workers share, and one transaction for the rows and their record."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from bulkseed import ledger
 from bulkseed.copy.writer import CopyPlan, copy_shard
 from bulkseed.generators import Context
-from bulkseed.ledger import Claim, Ledger
+from bulkseed.ledger import Claim, Ledger, claim_shard, record_shard, share_run
 from bulkseed.listeners import NullListener, ProgressListener, Stopwatch
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard
@@ -19,12 +18,15 @@ from bulkseed.postgres.connection import Connection, ConnectionParams, close, tr
 from bulkseed.postgres.transaction import RetryPolicy, connect_with_retry, retry, transaction
 from bulkseed.text.names import Corpus
 
-__all__ = ["Counted", "Endpoint", "Job", "ShardLoader"]
+__all__ = ["CountingListener", "Endpoint", "Job", "ShardLoader"]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A database's place in plain values; ``arguments`` may hold a password, so they are left out of ``repr``."""
+    """The parameters of a connection, as plain values that can be pickled.
+
+    ``arguments`` may contain a password, and are therefore absent from ``repr``.
+    """
 
     arguments: Mapping[str, Any] = field(repr=False)
     server: str
@@ -32,16 +34,16 @@ class Endpoint:
     unread: str | None = None
 
     @classmethod
-    def of(cls, place: ConnectionParams) -> Endpoint:
-        """The same place."""
-        return cls(place.arguments, place.server, place.database, place.unread)
+    def of(cls, params: ConnectionParams) -> Endpoint:
+        """Return a copy of ``params``."""
+        return cls(params.arguments, params.server, params.database, params.unread)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run that is to be loaded: where, which one of the ledger's, what is made, the lane of each table, patience.
+    """A run to load: the database, the ledger's record, the plan, how each table is copied, and the retry policy.
 
-    ``path`` is Python's own, where the scenario has code of the user's.
+    ``import_path`` is the ``sys.path`` of the process that planned, if the scenario has code of the user.
     """
 
     endpoint: Endpoint
@@ -50,40 +52,40 @@ class Job:
     plan: Plan
     placement: Placement
     corpus: Corpus
-    lanes: Mapping[str, CopyPlan]
+    copy_plans: Mapping[str, CopyPlan]
     retry_policy: RetryPolicy
-    path: tuple[str, ...] = ()
+    import_path: tuple[str, ...] = ()
 
-    def context(self) -> Context:
-        """What its generators share."""
+    def make_context(self) -> Context:
+        """Return the values that the generators of the run share."""
         return Context(self.plan, self.placement, self.corpus)
 
 
-class Counted(NullListener):
-    """Passes rows on, and can take back what did not stay."""
+class CountingListener(NullListener):
+    """Passes rows and notes to another listener, and can take back the rows of a failed attempt."""
 
     def __init__(self, listener: ProgressListener) -> None:
         self.listener = listener
         self.counts: Counter[str] = Counter()
 
     def rows(self, table: str, count: int) -> None:
-        """Pass it on."""
+        """Count the rows and pass them on."""
         self.counts[table] += count
         self.listener.rows(table, count)
 
     def note(self, message: str) -> None:
-        """Pass it on."""
+        """Pass the message on."""
         self.listener.note(message)
 
     def take_back(self) -> None:
-        """The rows of a try that failed."""
+        """Report the counted rows as removed again."""
         for table, count in self.counts.items():
             self.listener.rows(table, -count)
         self.counts.clear()
 
 
 class ShardLoader:
-    """A worker's way into the tables: a connection of its own, made again where it is lost."""
+    """Loads shards over a connection of its own, which is opened again if it is lost."""
 
     def __init__(self, job: Job, context: Context, listener: ProgressListener) -> None:
         self.job = job
@@ -93,7 +95,7 @@ class ShardLoader:
 
     async def __aenter__(self) -> Self:
         """Connect. Raises ConnectError, ConnectionLost."""
-        await retry(self.job.retry_policy, self.listener, "connecting", self.connected)
+        await retry(self.job.retry_policy, self.listener, "connecting", self.live_connection)
         return self
 
     async def __aexit__(
@@ -103,24 +105,26 @@ class ShardLoader:
         if self.connection is not None:
             await close(self.connection)
 
-    async def connected(self) -> Connection:
+    async def live_connection(self) -> Connection:
         if self.connection is None or self.connection.is_closed():
             self.connection = await connect_with_retry(self.job.endpoint, self.job.retry_policy, self.listener)
         return self.connection
 
     async def load(self, shard: Shard, stopwatch: Stopwatch) -> dict[str, int]:
-        """Make the rows of ``shard`` and COPY them, and record it; returns the rows of each table.
+        """Make the rows of ``shard``, COPY them, and record the shard; return the number of rows of each table.
 
-        What passes is tried again. Raises RunError (ConnectionLost) or ConnectError with nothing of the shard loaded,
-        unless it was the answer to the commit that was lost: who tries again finds it in the ledger.
+        Transient errors are retried. Raises RunError (ConnectionLost) or ConnectError. Nothing of the shard is loaded
+        then, unless only the answer to the commit was lost: in this case the next attempt finds it in the ledger.
         """
-        counted = Counted(self.listener)
+        counting = CountingListener(self.listener)
 
         async def once() -> dict[str, int]:
             try:
-                return await load_shard(await self.connected(), self.job, self.context, shard, stopwatch, counted)
+                return await load_shard(
+                    await self.live_connection(), self.job, self.context, shard, stopwatch, counting
+                )
             except BaseException:
-                counted.take_back()
+                counting.take_back()
                 raise
 
         return await retry(self.job.retry_policy, self.listener, f"shard {shard.number}", once)
@@ -131,14 +135,14 @@ async def load_shard(
 ) -> dict[str, int]:
     async with transaction(connection):
         with translate_errors(connection, "reading the ledger"):
-            await ledger.share_run(connection, job.ledger, job.run)
-            found = await ledger.claim_shard(connection, job.ledger, job.run.number, shard.number)
-        if found is not None:
-            # a try before this one was committed, though nobody said so
-            for table, count in found.items():
+            await share_run(connection, job.ledger, job.run)
+            loaded = await claim_shard(connection, job.ledger, job.run.number, shard.number)
+        if loaded is not None:
+            # an earlier attempt was committed, and the answer was lost
+            for table, count in loaded.items():
                 listener.rows(table, count)
-            return found
-        rows = await copy_shard(connection, job.lanes, context, shard, stopwatch, listener)
+            return loaded
+        rows = await copy_shard(connection, job.copy_plans, context, shard, stopwatch, listener)
         with translate_errors(connection, "recording a shard"):
-            await ledger.record_shard(connection, job.ledger, job.run.number, shard.number, rows)
+            await record_shard(connection, job.ledger, job.run.number, shard.number, rows)
     return rows

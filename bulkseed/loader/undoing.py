@@ -1,4 +1,4 @@
-"""What becomes of a run that does not end well: undone at once, or kept for `bulkseed resume`."""
+"""Undoing a run that fails, or keeping it for `bulkseed resume`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from bulkseed import ledger
 from bulkseed.choices import OnError
 from bulkseed.cleaner.cleanup import remove_runs
 from bulkseed.errors import BulkseedError, RunError, ServerUnavailable, Stopped, TargetError
-from bulkseed.ledger import Claim, Ledger
+from bulkseed.ledger import Claim, Ledger, read_runs
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import Stop
 from bulkseed.postgres.address import Address
@@ -22,94 +21,100 @@ __all__ = ["RunStatusText", "undo_on_error"]
 
 
 class RunStatusText:
-    """What is known of a run while it goes on; ``deferred``: whether indexes and keys may be dropped at the moment."""
+    """Texts for the user about a run in progress; ``deferred``: whether its indexes and keys may be dropped now."""
 
-    def __init__(self, number: int, book: Ledger) -> None:
+    def __init__(self, number: int, ledger: Ledger) -> None:
         self.number = number
-        self.book = book
+        self.ledger = ledger
         self.deferred = False
 
     @property
     def kept(self) -> str:
-        """How one goes on with the run where it is kept, in words."""
-        resume, cleanup = (self.book.command(f"{name} {self.number}") for name in ("resume", "cleanup"))
-        lacking = ", and indexes and keys are dropped until then" if self.deferred else ""
-        return f"run {self.number} is kept: {resume} goes on, {cleanup} undoes it{lacking}"
+        """For a run that is kept: the commands that finish or undo it."""
+        resume, cleanup = (self.ledger.command(f"{name} {self.number}") for name in ("resume", "cleanup"))
+        dropped = "; its indexes and keys stay dropped until then" if self.deferred else ""
+        return f"run {self.number} is kept: finish it with {resume}, or undo it with {cleanup}{dropped}"
 
     @property
-    def half_undone(self) -> str:
-        """The same where it is being undone."""
-        return f"run {self.number} is being undone: {self.book.command(f'cleanup {self.number}')} goes on with that"
+    def undoing(self) -> str:
+        """For a run whose undoing is cut short: the command that finishes the undoing."""
+        return f"run {self.number} is being undone: finish that with {self.ledger.command(f'cleanup {self.number}')}"
 
 
 @asynccontextmanager
 async def undo_on_error(
-    control: Control, address: Address, book: Ledger, claim: Claim, on_error: OnError, stop: Stop
+    control: Control, address: Address, ledger: Ledger, claim: Claim, on_error: OnError, stop: Stop
 ) -> AsyncIterator[RunStatusText]:
-    """Takes a run out again where the block raises an error, or keeps it, and says so.
+    """Undo a run if the block raises an error, or keep it, and say so in the error that is raised instead.
 
-    Where the block is cancelled, raises Stopped, or the server is away for good, the run is kept; ``stop`` is told
-    what is to be said of that. Errors of ours become RunError (or what they are below that), and say what came of it;
-    where the undoing fails after anything else, RunError is raised. The undoing is shielded from anyio's cancellation;
-    one of the event loop's own kind (``Task.cancel``) ends it.
+    - The block is cancelled or raises Stopped, or the server cannot be reached: the run is kept. For a cancellation,
+      ``stop.message`` gets the text.
+    - RunError, and TargetError if the undoing succeeds: an error of the same class, with the result of the undoing.
+    - Other errors of bulkseed: RunError with the result of the undoing.
+    - Any other exception: the same exception, or RunError if the undoing fails.
+
+    The undoing is shielded from cancellation by anyio; a cancellation by the event loop (``Task.cancel``) ends it.
     """
     listener = control.listener
-    outcome = RunStatusText(claim.number, book)
+    status = RunStatusText(claim.number, ledger)
     try:
-        yield outcome
+        yield status
     except Stopped as stopped:
-        raise Stopped(f"{stopped}; {outcome.kept}") from stopped
+        raise Stopped(f"{stopped}; {status.kept}", code=stopped.code) from stopped
     except Exception as error:
-        failed = False
-        away = isinstance(error, ServerUnavailable) and control.connection.is_closed()
-        if on_error == "keep" or away:
-            # of a server that cannot be reached nothing can be undone, and nothing need be: it may well come back
-            said = outcome.kept
+        is_undo_failed = False
+        is_server_away = isinstance(error, ServerUnavailable) and control.connection.is_closed()
+        if on_error == "keep" or is_server_away:
+            # a server that cannot be reached cannot undo anything, and may come back
+            result = status.kept
         else:
             listener.phase("undo")
-            stop.said = outcome.half_undone
-            said, failed = await undone(control, address, outcome, claim)
-        # wrong input still, where a table was held, say, nothing was dropped, and no row came in
-        if isinstance(error, RunError) or (isinstance(error, TargetError) and on_error == "undo" and not failed):
-            raise type(error)(f"{error}; {said}") from error
+            stop.message = status.undoing
+            result, is_undo_failed = await undo_run(control, address, status, claim)
+        # still an InputError: if a table was locked, for example, nothing was dropped and no row was loaded
+        if isinstance(error, RunError) or (
+            isinstance(error, TargetError) and on_error == "undo" and not is_undo_failed
+        ):
+            raise type(error)(f"{error}; {result}", code=error.code) from error
         if isinstance(error, BulkseedError):
-            # not as wrong input any more: something was touched
-            raise RunError(f"{error}; {said}") from error
-        if failed:
-            raise RunError(f"{error!r}; {said}") from error
-        listener.note(said)
+            # no longer an InputError, which promises that nothing was touched
+            raise RunError(f"{error}; {result}", code=error.code) from error
+        if is_undo_failed:
+            raise RunError(f"{error!r}; {result}", code="undo-failed") from error
+        listener.note(result)
         raise
     except BaseException:
-        stop.said = outcome.kept
+        stop.message = status.kept
         raise
 
 
-async def undone(control: Control, address: Address, outcome: RunStatusText, claim: Claim) -> tuple[str, bool]:
-    """Take out a run that failed; says what came of it, and whether that failed."""
-    begun, book = False, outcome.book
+async def undo_run(control: Control, address: Address, status: RunStatusText, claim: Claim) -> tuple[str, bool]:
+    """Remove a failed run; return the result as text, and whether the undoing failed."""
+    begun, ledger, number = False, status.ledger, claim.number
 
     async def once(connection: Connection) -> str:
         nonlocal begun
         with translate_errors(connection, "reading the ledger"):
-            found = {run.number: run for run in await ledger.runs(connection, book)}.get(claim.number)
-        if found is None and not begun:
-            return "and is gone: another command has undone it"
-        if found is not None and found.claim != claim:
-            return "so it is left to that command"
-        if found is not None and found.whole:
-            return f"but run {claim.number} is whole: only the answer to its last commit was lost"
+            run = {run.number: run for run in await read_runs(connection, ledger)}.get(number)
+        if run is None and not begun:
+            return f"run {number} is gone: another command has undone it"
+        if run is not None and run.claim != claim:
+            return f"run {number} is left to the command that has taken it over"
+        if run is not None and run.is_complete:
+            return f"run {number} is complete: only the answer to its last commit was lost"
         begun = True
-        if found is not None:
-            await remove_runs(connection, address, book, [claim], cascade=False, listener=control.listener)
-        return "what had begun was undone"
+        if run is not None:
+            await remove_runs(connection, address, ledger, [claim], cascade=False, listener=control.listener)
+        return f"run {number} was undone"
 
     with anyio.CancelScope(shield=True):
         try:
-            # tried again also where nothing else is: what ended the load may have ended this connection, yet unnoticed
-            return await control.do("undoing what had begun", once, retry_policy=RetryPolicy()), False
-        except Exception as another:
-            if isinstance(another, ServerUnavailable) and not begun:
-                return f"{another}; {outcome.kept}", False
-            again = book.command(f"cleanup {claim.number}")
-            return f"run {claim.number} could not be undone ({another}): {again} does that", True
+            # with the default policy, even if the command retries nothing: the error that ended the load may have
+            # ended this connection too, unnoticed so far
+            return await control.do("undoing the run", once, retry_policy=RetryPolicy()), False
+        except Exception as error:
+            if isinstance(error, ServerUnavailable) and not begun:
+                return f"{error}; {status.kept}", False
+            cleanup = ledger.command(f"cleanup {number}")
+            return f"run {number} could not be undone ({error}): undo it with {cleanup}", True
     raise AssertionError("a shielded scope is not cancelled from outside")

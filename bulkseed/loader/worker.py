@@ -1,7 +1,6 @@
-"""A worker process: loads the shards that it is told to, over a connection of its own, until its stdin ends.
+"""A worker process: loads the shards that it receives, over a connection of its own, until its stdin ends.
 
-It is run as ``python -m bulkseed.loader.worker``, and imports neither Faker nor SQLAlchemy, to start
-quickly.
+It is run as ``python -m bulkseed.loader.worker``, and imports neither Faker nor SQLAlchemy, to start quickly.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import anyio
 from bulkseed.errors import BulkseedError, RunError
 from bulkseed.listeners import NullListener, Stopwatch
 from bulkseed.loader.shard_load import Job, ShardLoader
-from bulkseed.loader.worker_pool import HELLO, Done, Failed, Note, Ready, Rows, frame, read_frame
+from bulkseed.loader.worker_pool import HANDSHAKE, Done, Failed, Note, Ready, Rows, frame, read_frame
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.driver import LOOP, ignore_lost_connection
 
@@ -30,38 +29,41 @@ YOUNG_OBJECTS: Final = 200_000
 
 
 class PipeListener(NullListener):
-    """Tells the parent of rows, now and then."""
+    """Sends rows to the parent at intervals, and notes at once."""
 
     def __init__(self, out: BinaryIO) -> None:
         self.out = out
         self.counts: Counter[str] = Counter()
-        self.told = time.monotonic()
+        self.last_sent = time.monotonic()
 
     def rows(self, table: str, count: int) -> None:
-        """Count, and tell if it is time."""
+        """Count the rows, and send the counts if the interval has passed."""
         self.counts[table] += count
-        if time.monotonic() - self.told > SECONDS_BETWEEN_ROWS:
+        if time.monotonic() - self.last_sent > SECONDS_BETWEEN_ROWS:
             self.flush()
 
     def note(self, message: str) -> None:
-        """Tell it at once."""
-        tell(self.out, Note(message))
+        """Send the message at once."""
+        send(self.out, Note(message))
 
     def flush(self) -> None:
-        """Tell what has not been told."""
+        """Send the counts that have not been sent."""
         if self.counts:
-            tell(self.out, Rows(dict(self.counts)))
+            send(self.out, Rows(dict(self.counts)))
             self.counts.clear()
-        self.told = time.monotonic()
+        self.last_sent = time.monotonic()
 
 
-def tell(out: BinaryIO, value: object) -> None:
+def send(out: BinaryIO, value: object) -> None:
     out.write(frame(value))
     out.flush()
 
 
-def listen(loop: asyncio.AbstractEventLoop, heard: asyncio.Queue[Any]) -> None:
-    """Hand over what the parent says. When its end of the pipe closes unannounced it is dead, and so are we."""
+def receive(loop: asyncio.AbstractEventLoop, messages: asyncio.Queue[Any]) -> None:
+    """Put the parent's messages into a queue, up to None. If the pipe closes before that, the parent has crashed: exit.
+
+    It runs in a thread.
+    """
     while True:
         try:
             value = read_frame(sys.stdin.buffer)
@@ -69,48 +71,49 @@ def listen(loop: asyncio.AbstractEventLoop, heard: asyncio.Queue[Any]) -> None:
             if not isinstance(error, EOFError):
                 traceback.print_exc()
             os._exit(1)
-        loop.call_soon_threadsafe(heard.put_nowait, value)
+        loop.call_soon_threadsafe(messages.put_nowait, value)
         if value is None:
             return
 
 
 async def work(out: BinaryIO) -> int:
-    """Load what comes; returns the exit status."""
-    heard: asyncio.Queue[Any] = asyncio.Queue()
+    """Load the shards that the parent sends; return the exit status."""
+    messages: asyncio.Queue[Any] = asyncio.Queue()
     asyncio.get_running_loop().set_exception_handler(ignore_lost_connection)
-    threading.Thread(target=listen, args=(asyncio.get_running_loop(), heard), daemon=True).start()
-    job: Job | None = await heard.get()
+    threading.Thread(target=receive, args=(asyncio.get_running_loop(), messages), daemon=True).start()
+    job: Job | None = await messages.get()
     if job is None:
         return 0
-    # an import of the user's code finds what it finds in the process that planned
-    sys.path += [each for each in job.path if each not in sys.path]
+    # the user's code must import the same modules as in the process that planned
+    sys.path += [folder for folder in job.import_path if folder not in sys.path]
     try:
-        context = job.context()
-        telling = PipeListener(out)
-        async with ShardLoader(job, context, telling) as loader:
-            tell(out, Ready())
-            while (shard := await heard.get()) is not None:
+        context = job.make_context()
+        listener = PipeListener(out)
+        async with ShardLoader(job, context, listener) as loader:
+            send(out, Ready())
+            while (shard := await messages.get()) is not None:
                 assert isinstance(shard, Shard)
                 stopwatch = Stopwatch()
                 rows = await loader.load(shard, stopwatch)
-                telling.flush()
-                tell(out, Done(shard.number, rows, stopwatch.seconds))
+                listener.flush()
+                send(out, Done(shard.number, rows, stopwatch.seconds))
     except BulkseedError as error:
-        tell(out, Failed(error))
+        send(out, Failed(error))
         return 1
     except Exception as error:
-        tell(out, Failed(RunError(f"{type(error).__name__}: {error}"), traceback.format_exc()))
+        failure = RunError(f"{type(error).__name__}: {error}", code="worker-failed")
+        send(out, Failed(failure, traceback.format_exc()))
         return 1
     return 0
 
 
 def main(out: BinaryIO) -> int:
-    """Run until the parent, told by ``out``, says that it is enough; returns the exit status."""
-    # a batch of tuples is young objects by the ten thousand, none of them garbage: 0.06 µs a row
+    """Run until the parent sends that no shard is left; ``out`` leads to it. Returns the exit status."""
+    # a batch of tuples is ten thousands of young objects, none of them garbage; collecting them costs 0.06 µs a row
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
     try:
-        out.write(HELLO)
+        out.write(HANDSHAKE)
         out.flush()
         return anyio.run(work, out, backend_options=LOOP)
     except BrokenPipeError:
@@ -118,9 +121,9 @@ def main(out: BinaryIO) -> int:
 
 
 if __name__ == "__main__":
-    # whatever a library prints must not get between the frames
+    # text that a library prints must not get between the messages
     parent = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     status = main(parent)
     sys.stdout.flush()
-    os._exit(status)  # the listening thread is in a read that would hold up the interpreter's end
+    os._exit(status)  # the receiving thread is in a read, for which the interpreter would wait

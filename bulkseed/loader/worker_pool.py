@@ -1,4 +1,4 @@
-"""The pool of worker processes: started, given one shard after another over pipes, and watched."""
+"""The pool of worker processes: they are started, get one shard after another over pipes, and are supervised."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from bulkseed.errors import BulkseedError, RunError, first_cause
+from bulkseed.errors import BulkseedError, RunError, reraise_first
 from bulkseed.listeners import NullListener, ProgressListener
-from bulkseed.loader.shard_load import Counted, Job
+from bulkseed.loader.shard_load import CountingListener, Job
 from bulkseed.plan.shards import Shard
 
 __all__ = [
-    "HELLO",
+    "HANDSHAKE",
     "Done",
     "Failed",
     "Note",
@@ -40,32 +40,32 @@ __all__ = [
 
 LENGTH: Final = struct.Struct("!I")
 
-HELLO: Final = b"\0bulkseed worker\0"
-"""What a worker says first: whatever its interpreter printed while it started comes before it."""
+HANDSHAKE: Final = b"\0bulkseed worker\0"
+"""The first bytes of a worker; everything before them was printed by its interpreter while it started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker is connected, and waits for shards."""
+    """Message: the worker is connected, and waits for shards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A worker has sent more rows of some tables; fewer than none where a try did not succeed."""
+    """Message: the worker has sent more rows, by table; a count is negative when a failed attempt is rolled back."""
 
     counts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that the user should know now."""
+    """Message: a text for the user."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A worker has committed a shard: its number, its rows by table, and its seconds by phase."""
+    """Message: the worker has committed a shard; its number, its rows by table, and its seconds by phase."""
 
     shard: int
     rows: Mapping[str, int]
@@ -74,9 +74,9 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A worker gives up, with an error of ours, or one that says what an unforeseen one was, and its traceback.
+    """Message: the worker ends with an error of bulkseed, or with the text and traceback of any other exception.
 
-    An unforeseen error is not sent itself: not every exception survives pickling.
+    Other exceptions are not sent themselves, because not every exception can be pickled.
     """
 
     error: BulkseedError
@@ -84,13 +84,13 @@ class Failed:
 
 
 def frame(value: object) -> bytes:
-    """The value as bytes to write to a pipe."""
+    """Return the value as bytes for a pipe: its length (4 bytes, network order) and its pickle."""
     data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     return LENGTH.pack(len(data)) + data
 
 
 def read_frame(pipe: BinaryIO) -> Any:
-    """The next value. Raises EOFError where the other end has closed the pipe."""
+    """Return the next value from a pipe. Raises EOFError if the other end has closed it."""
     head = pipe.read(LENGTH.size)
     length = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 0
     data = pipe.read(length)
@@ -100,43 +100,43 @@ def read_frame(pipe: BinaryIO) -> Any:
 
 
 async def receive_frame(pipe: BufferedByteReceiveStream) -> Any:
-    """The same, awaited. Raises anyio's EndOfStream or IncompleteRead where the other end has closed the pipe."""
+    """Return the next value from a pipe. Raises EndOfStream or IncompleteRead if the other end has closed it."""
     (length,) = LENGTH.unpack(await pipe.receive_exactly(LENGTH.size))
     return pickle.loads(await pipe.receive_exactly(length))  # noqa: S301 - of our own process
 
 
 class ShardQueue:
-    """Shards in their order, each given out once. Those of a stage wait until all of the one before are in.
+    """Shards in their order, each handed out once; those of a stage only when all of the stage before are loaded.
 
-    A foreign key that stays in place wants the users there first.
+    A foreign key that stays in place during the load requires the users first.
     """
 
     def __init__(self, shards: Iterable[Shard]) -> None:
         self.shards = iter(shards)
         self.waiting: Shard | None = next(self.shards, None)
         self.stage = self.waiting.stage if self.waiting else "users"
-        self.out = 0
+        self.in_progress = 0
         self.changed = anyio.Event()
 
     async def next_shard(self) -> Shard | None:
-        """The next shard, when it may be begun; None where none is left."""
-        while self.waiting is not None and self.waiting.stage != self.stage and self.out:
+        """Return the next shard as soon as it may be begun; None if none is left."""
+        while self.waiting is not None and self.waiting.stage != self.stage and self.in_progress:
             await self.changed.wait()
         shard = self.waiting
         if shard is not None:
             self.waiting = next(self.shards, None)
             self.stage = shard.stage
-            self.out += 1
+            self.in_progress += 1
         return shard
 
     def close(self) -> None:
-        """Give out no more."""
+        """Hand out no more shards."""
         self.waiting = None
         self.wake()
 
-    def done(self, shard: Shard) -> None:
-        """The shard is in."""
-        self.out -= 1
+    def mark_done(self) -> None:
+        """Record that a shard that was handed out is loaded."""
+        self.in_progress -= 1
         self.wake()
 
     def wake(self) -> None:
@@ -144,22 +144,22 @@ class ShardQueue:
         self.changed = anyio.Event()
 
 
-GOODBYE_SECONDS: Final = 5
+EXIT_SECONDS: Final = 5
 COMMAND: Final = ("-P", "-m", "bulkseed.loader.worker")
-"""-P: what lies in the current directory is no module of ours."""
-MOST_PRINTED: Final = 2**20
+"""-P: a file in the current directory must not be imported in place of a module of bulkseed."""
+MAX_PRINTED_BYTES: Final = 2**20
 BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 ENDING: Final = "ending"
-MOST_DEATHS: Final = 3
-"""So often another process takes the place of one that died; what kills more of them than that will not pass."""
+MAX_CRASHES: Final = 3
+"""How many times a crashed process of a worker is replaced; more crashes than that have a cause that stays."""
 
 
-class WorkerDied(RunError):
-    """A worker process ended without having said why."""
+class WorkerCrashed(RunError):
+    """A worker process ended without sending an error."""
 
 
 class Worker:
-    """A worker process, by its number from 2: the first worker is this process."""
+    """A worker process, with its number, from 2: the first worker is this process."""
 
     def __init__(self, number: int, process: Process) -> None:
         self.number = number
@@ -176,93 +176,95 @@ class Worker:
         self.handshaken = False
 
     async def load(
-        self, job: Job, turns: ShardQueue, listener: ProgressListener, on_done: Callable[[Shard, Done], None]
+        self, job: Job, queue: ShardQueue, listener: ProgressListener, on_done: Callable[[Shard, Done], None]
     ) -> None:
-        """Load shards as long as there are any.
+        """Load shards until the queue is empty.
 
-        A process that dies is replaced, and its shard is loaded again: it either is in the ledger, or left nothing.
-        Raises what the worker raises, and RunError where that has happened too often.
+        A process that crashes is replaced, and its shard is loaded again: the shard either is in the ledger, or has
+        left no row. Raises the error that the worker sends, and RunError after too many crashes.
         """
         shard: Shard | None = None
         ready = False
         while not ready or shard is not None:
-            counted = Counted(listener)
+            counting = CountingListener(listener)
             try:
                 if not ready:
-                    await self.say(job)
-                    await self.receive(counted)
+                    await self.send(job)
+                    await self.receive(counting)
                     ready = True
-                    shard = shard or await turns.next_shard()
+                    shard = shard or await queue.next_shard()
                 if shard is not None:
                     self.doing = f"loading shard {shard.number}"
-                    await self.say(shard)
-                    said = await self.receive(counted)
-                    assert isinstance(said, Done)
-                    on_done(shard, said)
-                    turns.done(shard)
-                    shard = await turns.next_shard()
-            except WorkerDied as death:
+                    await self.send(shard)
+                    message = await self.receive(counting)
+                    assert isinstance(message, Done)
+                    on_done(shard, message)
+                    queue.mark_done()
+                    shard = await queue.next_shard()
+            except WorkerCrashed as crash:
                 self.crashes += 1
-                if self.crashes > MOST_DEATHS:
+                if self.crashes > MAX_CRASHES:
                     raise
-                counted.take_back()
-                listener.note(f"{death}; another takes its place")
+                counting.take_back()
+                listener.note(f"{crash}; another process replaces it")
                 await self.process.aclose()
-                self.attach(await started())
+                self.attach(await start_process())
                 ready = False
         self.doing = ENDING
-        with contextlib.suppress(*BROKEN):  # all that it was to do is done
+        with contextlib.suppress(*BROKEN):  # all its shards are loaded, so a crash does no harm now
             await self.stdin.send(frame(None))
 
-    async def say(self, value: object) -> None:
+    async def send(self, value: object) -> None:
         try:
             await self.stdin.send(frame(value))
         except BROKEN:
-            # it may have said why, before it ended
+            # the worker may have sent an error before it ended
             await self.receive(NullListener())
 
     async def receive(self, listener: ProgressListener) -> Done | Ready:
-        """What the worker says next, but for rows, of which ``listener`` is told."""
+        """Return the worker's next message; rows and notes are passed to ``listener``, and errors raised."""
         while True:
             try:
                 if not self.handshaken:
-                    await self.stdout.receive_until(HELLO, MOST_PRINTED)
+                    await self.stdout.receive_until(HANDSHAKE, MAX_PRINTED_BYTES)
                     self.handshaken = True
-                said = await receive_frame(self.stdout)
+                message = await receive_frame(self.stdout)
             except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound, *BROKEN) as error:
-                raise WorkerDied(await self.last_words()) from error
-            if isinstance(said, Done | Ready):
-                return said
-            if isinstance(said, Note):
-                listener.note(f"worker {self.number}: {said.message}")
+                raise WorkerCrashed(await self.describe_exit(), code="worker-crashed") from error
+            if isinstance(message, Done | Ready):
+                return message
+            if isinstance(message, Note):
+                listener.note(f"worker {self.number}: {message.message}")
                 continue
-            if isinstance(said, Failed):
-                if not said.trace:
-                    raise said.error
-                failure = RunError(f"worker {self.number} failed while {self.doing}: {said.error}")
-                failure.add_note(said.trace)
+            if isinstance(message, Failed):
+                if not message.trace:
+                    raise message.error
+                failure = RunError(
+                    f"worker {self.number} failed while {self.doing}: {message.error}", code=message.error.code
+                )
+                failure.add_note(message.trace)
                 raise failure
-            assert isinstance(said, Rows)
-            for table, count in said.counts.items():
+            assert isinstance(message, Rows)
+            for table, count in message.counts.items():
                 listener.rows(table, count)
 
     def kill(self) -> None:
-        """End the process now."""
+        """End the process at once."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
     async def end(self) -> None:
-        """Let the process end if it was told that there is nothing more, else end it; no process is left."""
-        with anyio.move_on_after(GOODBYE_SECONDS if self.doing == ENDING else 0):
+        """Wait for the process if it has been told to end, else kill it; no process is left."""
+        with anyio.move_on_after(EXIT_SECONDS if self.doing == ENDING else 0):
             await self.process.wait()
         if self.process.returncode is None:
             self.kill()
             await self.process.wait()
         await self.process.aclose()
 
-    async def last_words(self) -> str:
-        """How the process ended, in a sentence."""
-        with anyio.move_on_after(GOODBYE_SECONDS):
+    async def describe_exit(self) -> str:
+        """Return how the process ended, as a sentence."""
+        with anyio.move_on_after(EXIT_SECONDS):
             await self.process.wait()
         status = self.process.returncode
         if status is None:
@@ -273,20 +275,20 @@ class Worker:
             how = f"ended with status {status}"
         return (
             f"worker {self.number} (process {self.process.pid}) {how} while {self.doing}: "
-            "look for what ended it (the system's log says if it ran out of memory)"
+            "find the cause, for example in the system's log if the machine ran out of memory"
         )
 
 
 @asynccontextmanager
 async def start_workers(count: int) -> AsyncIterator[Sequence[Worker]]:
-    """So many worker processes beside this one, starting; none of them is left when the block ends.
+    """Start ``count`` worker processes beside this one; end all of them when the block ends.
 
-    Raises RunError where a process cannot be started.
+    Raises RunError if a process cannot be started.
     """
     workers: list[Worker] = []
     try:
         for number in range(2, count + 2):
-            workers.append(Worker(number, await started()))
+            workers.append(Worker(number, await start_process()))
         yield workers
     finally:
         with anyio.CancelScope(shield=True):
@@ -295,55 +297,56 @@ async def start_workers(count: int) -> AsyncIterator[Sequence[Worker]]:
                     tasks.start_soon(worker.end)
 
 
-def of_database(variable: str) -> bool:
-    """Whether an environment variable is for those who connect: a worker is told all of that over its pipe."""
+def is_connection_variable(variable: str) -> bool:
+    """Whether an environment variable has connection parameters: workers get these over the pipe instead."""
     return variable.startswith("PG") or variable.endswith("DATABASE_URL")
 
 
-async def started() -> Process:
+async def start_process() -> Process:
     try:
         return await anyio.open_process(
             [sys.executable, *COMMAND],
             stderr=None,
             env={
-                **{name: value for name, value in os.environ.items() if not of_database(name)},
-                # it finds the same packages as this process
+                **{name: value for name, value in os.environ.items() if not is_connection_variable(name)},
+                # the worker must find the same packages as this process
                 "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
-                # Arrow's own pools keep 40 MB more of each worker, and are no quicker here
+                # Arrow's own pools take 40 MB more for each worker, and are no faster here
                 "ARROW_DEFAULT_MEMORY_POOL": "system",
-                # NumPy would start a thread for each core, of which none has work here
+                # NumPy would start a thread for each core, and none of them would have work
                 "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1"),
             },
-            # Ctrl-C is the parent's to hear
+            # Ctrl-C must reach this process alone
             start_new_session=True,
         )
     except OSError as error:
         raise RunError(
-            f"no worker process can be started ({error.strerror or error}): give --workers 1, or free some memory"
+            f"no worker process can be started ({error.strerror or error}): give --workers 1, or free some memory",
+            code="no-worker-process",
         ) from error
 
 
 async def load_shards(
     workers: Sequence[Worker],
     job: Job,
-    turns: ShardQueue,
+    queue: ShardQueue,
     listener: ProgressListener,
     on_done: Callable[[Shard, Done], None],
-    own: Callable[[], Awaitable[None]],
+    load_here: Callable[[], Awaitable[None]],
 ) -> None:
-    """Have the workers, and ``own`` in this process, load the shards of ``turns``: each the next one as it gets free.
+    """Load the shards of ``queue`` in the workers, and in this process by ``load_here``.
 
-    Raises the first error of any of them, and RunError where one dies; the others are then ended at once.
+    Raises the first error of any of them, and RunError if a worker crashes too often; the others are then killed.
     """
     try:
         async with anyio.create_task_group() as tasks:
             for worker in workers:
-                tasks.start_soon(worker.load, job, turns, listener, on_done)
-            await own()
+                tasks.start_soon(worker.load, job, queue, listener, on_done)
+            await load_here()
     except BaseException as error:
         for worker in workers:
-            # a shard that they went on with would hold up its undoing
+            # the undoing would have to wait for the shards of workers that go on
             worker.kill()
         if isinstance(error, BaseExceptionGroup):
-            raise first_cause(error) from error
+            reraise_first(error)
         raise

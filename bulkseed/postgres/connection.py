@@ -20,7 +20,7 @@ from bulkseed.errors import (
     ServerUnavailable,
     TargetError,
     TransientError,
-    first_cause,
+    reraise_first,
 )
 from bulkseed.postgres.driver import Connection, ConnectionParams, DriverConnection
 from bulkseed.postgres.pooler import NO_SESSION, check_session, is_pooling_error, pooler_error
@@ -216,7 +216,7 @@ async def keep_alive(connection: Connection) -> AsyncIterator[None]:
             yield
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        raise first_cause(group) from group
+        reraise_first(group)
 
 
 async def ping_until_lost(connection: Connection) -> None:

@@ -152,7 +152,7 @@ async def verify(
                 await connection.execute(SETTINGS)
                 ledger = Ledger(ledger_schema)
                 runs = await chosen_runs(connection, ledger, None if run is None else [run])
-                incomplete = [run.number for run in runs if not run.whole]
+                incomplete = [run.number for run in runs if not run.is_complete]
                 if incomplete:
                     raise InputError(
                         f"run {incomplete[0]} is being loaded, or was interrupted: wait for it, finish it with "

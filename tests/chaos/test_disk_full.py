@@ -127,7 +127,7 @@ async def test_a_load_that_fills_the_disk_is_undone(
     said = await load_and_fill(address, disk, room * MB, defer, moment)
     doing = "loading public" if moment == LOADING else "making again: index "
     assert re.search(f"bulkseed: {doing}.*: the server's disk is full .*: free some space, or", said), said
-    assert said.endswith("what had begun was undone\n"), said
+    assert said.endswith("run 2 was undone\n"), said
     assert (await digest(address), dump(server, address)) == before
 
 
@@ -145,7 +145,7 @@ def test_a_server_that_ends_for_want_of_disk_leaves_what_can_be_mended(
             before = asyncio.run(digest(address)), dump(server, address)
             said = asyncio.run(load_and_fill(address, disk, 10 * MB, "always", LOADING, "15x"))
             # it may end before the undoing begins, or in the midst of it
-            kept = "run 1 is kept: `bulkseed resume 1` goes on" in said
+            kept = "run 1 is kept: finish it with `bulkseed resume 1`" in said
             assert "no PostgreSQL answers" in said, said
             assert kept or "run 1 could not be undone" in said, said
             assert os.strerror(errno.ENOSPC) in server.last_words()

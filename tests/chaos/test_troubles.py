@@ -134,7 +134,7 @@ async def test_a_run_whose_commits_were_lost_is_not_called_whole(world: World, o
         await run_sql(address, LOSS.format(start=shard.start, stop=shard.stop))
         done = await bulkseed(address, *PLAN, "--on-error", on_error)
         assert done.status == 1, done
-        assert "run 2 has lost shards that were in (1 of them)" in done.said, done
+        assert "run 2 has lost committed shards (1 of them)" in done.said, done
         await run_sql(address, "DROP FUNCTION app.loss CASCADE")
         if on_error == "undo":
             assert await state(world.server, address) == replace(before, sequences=ANY)

@@ -280,7 +280,7 @@ def test_killed_or_interrupted_the_database_is_as_it_was(
     assert out == ""
     if number == signal.SIGINT:
         assert re.fullmatch(r"(bulkseed: .*\n)*bulkseed: interrupted.*\n", said)
-        assert moment == "connected" or "run 2 is kept: `bulkseed resume 2` goes on" in said
+        assert moment == "connected" or "run 2 is kept: finish it with `bulkseed resume 2`" in said
         assert "Traceback" not in said
     if asyncio.run(is_recorded(seeded)):
         refused = inside("--quiet", DATABASE_URL=seeded.dsn)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.errors import TargetError
-from bulkseed.loader.completion import is_worth_it
+from bulkseed.loader.completion import is_worth_deferring
 from bulkseed.loader.load import load
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
@@ -47,13 +49,13 @@ async def test_a_table_that_an_app_holds_is_named_and_nothing_is_touched(
     before = dump(server, database)
     async with connected(database) as app:
         await app.execute("BEGIN; SELECT FROM channels")
-        with pytest.raises(TargetError, match=r"no lock on .*nothing was dropped.*what had begun was undone"):
+        with pytest.raises(TargetError, match=r"channels.*run 1"):
             await load(plan_of(), database, defer="always")
     assert dump(server, database) == before
     assert not await has_ledger(database)
 
 
-async def test_what_cannot_be_dropped_stays_and_is_told(database: Address, server: Server) -> None:
+async def test_indexes_that_cannot_be_dropped_stay_with_a_note(database: Address, server: Server) -> None:
     await run_sql(
         database,
         "CREATE ROLE stranger; ALTER TABLE messages OWNER TO stranger",
@@ -68,7 +70,7 @@ async def test_what_cannot_be_dropped_stays_and_is_told(database: Address, serve
         login = Address(database.url._replace(username="loader"))
         report = await load(plan_of(), login, defer="always", listener=notes)
         assert not report.deferred
-        assert any("messages" in said and "not the owner of its table" in said for said in notes.said)
+        assert any("messages" in note for note in notes.said)
         assert dump(server, database) == before
     finally:
         await run_sql(
@@ -78,26 +80,26 @@ async def test_what_cannot_be_dropped_stays_and_is_told(database: Address, serve
         )
 
 
-async def test_what_acts_at_insert_keeps_indexes_and_keys_in_place(
+async def test_a_trigger_at_insert_keeps_indexes_and_keys_in_place(
     database: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bulkseed.loader.completion.LEAST_ROWS", 0)
     await run_sql(database, GUEST)
     notes = Notes()
     assert not (await load(plan_of(), database, listener=notes)).deferred
-    assert any("the trigger guest of channels may want them" in said for said in notes.said)
+    assert any({"guest", "channels", "always"} <= set(re.findall(r"\w+", note)) for note in notes.said)
     await run_sql(database, "ALTER TABLE channels DISABLE TRIGGER guest")
     assert (await load(plan_of(), database, listener=notes)).deferred
 
 
-def test_deferral_is_for_loads_that_outweigh_what_is_there() -> None:
-    assert not is_worth_it(500, 0)
-    assert is_worth_it(5_000_000, 0)
-    assert is_worth_it(5_000_000, 5_000_000)
-    assert not is_worth_it(5_000_000, 500_000_000)
+def test_deferral_is_for_loads_that_outweigh_the_existing_rows() -> None:
+    assert not is_worth_deferring(500, 0)
+    assert is_worth_deferring(5_000_000, 0)
+    assert is_worth_deferring(5_000_000, 5_000_000)
+    assert not is_worth_deferring(5_000_000, 500_000_000)
 
 
-async def test_the_rows_that_are_there_are_estimated(database: Address) -> None:
+async def test_existing_rows_are_estimated(database: Address) -> None:
     async with connected(database) as connection:
         assert await estimated_rows(connection, TABLE_NAMES) == 0
         rows = sum((await load(plan_of("5x"), database)).rows.values())

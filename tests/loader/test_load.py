@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import anyio
@@ -11,7 +12,6 @@ import pytest
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
-from bulkseed.listeners import NullListener
 from bulkseed.loader import completion
 from bulkseed.loader.completion import LoadReport
 from bulkseed.loader.load import load
@@ -24,7 +24,8 @@ from bulkseed.target.target import Target, read_target
 from bulkseed.text.faker_source import corpus_of
 from support.app_rows import APP_ROWS
 from support.databases import MakeDatabase
-from support.listeners import Interfering
+from support.errors import raises
+from support.listeners import Interfering, Notes
 from support.obstacles import CHECK, FAIL
 from support.plans import plan_of
 from support.queries import EMPTY, counts, digest, has_ledger, run_sql
@@ -75,23 +76,14 @@ async def test_loads_beside_an_apps_rows_and_beside_each_other(database: Address
     assert (await counts(database))["users"] == before["users"][0] + 80
 
 
-async def test_two_loads_at_once_take_turns(database: Address) -> None:
-    class Notes(NullListener):
-        said: list[str]
-
-        def __init__(self) -> None:
-            self.said = []
-
-        def note(self, message: str) -> None:
-            self.said.append(message)
-
+async def test_two_loads_at_once_run_one_after_the_other(database: Address) -> None:
     notes = Notes()
     first, second = await asyncio.gather(
         load(plan_of("2x"), database, listener=notes), load(plan_of("2x"), database, listener=notes)
     )
     assert {first.run, second.run} == {1, 2}
     assert (await counts(database))["users"] == 80
-    assert any("waiting for another bulkseed" in each for each in notes.said)
+    assert any(re.search(r"\(process \d+ of bulkseed", note) for note in notes.said)
 
 
 async def test_unique_values_keep_clear_of_rows_that_are_there(make_database: MakeDatabase) -> None:
@@ -220,18 +212,18 @@ class TestIds:
             assert await connection.fetchval("SELECT nextval('elsewhere')") == 920
 
     @pytest.mark.parametrize(
-        "change",
+        ("change", "fact"),
         [
-            "ALTER TABLE messages ALTER id TYPE smallint; SELECT setval('messages_id_seq', 32600)",
-            "ALTER TABLE messages ALTER id SET MAXVALUE 50",
-            "ALTER TABLE messages ALTER user_id TYPE smallint; SELECT setval('users_id_seq', 40000)",
-            "ALTER TABLE messages ALTER id SET INCREMENT BY -1 SET MINVALUE -100 SET START -1 RESTART",
+            ("ALTER TABLE messages ALTER id TYPE smallint; SELECT setval('messages_id_seq', 32600)", "messages"),
+            ("ALTER TABLE messages ALTER id SET MAXVALUE 50", "messages"),
+            ("ALTER TABLE messages ALTER user_id TYPE smallint; SELECT setval('users_id_seq', 40000)", r'"users"\.id'),
+            ("ALTER TABLE messages ALTER id SET INCREMENT BY -1 SET MINVALUE -100 SET START -1 RESTART", "messages"),
         ],
     )
-    async def test_that_do_not_fit_are_refused(self, database: Address, change: str) -> None:
+    async def test_that_do_not_fit_are_refused(self, database: Address, change: str, fact: str) -> None:
         await run_sql(database, change)
         before = await digest(database)
-        with pytest.raises(TargetError, match=r"pass|counts down"):
+        with pytest.raises(TargetError, match=fact):
             await load(plan_of(), database)
         assert await digest(database) == before
         assert not await has_ledger(database)
@@ -253,13 +245,13 @@ CREATE TRIGGER skip BEFORE INSERT ON user_channels FOR EACH ROW EXECUTE FUNCTION
 
 
 @pytest.mark.parametrize(
-    ("obstacle", "said"),
-    [(FAIL, "message_reactions.*no more"), (DROP, "user_channels took 0 of"), (CHECK, "messages_id_check")],
+    ("obstacle", "facts"),
+    [(FAIL, "message_reactions.*no more"), (DROP, r"user_channels.*\b0\b"), (CHECK, "messages_id_check")],
 )
-async def test_an_error_in_the_middle_leaves_nothing(database: Address, obstacle: str, said: str) -> None:
+async def test_an_error_in_the_middle_leaves_nothing(database: Address, obstacle: str, facts: str) -> None:
     await run_sql(database, *APP_ROWS, obstacle)
     before = await digest(database)
-    with pytest.raises(RunError, match=said):
+    with pytest.raises(RunError, match=f"{facts}.*run 1"):
         await load(plan_of("3x"), database, rows_per_shard=500)
     assert await digest(database) == before
     assert not await has_ledger(database)
@@ -288,12 +280,7 @@ def test_a_backend_that_dies_is_an_error_and_not_a_hang(table: str, seeded: Addr
                 )
 
         listener = Interfering(table, lambda: tasks.add(asyncio.ensure_future(kill())))
-        with (
-            anyio.fail_after(30),
-            pytest.raises(
-                ConnectionLost, match=r"(ended the connection|while committing).*; what had begun was undone"
-            ),
-        ):
+        with anyio.fail_after(30), pytest.raises(ConnectionLost, match="run 2"):
             await load(plan_of("20x"), seeded, listener=listener, retry_policy=RetryPolicy(seconds=0))
         await asyncio.gather(*tasks)
         assert await digest(seeded) == before
@@ -304,19 +291,19 @@ def test_a_backend_that_dies_is_an_error_and_not_a_hang(table: str, seeded: Addr
 async def test_reading_the_tables_is_tried_again(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     lost: list[int] = []
 
-    async def split_into_shards(connection: Connection, model: Model) -> Target:
+    async def read_when_lost(connection: Connection, model: Model) -> Target:
         if not lost:
             lost.append(await connection.fetchval("SELECT pg_backend_pid()"))
             async with connected(database) as other:
                 await other.execute("SELECT pg_terminate_backend($1, 5000)", lost[0])
         return await read_target(connection, model)
 
-    monkeypatch.setattr(completion, "read_target", split_into_shards)
-    listener = Interfering("none", lambda: None)
-    done = await load(plan_of(), database, listener=listener)
+    monkeypatch.setattr(completion, "read_target", read_when_lost)
+    notes = Notes()
+    done = await load(plan_of(), database, listener=notes)
     assert sum(done.rows.values()) > 0
     assert lost
-    assert any("reading the tables" in said for said in listener.said), listener.said
+    assert notes.said
 
 
 def test_a_cancelled_load_rolls_back_and_leaves_no_connection(seeded: Address, any_loop: dict[str, Any]) -> None:
@@ -347,10 +334,10 @@ async def test_generators_that_fail_are_errors_and_not_short_tables(
     database: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> Any:
-        raise BulkseedError("broken on purpose")
+        raise BulkseedError("broken on purpose", code="broken")
 
     monkeypatch.setattr("bulkseed.generators.messages.contents", broken)
-    with pytest.raises(BulkseedError, match="broken on purpose"):
+    with raises("broken", "broken on purpose", "run 1", kind=RunError):
         await load(plan_of(), database)
     assert await counts(database) == EMPTY
 

@@ -1,4 +1,4 @@
-"""Workers: the rows are the same for any number of them, and what goes wrong in one of them is told."""
+"""Workers: the rows are the same for any number of them, and errors in one of them are reported."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ import pytest
 
 from bulkseed.choices import Defer
 from bulkseed.errors import RunError
-from bulkseed.loader import worker_pool as parent
+from bulkseed.loader import worker_pool
 from bulkseed.loader.load import load, useful_workers
-from bulkseed.loader.worker_pool import HELLO, ShardQueue, frame
+from bulkseed.loader.worker_pool import HANDSHAKE, ShardQueue, frame
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import LOST
 from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.verifier.verify import verify
 from support.databases import MakeDatabase
+from support.errors import raises
 from support.listeners import Interfering
 from support.plans import plan_of
 from support.queries import EMPTY, counts, digest, has_ledger, run_sql
 
-WAYS: list[dict[str, Any]] = [
+SETTINGS: list[dict[str, Any]] = [
     {"workers": 1, "format": "records", "defer": "never"},
     {"workers": 1, "format": "binary", "defer": "always"},
     {"workers": 2, "format": "binary", "defer": "never"},
@@ -36,28 +38,28 @@ WAYS: list[dict[str, Any]] = [
 ]
 
 
-async def test_rows_are_the_same_for_any_workers_lanes_and_deferral(make_database: MakeDatabase) -> None:
-    found = []
-    for way in WAYS:
+async def test_rows_are_the_same_for_any_workers_formats_and_deferral(make_database: MakeDatabase) -> None:
+    digests = []
+    for settings in SETTINGS:
         database = await make_database()
-        report = await load(plan_of("5x"), database, rows_per_shard=1000, **way)
-        assert (report.workers, report.deferred) == (way["workers"], way["defer"] == "always")
+        report = await load(plan_of("5x"), database, rows_per_shard=1000, **settings)
+        assert (report.workers, report.deferred) == (settings["workers"], settings["defer"] == "always")
         assert await counts(database) == report.rows
-        found.append(await digest(database))
-    assert all(each == found[0] for each in found)
+        digests.append(await digest(database))
+    assert all(one == digests[0] for one in digests)
     assert all(report.holds for report in await verify(database))
 
 
 @pytest.mark.parametrize("table", ["users", "messages"])
-def test_a_worker_that_dies_is_an_error_that_names_it(
+def test_a_worker_that_crashes_is_an_error_that_names_it(
     seeded: Address, processes: list[Any], any_loop: dict[str, Any], table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parent, "MOST_DEATHS", 0)
+    monkeypatch.setattr(worker_pool, "MAX_CRASHES", 0)
 
     async def main() -> None:
         before = await digest(seeded)
         listener = Interfering(table, lambda: os.kill(processes[0].pid, signal.SIGKILL))
-        with anyio.fail_after(60), pytest.raises(RunError, match=r"worker 2 \(process \d+\) was ended by signal 9"):
+        with anyio.fail_after(60), raises("worker-crashed", "worker 2", "signal 9", "run 2", kind=RunError):
             await load(plan_of("10x"), seeded, rows_per_shard=5000, workers=2, listener=listener, defer="always")
         assert await digest(seeded) == before
         assert all(process.returncode is not None for process in processes)
@@ -65,35 +67,37 @@ def test_a_worker_that_dies_is_an_error_that_names_it(
     anyio.run(main, backend_options=any_loop)
 
 
-async def test_a_worker_that_cannot_be_started_is_one_sentence(
-    database: Address, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_worker_that_cannot_be_started_is_an_error(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
-    with pytest.raises(RunError, match=r"no worker process can be started .*--workers 1"):
+    with raises("no-worker-process", "--workers 1", kind=RunError):
         await load(plan_of("10x"), database, rows_per_shard=5000, workers=2)
     assert not await has_ledger(database)
 
 
-async def test_an_unforeseen_error_of_a_worker_is_told_with_its_traceback(
+async def test_an_unforeseen_error_of_a_worker_is_raised_with_its_traceback(
     database: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parent, "COMMAND", ("-c", BROKEN_WORKER))
-    with pytest.raises(RunError, match=r"worker 2 failed .*ZeroDivisionError") as caught:
+    monkeypatch.setattr(worker_pool, "COMMAND", ("-c", BROKEN_WORKER))
+    with pytest.raises(RunError, match=r"worker 2 .*ZeroDivisionError.*run 1") as caught:
         await load(plan_of("10x"), database, rows_per_shard=5000, workers=2)
+    assert caught.value.code == "worker-failed"
     assert caught.value.__cause__ is not None
+    assert ["ZeroDivisionError" in note for note in caught.value.__cause__.__notes__] == [True]
     assert not await has_ledger(database)
 
 
 BROKEN_WORKER = """
 import os
-from bulkseed.loader import worker as child
-child.ShardLoader = lambda *_: 1 / 0
-child.main(os.fdopen(os.dup(1), "wb"))
+from bulkseed.loader import worker
+worker.ShardLoader = lambda *_: 1 / 0
+worker.main(os.fdopen(os.dup(1), "wb"))
 """
 
 
 @pytest.mark.parametrize("defer", ["never", "always"])
-async def test_losing_the_connection_that_keeps_the_turn_does_not_end_the_load(database: Address, defer: Defer) -> None:
+async def test_losing_the_connection_that_holds_the_load_lock_does_not_end_the_load(
+    database: Address, defer: Defer
+) -> None:
     tasks: set[asyncio.Task[None]] = set()
     ours = "application_name = 'bulkseed' AND datname = current_database()"
     holder = f"""
@@ -102,12 +106,12 @@ async def test_losing_the_connection_that_keeps_the_turn_does_not_end_the_load(d
     listener = Interfering("users", lambda: tasks.add(asyncio.ensure_future(run_sql(database, holder))))
     report = await load(plan_of("10x"), database, rows_per_shard=5000, workers=2, listener=listener, defer=defer)
     assert tasks
-    assert any("waiting for the load: the server ended the connection" in said for said in listener.said)
+    assert any(LOST in note for note in listener.said)
     assert await counts(database) == report.rows
-    assert all(each.holds for each in await verify(database))
+    assert all(report.holds for report in await verify(database))
 
 
-async def test_what_a_worker_said_before_it_ended_is_told(database: Address) -> None:
+async def test_the_error_that_a_worker_sends_before_it_ends_is_raised(database: Address) -> None:
     await run_sql(
         database,
         "CREATE ROLE few LOGIN SUPERUSER CONNECTION LIMIT 2",
@@ -119,25 +123,25 @@ async def test_what_a_worker_said_before_it_ended_is_told(database: Address) -> 
     )
     try:
         login = Address(database.url._replace(username="few"))
-        with pytest.raises(RunError, match=r"refuses a connection .*; what had begun was undone$"):
+        with pytest.raises(RunError, match=r"few.*run 1"):
             await load(plan_of("10x"), login, rows_per_shard=5000, workers=3, retry_policy=RetryPolicy(seconds=0))
         assert await counts(database) == EMPTY
     finally:
         await run_sql(database, "DROP OWNED BY few", "DROP ROLE few")
 
 
-def test_a_worker_whose_parent_dies_in_the_middle_of_a_word_ends() -> None:
-    said = frame({"a": "job"})
-    for told in (said[:2], said[:-1], said[:4] + b"nothing that was pickled"):
+def test_a_worker_whose_parent_dies_in_the_middle_of_a_message_ends() -> None:
+    message = frame({"a": "job"})
+    for part in (message[:2], message[:-1], message[:4] + b"no pickle"):
         done = subprocess.run(
             [sys.executable, "-m", "bulkseed.loader.worker"],
-            input=told,
+            input=part,
             capture_output=True,
             timeout=30,
             check=False,
         )
         assert done.returncode == 1
-        assert done.stdout == HELLO
+        assert done.stdout == HANDSHAKE
 
 
 def test_no_more_workers_than_shards() -> None:
@@ -148,19 +152,19 @@ def test_no_more_workers_than_shards() -> None:
 async def test_channels_wait_for_all_users() -> None:
     users = [Shard(number, "users", number, number + 1) for number in range(3)]
     channels = [Shard(number, "channels", number, number + 1) for number in range(3, 6)]
-    turns = ShardQueue([*users, *channels])
-    assert [await turns.next_shard() for _ in range(3)] == users
-    turns.done(users[2])
-    turns.done(users[0])
-    given: list[Shard | None] = []
+    queue = ShardQueue([*users, *channels])
+    assert [await queue.next_shard() for _ in range(3)] == users
+    queue.mark_done()
+    queue.mark_done()
+    shards: list[Shard | None] = []
 
     async def ask() -> None:
-        given.append(await turns.next_shard())
+        shards.append(await queue.next_shard())
 
     async with anyio.create_task_group() as tasks:
         for _ in range(4):
             tasks.start_soon(ask)
         await anyio.wait_all_tasks_blocked()
-        assert not given
-        turns.done(users[1])
-    assert given == [*channels, None]
+        assert not shards
+        queue.mark_done()
+    assert shards == [*channels, None]

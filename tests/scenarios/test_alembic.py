@@ -101,7 +101,7 @@ async def content(address: Address) -> dict[str, Any]:
 async def of_run(address: Address, table: str, *columns: str) -> list[tuple[Any, ...]]:
     """Rows of the last run, by bulkseed's names, and ids as numbers."""
     async with connected(address) as connection:
-        scope = Scope((await ledger.runs(connection, Ledger()))[-1])
+        scope = Scope((await ledger.read_runs(connection, Ledger()))[-1])
         return [
             tuple(row)
             for row in await connection.fetch(

@@ -1,4 +1,4 @@
-"""Rows of an app, beside which a load goes on."""
+"""Rows of an app, to load beside."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ APP_ROWS = (
     """INSERT INTO message_reactions SELECT m.id, r.id, m.user_id, '2020-01-04'
        FROM messages AS m, reactions AS r WHERE m.content = 'app' AND r.code = 'joy'""",
 )
-"""Rows as an app would have put them in, by its sequences."""
+"""Statements that insert rows as an app does, with ids from its sequences."""

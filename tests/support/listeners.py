@@ -1,4 +1,4 @@
-"""Listeners of a load or a cleanup: one that keeps what it is told, one that does something in the middle."""
+"""Listeners of a load or a cleanup: one that keeps the notes, and one that also interferes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bulkseed.listeners import NullListener
 
 
 class Interfering(NullListener):
-    """Does something from another connection once rows of a table have gone."""
+    """Calls ``act`` once, when the first rows of ``table`` have been sent; keeps the notes."""
 
     def __init__(self, table: str, act: Any) -> None:
         self.table = table
@@ -17,7 +17,7 @@ class Interfering(NullListener):
         self.said: list[str] = []
 
     def note(self, message: str) -> None:
-        """Keep it."""
+        """Keep the note."""
         self.said.append(message)
 
     def rows(self, table: str, count: int) -> None:
@@ -28,11 +28,11 @@ class Interfering(NullListener):
 
 
 class Notes(NullListener):
-    """Keeps what it is told."""
+    """Keeps the notes."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
 
     def note(self, message: str) -> None:
-        """Keep it."""
+        """Keep the note."""
         self.said.append(message)

@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 import pytest
 
-from bulkseed.ledger import Ledger, runs
+from bulkseed.ledger import Ledger, read_runs
 from bulkseed.loader.load import load
 from bulkseed.plan.scenario import Scenario, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
@@ -81,7 +81,7 @@ async def test_each_part_of_a_query_declares_the_columns_that_it_reads(database:
     await load(plan_of("2x", scenario=Scenario(shape=shape)), database)
     parts = 0
     async with connected(database) as connection:
-        [run] = await runs(connection, Ledger())
+        [run] = await read_runs(connection, Ledger())
         for query in rule_queries(Scope(run)):
             for clause in query.clauses:
                 await reads_exactly(connection, replace(query, clauses=(clause,), draws=()), query.needs | clause.needs)
@@ -94,7 +94,7 @@ async def test_each_part_of_a_query_declares_the_columns_that_it_reads(database:
 async def test_the_ranks_of_a_shape_need_the_columns_that_they_declare(database: Address) -> None:
     await load(plan_of("2x", scenario=Scenario(shape=SHAPES["every parameter"])), database)
     async with connected(database) as connection:
-        [run] = await runs(connection, Ledger())
+        [run] = await read_runs(connection, Ledger())
         scope = Scope(run)
 
         async def judge() -> None:

@@ -1,0 +1,26 @@
+"""The control connection: errors of the server during a block that keeps it alive."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from bulkseed.errors import RunError
+from bulkseed.ledger.control import Control, controlled
+from bulkseed.listeners import NullListener
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import translate_errors
+from bulkseed.postgres.transaction import RetryPolicy
+
+
+async def divide_by_zero(control: Control) -> None:
+    async with control.held():
+        with translate_errors(control.connection, "dividing"):
+            await control.connection.execute("SELECT 1 / 0")
+
+
+async def test_an_error_in_the_block_keeps_that_of_the_server_as_its_cause(database: Address) -> None:
+    async with controlled(database, RetryPolicy(), NullListener()) as control:
+        with pytest.raises(RunError) as caught:
+            await divide_by_zero(control)
+    assert isinstance(caught.value.__cause__, asyncpg.DivisionByZeroError)
