@@ -54,15 +54,17 @@ PLAN_OPTIONS: Final = options(
     click.option(
         "--scale", default="1x", metavar="SCALE", show_default=True, help="Size of the data, such as 100x or 2.5."
     ),
-    click.option("--users", type=int, metavar="N", help="Number of users.  [default: by --scale]"),
-    click.option("--channels", type=int, metavar="N", help="Number of channels.  [default: by --scale]"),
+    click.option("--users", type=int, metavar="N", help="Number of users.  [default: from --scale]"),
+    click.option("--channels", type=int, metavar="N", help="Number of channels.  [default: from --scale]"),
     click.option(
         "--messages-per-channel",
         type=int,
         metavar="N",
-        help="Number of messages in each channel, not counting replies.  [default: by --scale]",
+        help="Number of messages in each channel, not counting replies.  [default: from --scale]",
     ),
-    click.option("--max-members", type=int, metavar="N", help="Most members of a channel.  [default: all users]"),
+    click.option(
+        "--max-members", type=int, metavar="N", help="Largest number of members of a channel.  [default: all users]"
+    ),
     click.option(
         "--seed",
         type=int,
@@ -82,7 +84,7 @@ PLAN_OPTIONS: Final = options(
         show_default=True,
         help=f"Scenario to load: {', '.join(shipped())}, or a TOML file.",
     ),
-    click.option("--schema", metavar="SCHEMA", help="Schema of the tables.  [default: by search_path]"),
+    click.option("--schema", metavar="SCHEMA", help="Schema of the tables.  [default: found by search_path]"),
     click.option(
         "--metadata",
         metavar="MODULE:NAME",
@@ -139,7 +141,9 @@ JSON_OPTION: Final = click.option(
 QUIET_OPTION: Final = click.option("--quiet", is_flag=True, help="Print only errors, and the object of --json.")
 CONSENT_OPTIONS: Final = options(
     click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
-    click.option("--allow", metavar="HOST/DB", help="Allow this database, although its name looks like production."),
+    click.option(
+        "--allow", metavar="HOST/DB", help="Allow writing to HOST/DB although its name looks like production."
+    ),
 )
 
 

@@ -30,11 +30,11 @@ class Rate(TextColumn):
 
 
 class Count(MofNCompleteColumn):
-    """Rows so far and expected, with thousands separators."""
+    """Rows so far and expected, with thousands separators; empty for a phase, which has no rows."""
 
     def render(self, task: Task) -> Text:
-        total = "?" if task.total is None else f"{task.total:,.0f}"
-        return Text(f"{task.completed:,.0f}/{total}", style="progress.download", justify="right")
+        text = "" if task.total is None else f"{task.completed:,.0f}/{task.total:,.0f}"
+        return Text(text, style="progress.download", justify="right")
 
 
 PHASES: Final = {
@@ -42,7 +42,7 @@ PHASES: Final = {
     "reserve": "reserving ids",
     "drop": "dropping indexes and keys",
     "commit": "committing",
-    "rebuild": "rebuilding indexes and keys",
+    "rebuild": "rebuilding",
     "analyze": "analyzing tables",
     "undo": "undoing the run",
     "find": "finding rows",
@@ -73,7 +73,9 @@ class Bars:
 
     def phase(self, name: str) -> None:
         """Show the phase above the bars; hide it while rows are copied."""
-        self.progress.update(self.now, description=PHASES.get(name, name), visible=name != "copy")
+        phase, comma, step = name.partition(",")
+        description = PHASES.get(phase, phase) + comma + step
+        self.progress.update(self.now, description=description, visible=name != "copy")
 
     def expect(self, rows: Mapping[str, int]) -> None:
         """Add a bar for each table."""

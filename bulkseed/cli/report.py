@@ -89,10 +89,12 @@ def print_load(report: LoadReport, database_url: str, next_commands: Mapping[str
     phases = ", ".join(f"{name} {spent:,.2f}" for name, spent in report.seconds.items() if name in PHASES)
     workers = f"{report.workers} worker{'s' * (report.workers > 1)}"
     indexes = "dropped and rebuilt" if report.deferred else "kept during the load"
-    print(f"{workers}; indexes and keys {indexes}; seconds: {phases}")
+    print(f"{workers}; indexes and keys {indexes}")
+    print(f"seconds by phase: {phases}")
     if loaded < total:
         print(f"{loaded:,} of these rows were loaded now, the others before the interruption")
-    print(f"run {report.run}: seed {report.plan.seed}, as of {report.plan.as_of.isoformat()}, in {database_url}")
+    print(f"run {report.run}: seed {report.plan.seed}, as of {report.plan.as_of.isoformat()}")
+    print(f"database: {database_url}")
     print_next(next_commands)
 
 
