@@ -1,1 +1,1 @@
-"""Benchmarks of bulkseed: ``python -m benchmarks`` lists them. What they found is in ``results/``."""
+"""Benchmarks of bulkseed: ``python -m benchmarks`` lists them. Their results are in ``results/``."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: lists the benchmarks, or runs one by its name; ``report`` writes what they found."""
+"""``python -m benchmarks``: list the benchmarks, run one by its name, or write the report of all results."""
 
 from __future__ import annotations
 
@@ -20,62 +20,66 @@ from bulkseed.errors import BulkseedError
 REPORT: Final = "report"
 SUMMARIES: Final = {
     **{benchmark.name: benchmark.summary for benchmark in BENCHMARKS},
-    REPORT: "writes REPORT.md and the charts anew, from the figures that are kept",
+    REPORT: "rewrite REPORT.md and the charts from the stored figures",
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command line understands."""
-    whole = argparse.ArgumentParser(prog="python -m benchmarks", description="Benchmarks of bulkseed.")
-    names = whole.add_subparsers(dest="name")
+    """Return the parser of the command line."""
+    main_parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Benchmarks of bulkseed.")
+    names = main_parser.add_subparsers(dest="name")
     for name, summary in SUMMARIES.items():
-        made = names.add_parser(name, help=summary, description=summary)
-        made.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER", help="where results are kept")
+        command = names.add_parser(name, help=summary, description=summary)
+        command.add_argument(
+            "--output", type=Path, default=RESULTS, metavar="FOLDER", help="folder of the results (benchmarks/results)"
+        )
     for benchmark in BENCHMARKS:
-        made = names.choices[benchmark.name]
-        made.add_argument("--repeats", type=number, default=3, metavar="N", help="times that each is run (3)")
-        benchmark.options(made)
-    return whole
+        command = names.choices[benchmark.name]
+        command.add_argument(
+            "--repeats", type=number, default=3, metavar="N", help="number of runs of each contestant (3)"
+        )
+        benchmark.options(command)
+    return main_parser
 
 
 def run(benchmark: Benchmark, chosen: argparse.Namespace) -> None:
-    """Run a benchmark; print what it found, and keep its figures, its chart and the report."""
+    """Run a benchmark, print its findings, and store its figures, its chart and the report."""
     for name in benchmark.needs:
         library(name)
     settings: dict[str, Any] = {name: value for name, value in vars(chosen).items() if name not in ("name", "output")}
     for scale in [*settings.get("scales", []), *filter(None, [settings.get("scale")])]:
-        plan_of(scale)  # one that is wrong is told before anything is started
+        plan_of(scale)  # report a wrong scale before anything is started
     with served() as databases:
         runs = list(benchmark.measure(databases, chosen))
-        on = machine.described(databases.version)
+        on = machine.describe(databases.version)
     variant = settings.get("scenario", settings.get("encoder", "none"))
     stem = benchmark.name if variant == "none" else f"{benchmark.name}-{variant}"
     figures = keep(chosen.output, stem, on, settings, runs)
     notes = [figures["line"], f"raw figures: {stem}.json"]
     try:
         report.write(chosen.output)
-    except BulkseedError as error:  # the figures are kept: a chart can still be drawn from them
+    except BulkseedError as error:  # the figures are stored: the chart can be drawn later
         notes.append(f"no report: {error}")
     show(benchmark.findings(figures), notes)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the benchmark that ``arguments`` name; returns the exit status."""
+    """Run the benchmark that ``arguments`` name, and return the exit status."""
     if not arguments:
-        print("Benchmarks, to be run as python -m benchmarks NAME (--help tells the options of each):")
+        print("Benchmarks: python -m benchmarks NAME runs one, with --help it lists its options.")
         for name, summary in SUMMARIES.items():
             print(f"  {name:<10} {summary}")
         return 0
     if not arguments[0].startswith("-") and arguments[0] not in SUMMARIES:
         names = list(SUMMARIES)
-        print(f"there is no benchmark {arguments[0]!r}: take {', '.join(names[:-1])} or {names[-1]}", file=sys.stderr)
+        print(f"unknown benchmark {arguments[0]!r}: use {', '.join(names[:-1])} or {names[-1]}", file=sys.stderr)
         return 2
     chosen = parser().parse_args(arguments)
     try:
         if chosen.name == REPORT:
             print(report.write(chosen.output))
         else:
-            run(next(each for each in BENCHMARKS if each.name == chosen.name), chosen)
+            run(next(benchmark for benchmark in BENCHMARKS if benchmark.name == chosen.name), chosen)
     except BulkseedError as error:
         print(error, file=sys.stderr)
         return error.exit_status

@@ -1,4 +1,4 @@
-"""An app's own schema, made by its migrations and loaded by a scenario, beside the reference schema."""
+"""An app's own schema, created by its migrations and loaded with a scenario, compared with the reference schema."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.benchmark import Benchmark, scale_option, workers_option
 from benchmarks.charts import seconds_chart
 from benchmarks.commands import ROOT
 from benchmarks.databases import TEMPLATE, Databases, count, execute
-from benchmarks.loads import command_load, phases_told
+from benchmarks.loads import command_load, describe_phases
 from benchmarks.plans import plan_of
 from benchmarks.results import COLUMNS, Figures, Findings, Run, matching, ratio, seconds_line
 from benchmarks.turns import turns
@@ -28,32 +28,32 @@ REFERENCE: Final = "the reference schema"
 VERSIONS: Final = {"the app's, UUIDs of version 4": 4, "the app's, UUIDs of version 7": 7}
 CONTESTANTS: Final = (REFERENCE, *VERSIONS)
 WANTED: Final = 0.7
-"""Of the reference schema's rows/s."""
+"""The wanted share of the reference schema's rows/s."""
 
 METHOD: Final = """
 `python -m bulkseed` from the start of the interpreter to its exit, into a fresh database: with the reference tables, or
-with those of `tests/scenarios/alembic_app`, as `alembic upgrade head` leaves them, by the scenario beside them. These
-have UUID keys (of 16 octets, where the reference schema has 8), `timestamptz`, citext, an enumeration, jsonb, two NOT
-NULL columns and one of jsonb that fields fill, and a surrogate key in the table of members, which the scenario fills
-too: a default that is volatile, such as `gen_random_uuid()`, has COPY put in one row at a time. The rows are the same.
+with those that `alembic upgrade head` creates in `tests/scenarios/alembic_app`, with the scenario in that folder. These
+have UUID keys (16 bytes, where the reference schema has 8), `timestamptz`, citext, an enumeration, jsonb, two NOT NULL
+columns and a jsonb column that fields fill, and a surrogate key in the table of members. The scenario fills that key
+too, because with a volatile default, such as `gen_random_uuid()`, COPY inserts row by row. The rows are the same.
 """.strip()
 
 
 def migrate(address: Address) -> None:
-    """``alembic upgrade head``."""
+    """Run ``alembic upgrade head``."""
     command = [sys.executable, "-m", "alembic", "--config", str(APP / "alembic.ini"), "upgrade", "head"]
     subprocess.run(command, env=os.environ | {"DATABASE_URL": address.dsn}, check=True)
 
 
 def scenario_of(databases: Databases, version: int) -> str:
-    """The file of the app's scenario with keys of that version."""
+    """Write the app's scenario with UUID keys of ``version``, and return its file."""
     file = databases.home.parent / f"version_{version}.toml"
     file.write_text((APP / "bulkseed.toml").read_text().replace("\nuuid = 4 ", f"\nuuid = {version} "))
     return str(file)
 
 
 def measure(databases: Databases, chosen: argparse.Namespace) -> Iterator[Run]:
-    """The runs of all, each checked to leave the rows that it reports."""
+    """Yield all runs, after a check that each loaded the rows that it reports."""
     execute(databases.admin, f"CREATE DATABASE {MIGRATED}")
     migrate(databases.named(MIGRATED))
     scenarios = {name: scenario_of(databases, version) for name, version in VERSIONS.items()}
@@ -74,7 +74,7 @@ def of_reference(figures: Figures, runs: Sequence[Run]) -> float:
 
 
 def findings(figures: Figures) -> Findings:
-    """A line for each; ratios are of seconds, to the reference schema."""
+    """Return a line for each contestant; ratios of seconds are to the reference schema."""
     settings = figures["settings"]
     by_name = {name: matching(figures, contestant=name) for name in CONTESTANTS}
     reference = by_name[REFERENCE]
@@ -83,7 +83,7 @@ def findings(figures: Figures) -> Findings:
         f"(wanted: {WANTED} or more)."
         for name in VERSIONS
     ]
-    notes += [f"{name}, by its own clock: {phases_told(runs)}." for name, runs in by_name.items()]
+    notes += [f"{name}, seconds by phase: {describe_phases(runs)}." for name, runs in by_name.items()]
     return Findings(
         f"{settings['scale']} ({reference[0]['rows']:,} rows), {settings['workers']} workers: "
         f"medians of {settings['repeats']}",
@@ -94,7 +94,7 @@ def findings(figures: Figures) -> Findings:
 
 
 def draw(figures: Figures, figure: Any) -> None:
-    """A bar for each."""
+    """Draw a bar for each contestant."""
     by_name = {name: matching(figures, contestant=name) for name in CONTESTANTS}
     rows = by_name[REFERENCE][0]["rows"]
     seconds_chart(figure, by_name, [*VERSIONS], f"{rows:,} rows, into the reference schema and an app's own")
@@ -107,7 +107,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 BENCHMARK: Final = Benchmark(
     "adapted",
-    "bulkseed whole into an app's own schema, made by Alembic, beside the reference schema",
+    "the bulkseed command with an app's own schema, created by Alembic, compared with the reference schema",
     METHOD,
     options,
     measure,

@@ -1,4 +1,4 @@
-"""What a benchmark is: how it is called, what it measures, what its figures come to, and how they are drawn."""
+"""The type of a benchmark, and options that benchmarks share."""
 
 from __future__ import annotations
 
@@ -15,40 +15,42 @@ __all__ = ["Benchmark", "number", "scale_option", "scales_option", "workers_opti
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A benchmark of ``python -m benchmarks``. What it finds and draws follows from the figures that are kept."""
+    """A benchmark of ``python -m benchmarks``. Its findings and its chart are computed from the stored figures."""
 
     name: str
     summary: str
     method: str
-    """For the report: what is measured, what is counted and what is not."""
+    """The method, for the report: what is measured and what is excluded."""
     options: Callable[[argparse.ArgumentParser], None]
     measure: Callable[[Databases, argparse.Namespace], Iterator[Run]]
     findings: Callable[[Figures], Findings]
     draw: Callable[[Figures, Any], None] | None = None
-    """Draws into an empty figure of matplotlib."""
+    """Draws the chart into an empty figure of matplotlib."""
     needs: Sequence[str] = ("psutil",)
-    """Libraries without which it cannot begin."""
+    """Libraries that the benchmark needs."""
 
 
 def number(text: str) -> int:
-    """A whole number from 1."""
+    """Return a whole number from 1. Raises ArgumentTypeError for another text."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
 
 
 def scale_option(parser: argparse.ArgumentParser, default: str) -> None:
-    """``--scale``."""
-    parser.add_argument("--scale", default=default, metavar="S", help=f"({default})")
+    """Add ``--scale``."""
+    parser.add_argument("--scale", default=default, metavar="S", help=f"size of the data ({default})")
 
 
 def scales_option(parser: argparse.ArgumentParser, *defaults: str) -> None:
-    """``--scales``."""
-    parser.add_argument("--scales", nargs="+", default=list(defaults), metavar="S", help=f"({' '.join(defaults)})")
+    """Add ``--scales``."""
+    parser.add_argument(
+        "--scales", nargs="+", default=list(defaults), metavar="S", help=f"sizes of the data ({' '.join(defaults)})"
+    )
 
 
 def workers_option(parser: argparse.ArgumentParser) -> None:
-    """``--workers``."""
+    """Add ``--workers``."""
     parser.add_argument(
-        "--workers", type=number, default=2, metavar="N", help="of bulkseed; and connections of each peer (2)"
+        "--workers", type=number, default=2, metavar="N", help="workers of bulkseed, and connections of each peer (2)"
     )

@@ -1,4 +1,4 @@
-"""Charts: what matplotlib needs to know, so that all of them look alike and the same figures make the same file."""
+"""Charts: one style for all; the same figures give the same file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["COLORS", "OURS", "PEER", "bars", "decades", "panel", "save", "second
 OURS: Final = "#1f6feb"
 PEER: Final = "#9aa4b2"
 COLORS: Final = (OURS, "#d9730d", "#2da44e", "#8250df")
-"""Of lines: readable beside each other, also by the colour-blind."""
+"""Colours of lines that colour-blind people can tell apart."""
 INK: Final = "#24292f"
 
 STYLE: Final = {
@@ -28,7 +28,7 @@ STYLE: Final = {
     "figure.facecolor": "white",
     "font.size": 10,
     "legend.frameon": False,
-    "svg.hashsalt": "bulkseed",  # else ids are drawn anew each time
+    "svg.hashsalt": "bulkseed",  # else the ids in the file are random
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -36,7 +36,7 @@ STYLE: Final = {
 
 
 def save(draw: Callable[[Any], None], file: Path) -> None:
-    """Draw into a figure and keep it as SVG. Raises InputError where matplotlib is missing."""
+    """Draw into a figure and save it as SVG. Raises InputError where matplotlib is missing."""
     with library("matplotlib").rc_context(STYLE):
         figure = library("matplotlib.figure").Figure(figsize=(8, 3), layout="constrained")
         draw(figure)
@@ -44,14 +44,14 @@ def save(draw: Callable[[Any], None], file: Path) -> None:
 
 
 def panel(axes: Any, title: str, xlabel: str = "", ylabel: str = "") -> None:
-    """Name what an empty panel shows."""
+    """Set the title and the labels of an empty panel."""
     axes.set_title(title, pad=10)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
 
 
 def decades(axis: Any, set_scale: Callable[[str], None]) -> None:
-    """Make an axis one where each step is ten times the last, marked 1 k, 10 k, 1 M."""
+    """Make an axis logarithmic, with the labels 1 k, 10 k, 1 M."""
     ticker = library("matplotlib.ticker")
     set_scale("log")
     axis.set_major_formatter(ticker.EngFormatter(sep=" "))
@@ -61,26 +61,26 @@ def decades(axis: Any, set_scale: Callable[[str], None]) -> None:
 def bars(
     axes: Any, names: Sequence[str], spreads: Sequence[Any], ours: Sequence[bool], label: Callable[[float], str]
 ) -> None:
-    """Horizontal bars, the first on top: a median, its least and most, and the figure beside it."""
-    medians = [each.median for each in spreads]
-    reach = [
-        [each.median - each.least for each in spreads],
-        [each.most - each.median for each in spreads],
+    """Draw horizontal bars, the first on top, of medians with their minimum and maximum, each with its label."""
+    medians = [bar.median for bar in spreads]
+    errors = [
+        [bar.median - bar.least for bar in spreads],
+        [bar.most - bar.median for bar in spreads],
     ]
-    places = range(len(names))
-    axes.barh(places, medians, color=[OURS if mine else PEER for mine in ours], height=0.66)
-    axes.errorbar(medians, places, xerr=reach, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
-    room = max(each.most for each in spreads) * 0.015
-    for place, each in zip(places, spreads, strict=True):
-        axes.text(each.most + room, place, label(each.median), va="center")
-    axes.set_yticks(list(places), list(names))
+    rows = range(len(names))
+    axes.barh(rows, medians, color=[OURS if mine else PEER for mine in ours], height=0.66)
+    axes.errorbar(medians, rows, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+    gap = max(bar.most for bar in spreads) * 0.015
+    for row, bar in zip(rows, spreads, strict=True):
+        axes.text(bar.most + gap, row, label(bar.median), va="center")
+    axes.set_yticks(list(rows), list(names))
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
-    axes.set_xlim(0, max(each.most for each in spreads) * 1.15)
+    axes.set_xlim(0, max(bar.most for bar in spreads) * 1.15)
 
 
 def seconds_chart(figure: Any, by_name: Mapping[str, Sequence[Run]], ours: Sequence[str], title: str) -> None:
-    """One bar of seconds for each contestant; ``ours`` are drawn in bulkseed's colour."""
+    """Draw a bar of seconds for each contestant; those in ``ours`` get bulkseed's colour."""
     figure.set_size_inches(8, 1.1 + 0.45 * len(by_name))
     axes = figure.add_subplot()
     panel(axes, title, "seconds (less is better)")

@@ -1,4 +1,4 @@
-"""The peer: seeding the workspace of rules.md as a checklist asks for it, by ORM objects and a Faker call per value.
+"""A typical seeding script for the same workspace, with ORM objects and a Faker call per value.
 
 It is written as one would write it without measuring: a session for each channel, a query for its members,
 ``session.add`` for each object, a flush where ids are needed and a commit at the end. It is not slow on purpose:
@@ -251,7 +251,7 @@ class Seeder:
 
 
 async def seed(plan: Plan, address: Address) -> dict[str, int]:
-    """Seed the database at ``address`` by ``plan``; returns the rows of each table."""
+    """Seed the database at ``address`` by ``plan``, and return the rows of each table."""
     engine = create_async_engine(address.url._replace(scheme="postgresql+asyncpg").render())
     sessions = async_sessionmaker(engine, expire_on_commit=False)
     seeder = Seeder(plan)

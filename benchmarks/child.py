@@ -1,4 +1,4 @@
-"""The other end of ``measure.in_fresh_process``: calls the function that the command line names."""
+"""The process of ``measure.in_fresh_process``: call the function that the command line names, and print its result."""
 
 from __future__ import annotations
 

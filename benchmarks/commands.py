@@ -1,4 +1,4 @@
-"""A command and all processes that it starts: seconds from start to end, CPU seconds, and the most memory."""
+"""Run a command, and measure it with all processes that it starts: seconds, CPU seconds and peak memory."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from benchmarks.libraries import library
 __all__ = ["ROOT", "Ran", "ran"]
 
 ROOT: Final = Path(__file__).parent.parent
-# What is looked at must not be slowed by it: resident memory is read at next to nothing, a search for new processes
-# takes 2 ms, and PSS 5 ms a process, which has to wait for its own memory meanwhile.
+# The measurement must not slow the command: reading resident memory costs next to nothing, a search for new processes
+# 2 ms, and PSS 5 ms per process, which cannot change its memory map meanwhile.
 INTERVAL: Final = 0.05
 SEARCH_INTERVAL: Final = 0.25
 PSS_INTERVAL: Final = 0.25
 FIRST_LOOK: Final = 0.1
 GROWN: Final = 1.02
-"""PSS is only read when so much more is resident than when it was last read."""
+"""PSS is read again only when resident memory has grown by this factor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a command took. Memory is that of all its processes together, in bytes.
+    """The measurements of a command. Memory is the sum over its processes, in bytes.
 
-    ``peak_pss`` counts a page that several share once, ``peak_rss`` once for each of them.
+    ``peak_pss`` counts a page that several processes share once, ``peak_rss`` once for each of them.
     """
 
     seconds: float
@@ -43,13 +43,13 @@ class Ran:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """All but the output, as the results keep it."""
+        """The measurements without the output, as the results store them."""
         names = ("seconds", "cpu_seconds", "peak_pss", "peak_rss")
         return {name: getattr(self, name) for name in names}
 
 
 def ran(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Ran:
-    """Run a command to its end. Raises RuntimeError, with what it said, where it fails."""
+    """Run a command to its end. Raises RuntimeError with its stderr if it fails."""
     watched, psutil = Watched(), library("psutil")
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         begun = time.perf_counter()
@@ -65,21 +65,21 @@ def ran(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         errors.seek(0)
-        said = errors.read().decode(errors="replace").strip()
+        message = errors.read().decode(errors="replace").strip()
         if process.returncode:
-            raise RuntimeError(f"{Path(command[0]).name} ended with exit status {process.returncode}: {said}")
+            raise RuntimeError(f"{Path(command[0]).name} ended with exit status {process.returncode}: {message}")
         cpu = max(usage.ru_utime + usage.ru_stime, sum(watched.cpu.values()))
         return Ran(seconds, cpu, watched.peak_pss, watched.peak_rss, output.read().decode())
 
 
 @dataclass(slots=True)
 class Watched:
-    """The memory and CPU time of a process and its descendants, looked at until ``ended``."""
+    """The memory and CPU time of a process and its descendants, sampled until ``ended``."""
 
     peak_pss: int = 0
     peak_rss: int = 0
     cpu: dict[int, float] = field(default_factory=dict)
-    """By process: a fork server's children are not in what its parent's parent waits for."""
+    """Seconds by process id: the CPU time of wait4() does not include children of a fork server."""
     ended: threading.Event = field(default_factory=threading.Event)
 
     def watch(self, root: Any, psutil: Any) -> None:
@@ -88,16 +88,18 @@ class Watched:
         read_of = 0.0
         while not self.ended.wait(INTERVAL):
             now = time.perf_counter()
-            with contextlib.suppress(psutil.Error):  # it has just ended
+            with contextlib.suppress(psutil.Error):  # the process has just ended
                 if now >= search_at:
                     search_at = now + SEARCH_INTERVAL
-                    known.update((each.pid, each) for each in root.children(recursive=True) if each.pid not in known)
-            self.look(known, psutil.Error)
+                    known.update(
+                        (child.pid, child) for child in root.children(recursive=True) if child.pid not in known
+                    )
+            self.sample(known, psutil.Error)
             if now >= read_at and self.peak_rss > read_of * GROWN:
                 read_at, read_of = now + PSS_INTERVAL, self.peak_rss
-                self.peak_pss = max(self.peak_pss, sum(shared_once(each, psutil.Error) for each in known.values()))
+                self.peak_pss = max(self.peak_pss, sum(read_pss(process, psutil.Error) for process in known.values()))
 
-    def look(self, known: dict[int, Any], gone: type[Exception]) -> None:
+    def sample(self, known: dict[int, Any], gone: type[Exception]) -> None:
         resident = 0
         for pid, process in list(known.items()):
             try:
@@ -111,7 +113,8 @@ class Watched:
         self.peak_rss = max(self.peak_rss, resident)
 
 
-def shared_once(process: Any, gone: type[Exception]) -> int:
+def read_pss(process: Any, gone: type[Exception]) -> int:
+    """Return the PSS of a process in bytes, or its USS where the system has no PSS; 0 if the process is gone."""
     try:
         memory = process.memory_full_info()
     except gone:

@@ -1,4 +1,4 @@
-"""Fresh databases for benchmarks: an embedded server of their own, and clones of templates."""
+"""Fresh databases for benchmarks: clones of templates, on a separate embedded server."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ EMPTY: Final = "template0"
 
 
 class Databases:
-    """Databases on one server, for blocks; most with the reference tables and the catalogue and no other rows.
+    """Temporary databases on one server, which starts at first use.
 
-    The server starts when it is first asked for something.
+    Most have the reference tables, the catalogue, and no other rows.
     """
 
     def __init__(self, home: Path, settings: Mapping[str, str], stack: ExitStack) -> None:
@@ -37,11 +37,11 @@ class Databases:
         self.stack = stack
         self.numbers = itertools.count()
         self.version: str | None = None
-        """The server's, once it has started."""
+        """The version of the server; None before it has started."""
 
     @cached_property
     def admin(self) -> Address:
-        """The address of the server's own database. Raises EmbeddedError where the server does not start."""
+        """The address of the database ``postgres``. Raises EmbeddedError if the server does not start."""
         if self.settings:
             with running(self.home) as server:
                 for name, wanted in self.settings.items():
@@ -52,16 +52,16 @@ class Databases:
         return admin
 
     def named(self, name: str) -> Address:
-        """The address of a database of the server."""
+        """Return the address of a database of the server."""
         return Address(self.admin.url._replace(database=name))
 
     @contextmanager
     def fresh(self, template: str = TEMPLATE) -> Iterator[Address]:
-        """A database of its own for the block, dropped after it; the server has written out all there was before."""
+        """Yield a new database, which is dropped after the block. A checkpoint comes before the block."""
         name = f"benchmark_{next(self.numbers)}"
         if template == TEMPLATE:
             self.make_template()
-        # copied as files, large templates too: the other way would write them to the write-ahead log
+        # the other strategy would write the template to the write-ahead log
         execute(self.admin, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         execute(self.admin, "CHECKPOINT")
         try:
@@ -71,13 +71,13 @@ class Databases:
 
     @contextmanager
     def empty(self) -> Iterator[Address]:
-        """The same without any table."""
+        """Yield a new database without tables."""
         with self.fresh(EMPTY) as address:
             yield address
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """A folder for the block in which the server can read and write files."""
+        """Yield a temporary folder in which the server can read and write files."""
         data = Path(value(self.admin, "SHOW data_directory"))
         with tempfile.TemporaryDirectory(prefix="files-", dir=data.parent) as name:
             shutil.chown(name, data.stat().st_uid, data.stat().st_gid)
@@ -91,16 +91,16 @@ class Databases:
 
 @contextmanager
 def served(settings: Mapping[str, str] | None = None) -> Iterator[Databases]:
-    """An embedded server in a folder of its own, gone after the block; ``settings`` are in place of its own."""
+    """Yield the databases of a temporary embedded server, with ``settings`` that override its own."""
     with tempfile.TemporaryDirectory(prefix="bulkseed-") as folder:
         if os.geteuid() == 0:
-            Path(folder).chmod(0o711)  # as root the server runs as another user, who must reach its folder
+            Path(folder).chmod(0o711)  # for root, the server runs as another user, who must have access to the folder
         with ExitStack() as stack:
             yield Databases(Path(folder) / "home", settings or {}, stack)
 
 
 def execute(address: Address, sql: str) -> None:
-    """Run commands."""
+    """Execute SQL commands."""
 
     async def run() -> None:
         async with connected(address) as connection:
@@ -110,7 +110,7 @@ def execute(address: Address, sql: str) -> None:
 
 
 def value(address: Address, sql: str) -> Any:
-    """What a query with one row and column gives."""
+    """Return the result of a query with one row and one column."""
 
     async def run() -> Any:
         async with connected(address) as connection:
@@ -120,12 +120,12 @@ def value(address: Address, sql: str) -> Any:
 
 
 def count(address: Address, tables: Sequence[str] = TABLE_NAMES) -> dict[str, int]:
-    """The rows of each table."""
+    """Return the number of rows of each table."""
     return {table: int(value(address, f"SELECT count(*) FROM {table}")) for table in tables}
 
 
 def content(address: Address, tables: Sequence[str] = TABLE_NAMES) -> dict[str, str]:
-    """Of each table its rows and the sum of their hashes, which says nothing of their order."""
+    """Return for each table its number of rows and the sum of their hashes, which does not depend on their order."""
     return {
         table: str(
             value(

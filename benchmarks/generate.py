@@ -1,8 +1,8 @@
-"""Making rows without a database: what each table costs, and all of them together.
+"""Make rows without a database: the cost of each table, and of all together.
 
-``made once`` is what a run's context holds for all shards (Faker's corpus, the pieces of its prose, the times
-of all accounts); ``members`` is the drawing of channels and their members, which all tables of a shard share.
-Reactions make the messages that they belong to once more, without texts. Imports are not counted.
+``made once`` is the part of a run's context that all shards use (Faker's corpus, the pieces of its prose, the times of
+all accounts); ``members`` is the drawing of channels and their members, which all tables of a shard use. Reactions make
+their messages a second time, without texts. Imports are excluded.
 """
 
 from __future__ import annotations
@@ -33,20 +33,24 @@ WHOLE: Final = "whole"
 
 BASE: Final = {"integer": "int8", "text": "text", "boolean": "bool", "timestamp": "timestamp"}
 TYPES: Final = {table.name: {column.name: BASE[column.kind] for column in table.columns} for table in TABLES}
-"""The base types that the reference tables' columns have, or are sent as."""
+"""The base types of the columns of the reference tables."""
 
-MADE: Final = {"none": "rows", "records": "rows and tuples of them", "binary": "rows and COPY's binary format of them"}
-"""What is made, by encoder."""
+OUTPUTS: Final = {
+    "none": "rows",
+    "records": "rows and tuples of them",
+    "binary": "rows and COPY's binary format of them",
+}
+"""The output by encoder."""
 
 METHOD: Final = """
-All rows of a plan, made in one process, batch by batch, and thrown away. *made once* is what a run's context holds for
-all shards, *members* the drawing of channels and their members, which all tables of a shard share. Imports are not
-counted.
+All rows of a plan are made in one process, batch by batch, and discarded. *made once* is the part of a run's context
+that all shards use; *members* is the drawing of channels and their members, which all tables of a shard use. Imports
+are excluded.
 """.strip()
 
 
 def generate_once(scale: str, encoder: str, scenario: str = "default") -> dict[str, Any]:
-    """Make every row of a scenario at a scale, batch by batch, keeping none; returns rows, seconds and memory."""
+    """Make every row of a scenario at a scale, batch by batch, and discard it; return rows, seconds and memory."""
     plan = plan_of(scale, scenario)
     placement = Placement(first_user=1, first_channel=1, first_message=1, reactions=tuple(range(1, 13)))
     clocks: defaultdict[str, Clock] = defaultdict(Clock)
@@ -82,27 +86,27 @@ def generate_once(scale: str, encoder: str, scenario: str = "default") -> dict[s
 
 
 def measure(databases: Databases, chosen: argparse.Namespace) -> Iterator[Run]:
-    """Make all rows, each time in a new process; no database is used."""
+    """Make all rows, in a new process each time; yield the runs."""
     for encoder in turns([chosen.encoder], chosen.repeats):
         yield in_fresh_process("benchmarks.generate:generate_once", scale=chosen.scale, encoder=encoder)
 
 
 def findings(figures: Figures) -> Findings:
-    """A line for each part."""
+    """Return a line for each part."""
     settings, runs = figures["settings"], figures["runs"]
     return Findings(
-        f"Making {MADE[settings['encoder']]} at {settings['scale']}: medians of {settings['repeats']}",
+        f"Making {OUTPUTS[settings['encoder']]} at {settings['scale']}: medians of {settings['repeats']}",
         ("part", "rows", "seconds (min–max)", "rows/s", "µs/row", "CPU µs/row"),  # noqa: RUF001
-        [line(part, [each["parts"][part] for each in runs]) for part in runs[0]["parts"]],
+        [line(part, [run["parts"][part] for run in runs]) for part in runs[0]["parts"]],
         (f"peak RSS {mebibytes(spread(runs, 'peak_rss').median)}",),
     )
 
 
 def line(part: str, runs: list[dict[str, float]]) -> tuple[str, ...]:
-    rows, spread = runs[0]["rows"], Spread.of([each["seconds"] for each in runs])
+    rows, spread = runs[0]["rows"], Spread.of([run["seconds"] for run in runs])
     if not rows:
         return (part, "", str(spread), "", "", "")
-    cpu = Spread.of([each["cpu_seconds"] for each in runs]).median
+    cpu = Spread.of([run["cpu_seconds"] for run in runs]).median
     return (
         part,
         f"{rows:,}",
@@ -115,7 +119,7 @@ def line(part: str, runs: list[dict[str, float]]) -> tuple[str, ...]:
 
 def options(parser: argparse.ArgumentParser) -> None:
     scale_option(parser, "100x")
-    parser.add_argument("--encoder", choices=list(MADE), default="none", help="also encode for COPY (none)")
+    parser.add_argument("--encoder", choices=list(OUTPUTS), default="none", help="also encode for COPY (none)")
 
 
 BENCHMARK: Final = Benchmark(

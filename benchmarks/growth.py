@@ -1,4 +1,4 @@
-"""bulkseed whole at growing scales: what a row costs, and whether memory stays flat."""
+"""The bulkseed command at growing scales: seconds per row, and whether memory stays constant."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from bulkseed.plan.activity import expected_bytes
 __all__ = ["BENCHMARK"]
 
 DISK_PER_BYTE: Final = 2.5
-"""Free bytes wanted for each byte of rows and indexes: the write-ahead log and sorting take room too."""
+"""Free bytes needed for each byte of rows and indexes, because the write-ahead log and sorting need space too."""
 
 METHOD: Final = """
-`python -m bulkseed` from the start of the interpreter to its exit, into a fresh database for each scale. A start costs
-what the smallest scale takes, whatever comes after it; *past the start* is the time without that.
+`python -m bulkseed` from the start of the interpreter to its exit, into a fresh database for each scale. The time of
+the smallest scale is taken as the cost of a start; *past the start* is the time without it.
 """.strip()
 
 
 def measure(databases: Databases, chosen: argparse.Namespace) -> Iterator[Run]:
-    """The runs of all scales, each checked to leave the rows that it reports."""
+    """Yield the runs of all scales, after a check that each loaded the rows that it reports."""
     _ = databases.admin
     check_disk(databases, chosen.scales)
     for scale in turns(chosen.scales, chosen.repeats):
         with databases.fresh() as address:
             run = command_load(address, scale, workers=chosen.workers)
-            assert count(address) == run["tables"], f"{run['tables']} were reported, {count(address)} are there"
+            assert count(address) == run["tables"], f"{run['tables']} were reported, but {count(address)} were loaded"
         yield {"scale": scale, **run}
 
 
@@ -44,23 +44,24 @@ def check_disk(databases: Databases, scales: list[str]) -> None:
     free = shutil.disk_usage(databases.home).free
     if free < wanted:
         raise InputError(
-            f"the largest scale needs some {wanted / 1e9:.1f} GB of disk, and {databases.home.parent} has "
-            f"{free / 1e9:.1f} GB free: give smaller --scales, or set TMPDIR to a folder on a larger disk"
+            f"the largest scale needs about {wanted / 1e9:.1f} GB of disk, but {databases.home.parent} has only "
+            f"{free / 1e9:.1f} GB free: give smaller --scales, or set TMPDIR to a folder on a larger disk",
+            code="disk-too-small",
         )
 
 
 def medians(figures: Figures) -> list[dict[str, float]]:
-    """What each scale comes to, in order of rows."""
-    found = []
+    """Return the medians of each scale, in order of rows."""
+    scales = []
     for scale in dict.fromkeys(run["scale"] for run in figures["runs"]):
         runs = matching(figures, scale=scale)
         fields = ("rows", "seconds", "peak_pss", "peak_rss", "cpu_seconds")
-        found.append({field: spread(runs, field).median for field in fields} | {"scale": scale})
-    return sorted(found, key=lambda each: each["rows"])
+        scales.append({field: spread(runs, field).median for field in fields} | {"scale": scale})
+    return sorted(scales, key=lambda medians: medians["rows"])
 
 
 def findings(figures: Figures) -> Findings:
-    """A line for each scale, and what the largest costs a row beside the one with a tenth of its rows or less."""
+    """Return a line for each scale, and the cost of a row at the largest scale compared with smaller ones."""
     scales, settings = medians(figures), figures["settings"]
     start = scales[0]["seconds"]
     lines = []
@@ -81,11 +82,11 @@ def findings(figures: Figures) -> Findings:
             )
         )
     largest = scales[-1]
-    notes = [f"The most client memory at any scale: {mebibytes(max(each['peak_pss'] for each in scales))} (PSS)."]
+    notes = [f"Peak client memory of all scales: {mebibytes(max(each['peak_pss'] for each in scales))} (PSS)."]
     for smaller in scales[1:-1]:
         rows = largest["rows"] / smaller["rows"]
-        whole = largest["seconds"] / smaller["seconds"] / rows
-        note = f"A row at {largest['scale']} costs {whole:.2f} of a row at {smaller['scale']}"
+        cost = largest["seconds"] / smaller["seconds"] / rows
+        note = f"A row at {largest['scale']} costs {cost:.2f} of a row at {smaller['scale']}"
         if smaller["seconds"] > start:
             note += f"; past the start {(largest['seconds'] - start) / (smaller['seconds'] - start) / rows:.2f}"
         notes.append(f"{note}.")
@@ -99,12 +100,12 @@ def findings(figures: Figures) -> Findings:
 
 
 def draw(figures: Figures, figure: Any) -> None:
-    """What a row costs, and memory, against rows."""
+    """Draw the seconds per row, and memory, against the number of rows."""
     scales = medians(figures)
     rows = [each["rows"] for each in scales]
     figure.set_size_inches(8, 3.4)
     cost, memory = figure.subplots(1, 2)
-    panel(cost, "Time for a row", "rows", "µs")
+    panel(cost, "Time per row", "rows", "µs")
     cost.plot(rows, [each["seconds"] / each["rows"] * 1e6 for each in scales], "o-", color=OURS)
     decades(cost.yaxis, cost.set_yscale)
     cost.margins(x=0.1, y=0.15)
@@ -117,8 +118,8 @@ def draw(figures: Figures, figure: Any) -> None:
         decades(axes.xaxis, axes.set_xscale)
         axes.grid(axis="y", color="#eaeef2")
     for each in scales:
-        place = (each["rows"], each["seconds"] / each["rows"] * 1e6)
-        cost.annotate(each["scale"], place, textcoords="offset points", xytext=(0, 8), ha="center")
+        point = (each["rows"], each["seconds"] / each["rows"] * 1e6)
+        cost.annotate(each["scale"], point, textcoords="offset points", xytext=(0, 8), ha="center")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +129,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 BENCHMARK: Final = Benchmark(
     "growth",
-    "bulkseed whole at growing scales: seconds a row, and memory",
+    "the bulkseed command at growing scales: seconds per row, and memory",
     METHOD,
     options,
     measure,

@@ -1,8 +1,8 @@
-"""One lane in a process of its own: connect, have ready what the lane is handed, then load ``messages``.
+"""Run one lane in its own process: connect, prepare the input of the lane, then load ``messages``.
 
-Those that are handed rows get them in the form that they like best, made before the clock starts, and with the
-garbage collector told to leave them alone: what it does to a million tuples is not theirs to answer for.
-Each is one process with one connection, and commits once; the clock ends after the commit.
+A lane is a library or method that loads rows. Lanes that take ready rows get them in the form that is fastest for them,
+made before the clock starts and excluded from garbage collection, whose work on a million tuples is not part of the
+lane. Each lane is one process with one connection, and commits once; the clock ends after the commit.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from bulkseed.target.copy_plan import plan_copy
 
 __all__ = ["HANDED", "LANES", "MAKING", "run_lane"]
 
-CopyFormat = Callable[[Plan, str, Clock], Any]
+Lane = Callable[[Plan, str, Clock], Any]
 
 TYPES: Final = ("int8", "text", "timestamp", "timestamp", "int8", "int8", "int8")
 COPY: Final = f"COPY messages ({', '.join(COLUMNS)}) FROM STDIN"
 SQL_TYPES: Final = (BigInteger, Text, DateTime, DateTime, BigInteger, BigInteger, BigInteger)
 MESSAGES: Final = table("messages", *(column(name, type_) for name, type_ in zip(COLUMNS, SQL_TYPES, strict=True)))
 PAGE: Final = 10_000
-"""Rows of an ``execute`` of SQLAlchemy: more were no quicker."""
+"""Rows per ``execute`` of SQLAlchemy; more were not faster."""
 
 
 def tuples(plan: Plan) -> list[tuple[Any, ...]]:
@@ -52,7 +52,7 @@ def on_loop(command: Callable[[], Awaitable[None]]) -> None:
     anyio.run(command, backend_options=LOOP)
 
 
-def bulkseed(format: Any) -> CopyFormat:
+def bulkseed(format: Any) -> Lane:
     def lane(plan: Plan, dsn: str, clock: Clock) -> None:
         async def load() -> None:
             async with connected(Address.parse(dsn)) as connection:
@@ -77,7 +77,7 @@ def asyncpg_records(plan: Plan, dsn: str, clock: Clock) -> None:
     on_loop(load)
 
 
-def psycopg_copy(*, binary: bool) -> CopyFormat:
+def psycopg_copy(*, binary: bool) -> Lane:
     def lane(plan: Plan, dsn: str, clock: Clock) -> None:
         psycopg, rows = importlib.import_module("psycopg"), tuples(plan)
         with psycopg.connect(dsn) as connection, connection.cursor() as cursor, clocked(clock):
@@ -93,9 +93,9 @@ def psycopg_copy(*, binary: bool) -> CopyFormat:
 
 def psycopg_executemany(plan: Plan, dsn: str, clock: Clock) -> None:
     psycopg, rows = importlib.import_module("psycopg"), tuples(plan)
-    places = ", ".join(["%s"] * len(COLUMNS))
+    placeholders = ", ".join(["%s"] * len(COLUMNS))
     with psycopg.connect(dsn) as connection, connection.cursor() as cursor, clocked(clock):
-        cursor.executemany(f"INSERT INTO messages ({', '.join(COLUMNS)}) VALUES ({places})", rows)
+        cursor.executemany(f"INSERT INTO messages ({', '.join(COLUMNS)}) VALUES ({placeholders})", rows)
         connection.commit()
 
 
@@ -130,7 +130,7 @@ SELECT id, left($1, 10 - round(44.5 * ln(1 - random()))::int), moment, moment,
        CASE WHEN id > 1 AND random() < 1.0 / 6 THEN id - 1 END
 FROM (SELECT id, $5::timestamp - random() * interval '150 days' AS moment FROM generate_series(1, $4::bigint) AS id)
 """
-"""Rows like ours: lengths of texts with the same mean, a sixth are replies. All texts begin alike, to be cheap."""
+"""Similar rows: texts with the same mean length, one sixth replies. All texts begin alike, which is cheap."""
 
 
 def insert_select(plan: Plan, dsn: str, clock: Clock) -> None:
@@ -149,7 +149,7 @@ def insert_select(plan: Plan, dsn: str, clock: Clock) -> None:
 
 
 MAKING: Final = {"bulkseed, binary": bulkseed("binary"), "bulkseed, records": bulkseed("records")}
-HANDED: Final[dict[str, CopyFormat]] = {
+HANDED: Final[dict[str, Lane]] = {
     "asyncpg copy_records": asyncpg_records,
     "psycopg 3 COPY, binary": psycopg_copy(binary=True),
     "psycopg 3 COPY, text": psycopg_copy(binary=False),
@@ -157,12 +157,12 @@ HANDED: Final[dict[str, CopyFormat]] = {
     "SQLAlchemy Core insert()": sqlalchemy_insert,
     "psycopg 3 executemany": psycopg_executemany,
 }
-IN_SERVER: Final[dict[str, CopyFormat]] = {"INSERT … SELECT": insert_select}
-LANES: Final[dict[str, CopyFormat]] = {**MAKING, **HANDED, **IN_SERVER}
+IN_SERVER: Final[dict[str, Lane]] = {"INSERT … SELECT": insert_select}
+LANES: Final[dict[str, Lane]] = {**MAKING, **HANDED, **IN_SERVER}
 
 
 def run_lane(name: str, scale: str, dsn: str) -> dict[str, Any]:
-    """Load the messages of a scale by a lane; returns seconds and the process's peak memory."""
+    """Load the messages of a scale with a lane; return the seconds and the peak memory of the process."""
     clock = Clock()
     LANES[name](plan_of(scale), dsn, clock)
     return {"seconds": clock.seconds, "cpu_seconds": clock.cpu_seconds, "peak_rss": peak_rss()}

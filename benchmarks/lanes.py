@@ -1,4 +1,4 @@
-"""Ways to get a million rows of ``messages`` into one bare table, over one connection of one process each."""
+"""Ways to load a million rows of ``messages`` into one table without indexes, each with one process and connection."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["BENCHMARK"]
 BARE: Final = "CREATE TABLE bare (LIKE messages); DROP TABLE messages CASCADE; ALTER TABLE bare RENAME TO messages"
 
 METHOD: Final = """
-The rows of one table, `messages`, without indexes and keys, into a fresh database each time; each lane is a process of
-its own with one connection. bulkseed's two lanes *make* their rows within the clock, what is made once for a run
-included. The others are *handed* ready rows in the form that they like best (tuples, dicts, an Arrow table), made
-before their clock starts and kept out of the garbage collector's sight. `INSERT … SELECT` makes rows of like widths in
-the server, with texts that all begin alike. The clock runs from an open connection to the commit, without imports.
-Memory is that of the process, with its ready rows. After each run the hashes of all rows are compared: all lanes but
-`INSERT … SELECT` leave the same.
+Each lane (a library or method) loads the rows of one table, `messages`, without indexes and keys, into a fresh
+database, in its own process with one connection. For the two lanes of bulkseed the measured time includes *making* the
+rows and all values that are computed once per run. The other lanes are *handed* ready rows in the form that is fastest
+for them (tuples, dicts, an Arrow table), made before their clock starts and excluded from garbage collection. The lane
+`INSERT … SELECT` makes rows of similar width in the server, with texts that begin alike. The clock runs from an open
+connection to the commit, without imports. Memory is that of the process, including its ready rows. After each run the
+hashes of all rows are compared: all lanes except `INSERT … SELECT` load the same rows.
 """.strip()
 
 
 def measure(databases: Databases, chosen: argparse.Namespace) -> Iterator[Run]:
-    """The runs of all lanes, each checked to leave the same rows."""
+    """Yield the runs of all lanes, after a check that all load the same rows."""
     wanted = None
     for lane in turns([name for name in LANES if not chosen.only or name in chosen.only], chosen.repeats):
         with databases.fresh() as address:
@@ -40,12 +40,12 @@ def measure(databases: Databases, chosen: argparse.Namespace) -> Iterator[Run]:
             if lane not in IN_SERVER:
                 [left] = content(address, ["messages"]).values()
                 wanted = wanted or left
-                assert left == wanted, f"{lane} left other rows"
+                assert left == wanted, f"{lane} loaded other rows"
         yield {"contestant": lane, "rows": rows, **run}
 
 
 def findings(figures: Figures) -> Findings:
-    """The lanes, the quickest first; ratios are of their rows/s to those of the binary lane."""
+    """Return a line for each lane, the fastest first, and the ratio of the binary lane to the fastest other."""
     lines, rates = [], {}
     for name in dict.fromkeys(run["contestant"] for run in figures["runs"]):
         runs = matching(figures, contestant=name)
@@ -55,7 +55,7 @@ def findings(figures: Figures) -> Findings:
                 rates[name],
                 (
                     name,
-                    made(name),
+                    source_of_rows(name),
                     str(spread(runs)),
                     f"{rates[name]:,.0f}",
                     f"{spread(runs, 'cpu_seconds').median:.2f}",
@@ -66,12 +66,12 @@ def findings(figures: Figures) -> Findings:
     lines.sort(key=lambda line: -line[0])
     ours, *_ = MAKING
     others = {name: rate for name, rate in rates.items() if name not in MAKING}
-    quickest = max(others, key=others.__getitem__, default=None)
+    fastest = max(others, key=others.__getitem__, default=None)
     notes = []
-    if ours in rates and quickest:
+    if ours in rates and fastest:
         notes.append(
-            f"The binary lane, making its rows, does {rates[ours] / others[quickest]:.2f} times the rows/s of "
-            f"{quickest}, the quickest other."
+            f"The binary lane, which makes its rows, loads {rates[ours] / others[fastest]:.2f} times the rows/s of "
+            f"{fastest}, the fastest other lane."
         )
     settings = figures["settings"]
     return Findings(
@@ -82,20 +82,20 @@ def findings(figures: Figures) -> Findings:
     )
 
 
-def made(name: str) -> str:
+def source_of_rows(name: str) -> str:
     return "made" if name in MAKING else "made in the server" if name in IN_SERVER else "handed"
 
 
 def draw(figures: Figures, figure: Any) -> None:
-    """A bar for each, the quickest on top."""
+    """Draw a bar for each lane, the fastest on top."""
     names = list(dict.fromkeys(run["contestant"] for run in figures["runs"]))
     names.sort(key=lambda name: spread(matching(figures, contestant=name)).median)
     figure.set_size_inches(8, 1.1 + 0.4 * len(names))
     axes = figure.add_subplot()
-    panel(axes, f"{figures['runs'][0]['rows']:,} messages into a bare table", "seconds (less is better)")
+    panel(axes, f"{figures['runs'][0]['rows']:,} messages into a table without indexes", "seconds (less is better)")
     bars(
         axes,
-        [f"{name} ({made(name)})" for name in names],
+        [f"{name} ({source_of_rows(name)})" for name in names],
         [spread(matching(figures, contestant=name)) for name in names],
         [name in MAKING for name in names],
         lambda seconds: f"{seconds:.2f} s",
@@ -104,12 +104,12 @@ def draw(figures: Figures, figure: Any) -> None:
 
 def options(parser: argparse.ArgumentParser) -> None:
     scale_option(parser, "66x")
-    parser.add_argument("--only", nargs="+", choices=LANES, metavar="LANE", help="these lanes (all)")
+    parser.add_argument("--only", nargs="+", choices=LANES, metavar="LANE", help="run only these lanes (default: all)")
 
 
 BENCHMARK: Final = Benchmark(
     "lanes",
-    "ways to get a million ready rows into one table, beside bulkseed's lanes that make theirs",
+    "ways to load a million ready rows into one table, compared with bulkseed, which also makes the rows",
     METHOD,
     options,
     measure,

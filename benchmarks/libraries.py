@@ -1,4 +1,4 @@
-"""The libraries that only benchmarks need, imported where they are used: without them the others still run."""
+"""Import the libraries that only some benchmarks need, so that the other benchmarks run without them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ INSTALL: Final = "pip install '.[benchmarks]'"
 
 
 def library(name: str) -> Any:
-    """The module ``name``. Raises InputError, which says how to install it, where it is missing."""
+    """Return the module ``name``. Raises InputError, with the command to install it, if it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"this benchmark needs {name.partition('.')[0]} ({error}): {INSTALL}") from error
+        raise InputError(
+            f"this benchmark needs {name.partition('.')[0]} ({error}): {INSTALL}", code="missing-library"
+        ) from error

@@ -1,4 +1,4 @@
-"""bulkseed as its users run it: the whole command, from the interpreter's start to its exit."""
+"""Run bulkseed as users do: the complete command, from the start of the interpreter to its exit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.plans import AS_OF
 from benchmarks.results import Run
 from bulkseed.postgres.address import Address
 
-__all__ = ["command_load", "phases_told"]
+__all__ = ["command_load", "describe_phases"]
 
 
 def command_load(
@@ -25,26 +25,26 @@ def command_load(
     seed: int = 1,
     scenario: str = "default",
 ) -> Run:
-    """Load a scale into a database; returns its rows by table, its own seconds by phase, and what the command took.
+    """Load a scale into a database; return rows by table, seconds by phase, and the measurements of the command.
 
-    Raises RuntimeError where it fails.
+    Raises RuntimeError if the command fails.
     """
     options = ["--scale", scale, "--seed", str(seed), "--as-of", AS_OF.isoformat(), "--database-url", address.dsn]
     options += ["--workers", str(workers), "--defer", defer, "--format", format, "--yes", "--json", "--quiet"]
     options += ["--scenario", scenario]
-    taken = ran([sys.executable, "-m", "bulkseed", *options])
-    report = json.loads(taken.output)
+    command = ran([sys.executable, "-m", "bulkseed", *options])
+    report = json.loads(command.output)
     return {
         "rows": sum(report["rows"].values()),
         "tables": report["rows"],
-        **taken.figures,
+        **command.figures,
         "phases": report["seconds"],
         "deferred": report.get("deferred"),
     }
 
 
-def phases_told(runs: Sequence[Run]) -> str:
-    """The medians of the phases of several runs, in words."""
+def describe_phases(runs: Sequence[Run]) -> str:
+    """Return the median seconds of each phase of several runs as text."""
     names = dict.fromkeys(name for run in runs for name in run["phases"])
     medians = {name: Spread.of([run["phases"].get(name, 0.0) for run in runs]).median for name in names}
     return ", ".join(f"{name} {seconds:.2f} s" for name, seconds in medians.items())

@@ -1,4 +1,4 @@
-"""What a figure was measured on: without it a figure says nothing."""
+"""Describe the machine and the software of a measurement."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["described", "line"]
+__all__ = ["describe", "line"]
 
 PACKAGES: Final = ("bulkseed", "asyncpg", "Faker", "numpy", "pgpq", "pyarrow", "SQLAlchemy")
 GIB: Final = 2**30
 
 
-def described(postgresql: str | None = None) -> dict[str, Any]:
-    """The machine, its software, and today's date; ``postgresql`` is the version of the server measured."""
+def describe(postgresql: str | None = None) -> dict[str, Any]:
+    """Return the machine, its software, and today's date; ``postgresql`` is the version of the measured server."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": cpu_model(),
@@ -31,7 +31,7 @@ def described(postgresql: str | None = None) -> dict[str, Any]:
 
 
 def line(machine: dict[str, Any]) -> str:
-    """What :func:`described` found, in one line."""
+    """Return the result of :func:`describe` as one line."""
     parts = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB",
         machine["system"],
@@ -49,6 +49,6 @@ def cpu_model() -> str:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
     return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Measuring: a function in a process of its own, the memory it took, and what several runs come to."""
+"""Measurements: of a function in its own process, of time, of memory, and the spread of several runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def clocked(*clocks: Clock) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What several runs of one thing come to."""
+    """Median, minimum and maximum of several runs."""
 
     median: float
     least: float
@@ -49,7 +49,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """The spread of ``values``, of which there is at least one."""
+        """Return the spread of ``values``, at least one."""
         return cls(statistics.median(values), min(values), max(values))
 
     def __str__(self) -> str:
@@ -58,24 +58,24 @@ class Spread:
 
 
 def peak_rss() -> int:
-    """The most memory in bytes that this process has had resident."""
+    """Return the peak resident memory of this process in bytes."""
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
     if found:
-        # not getrusage, which on Linux begins with what the process had been before exec
+        # not getrusage, which on Linux includes the time before exec
         return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def in_fresh_process(function: str, **arguments: Any) -> dict[str, Any]:
-    """Call ``module:function`` with arguments that JSON can hold, in a new interpreter, and return its dict.
+    """Call ``module:function`` in a new interpreter, with arguments that JSON can represent, and return its dict.
 
-    What the process writes to stderr is shown. Raises RuntimeError where it fails.
+    The stderr of the process is shown. Raises RuntimeError if the process fails.
     """
     command = [sys.executable, "-m", "benchmarks.child", function, json.dumps(arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=Path(__file__).parent.parent)
     if done.returncode != 0:
         raise RuntimeError(f"{function} with {arguments} ended with exit status {done.returncode}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result

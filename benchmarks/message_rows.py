@@ -1,4 +1,4 @@
-"""The rows of ``messages`` alone, as bulkseed makes them for a plan: what the lanes load."""
+"""The rows of ``messages`` of a plan, as bulkseed makes them: the input of the benchmark ``lanes``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLUMNS: Final = next(table.column_names for table in TABLES if table.name == "m
 
 
 def message_rows(plan: Plan) -> Iterator[pa.RecordBatch]:
-    """The batches of all messages of a plan, in order of id."""
+    """Yield the batches of all messages of a plan, in order of id."""
     placement = Placement(first_user=1, first_channel=1, first_message=1, reactions=tuple(range(1, 13)))
     context = Context(plan, placement, corpus_of(plan.locale))
     for shard in split_into_shards(plan):

@@ -1,4 +1,4 @@
-"""The plans that benchmarks run: of a scale, with one fixed moment, so that every run makes the same."""
+"""The plans of benchmarks, with a fixed as_of, so that every run makes the same rows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bulkseed.scenarios.planning import make_plan
 __all__ = ["AS_OF", "SCENARIOS", "plan_of"]
 
 SCENARIOS: Final = tuple(shipped())
-"""Those that ship."""
+"""The scenarios that ship with bulkseed."""
 
 AS_OF: Final = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 def plan_of(scale: str, scenario: str = "default") -> Plan:
-    """The plan of ``scale``, else as a load would make it. Raises InputError for a scale that is none."""
+    """Return the plan of a scale and a scenario, with the defaults of a load. Raises InputError for a wrong scale."""
     return make_plan(scale, as_of=AS_OF, scenario=scenario)

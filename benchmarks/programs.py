@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs (pg_dump, pg_restore …), of the embedded server's version."""
+"""Run programs of PostgreSQL (pg_dump, pg_restore …), of the version of the embedded server."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ LEDGER = "bulkseed"
 
 
 def program(name: str, address: Address, *arguments: str | Path, server_options: str = "") -> Ran:
-    """Run a program on a database, with settings for its sessions. Raises RuntimeError where it fails."""
+    """Run a program on a database, with ``server_options`` for its sessions. Raises RuntimeError if it fails."""
     environment = clean_environment() | {"PGOPTIONS": server_options}
-    # another version's, which may be on the PATH, could not read this server or its dumps
+    # not those on the PATH: an older version could not read this server or its dumps
     return ran([wheel_binaries() / name, "--no-password", "--dbname", address.dsn, *arguments], environment)
 
 
 def schema_of(address: Address) -> Sequence[str]:
-    """The lines of the schema's dump, without the ledger and without what differs from dump to dump."""
+    """Return the lines of the dump of the schema, without the ledger and without lines that differ in each dump."""
     dumped = program("pg_dump", address, "--schema-only", "--exclude-schema", LEDGER).output
     return [line for line in dumped.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]

@@ -1,4 +1,4 @@
-"""The report: every benchmark whose figures are kept, as one page of Markdown with its charts."""
+"""The report: all stored figures as one page of Markdown with charts."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ BENCHMARKS: Final = tuple(
 )
 
 PROFILE: Final = Path(__file__).parent / "profile.md"
-"""What a profile of generation found, written by hand: it goes below the figures of ``generate``."""
+"""The findings of a profile of generation, written by hand; they follow the figures of ``generate``."""
 
-HEAD: Final = """# What the benchmarks found
+HEAD: Final = """# Results of the benchmarks
 
-Made by `python -m benchmarks report` from the JSON files beside it, which hold the figures of every run. Contestants
-take turns on one embedded PostgreSQL; figures are medians, with the least and the most. *client PSS* is the most
-memory that the processes of a command had together at one moment, pages that they share counted once; *client RSS*
-counts those once for each process. Neither holds the server's.
+Written by `python -m benchmarks report` from the JSON files in this folder, which have the figures of every run. The
+runs of the contestants alternate on one embedded PostgreSQL. Figures are medians, with minimum and maximum. *client
+PSS* is the peak memory of all processes of a command together, with shared pages counted once; *client RSS* counts
+shared pages once for each process. Neither includes the memory of the server.
 """
 
 
 def write(folder: Path) -> Path:
-    """Write ``REPORT.md`` and the charts of all figures that ``folder`` has; returns the report's file.
+    """Write ``REPORT.md`` and the charts of all figures in ``folder``, and return the file of the report.
 
-    Raises InputError where the library that draws is missing, and for figures that another version kept.
+    Raises InputError where matplotlib is missing, and for figures of another version of a benchmark.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "REPORT.md"
@@ -54,7 +54,8 @@ def section(benchmark: Benchmark, folder: Path) -> Iterator[str]:
             findings = benchmark.findings(figures)
         except (KeyError, StatisticsError) as error:
             raise InputError(
-                f"{folder / stem}.json is of another version of the benchmark {benchmark.name}: run that again"
+                f"{folder / stem}.json is of another version of the benchmark {benchmark.name}: run it again",
+                code="old-figures",
             ) from error
         yield f"### {findings.title}\n"
         if benchmark.draw is not None:

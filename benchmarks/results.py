@@ -1,4 +1,4 @@
-"""Results: a table on the screen for people, a JSON file with the raw figures for programs, a chart and a report."""
+"""Results: a table on the screen, and a JSON file with the raw figures, from which chart and report are made."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ __all__ = [
 Run = dict[str, Any]
 """The figures of one run of one contestant."""
 Figures = dict[str, Any]
-"""What :func:`keep` writes: the benchmark, the machine, the settings, and all runs."""
+"""The contents of a file that :func:`keep` writes: the benchmark, the machine, the settings, and all runs."""
 
 RESULTS: Final = Path(__file__).parent / "results"
 WIDTH: Final = 120
-"""Of a table that goes to a file or a pipe, which has no width of its own."""
+"""The width of a table that is printed to a file or a pipe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What kept figures come to: a table, its first column to the left and the others to the right, and sentences."""
+    """The findings of a benchmark: a table, its first column aligned left and the others right, and notes."""
 
     title: str
     columns: Sequence[str]
@@ -54,8 +54,8 @@ class Findings:
 def show(findings: Findings, notes: Sequence[str] = ()) -> None:
     """Print findings, and notes below them."""
     table = Table(title=findings.title, title_justify="left", box=box.SIMPLE_HEAD)
-    for place, column in enumerate(findings.columns):
-        table.add_column(column, justify="right" if place else "left", no_wrap=True)
+    for index, column in enumerate(findings.columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
     for row in findings.rows:
         table.add_row(*row)
     console = Console()
@@ -67,7 +67,7 @@ def show(findings: Findings, notes: Sequence[str] = ()) -> None:
 
 
 def keep(folder: Path, name: str, on: dict[str, Any], settings: dict[str, Any], runs: Sequence[Run]) -> Figures:
-    """Write the raw figures of all runs to ``folder``, with the machine and the settings; returns what was written."""
+    """Write the raw figures of all runs to ``folder``, with the machine and the settings, and return them."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = {"benchmark": name, "machine": on, "line": machine.line(on), "settings": settings, "runs": list(runs)}
     (folder / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
@@ -75,40 +75,40 @@ def keep(folder: Path, name: str, on: dict[str, Any], settings: dict[str, Any], 
 
 
 def kept(folder: Path, name: str) -> Figures | None:
-    """The figures that :func:`keep` wrote; None where there are none."""
+    """Return the figures that :func:`keep` wrote, or None if there are none."""
     file = folder / f"{name}.json"
     if not file.exists():
         return None
-    found: Figures = json.loads(file.read_text())
-    return found
+    figures: Figures = json.loads(file.read_text())
+    return figures
 
 
 def mebibytes(size: float) -> str:
-    """Bytes as MiB."""
+    """Return ``size`` in bytes as text in MiB."""
     return f"{size / 2**20:,.0f} MiB"
 
 
 def matching(figures: Figures, **wanted: Any) -> list[Run]:
-    """The runs that have these values."""
+    """Return the runs that have these values."""
     return [run for run in figures["runs"] if all(run[name] == value for name, value in wanted.items())]
 
 
 def spread(runs: Sequence[Run], field: str = "seconds") -> Spread:
-    """The spread of a field over runs."""
+    """Return the spread of a field over runs."""
     return Spread.of([run[field] for run in runs])
 
 
 def ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
-    """Of the medians of their seconds."""
+    """Return the ratio of the median seconds of two contestants."""
     return spread(ours).median / spread(theirs).median
 
 
 COLUMNS: Final = ("by", "seconds (min–max)", "ratio", "rows/s", "client CPU s", "client PSS", "client RSS")  # noqa: RUF001
-"""Of :func:`seconds_line`. PSS counts memory that a command's processes share once, RSS once for each of them."""
+"""The columns of :func:`seconds_line`. PSS counts memory that processes share once, RSS once for each process."""
 
 
 def seconds_line(name: str, runs: Sequence[Run], compared_with: Sequence[Run]) -> tuple[str, ...]:
-    """A contestant's line; the ratio is of its seconds to those of ``compared_with``."""
+    """Return the line of a contestant; the ratio is its seconds divided by those of ``compared_with``."""
     return (
         name,
         str(spread(runs)),

@@ -1,6 +1,6 @@
-"""Filling the tables from files on the server, its indexes and keys made meanwhile: no client could be quicker.
+"""Fill the tables from files on the server while indexes and keys are built: a lower limit for any client.
 
-One queue of work for all connections, what matters most first. The order was found by trying, on two cores.
+All connections take jobs from one queue, by priority. The priorities were found by experiment, on two cores.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ __all__ = ["PARTED", "bare", "copy_sql", "fill", "fill_and_rebuild", "write_file
 
 SCHEMA: Final = "public"
 PARTED: Final = ("messages", "message_reactions", "user_channels")
-"""The tables that are large enough to be filled by several connections at once."""
+"""The tables that are large enough to be filled by several connections."""
 
 COPIES: Final = {"users": 0, "channels": 1, "messages": 2, "message_reactions": 11, "user_channels": 12}
 FINISH: Final = 10
 INDEXES: Final = {"messages": 20, "message_reactions": 30, "user_channels": 40, "channels": 50, "users": 50}
 BEFORE_INDEXES: Final = -5
-"""Work is done in the order of these; a table's foreign keys are validated before its neighbours' indexes are made."""
+"""Priorities, the smallest first. Foreign keys of a table are validated before indexes of the next table are built."""
 
 Job = Callable[[Connection], Awaitable[None]]
 
 
 class Queue:
-    """Work for several connections, the least number first; work may add work."""
+    """Jobs for several connections, the smallest priority first; jobs may add jobs."""
 
     def __init__(self) -> None:
         self.waiting: list[tuple[int, int, Job]] = []
@@ -47,18 +47,18 @@ class Queue:
         self.left = 0
         self.changed = anyio.Event()
 
-    def add(self, place: int, job: Job) -> None:
-        """Work for the next free connection."""
+    def add(self, priority: int, job: Job) -> None:
+        """Add a job for the next free connection."""
         self.left += 1
-        heapq.heappush(self.waiting, (place, next(self.order), job))
+        heapq.heappush(self.waiting, (priority, next(self.order), job))
         self.wake()
 
     def wake(self) -> None:
         self.changed.set()
         self.changed = anyio.Event()
 
-    async def lane(self, connection: Connection) -> None:
-        """Do what there is until nothing is left or running."""
+    async def work(self, connection: Connection) -> None:
+        """Run jobs on a connection until none is left or running."""
         while self.left:
             if not self.waiting:
                 await self.changed.wait()
@@ -71,15 +71,15 @@ class Queue:
 
 
 class Filling:
-    """One filling of all tables."""
+    """The jobs that fill all tables and build their indexes and keys."""
 
     def __init__(self, deferred: Sequence[Deferred], files: Mapping[str, Sequence[Path]], *, freeze: bool) -> None:
         self.queue = Queue()
         self.freeze = freeze
-        self.indexes = {name: [each for each in deferred if is_index_of(each, name)] for name in TABLE_NAMES}
-        self.foreign = [each for each in deferred if each.kind == "foreign key"]
+        self.indexes = {name: [index for index in deferred if is_index_of(index, name)] for name in TABLE_NAMES}
+        self.foreign = [key for key in deferred if key.kind == "foreign key"]
         self.copying = {name: len(files[name]) for name in TABLE_NAMES}
-        self.making = {name: len(its) for name, its in self.indexes.items()}
+        self.building = {name: len(indexes) for name, indexes in self.indexes.items()}
         self.finished = {identifier(SCHEMA, "reactions")}
         self.unvalidated: dict[str, list[Deferred]] = {name: [] for name in TABLE_NAMES}
         self.validating: set[str] = set()
@@ -92,41 +92,41 @@ class Filling:
             await connection.execute(copy_sql(table, file, freeze=self.freeze))
             self.copying[table] -= 1
             if not self.copying[table]:
-                for each in self.indexes[table]:
-                    self.queue.add(INDEXES[table], self.index(each))
+                for index in self.indexes[table]:
+                    self.queue.add(INDEXES[table], self.build(index))
 
         return job
 
-    def index(self, each: Deferred) -> Job:
+    def build(self, index: Deferred) -> Job:
         async def job(connection: Connection) -> None:
-            await connection.execute(each.create)
-            self.making[each.relation] -= 1
-            if not self.making[each.relation]:
-                self.queue.add(FINISH, self.finish(each.relation))
+            await connection.execute(index.create)
+            self.building[index.relation] -= 1
+            if not self.building[index.relation]:
+                self.queue.add(FINISH, self.finish(index.relation))
 
         return job
 
     def finish(self, table: str) -> Job:
         async def job(connection: Connection) -> None:
-            for each in self.indexes[table]:
-                if each.kind in KEYS:
-                    await connection.execute(each.attach)
+            for index in self.indexes[table]:
+                if index.kind in KEYS:
+                    await connection.execute(index.attach)
             await connection.execute(f"ANALYZE {identifier(SCHEMA, table)}")
             self.finished.add(identifier(SCHEMA, table))
-            ready = [each for each in self.foreign if {each.table, each.parent} <= self.finished]
-            for each in ready:
-                self.foreign.remove(each)
-                self.queue.add(FINISH, self.point(each))
+            ready = [key for key in self.foreign if {key.table, key.parent} <= self.finished]
+            for key in ready:
+                self.foreign.remove(key)
+                self.queue.add(FINISH, self.add_foreign_key(key))
 
         return job
 
-    def point(self, each: Deferred) -> Job:
+    def add_foreign_key(self, key: Deferred) -> Job:
         async def job(connection: Connection) -> None:
-            await connection.execute(each.create)
-            self.unvalidated[each.relation].append(each)
-            if each.relation not in self.validating:
-                self.validating.add(each.relation)
-                self.queue.add(INDEXES[each.relation] + BEFORE_INDEXES, self.validate(each.relation))
+            await connection.execute(key.create)
+            self.unvalidated[key.relation].append(key)
+            if key.relation not in self.validating:
+                self.validating.add(key.relation)
+                self.queue.add(INDEXES[key.relation] + BEFORE_INDEXES, self.validate(key.relation))
 
         return job
 
@@ -142,8 +142,8 @@ class Filling:
         return job
 
 
-def is_index_of(each: Deferred, table: str) -> bool:
-    return each.kind != "foreign key" and each.relation == table
+def is_index_of(deferred: Deferred, table: str) -> bool:
+    return deferred.kind != "foreign key" and deferred.relation == table
 
 
 def copy_sql(table: str, file: Path, *, freeze: bool) -> str:
@@ -153,9 +153,9 @@ def copy_sql(table: str, file: Path, *, freeze: bool) -> str:
 
 
 async def write_files(address: Address, table: str, folder: Path, parts: int) -> list[Path]:
-    """Have the server write a table to as many files in COPY's binary format, its rows in the order in which they lie.
+    """Write a table to ``parts`` files in COPY's binary format, in the physical order of its rows; return their paths.
 
-    ``folder`` is one in which it can.
+    The server writes them, so it must have access to ``folder``.
     """
     name = identifier(SCHEMA, table)
     files = [folder / f"{table}-{part}-of-{parts}" for part in range(parts)]
@@ -170,7 +170,7 @@ async def write_files(address: Address, table: str, folder: Path, parts: int) ->
 
 
 async def bare(address: Address) -> Captured:
-    """Drop all indexes, keys and foreign keys; returns their definitions."""
+    """Drop all indexes, keys and foreign keys, and return their definitions."""
     async with connected(address) as connection:
         captured = await capture(connection, SCHEMA, TABLE_NAMES)
         assert not captured.kept, captured.kept
@@ -179,28 +179,33 @@ async def bare(address: Address) -> Captured:
 
 
 async def fill(
-    address: Address, deferred: Sequence[Deferred], files: Mapping[str, Sequence[Path]], lanes: int, *, freeze: bool
+    address: Address,
+    deferred: Sequence[Deferred],
+    files: Mapping[str, Sequence[Path]],
+    connection_count: int,
+    *,
+    freeze: bool,
 ) -> float:
-    """Fill bare tables from files and make ``deferred``, over ``lanes`` connections; returns the seconds."""
+    """Fill tables without indexes from files and build ``deferred``; return the seconds."""
     async with AsyncExitStack() as stack:
-        connections = [await stack.enter_async_context(connected(address)) for _ in range(lanes)]
+        connections = [await stack.enter_async_context(connected(address)) for _ in range(connection_count)]
         for connection in connections:
-            # a build's own workers would only take the cores of other connections
-            workers = max(0, available_cores() // lanes - 1)
+            # parallel workers of one build would only take cores from the other connections
+            workers = max(0, available_cores() // connection_count - 1)
             await connection.execute(f"SET max_parallel_maintenance_workers = {workers}")
         begun = perf_counter()
         filling = Filling(deferred, files, freeze=freeze)
         async with anyio.create_task_group() as tasks:
             for connection in connections:
-                tasks.start_soon(filling.queue.lane, connection)
+                tasks.start_soon(filling.queue.work, connection)
         return perf_counter() - begun
 
 
 async def fill_and_rebuild(
-    address: Address, deferred: Sequence[Deferred], files: Mapping[str, Sequence[Path]], lanes: int
+    address: Address, deferred: Sequence[Deferred], files: Mapping[str, Sequence[Path]], connection_count: int
 ) -> float:
-    """The same with bulkseed's own rebuild in place of the queue's."""
-    full: dict[SQL, anyio.Event] = {identifier(SCHEMA, name): anyio.Event() for name in TABLE_NAMES}
+    """Fill tables without indexes from files, with bulkseed's own rebuild instead of the queue; return the seconds."""
+    rows_complete: dict[SQL, anyio.Event] = {identifier(SCHEMA, name): anyio.Event() for name in TABLE_NAMES}
     waiting = sorted(TABLE_NAMES, key=COPIES.__getitem__, reverse=True)
 
     async def copy(connection: Connection) -> None:
@@ -208,15 +213,19 @@ async def fill_and_rebuild(
             name = waiting.pop()
             [file] = files[name]
             await connection.execute(copy_sql(name, file, freeze=True))
-            full[identifier(SCHEMA, name)].set()
+            rows_complete[identifier(SCHEMA, name)].set()
 
     async with AsyncExitStack() as stack:
-        connections = [await stack.enter_async_context(connected(address)) for _ in range(lanes)]
+        connections = [await stack.enter_async_context(connected(address)) for _ in range(connection_count)]
         begun = perf_counter()
         async with anyio.create_task_group() as tasks:
             for connection in connections:
                 tasks.start_soon(copy, connection)
             await rebuild(
-                lambda: connected(address), deferred, rows_complete=full, connections=lanes, cores=available_cores()
+                lambda: connected(address),
+                deferred,
+                rows_complete=rows_complete,
+                connections=connection_count,
+                cores=available_cores(),
             )
         return perf_counter() - begun

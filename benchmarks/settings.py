@@ -1,4 +1,4 @@
-"""What PostgreSQL's own switches give a COPY, on a server tuned for loading and on one that keeps data safe."""
+"""The effect of PostgreSQL's settings on COPY, on a server tuned for loading and on one that keeps data safe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bulkseed.postgres.connection import connected
 __all__ = ["BENCHMARK"]
 
 COMMITS: Final = 8
-"""Files of ``messages``, each with a commit of its own where nothing else is said."""
+"""The number of files of ``messages``; each has its own commit unless a way uses one transaction."""
 
 SAFE: Final = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 SERVERS: Final[dict[str, dict[str, str]]] = {
@@ -38,19 +38,19 @@ ASYNCHRONOUS: Final = "synchronous_commit off"
 IN_PLACE: Final = "in place: COPY"
 REPLICA: Final = "in place: replication role replica"
 WAYS: Final = {PLAIN: PLAIN, ASYNCHRONOUS: PLAIN, FREEZE: PLAIN, UNLOGGED: PLAIN, IN_PLACE: IN_PLACE, REPLICA: IN_PLACE}
-"""Each way, and the one that it is compared with."""
+"""Each way, and the way with which it is compared."""
 
 METHOD: Final = f"""
-The rows of `messages` from binary files on the server, in {COMMITS} parts over one connection, by the switches that
-PostgreSQL's manual and others recommend; into the bare table, or (*in place*) into one with its indexes and foreign
-keys. *embedded* is the server as bulkseed tunes it (`fsync` off, `wal_level` minimal); *safe* has `fsync`,
-`full_page_writes` and `synchronous_commit` on, and the `wal_level` that it names. With
-`session_replication_role = replica` no foreign key is checked, then or later.
+The rows of `messages` are copied from binary files on the server, in {COMMITS} parts over one connection, with settings
+that PostgreSQL's manual and others recommend; into the table without indexes, or (*in place*) into the table with its
+indexes and foreign keys. *embedded* is the server as bulkseed tunes it (`fsync` off, `wal_level` minimal); *safe* has
+`fsync`, `full_page_writes` and `synchronous_commit` on, and the `wal_level` in its name. With
+`session_replication_role = replica` foreign keys are checked neither during the COPY nor later.
 """.strip()
 
 
 def measure(databases: Databases, chosen: argparse.Namespace) -> Iterator[Run]:
-    """The runs of all ways on all servers."""
+    """Yield the runs of all ways on all servers."""
     with ExitStack() as stack:
         servers = {name: stack.enter_context(served(own)) if own else databases for name, own in SERVERS.items()}
         files = {}
@@ -67,13 +67,13 @@ def measure(databases: Databases, chosen: argparse.Namespace) -> Iterator[Run]:
                 for sql in parents:
                     execute(address, sql)
                 execute(address, "CHECKPOINT")
-                run = asyncio.run(copied(address, way, parts))
+                run = asyncio.run(copy(address, way, parts))
                 rows = value(address, "SELECT count(*) FROM messages")
             yield {"server": name, "contestant": way, "rows": rows, **run}
 
 
 def parts_of(address: Address, folder: Path) -> tuple[list[str], list[Path]]:
-    """Commands that fill what messages point at, and the files of messages."""
+    """Write the files; return the commands that fill the referenced tables, and the files of messages."""
     parents = []
     for table in ("users", "channels"):
         file = folder / table
@@ -82,7 +82,7 @@ def parts_of(address: Address, folder: Path) -> tuple[list[str], list[Path]]:
     parts = []
     rows = value(address, "SELECT max(id) FROM messages")
     for part in range(COMMITS):
-        # by id, so that no reply comes before its parent
+        # by id, so that no reply is loaded before its parent
         ids = f"id > {rows * part // COMMITS} AND id <= {rows * (part + 1) // COMMITS}"
         parts.append(folder / f"messages-{part}")
         execute(address, f"COPY (SELECT * FROM messages WHERE {ids} ORDER BY id) TO '{parts[-1]}' (FORMAT binary)")
@@ -90,10 +90,10 @@ def parts_of(address: Address, folder: Path) -> tuple[list[str], list[Path]]:
 
 
 def commands(way: str, files: list[Path]) -> list[str]:
-    """What a way sends to the server."""
+    """Return the commands of a way."""
     copies = [copy_sql("messages", file, freeze=False) for file in files]
     if way == FREEZE:
-        frozen = [copy.replace("binary)", "binary, FREEZE)") for copy in copies]
+        frozen = [command.replace("binary)", "binary, FREEZE)") for command in copies]
         return ["BEGIN", "TRUNCATE messages", *frozen, "COMMIT"]
     if way == UNLOGGED:
         return ["ALTER TABLE messages SET UNLOGGED", *copies, "ALTER TABLE messages SET LOGGED"]
@@ -104,7 +104,8 @@ def commands(way: str, files: list[Path]) -> list[str]:
     return copies
 
 
-async def copied(address: Address, way: str, files: list[Path]) -> Run:
+async def copy(address: Address, way: str, files: list[Path]) -> Run:
+    """Load the files in this way; return the seconds and the bytes of WAL."""
     async with connected(address) as connection:
         before = await connection.fetchval("SELECT pg_current_wal_insert_lsn()::text")
         begun = time.perf_counter()
@@ -116,7 +117,7 @@ async def copied(address: Address, way: str, files: list[Path]) -> Run:
 
 
 def findings(figures: Figures) -> Findings:
-    """A line for each way on each server."""
+    """Return a line for each way, with a column for each server."""
     settings = figures["settings"]
     lines = []
     for way, plain in WAYS.items():
@@ -131,7 +132,10 @@ def findings(figures: Figures) -> Findings:
         f"{figures['runs'][0]['rows']:,} messages ({settings['scale']}): medians of {settings['repeats']}",
         ("way", *SERVERS),
         lines,
-        ("In parentheses: the time to that of the first, or of the one in place; then what went to the WAL.",),
+        (
+            "In parentheses: the ratio to the time of the first way, or of the first in place. "
+            "Then: the size of the WAL.",
+        ),
     )
 
 
@@ -141,7 +145,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 BENCHMARK: Final = Benchmark(
     "settings",
-    "what COPY FREEZE, UNLOGGED, synchronous_commit and others give",
+    "the effect of COPY FREEZE, UNLOGGED, synchronous_commit and other settings",
     METHOD,
     options,
     measure,

@@ -1,4 +1,4 @@
-"""What the scenarios that ship come to: each parameter as it was asked for and as the rows have it, and its price."""
+"""The parameters of the scenarios that ship: as requested, as fitted to the rows, and the time to make the rows."""
 
 from __future__ import annotations
 
@@ -32,42 +32,42 @@ Numbers = npt.NDArray[np.int64]
 DAY: Final = 24 * HOUR
 HOURS: Final = 168
 POINTS: Final = 150
-"""Of a line, evenly spread over the logarithm of the rank."""
+"""The number of points of a line, evenly spaced on a logarithmic axis of ranks."""
 
-KEPT: Final = {
+COLUMNS: Final = {
     "users": ("id", "created_at"),
     "channels": ("is_dm", "is_private"),
     "user_channels": ("channel_id",),
     "messages": ("created_at", "user_id", "channel_id", "parent_id"),
     "message_reactions": (),
 }
-"""The columns that say what a shape is."""
+"""The columns from which the parameters are fitted."""
 
 METHOD: Final = """
-All rows of a scenario are made, and its parameters fitted to them: the exponents are the likeliest under Zipf's law
-(of the top-level messages of channels, and of all messages of users), the others are counted. Making the rows is
-timed in turns with the default scenario, without a database; imports are not counted.
+All rows of a scenario are made, and its parameters are fitted to them: exponents by maximum likelihood under Zipf's
+law (from the top-level messages of channels, and from all messages of users), other parameters by counting. The time to
+make the rows is measured in runs that alternate with the default scenario, without a database; imports are excluded.
 """.strip()
 
 
 def columns_of(plan: Plan) -> dict[str, dict[str, Numbers]]:
-    """The columns of KEPT as whole numbers, 0 for null; times are microseconds since 1970."""
+    """Return the values of COLUMNS as integers, 0 for null; times are microseconds since 1970."""
     placement = Placement(first_user=1, first_channel=1, first_message=1, reactions=tuple(range(1, 13)))
     context = Context(plan, placement, corpus_of(plan.locale))
     parts: defaultdict[tuple[str, str], list[Numbers]] = defaultdict(list)
     for shard in split_into_shards(plan):
         for table, batches in shard_tables(context, shard):
             for batch in batches:
-                for name in KEPT[table]:
+                for name in COLUMNS[table]:
                     parts[table, name].append(batch.column(name).cast(pa.int64()).fill_null(0).to_numpy())
     return {
         table: {name: np.concatenate(parts[table, name]) for name in names if parts[table, name]}
-        for table, names in KEPT.items()
+        for table, names in COLUMNS.items()
     }
 
 
 def fitted(plan: Plan, rows: dict[str, dict[str, Numbers]]) -> dict[str, list[float]]:
-    """What was asked for and what was found, by parameter; of those that the scenario sets or the rules have."""
+    """Return the requested and the found value of each parameter that the scenario sets or the rules have."""
     shape, chances, messages = plan.scenario.shape, plan.probabilities, rows["messages"]
     top_level = messages["parent_id"] == 0
     hour = hours_of(messages["created_at"][top_level])
@@ -78,7 +78,7 @@ def fitted(plan: Plan, rows: dict[str, dict[str, Numbers]]) -> dict[str, list[fl
     last = np.zeros(plan.users + 1, dtype=np.int64)
     np.maximum.at(last, messages["user_id"], messages["created_at"])
     as_of = microseconds(plan.as_of)
-    found: dict[str, tuple[float, float]] = {
+    values: dict[str, tuple[float, float]] = {
         "channel_dm": (chances.channel_dm, is_dm.mean()),
         "channel_private": (chances.channel_private, rows["channels"]["is_private"][~is_dm].mean()),
         "message_reply": (chances.message_reply, (threads > 0).sum() / top_level.sum()),
@@ -86,21 +86,21 @@ def fitted(plan: Plan, rows: dict[str, dict[str, Numbers]]) -> dict[str, list[fl
     }
     if not shape.even_week:
         office = (hour < 120) & (hour % 24 >= 9) & (hour % 24 < 17)
-        found["office_hours"] = (shape.office_hours, office.mean())
-        found["weekends"] = (shape.weekends, (hour >= 120).mean())
+        values["office_hours"] = (shape.office_hours, office.mean())
+        values["weekends"] = (shape.weekends, (hour >= 120).mean())
     if shape.history:
-        found["history"] = (shape.history, (as_of - rows["users"]["created_at"].min()) / DAY / 365.25)
+        values["history"] = (shape.history, (as_of - rows["users"]["created_at"].min()) / DAY / 365.25)
     if shape.channel_activity:
-        found["channel_activity"] = (shape.channel_activity, fitted_exponent(channels))
+        values["channel_activity"] = (shape.channel_activity, fitted_exponent(channels))
     if shape.user_activity:
-        found["user_activity"] = (shape.user_activity, fitted_exponent(users))
+        values["user_activity"] = (shape.user_activity, fitted_exponent(users))
     if shape.idle:
-        found["idle"] = (shape.idle, (last[1:] <= as_of - shape.idle_days * DAY).mean())
+        values["idle"] = (shape.idle, (last[1:] <= as_of - shape.idle_days * DAY).mean())
     if shape.group_dms:
-        found["group_dms"] = (shape.group_dms, (sizes[is_dm] > 2).mean())
+        values["group_dms"] = (shape.group_dms, (sizes[is_dm] > 2).mean())
     if shape.viral:
-        found["viral"] = (shape.viral, channels.max() / channels.sum())
-    return {name: [float(asked), float(value)] for name, (asked, value) in found.items()}
+        values["viral"] = (shape.viral, channels.max() / channels.sum())
+    return {name: [float(asked), float(found)] for name, (asked, found) in values.items()}
 
 
 def by_channel(plan: Plan, rows: dict[str, dict[str, Numbers]]) -> Numbers:
@@ -114,14 +114,14 @@ def hours_of(moments: Numbers) -> Numbers:
 
 
 def line(counts: Numbers) -> list[list[int]]:
-    """Ranks and counts, the largest first, at some ranks of all."""
+    """Return some ranks and their counts, the largest first."""
     ordered = np.sort(counts[counts > 0])[::-1]
     ranks = np.unique(np.geomspace(1, len(ordered), POINTS).round().astype(np.int64))
     return [ranks.tolist(), ordered[ranks - 1].tolist()]
 
 
 def fit_once(scale: str, scenario: str) -> dict[str, Any]:
-    """Make every row of a scenario and fit its parameters; returns them, and what a picture of them shows."""
+    """Make every row of a scenario and fit its parameters; return them, and the data of the chart."""
     plan = plan_of(scale, scenario)
     rows = columns_of(plan)
     return {
@@ -133,18 +133,18 @@ def fit_once(scale: str, scenario: str) -> dict[str, Any]:
 
 
 def measure(databases: Databases, chosen: argparse.Namespace) -> Iterator[Run]:
-    """Fit once, then make all rows in turns with the default; each time in a new process, without a database."""
-    found = in_fresh_process("benchmarks.shapes:fit_once", scale=chosen.scale, scenario=chosen.scenario)
-    yield found | {"of": "shape"}
+    """Fit once, then make all rows in runs that alternate with the default scenario; yield the runs."""
+    shape = in_fresh_process("benchmarks.shapes:fit_once", scale=chosen.scale, scenario=chosen.scenario)
+    yield shape | {"of": "shape"}
     for scenario in turns(sorted({"default", chosen.scenario}), chosen.repeats):
-        made = in_fresh_process(
+        generated = in_fresh_process(
             "benchmarks.generate:generate_once", scale=chosen.scale, encoder="none", scenario=scenario
         )
-        yield made["parts"][WHOLE] | {"of": scenario, "peak_rss": made["peak_rss"]}
+        yield generated["parts"][WHOLE] | {"of": scenario, "peak_rss": generated["peak_rss"]}
 
 
 def findings(figures: Figures) -> Findings:
-    """A line for each parameter, and what its rows cost beside the default's."""
+    """Return a line for each parameter, and the time of its rows compared with the default scenario."""
     settings = figures["settings"]
     (shape,) = matching(figures, of="shape")
     ours, theirs = (
@@ -154,20 +154,21 @@ def findings(figures: Figures) -> Findings:
     rows = matching(figures, of=settings["scenario"])[0]["rows"]
     return Findings(
         f"The scenario {settings['scenario']} at {settings['scale']}",
-        ("parameter", "asked", "found", "off by"),
+        ("parameter", "requested", "found", "difference"),
         [
             (name, f"{asked:.4g}", f"{found:.4g}", f"{found / asked - 1:+.2%}" if asked else "")
             for name, (asked, found) in shape["fitted"].items()
         ],
         (
-            f"{rows:,} rows, made in {ours} CPU µs a row: {ours.median / theirs.median:.2f} of the default's {theirs}, "
-            f"medians of {settings['repeats']} in turns",
+            f"{rows:,} rows, made in {ours} CPU µs per row: "
+            f"{ours.median / theirs.median:.2f} of the default's {theirs}, "
+            f"medians of {settings['repeats']} alternating runs",
         ),
     )
 
 
 def draw(figures: Figures, figure: Any) -> None:
-    """Messages by rank of channel, by rank of user, and by hour of the week."""
+    """Draw the messages by rank of channel, by rank of user, and by hour of the week."""
     (shape,) = matching(figures, of="shape")
     figure.set_size_inches(10, 2.8)
     channels, users, week = figure.subplots(1, 3)
@@ -188,12 +189,12 @@ def draw(figures: Figures, figure: Any) -> None:
 
 def options(parser: argparse.ArgumentParser) -> None:
     scale_option(parser, "100x")
-    parser.add_argument("--scenario", choices=SCENARIOS, default="slack", help="(slack)")
+    parser.add_argument("--scenario", choices=SCENARIOS, default="slack", help="scenario to measure (slack)")
 
 
 BENCHMARK: Final = Benchmark(
     "shapes",
-    "the parameters of a scenario, fitted to its rows, and what its rows cost",
+    "the parameters of a scenario, fitted to its rows, and the time to make the rows",
     METHOD,
     options,
     measure,

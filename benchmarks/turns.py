@@ -1,4 +1,4 @@
-"""Turns: every contestant once in each round, and each round begins with another of them."""
+"""Turns: each contestant runs once per round, and each round begins with another one."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["turns"]
 Contestant = TypeVar("Contestant")
 
 
-def turns(contestants: Sequence[Contestant], repeats: int, what: str = "") -> Iterator[Contestant]:
-    """``contestants``, ``repeats`` times, each round a place on; stderr says how far it is.
+def turns(contestants: Sequence[Contestant], repeats: int) -> Iterator[Contestant]:
+    """Yield ``contestants`` in ``repeats`` rounds, each rotated by one more place; print the progress on stderr.
 
-    So what slows the machine for a while slows all, and none always comes right after the same other.
+    A slow period of the machine thus affects all of them, and none always runs after the same other one.
     """
     total = repeats * len(contestants)
     for turn in range(total):
-        number, place = divmod(turn, len(contestants))
-        contestant = contestants[(place + number) % len(contestants)]
-        print(f"{what}{' ' * bool(what)}{turn + 1}/{total}: {named(contestant)}", file=sys.stderr, flush=True)
+        number, index = divmod(turn, len(contestants))
+        contestant = contestants[(index + number) % len(contestants)]
+        print(f"{turn + 1}/{total}: {name_of(contestant)}", file=sys.stderr, flush=True)
         yield contestant
 
 
-def named(contestant: Any) -> str:
+def name_of(contestant: Any) -> str:
     return " ".join(map(str, contestant)) if isinstance(contestant, tuple) else str(contestant)

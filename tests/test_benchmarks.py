@@ -1,4 +1,4 @@
-"""The benchmarks run, end to end, and say what they found."""
+"""The benchmarks run, end to end, and print their findings."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from bulkseed.choices import Defer
 from bulkseed.errors import InputError
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
+from support.errors import raises
 
 ROOT = Path(__file__).parent.parent
 NAMES = [benchmark.name for benchmark in BENCHMARKS]
@@ -67,22 +68,21 @@ def test_without_a_name_they_are_listed() -> None:
 
 
 @pytest.mark.parametrize("name", ["nonsense", "Naive"])
-def test_unknown_name_is_one_sentence(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_names_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name]) == 2
     printed = capsys.readouterr()
     assert not printed.out
-    assert printed.err == f"there is no benchmark {name!r}: take {', '.join(NAMES)} or report\n"
+    for text in (repr(name), *NAMES, "report"):
+        assert text in printed.err
 
 
 @pytest.mark.parametrize("arguments", [("generate", "--scale", "0x"), ("growth", "--scales", "1x", "abc")])
-def test_wrong_scale_is_one_sentence(
+def test_wrong_scales_are_refused(
     arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("psutil")
     assert main([*arguments, "--output", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "--scale" in said
+    assert "--scale" in capsys.readouterr().err
     assert not [*tmp_path.iterdir()]
 
 
@@ -94,8 +94,8 @@ def test_wrong_number_of_repeats_is_refused(repeats: str, capsys: pytest.Capture
     assert "--repeats" in capsys.readouterr().err
 
 
-def test_missing_library_is_one_sentence() -> None:
-    with pytest.raises(InputError, match=f"needs no_such_library .*: {re.escape(INSTALL)}$"):
+def test_missing_libraries_are_reported() -> None:
+    with raises("missing-library", "no_such_library", INSTALL, kind=InputError):
         library("no_such_library.part")
 
 
@@ -134,9 +134,9 @@ def test_a_command_is_measured_with_its_children() -> None:
     assert 120 * MEBIBYTE < taken.peak_pss <= taken.peak_rss < 400 * MEBIBYTE
 
 
-def test_a_command_that_fails_is_told() -> None:
+def test_the_stderr_of_a_failed_command_is_in_the_error() -> None:
     pytest.importorskip("psutil")
-    with pytest.raises(RuntimeError, match="exit status 3: what it said"):
+    with pytest.raises(RuntimeError, match=r"3.*what it said"):
         ran([sys.executable, "-c", "import sys; print('what it said', file=sys.stderr); sys.exit(3)"])
 
 
@@ -242,7 +242,7 @@ def test_it_runs(
         assert (tmp_path / f"{one.name}.svg").read_bytes() == drawn, "the same figures make another file"
 
 
-def test_figures_of_another_version_are_told(tmp_path: Path) -> None:
+def test_figures_of_another_version_are_refused(tmp_path: Path) -> None:
     keep(tmp_path, "growth", MACHINE, {}, [{"seconds": 1.0}])
-    with pytest.raises(InputError, match="of another version of the benchmark growth"):
+    with raises("old-figures", "growth", kind=InputError):
         write(tmp_path)

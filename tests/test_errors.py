@@ -28,8 +28,6 @@ from support.databases import address_of
 ROOT: Final = Path(bulkseed.__file__).parent
 PARTS: Final = {file.relative_to(ROOT).parts[0].removesuffix(".py") for file in ROOT.rglob("*.py")}
 CHECKED: Final = sorted(PARTS - {"errors"})
-    sorted({file.relative_to(ROOT).parts[0].removesuffix(".py") for file in ROOT.rglob("*.py")} - {"errors"})
-)
 """The folders, and the modules beside them, in which every error must have a code."""
 
 KEBAB_CASE: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

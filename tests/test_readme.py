@@ -133,7 +133,7 @@ async def test_fields(folder: Path, database: Address, scenario: str) -> None:
 
 def test_what_can_fill_a_column() -> None:
     """Each line of the table is a field."""
-    [table] = re.findall(r"^\| says \| gives \|\n(.*?)\n\n", README, re.MULTILINE | re.DOTALL)
+    [table] = re.findall(r"^\| field \| values \|\n(.*?)\n\n", README, re.MULTILINE | re.DOTALL)
     cells = [each for line in table.splitlines()[1:] for each in re.findall(r"`([^`]+)`", line.split(" | ")[0])]
     assert len(cells) > 12
     for cell in cells:

@@ -6,10 +6,10 @@ import click
 
 from bulkseed.cleaner.cleanup import CleanupReport, cleanup, recorded_runs
 from bulkseed.cli import report
-from bulkseed.cli.consent import Consent, obtain
+from bulkseed.cli.consent import Consent, require_consent
 from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
 from bulkseed.cli.progress import progress_display
-from bulkseed.cli.runner import opened, run
+from bulkseed.cli.runner import open_database, run
 
 __all__ = ["cleanup_command"]
 
@@ -20,7 +20,7 @@ __all__ = ["cleanup_command"]
 @LEDGER_OPTION
 @JSON_OPTION
 @QUIET_OPTION
-@click.option("--cascade", is_flag=True, help="Also remove rows of others that point at seeded ones.")
+@click.option("--cascade", is_flag=True, help="Also remove rows not made by bulkseed that reference loaded rows.")
 @CONSENT_OPTIONS
 def cleanup_command(
     run_number: int | None,
@@ -32,24 +32,24 @@ def cleanup_command(
     yes: bool,
     allow: str | None,
 ) -> None:
-    """Remove what bulkseed put in, of one run or all, and nothing else."""
-    with opened(database_url, tables=False) as database:
-        found = run(lambda: recorded_runs(database.address, run_number, ledger_schema=ledger_schema))
-        rows = sum(sum(each.rows.values()) for each in found)
-        runs = "run " + ", ".join(str(each.number) for each in found)
-        others = " and all rows that point at them" if cascade else ""
-        question = f"Remove the {rows:,} rows of {runs}{others} from {database.address}?"
-        tables = list(dict.fromkeys(table for each in found for table in each.names.tables()))
-        obtain(database, Consent(yes, allow, quiet), question, f"{rows:,} to be removed", tables, always=True)
+    """Remove the rows of one run or of all runs, and no others."""
+    with open_database(database_url, tables=False) as database:
+        runs = run(lambda: recorded_runs(database.address, run_number, ledger_schema=ledger_schema))
+        rows = sum(sum(recorded.rows.values()) for recorded in runs)
+        numbers = f"run{'s' * (len(runs) > 1)} {', '.join(str(recorded.number) for recorded in runs)}"
+        others = " and all rows that reference them" if cascade else ""
+        question = f"Remove the {rows:,} rows of {numbers}{others} from {database.address}?"
+        tables = list(dict.fromkeys(table for recorded in runs for table in recorded.names.tables()))
+        require_consent(database, Consent(yes, allow, quiet), question, f"{rows:,} to remove", tables, always=True)
         with progress_display(quiet=quiet) as listener:
-            # as they were when the question was asked
-            chosen = [each.claim for each in found]
-            done: CleanupReport = run(
+            # claims, not numbers: a run that another command changed since the question is refused
+            chosen = [recorded.claim for recorded in runs]
+            result: CleanupReport = run(
                 lambda: cleanup(
                     database.address, chosen, cascade=cascade, listener=listener, ledger_schema=ledger_schema
                 )
             )
         if as_json:
-            report.print_json(report.cleanup_json(done, str(database.address)))
+            report.print_json(report.cleanup_json(result, str(database.address)))
         elif not quiet:
-            report.print_cleanup(done)
+            report.print_cleanup(result)

@@ -1,4 +1,4 @@
-"""What a command asks before it writes: the guard's findings, and the question."""
+"""Consent before a command writes: the target is shown, production names are checked, and the user is asked."""
 
 from __future__ import annotations
 
@@ -12,75 +12,79 @@ from bulkseed.cli.runner import Database, run
 from bulkseed.errors import InputError
 from bulkseed.target.guard import DISK_PER_BYTE, Survey, check_allowed, check_folders, check_server, survey
 
-__all__ = ["Consent", "check_disk", "obtain"]
+__all__ = ["Consent", "check_disk", "require_consent"]
 
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What was agreed to on the command line; ``quiet`` says nothing but errors and questions."""
+    """The options ``--yes``, ``--allow`` and ``--quiet``; with ``quiet`` and ``yes`` the target is not shown."""
 
     yes: bool = False
     allow: str | None = None
     quiet: bool = False
 
 
-def obtain(
-    database: Database, given: Consent, question: str, rows: str, tables: Sequence[str], *, always: bool = False
+def require_consent(
+    database: Database, consent: Consent, question: str, rows: str, tables: Sequence[str], *, always: bool = False
 ) -> None:
-    """Have the user agree to ``question``, of a server on another machine, or ``always``.
+    """Ask the user ``question`` if the server is on another machine, or ``always``.
 
-    ``rows`` says what becomes of how many, as in "about 500 to come"; ``tables`` are those that it is about, as in SQL.
-    Raises InputError where they do not agree, nobody is there to ask, or the target looks like
-    production and was not allowed by name.
+    ``rows`` describes the change, as in "about 500 to load"; ``tables`` are the names of its tables in SQL.
+    Raises InputError where the user declines, no terminal is there to ask, or the target looks like production and
+    ``--allow`` does not name it. Raises ConnectError and TargetError where the target cannot be read.
     """
     if database.server is not None:
-        if given.allow is not None:
-            raise InputError(f"--allow names {given.allow!r}, but no database is named: the embedded one would be used")
+        if consent.allow is not None:
+            raise InputError(
+                f"--allow is {consent.allow!r}, but the embedded database would be used: "
+                "name a database with --database-url, or leave out --allow",
+                code="allow-without-database",
+            )
         if always:
-            ask(question, given.yes)
+            ask(question, consent.yes)
         return
     asking = always or not database.address.is_local
-    if asking and not given.yes:
-        check_somebody_is_there(question)
-    found = run(survey, database.address, tables)
-    check_allowed(found, given.allow)
-    if not database.address.is_local and not (given.quiet and given.yes):
-        print("\n".join(told(found, rows)), file=sys.stderr)
+    if asking and not consent.yes:
+        check_terminal(question)
+    target = run(survey, database.address, tables)
+    check_allowed(target, consent.allow)
+    if not database.address.is_local and not (consent.quiet and consent.yes):
+        print("\n".join(describe_target(target, rows)), file=sys.stderr)
     if asking:
-        ask(question, given.yes)
+        ask(question, consent.yes)
 
 
-def told(found: Survey, rows: str) -> list[str]:
-    """The lines that show the target."""
-    progress_display = {
-        "host": found.server,
-        "database": found.database,
-        "user": found.user,
-        "rows": f"about {found.rows:,.0f} there, {rows}",
+def describe_target(target: Survey, rows: str) -> list[str]:
+    """Return the lines that show the target to the user."""
+    facts = {
+        "host": target.server,
+        "database": target.database,
+        "user": target.user,
+        "rows": f"about {target.rows:,.0f} existing, {rows}",
     }
-    return [f"  {name:<9} {printable(value)}" for name, value in progress_display.items()]
+    return [f"  {name:<9} {escape_controls(value)}" for name, value in facts.items()]
 
 
-def printable(text: str) -> str:
-    """The text without what a terminal would act upon."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+def escape_controls(text: str) -> str:
+    """Return ``text`` with escapes instead of the characters that control a terminal."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
-def check_somebody_is_there(question: str) -> None:
+def check_terminal(question: str) -> None:
     if sys.stdin is None or not sys.stdin.isatty():
-        raise InputError(f"nobody is there to answer {question!r}: give --yes")
+        raise InputError(f"no terminal to ask {question!r}: to agree, give --yes", code="confirmation-needed")
 
 
 def ask(question: str, yes: bool) -> None:
     if yes:
         return
-    check_somebody_is_there(question)
+    check_terminal(question)
     if not click.confirm(question, err=True):
-        raise InputError("you did not say yes, so nothing was touched: give another answer, or --yes")
+        raise InputError("not confirmed, so nothing was changed: answer y, or give --yes", code="declined")
 
 
 def check_disk(database: Database, expected: Mapping[str, float]) -> None:
-    """Raises InputError where the database's disk is known, and too small for ``expected`` bytes of each table."""
+    """Raises InputError where the server's disks are visible from here and too full for ``expected`` bytes by table."""
     if database.server is not None:
         check_folders(
             {database.server.data: sum(expected.values()) * DISK_PER_BYTE},

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from bulkseed.cli import report
-from bulkseed.cli.consent import Consent, obtain
+from bulkseed.cli.consent import Consent, require_consent
 from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION
-from bulkseed.cli.runner import opened, run
+from bulkseed.cli.runner import open_database, run
 from bulkseed.plan.scenario import Scenario
 from bulkseed.plan.tables import Model
 from bulkseed.target.reference_schema import create_missing
@@ -20,12 +20,14 @@ __all__ = ["init_command"]
 @JSON_OPTION
 @CONSENT_OPTIONS
 def init_command(database_url: str | None, as_json: bool, yes: bool, allow: str | None) -> None:
-    """Make the reference tables and the reaction catalogue where they are missing."""
-    with opened(database_url) as database:
-        question = f"Make what is missing of the reference tables in {database.address}?"
-        obtain(database, Consent(yes, allow), question, "none to come but the catalogue's", Model(Scenario()).names)
-        made: list[str] = run(create_missing, database.address)
+    """Create missing reference tables and the reaction catalogue."""
+    with open_database(database_url) as database:
+        question = f"Create the missing reference tables in {database.address}?"
+        require_consent(
+            database, Consent(yes, allow), question, "only the reaction catalogue to add", Model(Scenario()).names
+        )
+        created: list[str] = run(create_missing, database.address)
         if as_json:
-            report.print_json({"made": made, "database_url": str(database.address)})
+            report.print_json({"made": created, "database_url": str(database.address)})
         else:
-            print(f"made {', '.join(made)}" if made else "everything is there", f"in {database.address}")
+            print(f"created {', '.join(created)}" if created else "nothing is missing", f"in {database.address}")

@@ -1,4 +1,4 @@
-"""``bulkseed load``, which is what ``bulkseed`` alone does, and ``bulkseed resume``."""
+"""``bulkseed load``, the default command, and ``bulkseed resume``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from bulkseed.choices import Defer, Format, OnError
 from bulkseed.cli import report
-from bulkseed.cli.consent import Consent, check_disk, obtain
+from bulkseed.cli.consent import Consent, check_disk, require_consent
 from bulkseed.cli.options import (
     CONSENT_OPTIONS,
     DATABASE_OPTION,
@@ -23,7 +23,7 @@ from bulkseed.cli.options import (
     work_options,
 )
 from bulkseed.cli.progress import progress_display
-from bulkseed.cli.runner import Database, opened, run
+from bulkseed.cli.runner import Database, open_database, run
 from bulkseed.errors import InputError
 from bulkseed.ledger import Ledger, Run
 from bulkseed.listeners import Stop
@@ -33,28 +33,29 @@ from bulkseed.plan.activity import expected_bytes, expected_rows
 from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.scenarios.planning import make_plan
 
-__all__ = ["load_command", "resume_command", "told"]
+__all__ = ["load_command", "resume_command"]
 
 
-def told(
-    done: LoadReport, database: Database, option: str | None, ledger_schema: str, *, as_json: bool, quiet: bool
+def print_result(
+    result: LoadReport, database: Database, option: str | None, ledger_schema: str, *, as_json: bool, quiet: bool
 ) -> None:
-    """Print what was loaded, and which commands may follow; ``option`` is the database as it was named."""
+    """Print what was loaded, and useful next commands; ``option`` is the value of ``--database-url``."""
     url = str(database.address)
     if as_json:
-        report.print_json(report.load_json(done, url))
+        report.print_json(report.load_json(result, url))
     elif not quiet:
-        report.print_load(done, url, next_commands(database, option, ledger_schema))
+        report.print_load(result, url, next_commands(database, option, ledger_schema))
 
 
 def next_commands(database: Database, option: str | None, ledger_schema: str) -> dict[str, str]:
-    named = f" --database-url {shlex.quote(str(database.address.without_passwords))}" if option else ""
-    named += Ledger(ledger_schema).option
-    commands = {f"bulkseed verify{named}": "prove every rule with SQL"}
+    """Return the commands that may follow a load, and what each does."""
+    options = f" --database-url {shlex.quote(str(database.address.without_passwords))}" if option else ""
+    options += Ledger(ledger_schema).option
+    commands = {f"bulkseed verify{options}": "check every rule with SQL"}
     if database.server is not None:
-        commands["bulkseed psql"] = "look at the rows"
-        commands["bulkseed serve"] = "keep the database up for a load test, and print its URL"
-    commands[f"bulkseed cleanup{named}"] = "take the rows out again"
+        commands["bulkseed psql"] = "open the database in psql"
+        commands["bulkseed serve"] = "keep the server running for a load test, and print its URL"
+    commands[f"bulkseed cleanup{options}"] = "remove the loaded rows"
     return commands
 
 
@@ -81,21 +82,24 @@ def load_command(
     yes: bool,
     allow: str | None,
     rest: tuple[str, ...],
-    **of_plan: Any,
+    **plan_options: Any,
 ) -> None:
-    """Fill the database (what bulkseed alone does)."""
+    """Load rows into the database (the default command)."""
     if rest:
-        raise InputError(f"{rest[0]!r} is not an option of a load: name a command first, as in `bulkseed verify …`")
-    plan = make_plan(**of_plan)
-    with opened(database_url) as database:
+        raise InputError(
+            f"load takes no argument {rest[0]!r}: put the command first, as in `bulkseed verify …`",
+            code="unexpected-argument",
+        )
+    plan = make_plan(**plan_options)
+    with open_database(database_url) as database:
         tables = plan.model.sql_names
         check_disk(database, {tables[name]: size for name, size in expected_bytes(plan).items()})
         rows = f"about {sum(expected_rows(plan).values()):,.0f}"
         question = f"Load {rows} rows into {database.address}?"
-        obtain(database, Consent(yes, allow, quiet), question, f"{rows} to come", list(tables.values()))
+        require_consent(database, Consent(yes, allow, quiet), question, f"{rows} to load", list(tables.values()))
         stop = Stop()
         with progress_display(quiet=quiet) as listener:
-            done: LoadReport = run(
+            result: LoadReport = run(
                 lambda: load(
                     plan,
                     database.address,
@@ -111,7 +115,7 @@ def load_command(
                 ),
                 stop=stop,
             )
-        told(done, database, database_url, ledger_schema, as_json=as_json, quiet=quiet)
+        print_result(result, database, database_url, ledger_schema, as_json=as_json, quiet=quiet)
 
 
 @click.command("resume")
@@ -136,22 +140,22 @@ def resume_command(
     yes: bool,
     allow: str | None,
 ) -> None:
-    """Finish a load that was interrupted: the rows that are not in, then indexes and keys."""
-    with opened(database_url) as database:
+    """Finish an interrupted load: missing rows, indexes, keys."""
+    with open_database(database_url) as database:
         address = database.address
-        found = run(lambda: interrupted_run(address, run_number, ledger_schema=ledger_schema))
-        if found is None:
-            return nothing_told(run_number, as_json, quiet)
-        check_disk(database, lacking_bytes(found))
-        rows = f"{max(0, sum(found.expected.values()) - sum(found.rows.values())):,}"
-        question = f"Load the {rows} rows that run {found.number} lacks into {address}?"
-        obtain(database, Consent(yes, allow, quiet), question, f"{rows} to come", found.names.tables())
+        interrupted = run(lambda: interrupted_run(address, run_number, ledger_schema=ledger_schema))
+        if interrupted is None:
+            return print_nothing_to_resume(run_number, as_json, quiet)
+        check_disk(database, missing_bytes(interrupted))
+        rows = f"{max(0, sum(interrupted.expected.values()) - sum(interrupted.rows.values())):,}"
+        question = f"Load the {rows} missing rows of run {interrupted.number} into {address}?"
+        require_consent(database, Consent(yes, allow, quiet), question, f"{rows} to load", interrupted.names.tables())
         stop = Stop()
         with progress_display(quiet=quiet) as listener:
-            done: LoadReport | None = run(
+            result: LoadReport | None = run(
                 lambda: resume(
                     address,
-                    found.number,
+                    interrupted.number,
                     listener=listener,
                     workers=workers or default_workers(),
                     format=copy_format,
@@ -162,21 +166,22 @@ def resume_command(
                 ),
                 stop=stop,
             )
-        if done is None:  # another has finished it meanwhile
-            return nothing_told(run_number, as_json, quiet)
-        return told(done, database, database_url, ledger_schema, as_json=as_json, quiet=quiet)
+        if result is None:  # another command has finished it meanwhile
+            return print_nothing_to_resume(run_number, as_json, quiet)
+        return print_result(result, database, database_url, ledger_schema, as_json=as_json, quiet=quiet)
 
 
-def lacking_bytes(found: Run) -> dict[str, float]:
-    """The expected bytes of the rows that are not in."""
+def missing_bytes(interrupted: Run) -> dict[str, float]:
+    """Return the expected bytes of the rows that are not loaded yet, by the app's name of the table."""
     return {
-        found.names.name(table): size * max(0.0, 1 - found.rows[table] / max(1, found.expected[table]))
-        for table, size in expected_bytes(found.plan).items()
+        interrupted.names.name(table): size
+        * max(0.0, 1 - interrupted.rows[table] / max(1, interrupted.expected[table]))
+        for table, size in expected_bytes(interrupted.plan).items()
     }
 
 
-def nothing_told(number: int | None, as_json: bool, quiet: bool) -> None:
+def print_nothing_to_resume(number: int | None, as_json: bool, quiet: bool) -> None:
     if as_json:
         report.print_json({"run": None})
     elif not quiet:
-        print("nothing to resume:", "every run is whole" if number is None else f"run {number} is whole")
+        print("nothing to resume:", "every run is complete" if number is None else f"run {number} is complete")

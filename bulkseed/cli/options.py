@@ -1,4 +1,4 @@
-"""The options that commands share, and the plan that those of a load make."""
+"""The options that commands share."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 MOST_WORKERS: Final = 256
 DEFAULT_WORKERS: Final = 8
-"""Each worker takes a core, some 90 MB of memory, and a connection with a process of the server's."""
+"""Each worker uses a core, about 90 MB of memory, and a connection, for which the server runs a process."""
 LEAST_ROWS: Final = 1000
 MOST_ROWS: Final = 2**31 - 1
 
 
 def options(*added: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator."""
+    """Return one decorator that adds several options."""
 
     def add(command: Command) -> Command:
         for option in reversed(added):
@@ -51,60 +51,79 @@ def options(*added: Callable[[Command], Command]) -> Callable[[Command], Command
 
 
 PLAN_OPTIONS: Final = options(
-    click.option("--scale", default="1x", metavar="S", show_default=True, help="How large, such as 100x or 2.5."),
-    click.option("--users", type=int, metavar="N", help="How many users; wins over the scale."),
-    click.option("--channels", type=int, metavar="N", help="How many channels; wins over the scale."),
-    click.option("--messages-per-channel", type=int, metavar="N", help="How many in each, before replies."),
-    click.option("--max-members", type=int, metavar="N", help="The most members of a channel.  [default: all users]"),
-    click.option("--seed", type=int, default=1, metavar="N", show_default=True, help="The same seed, the same rows."),
-    click.option("--as-of", metavar="WHEN", help="The latest moment in the data, ISO 8601.  [default: now]"),
-    click.option("--locale", default="en_US", metavar="L", show_default=True, help="Of names and texts, as Faker's."),
+    click.option(
+        "--scale", default="1x", metavar="SCALE", show_default=True, help="Size of the data, such as 100x or 2.5."
+    ),
+    click.option("--users", type=int, metavar="N", help="Number of users.  [default: from --scale]"),
+    click.option("--channels", type=int, metavar="N", help="Number of channels.  [default: from --scale]"),
+    click.option(
+        "--messages-per-channel",
+        type=int,
+        metavar="N",
+        help="Number of messages in each channel, not counting replies.  [default: from --scale]",
+    ),
+    click.option(
+        "--max-members", type=int, metavar="N", help="Largest number of members of a channel.  [default: all users]"
+    ),
+    click.option(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        show_default=True,
+        help="Seed of the random values; the same seed and --as-of give the same rows.",
+    ),
+    click.option("--as-of", metavar="TIME", help="Latest time in the data, ISO 8601, UTC by default.  [default: now]"),
+    click.option(
+        "--locale", default="en_US", metavar="LOCALE", show_default=True, help="Faker locale of names and texts."
+    ),
     click.option(
         "--scenario",
         default="default",
         metavar="FILE",
         show_default=True,
-        help=f"The shape of the data, and the app's own tables: {', '.join(shipped())}, or a TOML file.",
+        help=f"Scenario to load: {', '.join(shipped())}, or a TOML file.",
     ),
-    click.option("--schema", metavar="SCHEMA", help="Where the tables are.  [default: as search_path has it]"),
+    click.option("--schema", metavar="SCHEMA", help="Schema of the tables.  [default: found by search_path]"),
     click.option(
         "--metadata",
         metavar="MODULE:NAME",
-        help="The app's SQLAlchemy models: a base or a MetaData, whose defaults fill columns too.",
+        help="SQLAlchemy base or MetaData of the app, whose defaults fill columns.  [default: none]",
     ),
     click.option(
         "--plugin",
         "plugins",
         multiple=True,
         metavar="MODULE:NAME",
-        help="A further table, made by code of yours; may be given more than once.",
+        help="Code that makes the rows of another table; may be repeated.  [default: none]",
     ),
 )
 DATABASE_OPTION: Final = click.option(
     "--database-url",
     metavar="URL",
-    help="The database.  [default: $BULKSEED_DATABASE_URL, $DATABASE_URL, or the embedded one]",
+    help="Database to use.  [default: $BULKSEED_DATABASE_URL, else $DATABASE_URL, else the embedded PostgreSQL]",
 )
 LONGEST_NAME: Final = 63
-"""Bytes of a name in PostgreSQL, as it is usually built."""
+"""The longest name in bytes that PostgreSQL keeps: NAMEDATALEN - 1."""
 
 
 def schema_name(_: click.Context, __: click.Parameter, name: str) -> str:
-    """The name of a schema that can be made. Raises InputError for another."""
+    """Return ``name``. Raises InputError where no schema can have this name."""
     size = len(name.encode(errors="surrogateescape"))
-    known = "\0" not in name and not any("\ud800" <= each <= "\udfff" for each in name)
-    if not (known and 0 < size <= LONGEST_NAME) or name.startswith("pg_") or name == "information_schema":
+    is_text = "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
+    if not (is_text and 0 < size <= LONGEST_NAME) or name.startswith("pg_") or name == "information_schema":
         raise InputError(
-            f"--ledger-schema {name!r} cannot be the name of a schema: give 1 to {LONGEST_NAME} bytes of UTF-8, "
-            "not beginning with pg_"
+            f"--ledger-schema {name!r} is not a valid schema name: use 1 to {LONGEST_NAME} bytes of UTF-8, "
+            "and no name that the system reserves (pg_..., information_schema)",
+            code="invalid-schema-name",
         )
     return name
 
 
 def seconds(_: click.Context, __: click.Parameter, value: float) -> float:
-    """A time to wait. Raises InputError for what is no number."""
+    """Return ``value``, a time in seconds. Raises InputError for NaN."""
     if math.isnan(value):
-        raise InputError("--retry-for nan is no number: give seconds, such as 60")
+        raise InputError("--retry-for nan is not a number: give seconds, such as 60", code="invalid-duration")
     return value
 
 
@@ -114,27 +133,28 @@ LEDGER_OPTION: Final = click.option(
     metavar="SCHEMA",
     default=SCHEMA,
     show_default=True,
-    help="Where runs are recorded: made if it is missing.",
+    help="Schema where runs are recorded; created if missing.",
 )
-JSON_OPTION: Final = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-QUIET_OPTION: Final = click.option("--quiet", is_flag=True, help="Print nothing but errors, and --json's object.")
+JSON_OPTION: Final = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout."
+)
+QUIET_OPTION: Final = click.option("--quiet", is_flag=True, help="Print only errors, and the object of --json.")
 CONSENT_OPTIONS: Final = options(
-    click.option("--yes", is_flag=True, help="Do not ask."),
+    click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
     click.option(
-        "--allow", metavar="HOST/DB", help="Write to this very database, though its name looks like production."
+        "--allow", metavar="HOST/DB", help="Allow writing to HOST/DB although its name looks like production."
     ),
 )
 
 
 def work_options() -> Callable[[Command], Command]:
-    """How rows are loaded, by a load and by what goes on with one."""
+    """Return the options for how rows are loaded, of ``load`` and ``resume``."""
     return options(
         click.option(
             "--workers",
             type=click.IntRange(1, MOST_WORKERS),
             metavar="N",
-            help="Processes that load, over a connection each.  "
-            f"[default: one for each core, at most {DEFAULT_WORKERS}]",
+            help=f"Processes that load, with one connection each.  [default: one per core, at most {DEFAULT_WORKERS}]",
         ),
         click.option(
             "--format",
@@ -142,20 +162,20 @@ def work_options() -> Callable[[Command], Command]:
             type=click.Choice(get_args(Format)),
             default="auto",
             show_default=True,
-            help="How rows are sent: as COPY's binary format, or as records that the driver encodes.",
+            help="COPY format; auto uses binary for each table whose column types allow it.",
         ),
     )
 
 
 def failure_options(on_error: OnError) -> Callable[[Command], Command]:
-    """What is done about errors; ``on_error`` where the user does not say."""
+    """Return the options for what to do after an error; ``on_error`` is the default."""
     return options(
         click.option(
             "--on-error",
             type=click.Choice(get_args(OnError)),
             default=on_error,
             show_default=True,
-            help="What becomes of the run then: undone at once, or kept for `bulkseed resume`.",
+            help="On error, undo the run or keep it for `bulkseed resume`.",
         ),
         click.option(
             "--retry-for",
@@ -164,7 +184,7 @@ def failure_options(on_error: OnError) -> Callable[[Command], Command]:
             default=RetryPolicy().seconds,
             metavar="SECONDS",
             show_default=True,
-            help="How long a server that went away is waited for; 0: nothing is tried again.",
+            help="Longest wait for a server that went away; 0 turns off all retries.",
         ),
     )
 
@@ -175,7 +195,7 @@ SHARD_OPTION: Final = click.option(
     default=ROWS_PER_SHARD,
     metavar="N",
     show_default=True,
-    help="About how many rows are in for good, or lost, at once.",
+    help="Rows per transaction, approximately.",
 )
 LOAD_OPTIONS: Final = options(
     work_options(),
@@ -184,7 +204,7 @@ LOAD_OPTIONS: Final = options(
         type=click.Choice(get_args(Defer)),
         default="auto",
         show_default=True,
-        help="Drop indexes and keys for the load, and rebuild them after it.",
+        help="Drop indexes and keys for the load and rebuild them after it; auto does so where it is faster.",
     ),
     SHARD_OPTION,
     failure_options("undo"),
@@ -192,5 +212,5 @@ LOAD_OPTIONS: Final = options(
 
 
 def default_workers() -> int:
-    """As many as there are cores, within reason."""
+    """Return the default number of workers: one per core, at most DEFAULT_WORKERS."""
     return min(available_cores(), DEFAULT_WORKERS)

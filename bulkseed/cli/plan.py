@@ -17,9 +17,9 @@ __all__ = ["plan_command"]
 @PLAN_OPTIONS
 @SHARD_OPTION
 @JSON_OPTION
-def plan_command(rows_per_shard: int, as_json: bool, **of_plan: Any) -> None:
-    """Show the rows, bytes and shards to expect of each table; write nothing."""
-    plan = make_plan(**of_plan)
+def plan_command(rows_per_shard: int, as_json: bool, **plan_options: Any) -> None:
+    """Show the expected rows, bytes and shards; write nothing."""
+    plan = make_plan(**plan_options)
     if as_json:
         report.print_json(report.plan_json(plan, rows_per_shard))
     else:

@@ -1,4 +1,4 @@
-"""Progress on stderr: bars at a terminal, plain lines now and then elsewhere."""
+"""Progress on stderr: bars at a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS_BETWEEN_LINES: Final = 5.0
 
 
 class Rate(TextColumn):
-    """Rows per second, over the last few seconds while a table loads and over all of them at its end."""
+    """Rows per second: over the last few seconds while a table loads, over the whole load when it is complete."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -30,15 +30,32 @@ class Rate(TextColumn):
 
 
 class Count(MofNCompleteColumn):
-    """Rows of how many, with separators."""
+    """Rows so far and expected, with thousands separators; empty for a phase, which has no rows."""
 
     def render(self, task: Task) -> Text:
-        total = "?" if task.total is None else f"{task.total:,.0f}"
-        return Text(f"{task.completed:,.0f}/{total}", style="progress.download", justify="right")
+        text = "" if task.total is None else f"{task.completed:,.0f}/{task.total:,.0f}"
+        return Text(text, style="progress.download", justify="right")
+
+
+PHASES: Final = {
+    "check": "checking",
+    "reserve": "reserving ids",
+    "drop": "dropping indexes and keys",
+    "commit": "committing",
+    "rebuild": "rebuilding",
+    "analyze": "analyzing tables",
+    "undo": "undoing the run",
+    "find": "finding rows",
+    "remove": "removing rows",
+    "rows": "checking rows",
+    "names": "checking names",
+    "texts": "checking texts",
+}
+"""The words that the screen has for a phase; others are shown as they are."""
 
 
 class Bars:
-    """A bar for each table, with rows, rows/s and time left."""
+    """A bar for each table: rows, rows/s, time left."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -55,8 +72,10 @@ class Bars:
         self.now = self.progress.add_task("starting", total=None)
 
     def phase(self, name: str) -> None:
-        """Show what is being done above or instead of the bars."""
-        self.progress.update(self.now, description=name, visible=name != "copy")
+        """Show the phase above the bars; hide it while rows are copied."""
+        phase, comma, step = name.partition(",")
+        description = PHASES.get(phase, phase) + comma + step
+        self.progress.update(self.now, description=description, visible=name != "copy")
 
     def expect(self, rows: Mapping[str, int]) -> None:
         """Add a bar for each table."""
@@ -64,7 +83,7 @@ class Bars:
             self.tables[table] = self.progress.add_task(table, total=count, start=False)
 
     def rows(self, table: str, count: int) -> None:
-        """Move a table's bar, stretching it where more rows come than were expected."""
+        """Advance the bar of a table; raise its total when there are more rows than expected."""
         task = self.tables.get(table)
         if task is None:
             return
@@ -80,42 +99,42 @@ class Bars:
         self.progress.console.print(f"bulkseed: {message}", highlight=False, markup=False)
 
 
-SAID: Final = {
+LONG_PHASES: Final = {
     "rebuild": "rebuilding indexes and keys",
-    "undo": "undoing what had begun (Ctrl-C twice stops that, for `bulkseed cleanup` to go on with)",
+    "undo": "undoing the run (Ctrl-C twice interrupts this; `bulkseed cleanup` finishes it)",
 }
-"""What a plain line says of a phase that may take long while no rows go in or out."""
+"""The plain lines for phases that may take long without loading or removing rows."""
 
 
 class Lines:
-    """A plain line at the start of a long phase, and every few seconds while rows go in or out."""
+    """Plain lines: one at the start of a long phase, and one every few seconds while rows are loaded or removed."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.now = ""
         self.total = 0
         self.done = 0
-        self.began = self.said = time.monotonic()
+        self.began = self.printed = time.monotonic()
 
     def phase(self, name: str) -> None:
-        """Say it, once, where it may take long."""
+        """Print a line if the phase may take long."""
         self.now = name
-        if name in SAID:
-            self.note(SAID[name])
+        if name in LONG_PHASES:
+            self.note(LONG_PHASES[name])
 
     def expect(self, rows: Mapping[str, int]) -> None:
-        """Say how many rows are to come."""
+        """Print how many rows are expected."""
         self.total = sum(rows.values())
-        self.began = self.said = time.monotonic()
+        self.began = self.printed = time.monotonic()
         self.done = 0
-        self.note(f"about {self.total:,} rows to {'find and remove' if self.now == 'find' else 'come'}")
+        self.note(f"{'removing' if self.now == 'find' else 'loading'} about {self.total:,} rows")
 
     def rows(self, table: str, count: int) -> None:
-        """Now and then, say how far it is."""
+        """Print the progress every SECONDS_BETWEEN_LINES seconds."""
         self.done += count
         now = time.monotonic()
-        if self.total and now - self.said >= SECONDS_BETWEEN_LINES:
-            self.said = now
+        if self.total and now - self.printed >= SECONDS_BETWEEN_LINES:
+            self.printed = now
             rate = self.done / (now - self.began)
             left = max(0, self.total - self.done) / rate
             self.note(
@@ -128,54 +147,54 @@ class Lines:
 
 
 class BestEffortListener:
-    """Shows by another watcher as long as that works: a terminal that is gone must not decide what becomes of a run."""
+    """Passes progress on to another listener until that fails: a closed terminal must not end a run."""
 
     def __init__(self, listener: ProgressListener) -> None:
         self.listener = listener
 
     def phase(self, name: str) -> None:
-        """Show it."""
-        with self.unfailing():
+        """Pass it on."""
+        with self.ignore_failure():
             self.listener.phase(name)
 
     def expect(self, rows: Mapping[str, int]) -> None:
-        """Show it."""
-        with self.unfailing():
+        """Pass it on."""
+        with self.ignore_failure():
             self.listener.expect(rows)
 
     def rows(self, table: str, count: int) -> None:
-        """Show it."""
-        with self.unfailing():
+        """Pass it on."""
+        with self.ignore_failure():
             self.listener.rows(table, count)
 
     def note(self, message: str) -> None:
-        """Show it."""
-        with self.unfailing():
+        """Pass it on."""
+        with self.ignore_failure():
             self.listener.note(message)
 
     @contextmanager
-    def unfailing(self) -> Iterator[None]:
+    def ignore_failure(self) -> Iterator[None]:
         try:
             yield
         except (OSError, ValueError):
-            # the terminal, the pipe's reader or the room on the disk is gone
+            # the terminal or the reader of the pipe is gone, or the disk is full
             self.listener = NullListener()
 
 
 @contextmanager
 def progress_display(*, quiet: bool, bars: bool = True) -> Iterator[ProgressListener]:
-    """A watcher that shows progress on stderr in the way that fits it, or nothing; or without ``bars``, lines only."""
+    """Yield a listener that prints progress on stderr: bars at a terminal if ``bars``, else lines; nothing if quiet."""
     console = Console(stderr=True)
     if quiet:
         yield NullListener()
     elif console.is_terminal and bars:
-        shows = Bars(console)
+        display = Bars(console)
         with suppress(OSError, ValueError):
-            shows.progress.start()
+            display.progress.start()
         try:
-            yield BestEffortListener(shows)
+            yield BestEffortListener(display)
         finally:
             with suppress(OSError, ValueError):
-                shows.progress.stop()
+                display.progress.stop()
     else:
         yield BestEffortListener(Lines(console))

@@ -12,13 +12,13 @@ __all__ = ["psql_command"]
 
 
 @click.command("psql", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENTS OF PSQL]")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PSQL ARGUMENTS]")
 def psql_command(arguments: tuple[str, ...]) -> int:
-    """Open the embedded database with its own psql."""
+    """Open the embedded database in psql."""
     with running() as server:
         client = subprocess.Popen([server.binaries / "psql", *arguments, server.url])
         while True:
             try:
                 return client.wait()
             except KeyboardInterrupt:
-                continue  # psql ends its query, not itself
+                continue  # psql cancels its query and goes on

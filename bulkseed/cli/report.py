@@ -1,4 +1,4 @@
-"""What commands print on stdout: tables for people, one JSON object for programs."""
+"""The results of commands on stdout: tables for people, one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ __all__ = [
 
 PIPE_COLUMNS: Final = 200
 PHASES: Final = ("check", "reserve", "drop", "copy", "rebuild", "analyze")
-"""Those of a load that follow each other; a table's seconds are over all workers, so theirs may be more."""
+"""The phases of a load that follow each other. (The seconds of tables are summed over workers that run at once.)"""
+STATES: Final = {"whole": "complete"}
+"""The words that the screen has for states of the ledger; others are shown as they are."""
 UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -45,21 +47,21 @@ def print_json(value: Any) -> None:
 
 
 def console() -> Console:
-    """At a terminal as wide as that is; in a file or pipe, wide enough that nothing is folded."""
+    """Return a console of the width of the terminal, or, for a file or pipe, wide enough that no line is wrapped."""
     return Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
 
 
 def rows_table(title: str | None, columns: Iterable[str], lines: Iterable[tuple[str, ...]]) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=True)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
     for line in lines:
         table.add_row(*line)
     return table
 
 
 def load_json(report: LoadReport, database_url: str) -> dict[str, Any]:
-    """The result of a load."""
+    """Return the result of a load as JSON."""
     return {
         "run": report.run,
         "seed": report.plan.seed,
@@ -74,51 +76,56 @@ def load_json(report: LoadReport, database_url: str) -> dict[str, Any]:
 
 
 def print_load(report: LoadReport, database_url: str, next_commands: Mapping[str, str]) -> None:
-    """Rows, seconds of COPY and rows/s by table, the wall time by phase, and what one may want to do next."""
+    """Print rows, seconds of COPY and rows/s by table, the wall-clock seconds by phase, and useful next commands."""
 
     def line(name: str, rows: int, loaded: int, seconds: float) -> tuple[str, ...]:
         return name, f"{rows:,}", f"{seconds:,.2f}", f"{loaded / seconds:,.0f}" if seconds and loaded else ""
 
-    whole, now = sum(report.rows.values()), sum(report.loaded.values())
+    total, loaded = sum(report.rows.values()), sum(report.loaded.values())
     lines = [line(name, rows, report.loaded[name], report.seconds.get(name, 0.0)) for name, rows in report.rows.items()]
-    lines.append(line("total", whole, now, report.seconds["total"]))
+    lines.append(line("total", total, loaded, report.seconds["total"]))
     screen = console()
     screen.print(rows_table(None, ("table", "rows", "seconds", "rows/s"), lines))
     phases = ", ".join(f"{name} {spent:,.2f}" for name, spent in report.seconds.items() if name in PHASES)
     workers = f"{report.workers} worker{'s' * (report.workers > 1)}"
-    print(f"{workers}, indexes and keys {'rebuilt' if report.deferred else 'kept up'}; seconds: {phases}")
-    if now < whole:
-        print(f"{now:,} of these rows were loaded now, the others before the run was interrupted")
-    print(f"run {report.run}: seed {report.plan.seed}, as of {report.plan.as_of.isoformat()}, in {database_url}")
+    indexes = "dropped and rebuilt" if report.deferred else "kept during the load"
+    print(f"{workers}; indexes and keys {indexes}")
+    print(f"seconds by phase: {phases}")
+    if loaded < total:
+        print(f"{loaded:,} of these rows were loaded now, the others before the interruption")
+    print(f"run {report.run}: seed {report.plan.seed}, as of {report.plan.as_of.isoformat()}")
+    print(f"database: {database_url}")
     print_next(next_commands)
 
 
-def print_runs(found: Iterable[History]) -> None:
-    """A line for each run; a sentence where there is none."""
+def print_runs(runs: Iterable[History]) -> None:
+    """Print a line for each run, or that there is none."""
     lines = []
-    for each in found:
-        run, rows, expected = each.run, sum(each.run.rows.values()), sum(each.run.expected.values())
+    for recorded in runs:
+        run, rows, expected = recorded.run, sum(recorded.run.rows.values()), sum(recorded.run.expected.values())
         lines.append(
             (
                 str(run.number),
-                each.state,
+                STATES.get(recorded.state, recorded.state),
                 f"{rows:,}" if run.is_complete else f"{rows:,} of {expected:,}",
                 f"{run.began:%Y-%m-%d %H:%M}",
-                f"{each.seconds:,.1f}",
+                f"{recorded.seconds:,.1f}",
                 f"{run.login or '?'}{f'@{run.client}' if run.client else ''}",
                 str(run.resumed or ""),
             )
         )
     if lines:
-        console().print(rows_table(None, ("run", "state", "rows", "began (UTC)", "seconds", "by", "resumed"), lines))
+        console().print(
+            rows_table(None, ("run", "state", "rows", "started (UTC)", "seconds", "user", "resumes"), lines)
+        )
     else:
-        print("no runs: nothing was loaded here, or it was cleaned up again")
+        print("no run is recorded in this database")
 
 
 def print_next(commands: Mapping[str, str]) -> None:
     width = max(map(len, commands))
-    for command, what in commands.items():
-        print(f"  {command:<{width}}  {what}")
+    for command, purpose in commands.items():
+        print(f"  {command:<{width}}  {purpose}")
 
 
 def plan_tables(plan: Plan, rows_per_shard: int) -> dict[str, dict[str, int]]:
@@ -135,7 +142,7 @@ def plan_tables(plan: Plan, rows_per_shard: int) -> dict[str, dict[str, int]]:
 
 
 def plan_json(plan: Plan, rows_per_shard: int) -> dict[str, Any]:
-    """The plan, and what is expected of it by table and in all."""
+    """Return the plan as JSON, with the expected rows, bytes and shards by table and in total."""
     tables = plan_tables(plan, rows_per_shard)
     return {
         "plan": json.loads(plan.to_json()),
@@ -149,16 +156,16 @@ def plan_json(plan: Plan, rows_per_shard: int) -> dict[str, Any]:
 
 
 def print_plan(plan: Plan, rows_per_shard: int) -> None:
-    """The same as a table."""
+    """Print the same as a table."""
     values = plan_json(plan, rows_per_shard)
     lines = [
-        (name, f"{each['rows']:,}", size(each["bytes"]), f"{each['shards']:,}")
-        for name, each in (*values["tables"].items(), ("total", values["total"]))
+        (name, f"{table['rows']:,}", size(table["bytes"]), f"{table['shards']:,}")
+        for name, table in (*values["tables"].items(), ("total", values["total"]))
     ]
     console().print(rows_table(None, ("table", "expected rows", "expected size", "shards"), lines))
-    most = "" if plan.max_members is None else f", at most {plan.max_members:,} members a channel"
+    limit = "" if plan.max_members is None else f", at most {plan.max_members:,} members per channel"
     print(
-        f"{plan.users:,} users, {plan.channels:,} channels, {plan.messages_per_channel:,} messages a channel{most}; "
+        f"{plan.users:,} users, {plan.channels:,} channels, {plan.messages_per_channel:,} messages per channel{limit}; "
         f"seed {plan.seed}, as of {plan.as_of.isoformat()}, locale {plan.locale}, "
         f"scenario {plan.scenario.name}"
     )
@@ -173,17 +180,17 @@ def size(count: float) -> str:
 
 
 def print_verify(reports: Iterable[VerifyReport]) -> None:
-    """Each rule with its violations, each probability with what was expected and found, and whether all holds."""
+    """Print the violations of each rule, the expected and the found value of each probability, and the verdict."""
     screen = console()
     for report in reports:
-        table = rows_table(f"run {report.run}", ("rule", "violations", "what holds"), ())
+        table = rows_table(f"run {report.run}", ("rule", "violations", "requirement"), ())
         table.columns[2].justify = "left"
         table.columns[2].no_wrap = False
         for rule in report.rules:
-            said = rule.text if not rule.violations else f"{rule.text} (not so: {rule.example})"
-            table.add_row(rule.rule, f"{rule.violations:,}", said, style="bold red" if rule.violations else None)
+            text = rule.text if not rule.violations else f"{rule.text} (violated by {rule.example})"
+            table.add_row(rule.rule, f"{rule.violations:,}", text, style="bold red" if rule.violations else None)
         screen.print(table)
-        chances = rows_table(None, ("rule", "expected", "found", "of", "within chance", "what is drawn"), ())
+        chances = rows_table(None, ("rule", "expected", "found", "sample size", "within chance", "measure"), ())
         chances.columns[5].justify = "left"
         chances.columns[5].no_wrap = False
         for chance in report.chances:
@@ -197,13 +204,16 @@ def print_verify(reports: Iterable[VerifyReport]) -> None:
                 style=None if chance.within else "bold red",
             )
         screen.print(chances)
-        broken = [rule.rule for rule in report.rules if rule.violations]
-        broken += [chance.rule for chance in report.chances if not chance.within]
-        print(f"run {report.run}: " + (f"broken: {', '.join(dict.fromkeys(broken))}" if broken else "every rule holds"))
+        violated = [rule.rule for rule in report.rules if rule.violations]
+        violated += [chance.rule for chance in report.chances if not chance.within]
+        print(
+            f"run {report.run}: "
+            + (f"violated: {', '.join(dict.fromkeys(violated))}" if violated else "every rule holds")
+        )
 
 
 def cleanup_json(report: CleanupReport, database_url: str) -> dict[str, Any]:
-    """The result of a cleanup."""
+    """Return the result of a cleanup as JSON."""
     return {
         "runs": list(report.runs),
         "database_url": database_url,
@@ -214,7 +224,7 @@ def cleanup_json(report: CleanupReport, database_url: str) -> dict[str, Any]:
 
 
 def print_cleanup(report: CleanupReport) -> None:
-    """How many rows went, by table."""
+    """Print how many rows were removed, by table."""
     lines = [(table, f"{rows:,}") for table, rows in report.removed.items()]
     lines += [(f"{table} (not seeded)", f"{rows:,}") for table, rows in report.others.items()]
     console().print(rows_table(None, ("table", "rows removed"), lines))

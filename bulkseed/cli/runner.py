@@ -1,4 +1,4 @@
-"""How a command runs: on which database, in which event loop, and what a signal does to it."""
+"""Run a command: open its database, start the event loop, and handle signals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bulkseed.postgres.address import Address, named_address
 from bulkseed.postgres.driver import LOOP, ignore_lost_connection
 from bulkseed.target.reference_schema import create_missing
 
-__all__ = ["Database", "Interrupted", "opened", "run"]
+__all__ = ["Database", "Interrupted", "open_database", "run"]
 
 Result = TypeVar("Result")
 
@@ -29,24 +29,28 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform 
 
 
 class Interrupted(BaseException):
-    """A signal ended the command, which has told its watcher what came of what it had begun."""
+    """A signal ended the command, after it had cleaned up."""
 
-    def __init__(self, number: int, said: str = "interrupted") -> None:
-        super().__init__(said)
+    def __init__(self, number: int, message: str = "interrupted") -> None:
+        super().__init__(message)
         self.exit_status = 128 + number
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """The database that a command works on; ``server`` where it is the embedded one."""
+    """The database that a command works on. ``server`` is None unless it is on the embedded server."""
 
     address: Address
     server: Server | None
 
 
 @contextmanager
-def opened(option: str | None, *, listen: Listen | None = None, tables: bool = True) -> Iterator[Database]:
-    """The database that the option or the environment names; else the embedded one, running, with ``tables`` made."""
+def open_database(option: str | None, *, listen: Listen | None = None, tables: bool = True) -> Iterator[Database]:
+    """Yield the database that ``option`` or the environment names, else that of the embedded server.
+
+    The embedded server runs during the block, and with ``tables`` the reference tables are created if missing.
+    Raises InputError for a wrong URL, EmbeddedError, and ConnectError.
+    """
     address = None if listen else named_address(option, os.environ)
     if address is not None:
         yield Database(address, None)
@@ -59,30 +63,33 @@ def opened(option: str | None, *, listen: Listen | None = None, tables: bool = T
         try:
             yield database
         except ConnectionLost as error:
-            said = server.last_words()
-            raise ConnectionLost(f"{error}; the server's last words: {said}" if said else str(error)) from error
+            log = server.last_words()
+            message = f"{error}\nthe end of the server's log: {log}" if log else str(error)
+            raise ConnectionLost(message, code=error.code) from error
 
 
 def run(command: Callable[..., Awaitable[Result]], *arguments: object, stop: Stop | None = None) -> Result:
-    """The result of ``await command(*arguments)``, on uvloop where there is one.
+    """Return the result of ``await command(*arguments)``, run on uvloop where it is installed.
 
-    Raises Interrupted when a signal comes, after the command has cleaned up. ``stop``, where the command has one, is
-    asked first; a second signal cancels.
+    A first signal sets ``stop.asked``, and cancels the command unless it is in a graceful section; a second signal
+    cancels it in any case. Then raises Interrupted, after the command has cleaned up.
     """
-    return anyio.run(interruptible, command, arguments, stop or Stop(), backend_options=LOOP)
+    return anyio.run(run_interruptible, command, arguments, stop or Stop(), backend_options=LOOP)
 
 
-async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tuple[object, ...], stop: Stop) -> Result:
+async def run_interruptible(
+    command: Callable[..., Awaitable[Result]], arguments: tuple[object, ...], stop: Stop
+) -> Result:
     caught: list[int] = []
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().set_exception_handler(ignore_lost_connection)
 
     async def watch(scope: anyio.CancelScope) -> None:
-        # one that is ignored stays so: nohup, and a shell's background jobs, mean it
-        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        # an ignored signal stays ignored, as nohup and background jobs of a shell expect
+        handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         try:
-            with anyio.open_signal_receiver(*heard) as signals:
+            with anyio.open_signal_receiver(*handled) as signals:
                 async for number in signals:
                     caught.append(number)
                     if len(caught) == 1:
@@ -90,11 +97,11 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
                         if not stop.graceful:
                             scope.cancel()
                     else:
-                        # what a first signal lets a command undo is shielded from anyio's cancellation, not from this
+                        # the undoing that a first signal starts is shielded from anyio's cancellation, not from this
                         task.cancel()
         finally:
             if caught:
-                # the command ends, and has yet to say what came of it: another Ctrl-C must not take that away
+                # the command has yet to print how it ended: another Ctrl-C must not prevent that
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     try:
@@ -110,12 +117,12 @@ async def interruptible(command: Callable[..., Awaitable[Result]], arguments: tu
         reraise_first(group)
     except asyncio.CancelledError:
         if len(caught) > 1:
-            raise Interrupted(caught[0], interrupted(stop)) from None
+            raise Interrupted(caught[0], interruption_message(stop)) from None
         raise
     if caught and scope.cancelled_caught:
-        raise Interrupted(caught[0], interrupted(stop))
+        raise Interrupted(caught[0], interruption_message(stop))
     return result
 
 
-def interrupted(stop: Stop) -> str:
+def interruption_message(stop: Stop) -> str:
     return f"interrupted: {stop.message}" if stop.message else "interrupted"

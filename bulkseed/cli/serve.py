@@ -1,4 +1,4 @@
-"""``bulkseed serve``, with the port and the password of the embedded server."""
+"""``bulkseed serve``: the embedded server on a TCP port, with a password."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from typing import Final
 import anyio
 import click
 
-from bulkseed.cli.runner import Interrupted, opened, run
+from bulkseed.cli.runner import Interrupted, open_database, run
 from bulkseed.embedded import Listen
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected, translate_errors
+from bulkseed.sql import compose, literal
 
-__all__ = ["DEFAULT_PORT", "is_free", "kept_password", "serve_command", "set_password"]
+__all__ = ["DEFAULT_PORT", "is_port_free", "load_or_create_password", "serve_command", "set_password"]
 
 DEFAULT_PORT: Final = 54320
 PASSWORD_BYTES: Final = 18
 
 
-def is_free(port: int) -> bool:
-    """Whether nobody listens on the port of 127.0.0.1 at the moment."""
+def is_port_free(port: int) -> bool:
+    """Return whether no process listens on ``port`` of 127.0.0.1 at the moment."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -35,25 +36,25 @@ def is_free(port: int) -> bool:
     return True
 
 
-def kept_password(home: Path) -> str:
-    """The password of the embedded server in ``home``, made at first use and kept in a file that only its owner reads.
+def load_or_create_password(home: Path) -> str:
+    """Return the password of the embedded server in ``home``: random, kept in a file that only its owner can read.
 
-    The same one each time: a second `serve` must not lock out who has the URL of the first.
+    It stays the same, as clients may still use the URL that an earlier ``serve`` printed.
     """
-    place = home / "password"
+    password_file = home / "password"
     with suppress(FileExistsError):
-        number = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        number = os.open(password_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(number, "w") as file:
             file.write(secrets.token_urlsafe(PASSWORD_BYTES))
-    return place.read_text()
+    return password_file.read_text()
 
 
 async def set_password(address: Address, password: str) -> None:
-    """Let the login of ``address`` in by ``password`` from now on. Raises ConnectError, and RunError if it may not."""
+    """Set the password of the role of ``address``. Raises ConnectError, and RunError where the server refuses."""
     async with connected(address) as connection:
-        # a literal, as ALTER ROLE takes no parameters; the alphabet of token_urlsafe needs no quoting
-        with translate_errors(connection, "setting the login's password"):
-            await connection.execute(f"ALTER ROLE CURRENT_USER PASSWORD '{password}'")
+        with translate_errors(connection, "setting the role's password"):
+            alter = compose("ALTER ROLE CURRENT_USER PASSWORD {password}", password=literal(password))
+            await connection.execute(str(alter))  # asyncpg refuses subclasses of str here
 
 
 @click.command("serve")
@@ -62,16 +63,16 @@ async def set_password(address: Address, password: str) -> None:
     type=click.IntRange(0, 65535),
     default=None,
     metavar="N",
-    help=f"The port on 127.0.0.1.  [default: {DEFAULT_PORT}, or any free one]",
+    help=f"Port on 127.0.0.1.  [default: {DEFAULT_PORT} if it is free, else any free port]",
 )
 def serve_command(port: int | None) -> None:
-    """Keep the embedded server up on a port of this machine until Ctrl-C, and print its URL."""
+    """Run the embedded server on a local port until Ctrl-C."""
     if port is None:
-        port = DEFAULT_PORT if is_free(DEFAULT_PORT) else 0
-    with opened(None, listen=Listen(port)) as database:
+        port = DEFAULT_PORT if is_port_free(DEFAULT_PORT) else 0
+    with open_database(None, listen=Listen(port)) as database:
         server = database.server
         assert server is not None
-        password = kept_password(server.home)
+        password = load_or_create_password(server.home)
         run(set_password, database.address, password)
         print(f"postgresql://{server.user}:{password}@127.0.0.1:{server.tcp_port}/{server.database}", flush=True)
         print("bulkseed: serving until Ctrl-C", file=sys.stderr)

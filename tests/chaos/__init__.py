@@ -1,4 +1,4 @@
-"""Chaos: a load that is killed, cut off or left alone by its server, and what comes of it."""
+"""Chaos: loads that are killed, lose their connections or their server, and what remains in the database."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Commands as processes of their own, each with a mark by which its workers are found, and ended."""
+"""Run commands as processes, each with a mark in its environment by which its workers are found and killed."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MARK = "BULKSEED_CHAOS"
 PLAN = ("--scale", "10x", "--seed", "7", "--as-of", "2026-06-01", "--rows-per-shard", "1200")
 """50 thousand rows in some 40 shards."""
 PATIENCE = 60.0
-"""Seconds after which a command that has not ended hangs."""
+"""Seconds after which a command that still runs is taken to hang."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended, and what it printed."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -42,14 +42,14 @@ class Ended:
 
 
 class Command:
-    """A command that runs."""
+    """A running command."""
 
     def __init__(self, address: Address, arguments: tuple[str, ...], folder: Path) -> None:
         self.mark = uuid.uuid4().hex
         self.began = time.monotonic()
         self.out, self.said = folder / "out", folder / "said"
         kept = {name: value for name, value in os.environ.items() if not name.endswith("DATABASE_URL")}
-        # files, not pipes: a worker that outlives its parent must not hold us up
+        # files, not pipes: a worker that outlives its parent must not block the test
         with self.out.open("w") as out, self.said.open("w") as said:
             self.child = subprocess.Popen(
                 [sys.executable, "-m", "bulkseed", *arguments],
@@ -62,7 +62,7 @@ class Command:
 
     @property
     def age(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the command was started."""
         return time.monotonic() - self.began
 
     @property
@@ -71,7 +71,7 @@ class Command:
         return self.child.poll() is None
 
     def processes(self) -> list[int]:
-        """The process ids of the command and its workers, as far as they live."""
+        """Return the ids of the running processes of the command: itself and its workers."""
         sought = f"{MARK}={self.mark}".encode()
         found = []
         for folder in Path("/proc").iterdir():
@@ -81,16 +81,16 @@ class Command:
         return sorted(found)
 
     def workers(self) -> list[int]:
-        """The process ids of the workers."""
+        """Return the process ids of the workers."""
         return [pid for pid in self.processes() if pid != self.child.pid]
 
     def kill_parent(self) -> None:
-        """kill -9 of the command itself."""
+        """Kill the command itself with SIGKILL."""
         self.child.kill()
         self.child.wait()
 
     def kill_worker(self, rng: random.Random) -> bool:
-        """kill -9 of one worker; whether there was one."""
+        """Kill one worker with SIGKILL; return whether there was one."""
         workers = self.workers()
         if not workers:
             return False
@@ -99,7 +99,7 @@ class Command:
         return True
 
     def kill_all(self, rng: random.Random) -> None:
-        """kill -9 of all of them, in any order."""
+        """Kill all processes of the command with SIGKILL, in random order."""
         pids = self.processes()
         for pid in rng.sample(pids, len(pids)):
             with suppress(ProcessLookupError):
@@ -107,13 +107,13 @@ class Command:
         self.child.wait()
 
     async def sleep_until(self, seconds: float) -> None:
-        """Until so long after the command began, or its end."""
+        """Sleep until ``seconds`` after the start of the command, or until its end."""
         until = self.began + seconds
         while self.running and (left := until - time.monotonic()) > 0:
             await asyncio.sleep(min(left, 0.02))
 
     async def end(self) -> Ended:
-        """Wait for its end; a traceback or a command that hangs is a failure."""
+        """Wait for the end of the command. Fail if it hangs or prints a traceback."""
         while self.running:
             if time.monotonic() - self.began > PATIENCE:
                 with suppress(ProcessLookupError):
@@ -129,13 +129,13 @@ class Command:
 
 @contextmanager
 def begun(address: Address, *arguments: str) -> Iterator[Command]:
-    """A command, begun; none of its processes is left at the end of the block."""
+    """Start a command; kill its remaining processes at the end of the block."""
     with tempfile.TemporaryDirectory() as folder:
         command = Command(address, arguments, Path(folder))
         try:
             yield command
         finally:
-            command.kill_all(random.Random())  # the parent first or last: neither may matter
+            command.kill_all(random.Random())  # whether the parent is killed first or last must not matter
 
 
 async def bulkseed(address: Address, *arguments: str) -> Ended:
@@ -145,8 +145,8 @@ async def bulkseed(address: Address, *arguments: str) -> Ended:
 
 
 async def gone(command: Command, seconds: float = 30.0) -> None:
-    """Fails where a process of a command that has ended goes on for so long."""
+    """Fail if a process of a command that has ended is still running after ``seconds``."""
     until = time.monotonic() + seconds
     while left := command.processes():
-        assert time.monotonic() < until, f"processes that are left: {left}"
+        assert time.monotonic() < until, f"remaining processes: {left}"
         await asyncio.sleep(0.02)

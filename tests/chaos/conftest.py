@@ -1,4 +1,4 @@
-"""Rounds of chaos: how many (``--chaos-rounds``), from which worlds, and a summary of what they hit."""
+"""Rounds of chaos: their number (``--chaos-rounds``), their server, and a summary of the moments that they hit."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from support.hits import HIT, Hit
 from support.server_homes import home_for
 
 SHORT: Final = {"kill": 3, "restart": 1, "cut": 1, "commit": 1, "cleanup": 1}
-"""Rounds of each kind in an everyday run."""
+"""The number of rounds of each kind in a normal run."""
 LONG: Final = {"kill": 1.0, "restart": 0.25, "cut": 0.25, "commit": 0.25, "cleanup": 0.1}
-"""Rounds of each kind for one of ``--chaos-rounds``."""
+"""The number of rounds of each kind per round of ``--chaos-rounds``."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos", "chaos (python -m pytest tests/chaos --chaos-rounds 200 -n 2)")
-    group.addoption("--chaos-rounds", type=int, default=None, help="kills; a quarter as many restarts, and cuts")
-    group.addoption("--chaos-seed", type=int, default=1, help="another seed, other rounds")
+    group.addoption(
+        "--chaos-rounds", type=int, default=None, help="number of kills; restarts and cuts are a quarter of it"
+    )
+    group.addoption("--chaos-seed", type=int, default=1, help="seed of the rounds (1)")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A round by its number, from which all that is random in it follows."""
+    """Give each round a number, which determines its random choices."""
     marker = metafunc.definition.get_closest_marker("rounds")
     if marker is None:
         return
@@ -51,32 +53,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("long")]
     for item in items:
         if item.path.parent == Path(__file__).parent and not sys.platform.startswith("linux"):
-            item.add_marker(pytest.mark.skip(reason="the processes of a command are found by Linux's /proc"))
+            item.add_marker(
+                pytest.mark.skip(reason="the processes of a command are found in /proc, which only Linux has")
+            )
 
 
 @pytest.fixture
 def rng(number: int, request: pytest.FixtureRequest) -> random.Random:
-    """All that is random in a round, but for the machine's own pace."""
+    """The random choices of a round. (Its timing also depends on the machine.)"""
     seed = request.config.getoption("--chaos-seed", 1)
     return random.Random(f"{request.node.originalname} {number} {seed}")
 
 
 @pytest.fixture
 def hit(record_property: Callable[[str, object], None]) -> Hit:
-    """Takes down what a round hit, for the summary."""
+    """Records the moment that a round hit, for the summary."""
     return lambda what: record_property(HIT, what)
 
 
 @pytest.fixture(scope="session")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
-    """A server that may be stopped and started."""
+    """A server that tests may stop and start."""
     with home_for("own", tmp_path_factory) as home, own_server(home) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def world(own: OwnServer) -> World:
-    """What all rounds of a session begin from."""
+    """The databases from which all rounds of a session start."""
     return asyncio.run(World.make(own.server))
 
 
@@ -89,7 +93,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                     kind = report.nodeid.rsplit("::", 1)[1].split("[")[0]
                     hits.setdefault(f"{kind}, {outcome}", Counter())[what] += 1
     if hits:
-        terminalreporter.section("chaos: what the rounds hit")
+        terminalreporter.section("chaos: moments that the rounds hit")
     for kind, counted in sorted(hits.items()):
         terminalreporter.write_line(f"{kind}:")
         for what, times in counted.most_common():

@@ -1,4 +1,4 @@
-"""A server of the tests' own, that they may stop in any way and start again."""
+"""A server that tests may stop in any way and start again."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ __all__ = ["OwnServer", "own_server"]
 
 @dataclass(frozen=True)
 class OwnServer:
-    """A server as the embedded one, but that nobody starts or stops but who has it."""
+    """A server like the embedded one, but without a keeper: only the test starts and stops it."""
 
     server: Server
     account: Account | None
 
     def control(self, *arguments: str | Path) -> None:
-        """Run pg_ctl, and wait for what it does."""
+        """Run pg_ctl, and wait until it is done."""
         done = run_as(self.account, [self.server.binaries / "pg_ctl", "-D", self.server.data, "-w", *arguments])
         assert done.returncode == 0, done.stdout + done.stderr + self.server.last_words()
 
     def start(self) -> None:
-        """Start it; it is ready when this returns, recovered from what came before."""
+        """Start the server, and wait until it has recovered and accepts connections."""
         self.control("start", "-l", self.server.log)
 
     def stop(self, mode: str) -> None:
-        """Stop it: smart, fast or immediate."""
+        """Stop the server in a mode of pg_ctl: smart, fast or immediate."""
         self.control("stop", "-m", mode)
 
 
 @contextmanager
 def own_server(home: Path) -> Iterator[OwnServer]:
-    """A running server in ``home``, which its account can reach; stopped at the end."""
+    """Yield a running server in ``home``, which its account can access; stop it at the end."""
     data = home / "data"
     account = account_for(home, data)
     socket_folder = Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))  # a socket's path is short
@@ -55,8 +55,8 @@ def own_server(home: Path) -> Iterator[OwnServer]:
     command += [part for name, value in wanted.items() for part in ("-c", f"{name}={value}")]
     made = run_as(account, command)
     assert made.returncode == 0, made.stderr
-    its = Server(home, data, home / "server.log", binaries, socket_folder, 5432, database="postgres")
-    server = OwnServer(its, account)
+    created = Server(home, data, home / "server.log", binaries, socket_folder, 5432, database="postgres")
+    server = OwnServer(created, account)
     server.start()
     try:
         yield server

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server's socket, which cuts connections in the ways in which networks do."""
+"""A TCP proxy in front of the socket of a server, which cuts connections as networks do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["CUTS", "Cut", "Proxy", "proxied"]
 
 Cut = Literal["reset", "end", "refuse", "swallow"]
 CUTS: Final[tuple[Cut, ...]] = ("reset", "end", "refuse", "swallow")
-"""An RST; a FIN; either, and no new connections for a while; the server's answers lost for a while, then an RST."""
+"""An RST; a FIN; either of them, then no new connections for a while; lost answers of the server, then an RST."""
 
 RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)
 COMMIT: Final = b"COMMIT;\0"
@@ -26,7 +26,7 @@ CHUNK: Final = 64 * 1024
 
 
 class Pair:
-    """A client's connection and the one to the server in its stead."""
+    """The connection of a client, and the proxy's own connection to the server."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.client = client
@@ -34,7 +34,7 @@ class Pair:
         self.swallows = False
 
     def reset(self) -> None:
-        """End both at once, the client's with an RST."""
+        """Abort both connections, that of the client with an RST."""
         raw = self.client.get_extra_info("socket")
         with suppress(OSError):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
@@ -42,12 +42,12 @@ class Pair:
         self.server.transport.abort()
 
     def end(self) -> None:
-        """End both as if the other side had."""
+        """Close both connections as if the other side had closed them."""
         self.client.close()
         self.server.close()
 
-    async def answers(self, server: asyncio.StreamReader) -> None:
-        """Hand on what the server says until it ends."""
+    async def forward_answers(self, server: asyncio.StreamReader) -> None:
+        """Forward the server's answers until the connection ends."""
         with suppress(OSError):
             while data := await server.read(CHUNK):
                 if not self.swallows:
@@ -57,7 +57,7 @@ class Pair:
 
 
 class Proxy:
-    """Listens on a port of 127.0.0.1 and hands on to a socket's folder."""
+    """Forwards connections from a port of 127.0.0.1 to a Unix socket."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,36 +66,36 @@ class Proxy:
         self.refuses = False
         self.commits = 0
         self.lost: dict[int, bool] = {}
-        """The COMMITs, by their number from 1, that are not to be answered: whether the server hears of them."""
+        """The COMMITs that get no answer, by number from 1: whether the server receives them."""
 
     def address(self, database: str) -> Address:
-        """A database behind the proxy."""
+        """Return the address of a database through the proxy."""
         return Address.parse(f"postgresql://bulkseed@127.0.0.1:{self.port}/{database}")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One client."""
+        """Serve one client."""
         if self.refuses:
             writer.transport.abort()
             return
-        there, back = await asyncio.open_unix_connection(self.path)
-        pair = Pair(writer, back)
+        answers, requests = await asyncio.open_unix_connection(self.path)
+        pair = Pair(writer, requests)
         self.pairs.add(pair)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.questions(reader, pair))
-                tasks.create_task(pair.answers(there))
+                tasks.create_task(self.forward_requests(reader, pair))
+                tasks.create_task(pair.forward_answers(answers))
         finally:
             self.pairs.discard(pair)
 
-    async def questions(self, client: asyncio.StreamReader, pair: Pair) -> None:
-        """Hand on what a client says until it ends, or until one of its COMMITs is lost."""
+    async def forward_requests(self, client: asyncio.StreamReader, pair: Pair) -> None:
+        """Forward the client's requests until the connection ends, or one of its COMMITs gets no answer."""
         with suppress(OSError):
             while data := await client.read(CHUNK):
                 committing = COMMIT in data
                 self.commits += committing
-                heard = self.lost.get(self.commits, True) or not committing
+                is_received = self.lost.get(self.commits, True) or not committing
                 pair.swallows |= committing and self.commits in self.lost
-                if heard:
+                if is_received:
                     pair.server.write(data)
                     await pair.server.drain()
                 if committing and pair.swallows:
@@ -104,8 +104,8 @@ class Proxy:
                     return
         pair.end()
 
-    async def split_into_shards(self, how: Cut, rng: random.Random, *, all_of_them: bool) -> int:
-        """Cut one connection, or all; how many there were to cut."""
+    async def cut(self, how: Cut, rng: random.Random, *, all_of_them: bool) -> int:
+        """Cut one connection, or all; return how many were cut."""
         pairs = list(self.pairs)
         chosen = pairs if all_of_them or not pairs else [rng.choice(pairs)]
         self.refuses = how == "refuse"
@@ -126,7 +126,7 @@ class Proxy:
 
 @asynccontextmanager
 async def proxied(server: Server) -> AsyncIterator[Proxy]:
-    """A proxy in front of the server, while the block runs."""
+    """Run a proxy in front of the server during the block."""
     proxy = Proxy(server.socket_dir / f".s.PGSQL.{server.port}")
     listening = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.port = listening.sockets[0].getsockname()[1]

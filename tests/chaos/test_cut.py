@@ -1,4 +1,4 @@
-"""Connections that are cut on the way: the load makes new ones, and loads nothing twice."""
+"""Connections that are cut: the load opens new ones, and loads nothing twice."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ async def test_cut_at_any_moment(world: World, rng: random.Random, hit: Hit) -> 
                     break
                 struck.append(await world.moment(address))
                 how, every = rng.choice(CUTS), rng.random() < 0.5
-                split_into_shards = await proxy.split_into_shards(how, rng, all_of_them=every)
-                hit(f"{how} of {'none' if not split_into_shards else 'all' if every else 'one'}: {struck[-1]}")
+                cut = await proxy.cut(how, rng, all_of_them=every)
+                hit(f"{how} of {'none' if not cut else 'all' if every else 'one'}: {struck[-1]}")
             ended = await load.end()
         if not struck:
             world.learn("load", ended)
@@ -45,10 +45,10 @@ async def test_cut_at_any_moment(world: World, rng: random.Random, hit: Hit) -> 
 
 @pytest.mark.rounds("commit")
 async def test_a_commit_that_is_not_answered(world: World, rng: random.Random, hit: Hit) -> None:
-    """Whether it was heard or not: what was committed is not loaded again, and what was not is."""
+    """Whether the server received the COMMIT or not: a committed shard is not loaded again, any other is."""
     commits = world.commits
     async with world.database() as address, proxied(world.server) as proxy:
-        # of the run, of shards, of what is rebuilt, and of the end
+        # of the run, of shards, of the rebuild, and of the end
         number = rng.choice([rng.randint(1, 5), rng.randint(1, commits), rng.randint(commits - 2, commits)])
         proxy.lost = {number: rng.random() < 0.6}
         done = await bulkseed(proxy.address(address.database), *PLAN, "--workers", "2", "--defer", "always")

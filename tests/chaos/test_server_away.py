@@ -1,4 +1,4 @@
-"""The server stops without a word while a load is at work, and comes back: the load goes on, or is resumed."""
+"""The server stops during a load and starts again: the load continues, or is resumed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def test_stopped_at_any_moment_and_started_again(
     own: OwnServer, world: World, rng: random.Random, hit: Hit
 ) -> None:
     defer = rng.choices(["always", "never"], [4, 1])[0]
-    # off: what a server has said to be committed may be gone after this
+    # off: a commit that the server has confirmed may be lost
     asynchronous = rng.choice(["on", "off"])
     async with world.database() as address:
         admin = address_of(own.server, "postgres")

@@ -1,4 +1,4 @@
-"""Exactly one run's rows go, of three, with an app's rows before, between and after them."""
+"""A cleanup of one of three runs removes exactly its rows, with rows of an app before, between and after them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = Counter[tuple[str, str]]
 
 
 async def rows_of(address: Address) -> Rows:
-    """All rows of the tables that are loaded, as text, and how many of each."""
+    """Return all rows of the loaded tables as text, each with its count."""
     found = Rows()
     async with connected(address) as connection:
         for table in TABLE_NAMES:
@@ -30,28 +30,26 @@ async def rows_of(address: Address) -> Rows:
 
 
 async def app_writes(address: Address, word: str) -> None:
-    """What an app puts in: rows of its own, and changes to those it has put in before."""
+    """Insert rows of an app, and change those that it has inserted before."""
     texts = [text.replace("app", word).replace("APP", word.upper()) for text in APP_ROWS]
     await run_sql(address, *texts, "UPDATE users SET bio = coalesce(bio, '') || '!' WHERE email LIKE 'app%'")
 
 
-async def test_cleanup_takes_exactly_one_run_of_three(world: World) -> None:
+async def test_cleanup_removes_exactly_one_run_of_three(world: World) -> None:
     async with world.database() as address:
-        its: list[Rows] = []
+        rows_of_runs: list[Rows] = []
         for scale, defer in RUNS.items():
             before = await rows_of(address)
             await load(plan_of(scale), address, defer=defer)
-            its.append(await rows_of(address) - before)
-            await app_writes(address, f"x{len(its)}")
-        whole, schema = await rows_of(address), (await state(world.server, address)).schema
-        for number, rows in enumerate(its, start=1):
+            rows_of_runs.append(await rows_of(address) - before)
+            await app_writes(address, f"x{len(rows_of_runs)}")
+        all_rows, schema = await rows_of(address), (await state(world.server, address)).schema
+        for number, rows in enumerate(rows_of_runs, start=1):
             assert rows.total() > 2000
             async with world.database(address.database) as copy:
                 await cleanup(copy, [number])
-                assert await rows_of(copy) == whole - rows
+                assert await rows_of(copy) == all_rows - rows
                 found = await state(world.server, copy)
                 assert found.schema == schema
                 assert found.invalid == []
-                assert [run.number for run in await recorded_runs(copy)] == [
-                    each for each in (1, 2, 3) if each != number
-                ]
+                assert {run.number for run in await recorded_runs(copy)} == {1, 2, 3} - {number}

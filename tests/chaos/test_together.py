@@ -1,8 +1,9 @@
-"""Commands that meet in one database: one waits, and is told for whom; each ends well."""
+"""Two commands in one database: the second waits and names the first; both end well."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 
@@ -14,18 +15,21 @@ from bulkseed.postgres.connection import connected
 from chaos.commands import PATIENCE, PLAN, Command, Ended, begun, bulkseed
 from chaos.world import UNRECORDED, World, recorded, state
 
-HOLDER = r"\(process \d+ of \w+, since \d{4}-\d\d-\d\d [\d:]+ UTC\)"
-WAITING = re.compile(rf"waiting for another bulkseed in this database {HOLDER}")
-TURN = """
+HOLDER = r"process \d+\b.*\b\d{4}-\d\d-\d\d [\d:]+ UTC"
+"""The process that holds the lock, and since when."""
+WAITING = re.compile(HOLDER)
+LOCKED = """
 SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
                AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
 
 
-async def met(address: Address, first: Command, second: tuple[str, ...]) -> list[Ended]:
-    """Begin the second command while the first has its turn, which lasts until the second says that it waits."""
+async def run_second_while_first_holds_the_lock(
+    address: Address, first: Command, second: tuple[str, ...]
+) -> list[Ended]:
+    """Start the second command while the first holds the lock; let the first go on when the second waits."""
     async with connected(address) as connection:
-        while not await connection.fetchval(TURN):
+        while not await connection.fetchval(LOCKED):
             assert first.running
             await asyncio.sleep(0.005)
     first.child.send_signal(signal.SIGSTOP)
@@ -36,7 +40,7 @@ async def met(address: Address, first: Command, second: tuple[str, ...]) -> list
         return [await first.end(), await other.end()]
 
 
-async def interrupted(world: World, address: Address) -> None:
+async def interrupt_load(world: World, address: Address) -> None:
     """Load, and kill the command while it loads or rebuilds."""
     with begun(address, *PLAN, "--workers", "2", "--defer", "always") as load:
         while load.running and await world.moment(address) in {UNRECORDED, "recorded, no shard in"}:
@@ -47,12 +51,12 @@ async def interrupted(world: World, address: Address) -> None:
 
 async def test_two_resumes_at_once(world: World) -> None:
     async with world.database() as address:
-        await interrupted(world, address)
+        await interrupt_load(world, address)
         with begun(address, "resume", "--workers", "2") as one:
-            ended = await met(address, one, ("resume", "--workers", "2"))
-        assert [each.status for each in ended] == [0, 0], ended
+            ended = await run_second_while_first_holds_the_lock(address, one, ("resume", "--workers", "2", "--json"))
+        assert [command.status for command in ended] == [0, 0], ended
         assert WAITING.search(ended[1].said), ended[1]
-        assert "nothing to resume" in ended[1].said + ended[1].out, ended[1]
+        assert json.loads(ended[1].out) == {"run": None}, ended[1]
         await world.is_loaded(address)
 
 
@@ -60,8 +64,8 @@ async def test_two_resumes_at_once(world: World) -> None:
 async def test_a_load_beside_a_load(world: World, defer: str) -> None:
     async with world.database() as address:
         with begun(address, *PLAN, "--defer", defer) as one:
-            ended = await met(address, one, ("--scale", "3x", "--defer", defer))
-        assert [each.status for each in ended] == [0, 0], ended
+            ended = await run_second_while_first_holds_the_lock(address, one, ("--scale", "3x", "--defer", defer))
+        assert [command.status for command in ended] == [0, 0], ended
         assert WAITING.search(ended[1].said), ended[1]
         assert await recorded(address) == {1: "whole", 2: "whole"}
         await cleanup(address, [2])
@@ -72,29 +76,29 @@ async def test_a_load_beside_a_load(world: World, defer: str) -> None:
 
 async def test_a_cleanup_beside_a_resume(world: World) -> None:
     async with world.database() as address:
-        await interrupted(world, address)
+        await interrupt_load(world, address)
         with begun(address, "resume", "1") as one:
-            ended = await met(address, one, ("cleanup", "1", "--yes"))
-        assert [each.status for each in ended] == [0, 2], ended
-        assert re.search(f"run 1 is being loaded by another bulkseed {HOLDER}: wait for it", ended[1].said), ended[1]
+            ended = await run_second_while_first_holds_the_lock(address, one, ("cleanup", "1", "--yes"))
+        assert [command.status for command in ended] == [0, 2], ended
+        assert re.search(f"run 1\\b.*{HOLDER}", ended[1].said), ended[1]
         await world.is_loaded(address)
 
 
 async def test_a_resume_beside_a_cleanup(world: World) -> None:
     async with world.database() as address:
-        await interrupted(world, address)
+        await interrupt_load(world, address)
         with begun(address, "cleanup", "1", "--yes") as one:
-            ended = await met(address, one, ("resume", "1"))
-        # what has been undone while it waited is no run any more
-        assert [each.status for each in ended] == [0, 2], ended
+            ended = await run_second_while_first_holds_the_lock(address, one, ("resume", "1"))
+        # the run was removed while the resume waited
+        assert [command.status for command in ended] == [0, 2], ended
         assert WAITING.search(ended[1].said), ended[1]
         await world.is_as_before(address, sequences=False)
 
 
 @pytest.mark.long
-async def test_a_load_into_what_was_interrupted_says_so(world: World) -> None:
+async def test_an_interrupted_run_blocks_a_load(world: World) -> None:
     async with world.database() as address:
-        await interrupted(world, address)
+        await interrupt_load(world, address)
         refused = await bulkseed(address, *PLAN)
         assert refused.status == 2, refused
         assert "bulkseed resume 1" in refused.said

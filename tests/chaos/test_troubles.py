@@ -1,7 +1,8 @@
-"""Troubles that pass, as the server tells of them: tried again; and one that does not pass: undone, or kept."""
+"""Transient errors of the server are retried; after a permanent one the run is undone, or kept."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from unittest.mock import ANY
 
@@ -26,7 +27,7 @@ BEGIN
     RETURN NULL;
 END $$;
 """
-"""A sequence counts what is rolled back, too."""
+"""Raises an error ``times`` times. A sequence counts them, as a rollback does not reset it."""
 NO_TROUBLE = """
 DROP FUNCTION app.trouble CASCADE;
 DROP SEQUENCE app.troubles;
@@ -44,7 +45,7 @@ AT_COMMIT = """CREATE CONSTRAINT TRIGGER trouble AFTER INSERT ON {table} DEFERRA
         pytest.param("40001", AT_COMMIT, "channels", "1", "always", id="serialization failures at COMMIT"),
     ],
 )
-async def test_what_passes_is_tried_again(
+async def test_transient_errors_are_retried(
     world: World, code: str, trigger: str, table: str, workers: str, defer: str
 ) -> None:
     async with world.database() as address:
@@ -58,7 +59,7 @@ async def test_what_passes_is_tried_again(
 
 @pytest.mark.parametrize("on_error", ["undo", "keep"])
 @pytest.mark.long
-async def test_a_deadlock_that_does_not_pass_ends_the_load(world: World, on_error: str) -> None:
+async def test_a_permanent_deadlock_ends_the_load(world: World, on_error: str) -> None:
     async with world.database() as address:
         await run_sql(address, TROUBLE.format(times=10**9, code="40P01"), AT_COPY.format(table="messages"))
         done = await bulkseed(address, *PLAN, "--defer", "always", "--retry-for", "2", "--on-error", on_error)
@@ -87,17 +88,17 @@ async def test_too_many_connections_for_a_while(world: World) -> None:
             f"GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA public TO {login}",
             f"GRANT USAGE ON SCHEMA app TO {login}",
         )
-        # superusers are let in all the same
+        # the limit does not apply to superusers
         await run_sql(admin, f"ALTER DATABASE {address.database} CONNECTION LIMIT 2")
         theirs = type(address)(address.url._replace(username=login))
         with begun(theirs, *PLAN, "--workers", "4", "--defer", "never") as load:
-            while load.running and "too many connections" not in load.said.read_text():
+            while load.running and address.database not in load.said.read_text():
                 await load.sleep_until(load.age + 0.05)
             await load.sleep_until(load.age + 1)
             await run_sql(admin, f"ALTER DATABASE {address.database} CONNECTION LIMIT -1")
             done = await load.end()
         assert done.status == 0, done
-        assert "too many connections" in done.said, done
+        assert address.database in done.said, done  # in the refusal of the server
         assert (await state(world.server, address)).tables == world.after.tables
         assert await world.moment(address) == "whole"
         async with connected(address) as connection:
@@ -121,12 +122,12 @@ BEGIN
 END $$;
 CREATE TRIGGER loss AFTER UPDATE ON bulkseed.shards FOR EACH ROW EXECUTE FUNCTION app.loss();
 """
-"""As if a standby that was behind had taken over."""
+"""Loses a shard, like a failover to a standby that lags behind."""
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("on_error", ["undo", "keep"])
-async def test_a_run_whose_commits_were_lost_is_not_called_whole(world: World, on_error: str) -> None:
+async def test_a_run_whose_commits_were_lost_is_not_complete(world: World, on_error: str) -> None:
     shard = next(shard for shard in split_into_shards(plan_of("10x", seed=7), 1200) if shard.number == 3)
     async with world.database() as address:
         await load(plan_of("1x"), address)
@@ -134,7 +135,7 @@ async def test_a_run_whose_commits_were_lost_is_not_called_whole(world: World, o
         await run_sql(address, LOSS.format(start=shard.start, stop=shard.stop))
         done = await bulkseed(address, *PLAN, "--on-error", on_error)
         assert done.status == 1, done
-        assert "run 2 has lost committed shards (1 of them)" in done.said, done
+        assert re.search(r"run 2\b.*\b1\b", done.said), done
         await run_sql(address, "DROP FUNCTION app.loss CASCADE")
         if on_error == "undo":
             assert await state(world.server, address) == replace(before, sequences=ANY)

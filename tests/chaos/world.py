@@ -1,4 +1,4 @@
-"""What the rounds begin from and must end with: a database with everything in it, and it after a whole load."""
+"""The start and the expected end of all rounds: a template database, and its state after an undisturbed load."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BOOKMARKS = """INSERT INTO app.bookmarks (user_id, channel_id, message_id)
 
 @dataclass(frozen=True)
 class State:
-    """All that there is in a database but for the ledger: rows and digests by table, sequences, the schema."""
+    """The contents of a database without the ledger: rows and digests by table, sequences, invalid indexes, schema."""
 
     tables: dict[str, tuple[int, str]]
     sequences: dict[str, int | None]
@@ -50,7 +50,7 @@ class State:
 
 
 async def state(server: Server, address: Address) -> State:
-    """Read it."""
+    """Read the state of a database."""
     ours = "NOT LIKE ALL (ARRAY['pg\\_%', 'information\\_schema', 'bulkseed'])"
     tables = {}
     async with connected(address) as connection:
@@ -67,14 +67,14 @@ async def state(server: Server, address: Address) -> State:
 
 
 async def nobody_left(address: Address, seconds: float = 30.0) -> None:
-    """Fails where a backend of a command's goes on."""
+    """Fail if a backend of a command is still running after ``seconds``."""
     until = time.monotonic() + seconds
     async with connected(address) as connection:
         while left := await connection.fetch(
             "SELECT pid, state, left(query, 60) FROM pg_stat_activity WHERE datname = current_database() "
             "AND application_name = 'bulkseed' AND pid <> pg_backend_pid()"
         ):
-            assert time.monotonic() < until, f"backends that are left: {left}"
+            assert time.monotonic() < until, f"remaining backends: {left}"
             await asyncio.sleep(0.02)
 
 
@@ -83,15 +83,15 @@ SELECT (SELECT count(*) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indre
         WHERE i.indisvalid AND c.relnamespace::regnamespace::text IN ('public', 'app'))
      + (SELECT count(*) FROM pg_constraint WHERE connamespace::regnamespace::text IN ('public', 'app') AND convalidated)
 """
-"""How many indexes and keys there are, and no more to be done for them."""
+"""The number of indexes that are valid and of constraints that are validated."""
 
 
 @dataclass
 class World:
-    """A server with a template database, what is in it, and what is in it after :data:`PLAN` was loaded.
+    """A server with a template database, its state, and its state after :data:`PLAN` was loaded.
 
-    ``shards`` and ``commits`` are how many it had and made; ``made`` is of :data:`MADE`. ``paces`` are how long
-    commands take that end well, by their name: learnt as they go, since machines are shared.
+    ``shards`` and ``commits`` are the numbers of its shards and COMMITs; ``made`` is the result of :data:`MADE`.
+    ``paces`` are the seconds that successful commands take, by name; they are updated, as machines are shared.
     """
 
     server: Server
@@ -104,7 +104,7 @@ class World:
 
     @classmethod
     async def make(cls, server: Server) -> World:
-        """Make the template, and load a copy of it."""
+        """Create the template, and load a copy of it."""
         await run_sql(address_of(server, "postgres"), "CREATE DATABASE template_museum TEMPLATE template0")
         template = address_of(server, "template_museum")
         await make_reference(template)
@@ -129,27 +129,27 @@ class World:
 
     @asynccontextmanager
     async def database(self, template: str = "template_museum") -> AsyncIterator[Address]:
-        """A copy of a template."""
+        """Yield a copy of a template."""
         name = f"chaos_{next(NUMBERS)}"
         admin = address_of(self.server, "postgres")
         await run_sql(admin, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         yield address_of(self.server, name)
-        # not where the test failed: what is there can be looked at while the server runs
+        # not if the test failed: the database can be examined while the server runs
         await run_sql(admin, f"DROP DATABASE {name} WITH (FORCE)")
 
     def learn(self, name: str, ended: Ended) -> None:
-        """How long a command took."""
+        """Record the seconds that a successful command took."""
         if ended.status == 0:
             self.paces[name] = (self.paces.get(name, ended.seconds) + ended.seconds) / 2
 
     def sometime(self, name: str, rng: random.Random, after: float) -> float:
-        """A random moment of a command's time, in seconds from its beginning, past that share of it."""
+        """Return a random moment of a command, in seconds after its start, past the share ``after`` of its time."""
         # a command of a few seconds spends half of them on starting and checking
         after = rng.choice([after, 0.5, 0.5])
         return rng.uniform(after, 1) * self.paces.get(name, self.paces["load"])
 
     async def moment(self, address: Address) -> str:
-        """How far the first run is, as another connection sees it."""
+        """Return the progress of run 1, as another connection sees it."""
         async with connected(address) as connection:
             try:
                 found = await connection.fetchrow(
@@ -167,11 +167,11 @@ class World:
         return "loading" if shards else "recorded, no shard in"
 
     async def has_reserved(self, address: Address) -> bool:
-        """Whether a load has taken ids, which no rollback brings back."""
+        """Return whether a load has reserved ids, which no rollback gives back."""
         return (await state(self.server, address)).sequences != self.before.sequences
 
     async def is_as_before(self, address: Address, *, sequences: bool = True) -> None:
-        """Fails where anything differs from the template; sequences may have moved on, by option."""
+        """Fail if anything differs from the template; sequences are compared only if ``sequences``."""
         found = await state(self.server, address)
         assert found.tables == self.before.tables
         assert found.invalid == []
@@ -180,9 +180,9 @@ class World:
             assert found.sequences == self.before.sequences
 
     async def is_loaded_somewhere(self, address: Address) -> None:
-        """The same, where ids may have been taken before the run was recorded, which no rollback brings back.
+        """Check a complete load whose ids may differ, because ids were reserved before the run was recorded.
 
-        Rows follow from ids: other ids, other rows. Then they are proved, and taken out again.
+        Other ids give other rows. These are checked by verify(), and removed again.
         """
         await nobody_left(address)
         found = await state(self.server, address)
@@ -196,7 +196,7 @@ class World:
         await self.is_as_before(address, sequences=False)
 
     async def is_loaded(self, address: Address, run: int = 1) -> None:
-        """Fails where anything differs from an undisturbed load: rows, ids, indexes, keys, statistics, the ledger."""
+        """Fail if anything differs from an undisturbed load: rows, ids, indexes, keys, statistics, the ledger."""
         await nobody_left(address)
         found = await state(self.server, address)
         assert found.tables == self.after.tables
@@ -213,5 +213,5 @@ class World:
 
 
 async def recorded(address: Address) -> dict[int, str]:
-    """The state of each run, by number."""
-    return {told.run.number: told.state for told in await history(address)}
+    """Return the state of each run, by number."""
+    return {entry.run.number: entry.state for entry in await history(address)}

@@ -1,25 +1,28 @@
-"""Bad input and hostile names: each is refused in one sentence, with status 2, and the database is as it was."""
+"""Wrong input and hostile names: each is refused with status 2 and its fix, and the database stays as it was."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import os
-import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+import click
 import pytest
 
-from bulkseed.__main__ import failed, main
+from bulkseed.__main__ import main, report_failure
+from bulkseed.cli.main import COMMANDS
 from bulkseed.embedded import Server
+from bulkseed.errors import ConnectError, InputError, TargetError
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.sql import identifier
+from support.commands import Problem, reported_errors
 from support.databases import address_of
 from support.queries import run_sql
 
@@ -105,20 +108,46 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-Refused = Callable[..., str]
+Refused = Callable[[list[str], Problem, Untouched], str]
+
+
+def usage(*facts: str) -> Problem:
+    """A command line that the parser refuses."""
+    return Problem(click.UsageError, None, facts)
+
+
+def wrong(*facts: str, code: str | None = None) -> Problem:
+    """Wrong input."""
+    return Problem(InputError, code, facts)
+
+
+def schema_name(*facts: str) -> Problem:
+    """A name that no schema of a ledger can have."""
+    return wrong("--ledger-schema", *facts, code="invalid-schema-name")
+
+
+def no_answer(*facts: str) -> Problem:
+    """A server that does not answer, or refuses the connection."""
+    return Problem(ConnectError, None, facts)
+
+
+def target(*facts: str) -> Problem:
+    """A database that does not fit."""
+    return Problem(TargetError, None, facts)
 
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Runs a command that is to be refused; returns what it says."""
+    """Run a command that is refused because of a problem, and return its error message."""
 
-    def run(arguments: list[str], said: str, untouched: Untouched) -> str:
-        status = main(arguments)
+    def run(arguments: list[str], problem: Problem, untouched: Untouched) -> str:
+        with reported_errors() as errors:
+            status = main(arguments)
         printed = capsys.readouterr()
         assert status == 2, printed
         assert printed.out == ""
-        assert re.fullmatch(rf"(?s)bulkseed: .*{said}.*\n", printed.err), printed.err
-        assert all(line.isprintable() for line in printed.err.split("\n"))
+        [error] = errors
+        problem.check(error, printed.err)
         for secret in (SECRET, "Traceback", "Error("):
             assert secret not in printed.err
         assert asyncio.run(state(untouched.address)) == untouched.state
@@ -136,292 +165,322 @@ def shared(server: Server, templates: dict[str, str]) -> Untouched:
     return Untouched(address, asyncio.run(state(address)))
 
 
-OPTIONS: Final[dict[str, tuple[list[str], str]]] = {
-    "scale empty": (["--scale", ""], "'' is not a positive number"),
-    "scale nan": (["--scale", "nan"], "'nan' is not a positive number"),
-    "scale infinite": (["--scale", "infx"], "'infx' is not a positive number"),
-    "scale of other digits": (["--scale", "\uff11\uff10x"], "is not a positive number"),
-    "scale with an underscore": (["--scale", "1_000x"], "'1_000x' is not a positive number"),
-    "scale that commands a terminal": (["--scale", "\x1b[2J"], r"'\\x1b\[2J' is not a positive number"),
-    "scale of bytes": (["--scale", "\udcff"], "is not a positive number"),
-    "seed a fraction": (["--seed", "1.5"], r"--seed.*1\.5"),
-    "seed empty": (["--seed", ""], "--seed.*see `bulkseed load --help`"),
-    "users too many": (["--users", "9" * 30], "more than one run can make"),
-    "users a power": (["--users", "1e3"], "--users.*1e3"),
-    "no users": (["--users", "0"], "0 users cannot make"),
-    "channels negative": (["--channels", "-1"], "-1 channels cannot make"),
-    "no messages": (["--messages-per-channel", "0"], "0 messages cannot make"),
-    "members negative": (["--max-members", "-3"], "--max-members -3 is too few"),
-    "as_of empty": (["--as-of", ""], "''.*ISO 8601"),
-    "as_of no such month": (["--as-of", "2026-13-01"], "'2026-13-01'.*ISO 8601"),
-    "as_of no such hour": (["--as-of", "2026-06-01T25:00"], "ISO 8601"),
-    "as_of a statement": (["--as-of", DROP], "DROP TABLE users; --'.*ISO 8601"),
-    "locale empty": (["--locale", ""], "no locale ''"),
-    "locale a path": (["--locale", "../../etc/passwd"], "no locale '../../etc/passwd'"),
-    "locale a statement": (["--locale", DROP], "no locale .*DROP TABLE"),
-    "locale an emoji": (["--locale", "🦄"], "no locale '🦄'"),
-    "locale with a newline": (["--locale", "en_US\n"], r"no locale 'en_US\\n'"),
-    "no workers": (["--workers", "0"], "--workers.* 0 "),
-    "workers too many": (["--workers", "257"], "--workers.*257"),
-    "workers a word": (["--workers", "two"], "--workers.*two"),
-    "defer something else": (["--defer", "sometimes"], "--defer.*sometimes.*auto.*always.*never"),
-    "format something else": (["--format", "csv"], "--format.*csv.*auto.*records.*binary"),
-    "binary for what is not": (["--format", ""], "--format.*auto.*records.*binary"),
-    "allow without a name": (["--allow"], "--allow"),
-    "allow another": (["--allow", "db-prod/app"], "but the target is"),
-    "a command that there is not": (["lod"], "No such command 'lod': did you mean load"),
-    "a command like none": (["frobnicate"], "No such command 'frobnicate': see --help"),
-    "a command twice": (["load", "load"], "'load' is not an option of a load"),
-    "an option that there is not": (["-x"], "-x.*see `bulkseed load --help`"),
-    "a value for a flag": (["--json=yes"], "--json"),
-    "verify a word": (["verify", "abc"], "RUN.*abc.*see `bulkseed verify --help`"),
-    "verify a run that there is not": (["verify", "9"], "no run 9: it has 1"),
-    "verify a huge number": (["verify", "9" * 30], "no run 9"),
-    "cleanup a fraction": (["cleanup", "1.5", "--yes"], r"RUN.*1\.5.*see `bulkseed cleanup --help`"),
-    "cleanup a run that there is not": (["cleanup", "0", "--yes"], "no run 0: it has 1"),
-    "cleanup two": (["cleanup", "1", "2", "--yes"], r"\b2\b.*see `bulkseed cleanup --help`"),
-    "cleanup and nobody to ask": (["cleanup"], "nobody is there to answer .*give --yes"),
-    "cleanup a statement": (["cleanup", DROP, "--yes"], "RUN.*DROP TABLE users; --.*see `bulkseed cleanup --help`"),
-    "plan with an option of a load": (["plan", "--yes"], "--yes.*see `bulkseed plan --help`"),
-    "init with an argument": (["init", "x"], r"\bx\b.*see `bulkseed init --help`"),
-    "a ledger without a name": (["--ledger-schema", ""], "--ledger-schema"),
-    "a ledger in the system's schema": (["--ledger-schema", "pg_catalog"], "pg_catalog"),
-    "a ledger in a reserved schema": (["--ledger-schema", "pg_mine"], "pg_mine"),
-    "a ledger's name too long": (["--ledger-schema", "x" * 64], "--ledger-schema"),
-    "a ledger's name of bytes": (["--ledger-schema", "\udcff"], "--ledger-schema"),
-    "a ledger's name with NUL": (["--ledger-schema", "a\0b"], "--ledger-schema"),
-    "a ledger that there is not": (["verify", "--ledger-schema", DROP], "no run of bulkseed"),
-    "resume a word": (["resume", "x"], r"RUN.*\bx\b.*see `bulkseed resume --help`"),
-    "resume a run that there is not": (["resume", "7"], "no run 7"),
-    "runs with an argument": (["runs", "1"], r"\b1\b.*see `bulkseed runs --help`"),
-    "no rows in a shard": (["--rows-per-shard", "0"], "--rows-per-shard.* 0 "),
-    "an error's other end": (["--on-error", "ignore"], "--on-error.*ignore.*undo.*keep"),
-    "to wait less than nothing": (["--retry-for", "-1"], "--retry-for.*-1"),
-    "to wait for what is no number": (["--retry-for", "nan"], "--retry-for"),
-    "serve at no port": (["serve", "--port", "70000"], "--port.*70000"),
+OPTIONS: Final[dict[str, tuple[list[str], Problem]]] = {
+    "scale empty": (["--scale", ""], wrong("--scale")),
+    "scale nan": (["--scale", "nan"], wrong("--scale", "nan")),
+    "scale infinite": (["--scale", "infx"], wrong("--scale", "infx")),
+    "scale of other digits": (["--scale", "\uff11\uff10x"], wrong("--scale", "\uff11\uff10x")),
+    "scale with an underscore": (["--scale", "1_000x"], wrong("--scale", "1_000x")),
+    "scale that commands a terminal": (["--scale", "\x1b[2J"], wrong("--scale", r"\x1b[2J")),
+    "scale of bytes": (["--scale", "\udcff"], wrong("--scale", r"\udcff")),
+    "seed a fraction": (["--seed", "1.5"], usage("--seed", "1.5")),
+    "seed empty": (["--seed", ""], usage("--seed", "bulkseed load --help")),
+    "users too many": (["--users", "9" * 30], wrong("users", "999,999", "2,000,000,000")),
+    "users a power": (["--users", "1e3"], usage("--users", "1e3")),
+    "no users": (["--users", "0"], wrong("0 users", "--users", "2")),
+    "channels negative": (["--channels", "-1"], wrong("-1 channels", "--channels", "1")),
+    "no messages": (["--messages-per-channel", "0"], wrong("0 messages", "--messages-per-channel", "1")),
+    "members negative": (["--max-members", "-3"], wrong("--max-members", "-3")),
+    "as_of empty": (["--as-of", ""], wrong("--as-of", "ISO 8601")),
+    "as_of no such month": (["--as-of", "2026-13-01"], wrong("--as-of", "2026-13-01", "ISO 8601")),
+    "as_of no such hour": (["--as-of", "2026-06-01T25:00"], wrong("--as-of", "2026-06-01T25:00", "ISO 8601")),
+    "as_of a statement": (["--as-of", DROP], wrong("--as-of", DROP, "ISO 8601")),
+    "locale empty": (["--locale", ""], wrong("locale", "''")),
+    "locale a path": (["--locale", "../../etc/passwd"], wrong("locale", "../../etc/passwd")),
+    "locale a statement": (["--locale", DROP], wrong("locale", DROP)),
+    "locale an emoji": (["--locale", "🦄"], wrong("locale", "🦄")),
+    "locale with a newline": (["--locale", "en_US\n"], wrong("locale", r"en_US\n")),
+    "no workers": (["--workers", "0"], usage("--workers", " 0 ")),
+    "workers too many": (["--workers", "257"], usage("--workers", "257")),
+    "workers a word": (["--workers", "two"], usage("--workers", "two")),
+    "defer something else": (["--defer", "sometimes"], usage("--defer", "sometimes", "auto", "always", "never")),
+    "format something else": (["--format", "csv"], usage("--format", "csv", "auto", "records", "binary")),
+    "format empty": (["--format", ""], usage("--format", "auto", "records", "binary")),
+    "allow without a name": (["--allow"], usage("--allow")),
+    "allow another": (["--allow", "db-prod/app"], wrong("--allow", "db-prod/app", "/untouched")),
+    "an unknown command like a known one": (["lod"], usage("lod", "load")),
+    "an unknown command": (["frobnicate"], usage("frobnicate", *COMMANDS)),
+    "a command twice": (["load", "load"], wrong("load", code="unexpected-argument")),
+    "an unknown option": (["-x"], usage("-x", "bulkseed load --help")),
+    "a value for a flag": (["--json=yes"], usage("--json")),
+    "verify a word": (["verify", "abc"], usage("RUN", "abc", "bulkseed verify --help")),
+    "verify a run that is not recorded": (["verify", "9"], wrong("9", "1")),
+    "verify a huge number": (["verify", "9" * 30], wrong("9" * 30)),
+    "cleanup a fraction": (["cleanup", "1.5", "--yes"], usage("RUN", "1.5", "bulkseed cleanup --help")),
+    "cleanup a run that is not recorded": (["cleanup", "0", "--yes"], wrong("0", "1")),
+    "cleanup two": (["cleanup", "1", "2", "--yes"], usage("2", "bulkseed cleanup --help")),
+    "cleanup without a terminal": (["cleanup"], wrong("run 1", "/untouched", "--yes", code="confirmation-needed")),
+    "cleanup a statement": (["cleanup", DROP, "--yes"], usage("RUN", DROP, "bulkseed cleanup --help")),
+    "plan with an option of load": (["plan", "--yes"], usage("--yes", "bulkseed plan --help")),
+    "init with an argument": (["init", "x"], usage("x", "bulkseed init --help")),
+    "a ledger without a name": (["--ledger-schema", ""], schema_name("''")),
+    "a ledger in the system's schema": (["--ledger-schema", "pg_catalog"], schema_name("pg_catalog")),
+    "a ledger in a reserved schema": (["--ledger-schema", "pg_mine"], schema_name("pg_mine")),
+    "a ledger's name too long": (["--ledger-schema", "x" * 64], schema_name("x" * 64)),
+    "a ledger's name of bytes": (["--ledger-schema", "\udcff"], schema_name(r"\udcff")),
+    "a ledger's name with NUL": (["--ledger-schema", "a\0b"], schema_name(r"a\x00b")),
+    "a ledger that does not exist": (["verify", "--ledger-schema", DROP], wrong(DROP)),
+    "resume a word": (["resume", "x"], usage("RUN", "x", "bulkseed resume --help")),
+    "resume a run that is not recorded": (["resume", "7"], wrong("7", "1")),
+    "runs with an argument": (["runs", "1"], usage("1", "bulkseed runs --help")),
+    "no rows in a shard": (["--rows-per-shard", "0"], usage("--rows-per-shard", " 0 ")),
+    "an unknown way to end": (["--on-error", "ignore"], usage("--on-error", "ignore", "undo", "keep")),
+    "a negative time to retry": (["--retry-for", "-1"], usage("--retry-for", "-1")),
+    "a time to retry that is no number": (
+        ["--retry-for", "nan"],
+        wrong("--retry-for", "nan", code="invalid-duration"),
+    ),
+    "serve on an impossible port": (["serve", "--port", "70000"], usage("--port", "70000")),
 }
 
 
 @pytest.mark.parametrize("case", OPTIONS)
 def test_options(case: str, shared: Untouched, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments, said = OPTIONS[case]
+    arguments, problem = OPTIONS[case]
     monkeypatch.setenv("DATABASE_URL", shared.address.dsn)
-    refused(arguments, said, shared)
+    refused(arguments, problem, shared)
 
 
-URLS: Final[dict[str, tuple[str, str]]] = {
-    "blank": (" ", "--database-url is empty"),
-    "no URL": ("s3cret", "the database URL cannot be read"),
-    "one slash": ("postgresql:/u:s3cret@h/d", "the database URL cannot be read"),
-    "another database's": ("mysql://u:s3cret@h/d", "begins with 'mysql'"),
-    "a file's": ("sqlite:///s3cret.db", "begins with 'sqlite'"),
-    "another driver's": ("postgresql+psycopg://u:s3cret@h/d", r"begins with 'postgresql\+psycopg'"),
-    "an @ in the password": ("postgresql://u:half@s3cret@h/d", "write it as %40"),
-    "an argument without a name": ("postgresql://u:s3cret@h/d?=1", "a connection parameter is called ''"),
-    "a NUL in an argument's name": ("postgresql://u:s3cret@h/d?a%00b=1", "a connection parameter is called"),
-    "an open bracket": ("postgresql://u:s3cret@[::1/d", "the database URL cannot be read"),
-    "a port that is a word": ("postgresql://u:s3cret@h:port/d", "the database URL cannot be read"),
-    "a port too high": ("postgresql://u:s3cret@127.0.0.1:99999/d", "port '99999'"),
-    "a port below": ("postgresql://u:s3cret@127.0.0.1/d?port=-1", "port '-1'"),
-    "more ports than hosts": ("postgresql://u:s3cret@/d?host=127.0.0.1&port=1,2", "port .* 2 .* 1 host"),
-    "NUL in the database": ("postgresql://u:s3cret@127.0.0.1:1/d%00options%00-c", "dbname .* NUL"),
-    "NUL in the user": ("postgresql://u%00x:s3cret@127.0.0.1:1/d", "user .* NUL"),
-    "NUL in the password": ("postgresql://u:s3cret%00@127.0.0.1:1/d", "password .* NUL"),
-    "NUL in an option": ("postgresql://u:s3cret@127.0.0.1:1/d?options=%00", "options .* NUL"),
-    "bytes": ("postgresql://u:s3cret@127.0.0.1:1/d\udcff", "the database URL cannot be read"),
-    "sslmode": ("postgresql://u:s3cret@127.0.0.1:1/d?sslmode=s%20", "sslmode 's '"),
-    "a root that is not there": ("postgresql://u:s3cret@127.0.0.1:1/d?sslmode=verify-ca&sslrootcert=/no", "/no of ssl"),
-    "TLS's version": ("postgresql://u:s3cret@127.0.0.1:1/d?ssl_min_protocol_version=TLSv9", "cannot be made .*TLSv9"),
-    "TLS's negotiation": ("postgresql://u:s3cret@127.0.0.1:1/d?sslnegotiation=x", "sslnegotiation"),
-    "session attributes": ("postgresql://u:s3cret@127.0.0.1:1/d?target_session_attrs=x", "target_session_attrs 'x'"),
-    "replication": ("postgresql://u:s3cret@127.0.0.1:1/d?replication=true", "replication"),
-    "a service that is not there": ("postgresql://u:s3cret@/d?service=nowhere", "there is no service 'nowhere'"),
-    "a socket that is not there": ("postgresql:///d?host=/no/such", "no PostgreSQL answers at /no/such"),
-    "a socket's name too long": ("postgresql:///d?host=/" + "x" * 200, "(no PostgreSQL answers|cannot be made)"),
-    "a host that there is not": ("postgresql://u:s3cret@no-such-host.invalid/d", "no PostgreSQL answers at no-such-"),
-    "a host's name too long": ("postgresql://u:s3cret@" + "a" * 70 + ".invalid/d", "cannot be made"),
-    "a host of statements": ("postgresql://u:s3cret@a%22%3B%20DROP/d", "(no PostgreSQL answers|cannot be made)"),
-    "nobody there": ("postgresql://u:s3cret@127.0.0.1:1/d", "no PostgreSQL answers at 127.0.0.1:1 "),
+URLS: Final[dict[str, tuple[str, Problem]]] = {
+    "blank": (" ", wrong("--database-url")),
+    "no URL": ("s3cret", wrong("postgresql://")),
+    "one slash": ("postgresql:/u:s3cret@h/d", wrong("postgresql://")),
+    "another database's": ("mysql://u:s3cret@h/d", wrong("mysql", "postgresql://")),
+    "a file's": ("sqlite:///s3cret.db", wrong("sqlite", "postgresql://")),
+    "another driver's": ("postgresql+psycopg://u:s3cret@h/d", wrong("postgresql+psycopg", "postgresql://")),
+    "an @ in the password": ("postgresql://u:half@s3cret@h/d", wrong("%40")),
+    "an argument without a name": ("postgresql://u:s3cret@h/d?=1", wrong("parameter", "''")),
+    "a NUL in an argument's name": ("postgresql://u:s3cret@h/d?a%00b=1", wrong("parameter", r"a\x00b")),
+    "an open bracket": ("postgresql://u:s3cret@[::1/d", wrong("postgresql://")),
+    "a port that is a word": ("postgresql://u:s3cret@h:port/d", wrong("postgresql://")),
+    "a port too high": ("postgresql://u:s3cret@127.0.0.1:99999/d", wrong("port", "99999")),
+    "a port below": ("postgresql://u:s3cret@127.0.0.1/d?port=-1", wrong("port", "-1")),
+    "more ports than hosts": ("postgresql://u:s3cret@/d?host=127.0.0.1&port=1,2", wrong("2", "port", "1", "host")),
+    "NUL in the database": ("postgresql://u:s3cret@127.0.0.1:1/d%00options%00-c", wrong("dbname", "NUL")),
+    "NUL in the user": ("postgresql://u%00x:s3cret@127.0.0.1:1/d", wrong("user", "NUL")),
+    "NUL in the password": ("postgresql://u:s3cret%00@127.0.0.1:1/d", wrong("password", "NUL")),
+    "NUL in an option": ("postgresql://u:s3cret@127.0.0.1:1/d?options=%00", wrong("options", "NUL")),
+    "bytes": ("postgresql://u:s3cret@127.0.0.1:1/d\udcff", wrong("postgresql://")),
+    "sslmode": ("postgresql://u:s3cret@127.0.0.1:1/d?sslmode=s%20", wrong("sslmode", "'s '", "verify-full")),
+    "a root that does not exist": (
+        "postgresql://u:s3cret@127.0.0.1:1/d?sslmode=verify-ca&sslrootcert=/no",
+        wrong("sslrootcert", "/no"),
+    ),
+    "TLS's version": ("postgresql://u:s3cret@127.0.0.1:1/d?ssl_min_protocol_version=TLSv9", wrong("TLSv9")),
+    "TLS's negotiation": ("postgresql://u:s3cret@127.0.0.1:1/d?sslnegotiation=x", wrong("sslnegotiation")),
+    "session attributes": (
+        "postgresql://u:s3cret@127.0.0.1:1/d?target_session_attrs=x",
+        wrong("target_session_attrs", "'x'", "read-write"),
+    ),
+    "replication": ("postgresql://u:s3cret@127.0.0.1:1/d?replication=true", wrong("replication")),
+    "a service that does not exist": ("postgresql://u:s3cret@/d?service=nowhere", wrong("nowhere", "PGSERVICEFILE")),
+    "a socket that does not exist": ("postgresql:///d?host=/no/such", no_answer("/no/such")),
+    "a socket's name too long": ("postgresql:///d?host=/" + "x" * 200, no_answer("/xxx")),
+    "a host that does not exist": ("postgresql://u:s3cret@no-such-host.invalid/d", no_answer("no-such-host.invalid")),
+    "a host's name too long": ("postgresql://u:s3cret@" + "a" * 70 + ".invalid/d", no_answer("aaa.invalid")),
+    "a host of statements": ("postgresql://u:s3cret@a%22%3B%20DROP/d", no_answer('a"; DROP')),
+    "no server": ("postgresql://u:s3cret@127.0.0.1:1/d", no_answer("127.0.0.1:1")),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", URLS)
 def test_urls(case: str, shared: Untouched, refused: Refused) -> None:
-    url, said = URLS[case]
-    refused(["--yes", "--database-url", url], said, shared)
+    url, problem = URLS[case]
+    refused(["--yes", "--database-url", url], problem, shared)
 
 
 @pytest.mark.parametrize("part", ["user", "database", "password", "schema"])
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_names_that_there_are_not(kind: str, part: str, shared: Untouched, listening: Server, refused: Refused) -> None:
-    """Each is refused by the server, which is told it as it is."""
+def test_names_that_do_not_exist(kind: str, part: str, shared: Untouched, listening: Server, refused: Refused) -> None:
+    """Each is sent to the server unchanged, and refused by it."""
     name = HOSTILE[kind]
     port, encoded = listening.tcp_port, quote(name, safe="")
     through = f"host={quote(str(listening.socket_dir), safe='')}&port={port}"
-    url, said = {
-        "user": (
-            f"postgresql://{quote(name + '!', safe='')}@/postgres?{through}",
-            "does not let us in .*: correct the user",
-        ),
-        "database": (f"postgresql://bulkseed@/{quote(name + '!', safe='')}?{through}", "there is no database .* at "),
-        "password": (f"postgresql://bulkseed:{encoded}@127.0.0.1:{port}/postgres", "does not let us in"),
+    url, problem = {
+        "user": (f"postgresql://{quote(name + '!', safe='')}@/postgres?{through}", no_answer("user")),
+        "database": (f"postgresql://bulkseed@/{quote(name + '!', safe='')}?{through}", no_answer("database")),
+        "password": (f"postgresql://bulkseed:{encoded}@127.0.0.1:{port}/postgres", no_answer("password")),
         "schema": (
             f"postgresql://bulkseed@/postgres?{through}&options="
             + quote("-c search_path=" + identifier(name).replace("\\", "\\\\").replace(" ", "\\ "), safe=""),
-            "no schema to look for tables in",
+            target("--schema", "search_path"),
         ),
     }[part]
-    if part == "schema" and any(each.isspace() and each != " " for each in name):
-        pytest.skip("the server splits its options at it")
-    shown = refused(["--yes", "--database-url", url], said, shared)
+    if part == "schema" and any(character.isspace() and character != " " for character in name):
+        pytest.skip("the server splits its options at such white space")
+    shown = refused(["--yes", "--database-url", url], problem, shared)
     if part == "password":
         assert kind == "the ledger's name" or name not in shown
 
 
-TARGETS: Final[dict[str, tuple[str, list[str], str]]] = {
-    "a missing table": ("DROP TABLE message_reactions", [], "table message_reactions is missing"),
-    "no table": ("DROP SCHEMA public CASCADE; CREATE SCHEMA public", [], "tables users, .* are missing"),
-    "no schema": ("DROP SCHEMA public CASCADE", [], "no schema to look for tables in"),
-    "a missing column": ("ALTER TABLE users DROP bio", [], "column users.bio is missing"),
-    "another case": ('ALTER TABLE users RENAME bio TO "Bio"', [], "column users.bio is missing"),
-    "a table of another case": ('ALTER TABLE users RENAME TO "Users"', [], "table users is missing"),
-    "varchar too short": ("ALTER TABLE users ALTER email TYPE varchar(50)", [], "users.email holds 50 characters"),
+TARGETS: Final[dict[str, tuple[str, list[str], Problem]]] = {
+    "a missing table": ("DROP TABLE message_reactions", [], target("message_reactions", "public", "bulkseed init")),
+    "no table": ("DROP SCHEMA public CASCADE; CREATE SCHEMA public", [], target(*TABLES, "public", "bulkseed init")),
+    "no schema": ("DROP SCHEMA public CASCADE", [], target("schema", "--schema", "search_path")),
+    "a missing column": ("ALTER TABLE users DROP bio", [], target("users.bio")),
+    "another case": ('ALTER TABLE users RENAME bio TO "Bio"', [], target("users.bio")),
+    "a table of another case": ('ALTER TABLE users RENAME TO "Users"', [], target("users", "public")),
+    "varchar too short": ("ALTER TABLE users ALTER email TYPE varchar(50)", [], target("users.email", "50", "80")),
     "a domain too short": (
         "CREATE DOMAIN short AS varchar(50); ALTER TABLE users ALTER email TYPE short",
         [],
-        "users.email holds 50 characters",
+        target("users.email", "50", "80"),
     ),
     "a domain of a domain": (
         "CREATE DOMAIN s AS varchar(50); CREATE DOMAIN t AS s; ALTER TABLE users ALTER email TYPE t",
         [],
-        "users.email holds 50 characters",
+        target("users.email", "50", "80"),
     ),
-    "a text for a boolean": ("ALTER TABLE users ALTER is_active TYPE text", [], "make it boolean"),
-    "a time of day": ("ALTER TABLE messages ALTER created_at TYPE time", [], "created_at is of type time"),
-    "a number for a text": ("ALTER TABLE users ALTER bio TYPE int USING NULL", [], "users.bio is of type int4"),
-    "an array": ("ALTER TABLE users ALTER bio TYPE text[] USING NULL", [], "users.bio is of type"),
-    "an enum": ("CREATE TYPE e AS ENUM ('a'); ALTER TABLE users ALTER bio TYPE e USING NULL", [], "users.bio is of"),
-    "char that pads": ("ALTER TABLE users ALTER name TYPE char(255)", [], "pads with spaces"),
+    "a text for a boolean": (
+        "ALTER TABLE users ALTER is_active TYPE text",
+        [],
+        target("users.is_active", "text", "boolean"),
+    ),
+    "a time of day": (
+        "ALTER TABLE messages ALTER created_at TYPE time",
+        [],
+        target("messages.created_at", "time", "timestamptz"),
+    ),
+    "a number for a text": ("ALTER TABLE users ALTER bio TYPE int USING NULL", [], target("users.bio", "int4", "text")),
+    "an array": ("ALTER TABLE users ALTER bio TYPE text[] USING NULL", [], target("users.bio", "text[]")),
+    "an enum": ("CREATE TYPE e AS ENUM ('a'); ALTER TABLE users ALTER bio TYPE e USING NULL", [], target("users.bio")),
+    "char that pads": (
+        "ALTER TABLE users ALTER name TYPE char(255)",
+        [],
+        target("users.name", "character(255)", "varchar"),
+    ),
     "numeric ids": (
         "ALTER TABLE message_reactions DROP CONSTRAINT message_reactions_user_id_fkey, ALTER user_id TYPE numeric",
         [],
-        "user_id is of type numeric",
+        target("message_reactions.user_id", "numeric", "bigint"),
     ),
     "a view": (
         "ALTER TABLE users RENAME TO people; CREATE VIEW users AS SELECT * FROM people",
         [],
-        "no table in schema 'public' but a view",
+        target("users", "view"),
     ),
     "a materialized view": (
         "ALTER TABLE users RENAME TO people; CREATE MATERIALIZED VIEW users AS SELECT * FROM people",
         [],
-        "no table in schema 'public' but a view",
+        target("users", "view"),
     ),
     "a generated column": (
         "ALTER TABLE users DROP bio, ADD bio text GENERATED ALWAYS AS (name) STORED",
         [],
-        "users.bio is generated",
+        target("users.bio", "generated"),
     ),
-    "NOT NULL that nothing fills": ("ALTER TABLE users ADD phone text NOT NULL", [], "nothing fills .*users.phone"),
+    "NOT NULL that nothing fills": (
+        "ALTER TABLE users ADD phone text NOT NULL",
+        [],
+        target("NOT NULL", "users.phone", "[fields.users]"),
+    ),
     "a hostile NOT NULL": (
         f"ALTER TABLE users ADD {identifier(DROP)} text NOT NULL",
         [],
-        "nothing fills .*DROP TABLE users; --: give it a default",
+        target("NOT NULL", DROP, "[fields.users]"),
     ),
-    "NOT NULL where null must be": ("ALTER TABLE channels ALTER join_code SET NOT NULL", [], "join_code is NOT NULL"),
-    "no catalogue": ("DELETE FROM reactions", [], "no row with is_system true"),
-    "a catalogue of others": ("UPDATE reactions SET is_system = false", [], "no row with is_system true"),
-    "a sequence that counts down": ("ALTER SEQUENCE users_id_seq INCREMENT -1 MINVALUE -100", [], "counts down"),
-    "a sequence nearly at its end": ("ALTER SEQUENCE messages_id_seq MAXVALUE 50", [], "pass 50, the most"),
+    "NOT NULL where null must be": (
+        "ALTER TABLE channels ALTER join_code SET NOT NULL",
+        [],
+        target("channels.join_code", "NOT NULL"),
+    ),
+    "no catalogue": ("DELETE FROM reactions", [], target("reactions", "is_system")),
+    "a catalogue of others": ("UPDATE reactions SET is_system = false", [], target("reactions", "is_system")),
+    "a sequence that counts down": (
+        "ALTER SEQUENCE users_id_seq INCREMENT -1 MINVALUE -100",
+        [],
+        target("users_id_seq", "users"),
+    ),
+    "a sequence nearly at its end": ("ALTER SEQUENCE messages_id_seq MAXVALUE 50", [], target("240", "messages", "50")),
     "a sequence at its end": (
         "ALTER SEQUENCE users_id_seq MAXVALUE 5; SELECT setval('users_id_seq', 5)",
         [],
-        "more ids from .* pass 5",
+        target("20", "users", "6", "5"),
     ),
     "ids at their end": (
         "INSERT INTO users (id, auth0_id, email, is_active, created_at, name) OVERRIDING SYSTEM VALUE "
         "VALUES (9223372036854775807, 'a', 'a', true, now(), 'a')",
         [],
-        "more ids from .* pass 9,223,372,036,854,775,807",
+        target("20", "users", "9,223,372,036,854,775,807"),
     ),
     "smallint that points": (
         "ALTER TABLE user_channels DROP CONSTRAINT user_channels_user_id_fkey, ALTER user_id TYPE smallint",
         ["--users", "40000", "--channels", "1", "--messages-per-channel", "1"],
-        "40,000 more ids .* pass 32,767",
+        target("40,000", "users", "32,767"),
     ),
     "a domain that pads": (
         "CREATE DOMAIN c AS char(255); ALTER TABLE users ALTER name TYPE c",
         [],
-        "users.name is of type c, which pads with spaces",
+        target("users.name", "type c", "varchar"),
     ),
     "a domain that is never null": (
         "CREATE DOMAIN d AS text NOT NULL; ALTER TABLE channels ALTER description TYPE d",
         [],
-        "channels.description is NOT NULL",
+        target("channels.description", "NOT NULL"),
     ),
-    "a name": ("ALTER TABLE users ALTER email TYPE name", [], "users.email holds 63 characters: it must hold 80"),
+    "a name": ("ALTER TABLE users ALTER email TYPE name", [], target("users.email", "63", "80")),
     "row security": (
         "ALTER TABLE users ENABLE ROW LEVEL SECURITY; ALTER TABLE users OWNER TO trainee",
         ["trainee"],
-        "(row security is active|lacks rights|may not create)",
+        target("trainee"),
     ),
     "row security forced": (
         "ALTER TABLE users ENABLE ROW LEVEL SECURITY; ALTER TABLE users FORCE ROW LEVEL SECURITY; "
         "GRANT ALL ON ALL TABLES IN SCHEMA public TO trainee; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO trainee",
         ["trainee"],
-        'row security is active on "public"."users" for trainee',
+        target('"public"."users"', "trainee", "BYPASSRLS"),
     ),
-    "no rights": ("SELECT", ["trainee"], "the login trainee lacks rights: GRANT SELECT"),
+    "no rights": ("SELECT", ["trainee"], target('GRANT SELECT, INSERT, DELETE ON "public"."users" TO trainee')),
     "no right to insert": (
         "GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA public TO trainee; "
         "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO trainee",
         ["trainee"],
-        'GRANT INSERT ON "public"."users" TO trainee',
+        target('GRANT INSERT ON "public"."users" TO trainee'),
     ),
     "no right to a sequence": (
         "GRANT ALL ON ALL TABLES IN SCHEMA public TO trainee",
         ["trainee"],
-        "GRANT USAGE, UPDATE ON SEQUENCE .*users_id_seq.* TO trainee",
+        target("GRANT USAGE, UPDATE ON SEQUENCE users_id_seq TO trainee"),
     ),
     "no right to the schema": (
         "REVOKE ALL ON SCHEMA public FROM PUBLIC",
         ["trainee"],
-        "(no schema|lacks)",
+        target("schema"),
     ),
     "no right to make the ledger": (
         "GRANT ALL ON ALL TABLES IN SCHEMA public TO trainee; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO trainee",
         ["trainee"],
-        "may not create the schema .*bulkseed.*GRANT CREATE ON DATABASE",
+        target("bulkseed", "GRANT CREATE ON DATABASE", "trainee", "--ledger-schema"),
     ),
     "no right to connect": (
         "DO $$ BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', current_database()); END $$",
         ["trainee"],
-        "(does not let us in|refuses a connection)",
+        no_answer(),
     ),
     "read only": (
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());"
         " END $$",
         [],
-        "only allows reading",
+        target("default_transaction_read_only"),
     ),
     "a newer ledger": (
         "CREATE SCHEMA bulkseed; CREATE TABLE bulkseed.runs (plan int, placement int, made_by int, target_schema int); "
         "CREATE TABLE bulkseed.version AS SELECT 99 AS number",
         [],
-        "version 99",
+        target("99", "3"),
     ),
     "a schema of the ledger's name": (
         "CREATE SCHEMA bulkseed; CREATE TABLE bulkseed.runs ()",
         [],
-        "has a table 'runs' that is not bulkseed's",
+        target("bulkseed", "runs", "--ledger-schema"),
     ),
     "init of a table that does not go with the others": (
         "DROP TABLE message_reactions, messages; ALTER TABLE users DROP CONSTRAINT users_pkey CASCADE",
         ["init"],
-        "reference tables cannot be made .*migrations",
+        target("users"),
     ),
-    "verify of nothing": ("SELECT", ["verify"], "no run of bulkseed"),
-    "cleanup of nothing": ("SELECT", ["cleanup", "--yes"], "no run of bulkseed"),
+    "verify of nothing": ("SELECT", ["verify"], wrong("run")),
+    "cleanup of nothing": ("SELECT", ["cleanup", "--yes"], wrong("run")),
 }
 
 
@@ -439,13 +498,13 @@ def changed(database: Address) -> Callable[[str], None]:
 
 @pytest.mark.parametrize("case", TARGETS)
 def test_targets(case: str, database: Address, changed: Callable[[str], None], refused: Refused) -> None:
-    change, more, said = TARGETS[case]
+    change, more, problem = TARGETS[case]
     changed(change)
     as_trainee = more[:1] == ["trainee"]
     address = Address(database.url._replace(username="trainee")) if as_trainee else database
     arguments = more[1:] if as_trainee else more
     untouched = Untouched(database, asyncio.run(state(database)))
-    refused([*arguments, "--database-url", address.dsn], said, untouched)
+    refused([*arguments, "--database-url", address.dsn], problem, untouched)
 
 
 async def moved(address: Address, schema: str) -> None:
@@ -544,7 +603,7 @@ def dumped(server: Server, address: Address) -> str:
 
 
 def test_errors_keep_their_lines_and_command_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert failed("a:  first\tproblem\n\n  b: \x1b[2Jsecond\r\nbulkseed: \u202ethird\x85fourth\n", 2) == 2
+    assert report_failure("a:  first\tproblem\n\n  b: \x1b[2Jsecond\r\nbulkseed: \u202ethird\x85fourth\n", 2) == 2
     assert capsys.readouterr().err == (
         "bulkseed: a: first problem\n  b: \\x1b[2Jsecond\n  bulkseed: \\u202ethird fourth\n"
     )

@@ -1,4 +1,4 @@
-"""What is asked before anything is written, and what production-like names need."""
+"""Consent before anything is written, and the guard for names that look like production."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected
 from bulkseed.target import guard as disk
 from bulkseed.target.guard import looks_like_production
-from support.commands import ROOT, environment
+from support.commands import ROOT, Problem, environment, reported_errors
 from support.databases import MakeDatabase, address_of, make_reference
 from support.queries import digest, run_sql
 
 ELSEWHERE: Final = "127.1"
-"""This machine, by a name that does not say so."""
+"""A name of this machine that is not recognised as local."""
 
 PRODUCTION: Final = (
     "prod", "PROD", "app_production", "db-prod-1.example.com", "prod2", "prd.db", "live", "shop live", "my.live.host",
@@ -101,14 +101,16 @@ class TestProduction:
         socket = made["app_production"]
         url = socket.dsn if host == "socket" else url_of(listening, "app_production", host)
         before = asyncio.run(rows_of(socket))
-        assert main([command, "--database-url", url, *more]) == 2
+        with reported_errors() as errors:
+            assert main([command, "--database-url", url, *more]) == 2
         printed = capsys.readouterr()
         assert printed.out == ""
         typed = f"{listening.socket_dir if host == 'socket' else host}/app_production"
-        said = f"the database 'app_production' looks like production: .*give --allow {re.escape(typed)}"
         if host == ELSEWHERE and not more:
-            said = "nobody is there to answer .*: give --yes"
-        assert re.fullmatch(f"bulkseed: {said}\n", printed.err)
+            problem = Problem(InputError, "confirmation-needed", ("--yes",))
+        else:
+            problem = Problem(InputError, None, ("app_production", f"--allow {typed}"))
+        problem.check(errors[0], printed.err)
         assert asyncio.run(rows_of(socket)) == before
 
     @pytest.mark.parametrize("allowed", ["app_production", "localhost/app_production", f"{ELSEWHERE}/App_production",
@@ -117,7 +119,7 @@ class TestProduction:
         self, allowed: str, listening: Server, made: dict[str, Address], capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["--yes", "--allow", allowed, "--database-url", url_of(listening, "app_production")]) == 2
-        assert "but the target is '127.1/app_production'" in capsys.readouterr().err
+        assert "127.1/app_production" in capsys.readouterr().err
 
     @pytest.mark.parametrize("host", [ELSEWHERE, "localhost"])
     def test_that_is_typed_is_written_to(
@@ -127,13 +129,13 @@ class TestProduction:
         before = asyncio.run(rows_of(made["app_production"]))
         assert main(["load", "--yes", *named]) == 0
         printed = capsys.readouterr()
-        shown = r"  database  app_production\n  user      guarded\n  rows      about \d+ there, about 545 to come\n"
+        shown = r"  database +app_production\n  user +guarded\n  rows +about \d+ \w+, about 545 to load\n"
         assert bool(re.search(shown, printed.err)) == (host == ELSEWHERE)
         assert main(["cleanup", "--yes", "--database-url", url_of(listening, "app_production", host)]) == 2
-        assert "looks like production" in capsys.readouterr().err
+        assert f"--allow {host}/app_production" in capsys.readouterr().err
         assert main(["cleanup", "--yes", *named]) == 0
         printed = capsys.readouterr()
-        assert bool(re.search(r"rows +about [\d,]+ there, [\d,]+ to be removed\n", printed.err)) == (host == ELSEWHERE)
+        assert bool(re.search(r"rows +about [\d,]+ \w+, [\d,]+ to remove\n", printed.err)) == (host == ELSEWHERE)
         assert asyncio.run(rows_of(made["app_production"])) == before
 
     def test_resume_asks_too(
@@ -150,12 +152,13 @@ class TestProduction:
         before = asyncio.run(rows_of(admin))
         capsys.readouterr()
         assert main(["resume", *named]) == 2
-        assert "looks like production" in capsys.readouterr().err
-        assert main(["resume", *named[1:]]) == 2
-        assert "nobody is there to answer 'Load the" in capsys.readouterr().err
+        assert f"--allow {ELSEWHERE}/app_production" in capsys.readouterr().err
+        with reported_errors() as errors:
+            assert main(["resume", *named[1:]]) == 2
+        Problem(InputError, "confirmation-needed", ("run 1", "--yes")).check(errors[0], capsys.readouterr().err)
         assert asyncio.run(rows_of(admin)) == before
         assert main(["resume", *allowed]) == 0
-        assert re.search(r"  rows      about \d+ there, [\d,]+ to come\n", capsys.readouterr().err)
+        assert re.search(r"\n  rows  +about \d+ [^\d]+[\d,]+ to load\n", capsys.readouterr().err)
         assert main(["cleanup", *allowed]) == 0
 
     def test_no_variable_says_otherwise(
@@ -165,7 +168,7 @@ class TestProduction:
             monkeypatch.setenv(name, "staging")
         monkeypatch.setenv("DATABASE_URL", url_of(listening, "app_production"))
         assert main(["--yes"]) == 2
-        assert "looks like production" in capsys.readouterr().err
+        assert f"--allow {ELSEWHERE}/app_production" in capsys.readouterr().err
 
     def test_a_service_and_an_address_are_no_way_around(
         self, listening: Server, made: dict[str, Address], tmp_path: Path, capsys: Any, monkeypatch: Any
@@ -184,16 +187,14 @@ class TestProduction:
         ):  # fmt: skip
             assert main(["init", "--yes", "--database-url", url]) == 2
             printed = capsys.readouterr()
-            assert printed.err.endswith(
-                f"looks like production: if that is where you mean to write, give --allow {title}\n"
-            )
+            assert f"--allow {title}" in printed.err
         monkeypatch.setenv("PGHOST", "db-prod-1.example.com")
         monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
         assert main(["init", "--yes", "--database-url", f"postgresql://guarded:p@:{port}/staging"]) == 2
-        assert "give --allow db-prod-1.example.com/staging" in capsys.readouterr().err
+        assert "--allow db-prod-1.example.com/staging" in capsys.readouterr().err
 
     @pytest.mark.usefixtures("made")  # whose login it is
-    def test_the_name_that_is_told_works_in_a_shell(
+    def test_the_name_in_the_message_works_in_a_shell(
         self, listening: Server, capsys: pytest.CaptureFixture[str]
     ) -> None:
         name = "our prod $(x) 'db'"
@@ -213,17 +214,22 @@ class TestProduction:
         self, server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("BULKSEED_HOME", str(server.home))
-        assert main(["--allow", "db-prod/app"]) == 2
-        assert "but no database is named" in capsys.readouterr().err
+        with reported_errors() as errors:
+            assert main(["--allow", "db-prod/app"]) == 2
+        problem = Problem(InputError, "allow-without-database", ("db-prod/app", "--database-url"))
+        problem.check(errors[0], capsys.readouterr().err)
 
 
 @pytest.mark.usefixtures("nobody")
 class TestElsewhere:
     @pytest.mark.parametrize("command", ["load", "init"])
-    def test_nobody_is_there(self, command: str, listening: Server, made: dict[str, Address], capsys: Any) -> None:
+    def test_a_question_needs_a_terminal(
+        self, command: str, listening: Server, made: dict[str, Address], capsys: Any
+    ) -> None:
         before = asyncio.run(rows_of(made["staging"]))
-        assert main([command, "--database-url", url_of(listening, "staging")]) == 2
-        assert re.fullmatch("bulkseed: nobody is there to answer .*: give --yes\n", capsys.readouterr().err)
+        with reported_errors() as errors:
+            assert main([command, "--database-url", url_of(listening, "staging")]) == 2
+        Problem(InputError, "confirmation-needed", ("/staging", "--yes")).check(errors[0], capsys.readouterr().err)
         assert asyncio.run(rows_of(made["staging"])) == before
 
     def test_yes_is_for_scripts_and_quiet_is_quiet(
@@ -258,9 +264,9 @@ def at_a_terminal(answer: str, *arguments: str) -> Iterator[str]:
 def test_the_target_is_shown_and_asked_for(listening: Server, made: dict[str, Address]) -> None:
     before = asyncio.run(rows_of(made["staging"]))
     url = url_of(listening, "staging")
-    for command, question in (
-        (["load"], "Load about 545 rows into"),
-        (["init"], "Make what is missing of the reference tables in"),
+    for command, change in (
+        (["load"], "about 545 to load"),
+        (["init"], "reaction catalogue"),
     ):
         said, status = at_a_terminal("n", *command, "--database-url", url)
         shown = [
@@ -269,22 +275,22 @@ def test_the_target_is_shown_and_asked_for(listening: Server, made: dict[str, Ad
             "  user      guarded",
         ]
         assert "\r\n".join(shown) in said
-        assert re.search(r"  rows      about \d+ there, .* to come.*\r\n" + question, said)
-        assert "you did not say yes, so nothing was touched" in said
+        assert re.search(rf"  rows      about \d+ .*{change}.*\r\n.*/staging.*\[y/N\]", said)
+        assert "--yes" in said
         assert ":p@" not in said
         assert status == "2"
     assert asyncio.run(rows_of(made["staging"])) == before
     said, status = at_a_terminal("y", "--database-url", url)
     assert status == "0", said
     said, status = at_a_terminal("n", "cleanup", "--database-url", url)
-    assert re.search(r"rows      about \d+ there, (\d+) to be removed\r\nRemove the \1 rows of run 1 from", said)
+    assert re.search(r"rows      about \d+ .*\D(\d+) to remove\r\n.* \1 rows of run 1 from", said)
     assert status == "2"
     said, status = at_a_terminal("y", "cleanup", "--database-url", url)
     assert status == "0", said
     assert asyncio.run(rows_of(made["staging"])) == before
 
 
-def test_what_is_shown_does_not_command_the_terminal(listening: Server) -> None:
+def test_control_characters_of_names_are_escaped(listening: Server) -> None:
     name = "a\x1b[2Jb\nc\u202ed"
     admin = address_of(listening, "postgres")
     asyncio.run(run_sql(admin, f'CREATE DATABASE "{name}"'))
@@ -335,30 +341,29 @@ class TestDisk:
             "DROP TABLESPACE of_table",
         )
 
-    async def test_nothing_is_known_of_what_answers_at_a_tunnel(self, listening: Server, made: Any) -> None:
-        """A port that is not the server's own leads elsewhere."""
+    async def test_the_disks_behind_a_tunnel_are_unknown(self, listening: Server, made: Any) -> None:
+        """A port other than the server's own leads to another machine."""
         here = Address.parse(url_of(listening, "staging", "127.0.0.1"))
         elsewhere = Address.parse("postgresql://guarded:p@127.0.0.1:1/staging")
         async with connected(here) as connection:
             assert list(await disk.folders(connection, here, {"users": 1.0})) == [listening.data]
             assert await disk.folders(connection, elsewhere, {"users": 1.0}) == {}
 
-    def test_folders_that_are_not_here_are_no_concern(self, tmp_path: Path) -> None:
+    def test_folders_of_other_machines_are_ignored(self, tmp_path: Path) -> None:
         disk.check_folders({Path("/no/such/folder"): 1e30, tmp_path: 1.0})
 
-    def test_what_is_on_one_disk_counts_together(self, tmp_path: Path) -> None:
+    def test_folders_on_one_disk_count_together(self, tmp_path: Path) -> None:
         free = shutil.disk_usage(tmp_path).free
         (tmp_path / "a").mkdir()
         disk.check_folders({tmp_path: free * 0.6})
-        with pytest.raises(InputError, match=r"needs some [\d.,]+ GB of disk, and .* has [\d.,]+ GB free: load less"):
+        with pytest.raises(InputError, match=rf"[\d.,]+ GB .*{tmp_path}.* [\d.,]+ GB"):
             disk.check_folders({tmp_path: free * 0.6, tmp_path / "a": free * 0.6})
 
-    def test_too_little_is_refused_beforehand(
+    def test_too_little_space_is_refused_before_a_load(
         self, made: dict[str, Address], listening: Server, nobody: None, capsys: pytest.CaptureFixture[str]
     ) -> None:
         before = asyncio.run(rows_of(made["staging"]))
         for url in (made["staging"].dsn, url_of(listening, "staging", "127.0.0.1")):
             assert main(["--scale", "30000x", "--database-url", url]) == 2
-            said = rf"the load needs some [\d,.]+ GB of disk, and {listening.data} has [\d,.]+ GB free: .*"
-            assert re.fullmatch(f"bulkseed: {said}\n", capsys.readouterr().err)
+            assert re.search(rf"[\d,.]+ GB .*{listening.data}.* [\d,.]+ GB", capsys.readouterr().err)
         assert asyncio.run(rows_of(made["staging"])) == before

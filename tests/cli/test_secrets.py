@@ -1,4 +1,4 @@
-"""Nothing secret is handed on, listed, logged, recorded or printed; others cannot reach the embedded server."""
+"""Passwords are not passed on, listed, logged, recorded or printed; other users cannot reach the embedded server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Final
 import asyncpg
 import pytest
 
-from bulkseed.cli.serve import kept_password
+from bulkseed.cli.serve import load_or_create_password
 from bulkseed.embedded import Server
 from bulkseed.errors import RunError
 from bulkseed.loader.shard_load import Endpoint
@@ -32,7 +32,7 @@ PROC: Final = Path("/proc/self/task")
 
 @pytest.fixture(scope="session")
 def guarded(listening: Server) -> Iterator[str]:
-    """A database with the reference tables, whose login needs a password: its URL without that."""
+    """The URL, without its password, of a database with the reference tables, whose role needs a password."""
     admin = address_of(listening, "postgres")
 
     async def make() -> None:
@@ -156,9 +156,9 @@ class TestEmbedded:
     def test_its_password_is_its_owners_alone(self, tmp_path: Path) -> None:
         before = os.umask(0)
         try:
-            password = kept_password(tmp_path)
+            password = load_or_create_password(tmp_path)
         finally:
             os.umask(before)
         assert stat.S_IMODE((tmp_path / "password").stat().st_mode) == 0o600
         assert len(password) >= 20
-        assert kept_password(tmp_path) == password
+        assert load_or_create_password(tmp_path) == password

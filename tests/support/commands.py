@@ -1,4 +1,4 @@
-"""Commands: in processes of their own, or inside the tests' own, without the second that imports take."""
+"""Run commands: each in a process of its own, or in the process of the tests, which saves a second of imports."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import io
 import os
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from bulkseed.__main__ import main
+from bulkseed.__main__ import main, report_failure
+from bulkseed.errors import BulkseedError
 from support.plans import AS_OF
 
 ROOT = Path(__file__).parents[2]
@@ -37,11 +40,11 @@ def bulkseed(*arguments: str, **changed: str) -> subprocess.CompletedProcess[str
 
 
 def inside(*arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with nobody at a terminal; not where an event loop runs, as it has one of its own."""
+    """Run a command in this process, without a terminal; not from a running event loop, as it starts its own."""
     with (
         pytest.MonkeyPatch.context() as patch,
         redirect_stdout(io.StringIO()) as out,
-        redirect_stderr(io.StringIO()) as said,
+        redirect_stderr(io.StringIO()) as err,
     ):
         patch.setattr("sys.stdin", io.StringIO())
         for name in os.environ:
@@ -50,4 +53,39 @@ def inside(*arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
         for name, value in changed.items():
             patch.setenv(name, value)
         status = main([*arguments])
-    return subprocess.CompletedProcess(arguments, status, out.getvalue(), said.getvalue())
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The error that ends a command: its class, its code (None: any), and the names and values in its message."""
+
+    kind: type[Exception]
+    code: str | None
+    facts: tuple[str, ...]
+
+    def check(self, error: BaseException | None, printed: str) -> None:
+        """Fail unless ``error`` is this problem, and ``printed`` on stderr as such."""
+        assert isinstance(error, self.kind), (error, printed)
+        if self.code is not None:
+            assert isinstance(error, BulkseedError)
+            assert error.code == self.code, error
+        assert printed.startswith("bulkseed: "), printed
+        assert printed.endswith("\n"), printed
+        assert all(line.isprintable() for line in printed.splitlines()), printed
+        missing = [fact for fact in self.facts if fact not in printed]
+        assert not missing, f"{missing} not in: {printed}"
+
+
+@contextmanager
+def reported_errors() -> Iterator[list[BaseException | None]]:
+    """Collect the errors with which commands in this process end. They are printed all the same."""
+    errors: list[BaseException | None] = []
+
+    def report(message: str, status: int) -> int:
+        errors.append(sys.exception())
+        return report_failure(message, status)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bulkseed.__main__.report_failure", report)
+        yield errors

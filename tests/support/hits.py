@@ -1,4 +1,4 @@
-"""What a round of chaos hit."""
+"""The name and the type of the records of what a round of chaos hit."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ COLUMNS = ["user_id", "status_text", "emoji", "created_at", "expires_at", "is_ac
 
 @table(follows="users", columns=COLUMNS, rows_per_parent=5)
 def user_statuses(users: Parents) -> Iterator[tuple[object, ...]]:
-    """Each ends when the next begins, at the latest after eight hours; the last one is in force."""
+    """A status ends after at most eight hours, or when the next begins; the last one is active."""
     for user in users:
         begins = sorted(user.moment() for _ in range(5))
         for begin, following in zip(begins, [*begins[1:], None], strict=True):
