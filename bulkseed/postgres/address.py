@@ -85,20 +85,20 @@ class Url(NamedTuple):
 
     def render(self) -> str:
         """Return the URL as text, with its passwords."""
-        login = "" if self.username is None else quoted(self.username)
-        login += "" if self.password is None else f":{quoted(self.password, '*')}"
-        host = quoted(self.host or "", ":")
+        login = "" if self.username is None else percent_encode(self.username)
+        login += "" if self.password is None else f":{percent_encode(self.password, '*')}"
+        host = percent_encode(self.host or "", ":")
         host = f"[{host}]" if ":" in host else host
         port = "" if self.port is None else f":{self.port}"
         at = "@" if self.username is not None or self.password is not None else ""
-        database = "" if self.database is None else f"/{quoted(self.database)}"
-        arguments = "&".join(f"{quoted(name)}={quoted(value, SAFE)}" for name, value in self.query)
+        database = "" if self.database is None else f"/{percent_encode(self.database)}"
+        arguments = "&".join(f"{percent_encode(name)}={percent_encode(value, SAFE)}" for name, value in self.query)
         if arguments:
             arguments = f"?{arguments}" if database else f"/?{arguments}"
         return f"{self.scheme}://{login}{at}{host}{port}{database}{arguments}"
 
 
-def quoted(part: str, safe: str = "") -> str:
+def percent_encode(part: str, safe: str = "") -> str:
     return quote(part, safe=safe)
 
 
