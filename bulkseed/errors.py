@@ -36,7 +36,7 @@ class BulkseedError(Exception):
     exit_status: ClassVar[int] = 1
     """The exit status of the command line when this error ends it."""
 
-    def __init__(self, message: str, *, code: str = "") -> None:
+    def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
         self.code = code
         """The kind of problem, as lower-case words with hyphens; problems with the same fix share a code."""

@@ -52,7 +52,7 @@ ERRORS: Final = all_errors()
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__qualname__)
 def test_errors_survive_pickling(kind: type[BulkseedError]) -> None:
-    for code in ("missing-table", ""):
+    for code in ("missing-table", "no-answer"):
         error = pickle.loads(pickle.dumps(kind("no table\nusers", code=code)))
         assert type(error) is kind
         assert (str(error), error.code) == ("no table\nusers", code)
@@ -221,7 +221,7 @@ async def test_the_error_of_a_task_group_keeps_its_cause_and_context(cause: Exce
 
 
 def test_an_error_of_bulkseed_comes_before_others() -> None:
-    ours = TransientError("ours")
+    ours = TransientError("ours", code="ours")
     with pytest.raises(TransientError) as caught:
         reraise_first(BaseExceptionGroup("", [OSError("other"), ExceptionGroup("", [ours])]))
     assert caught.value is ours

@@ -57,7 +57,7 @@ async def free_disk_space(
             raise
         except BulkseedError:
             continue  # an app has a lock on a table, for example
-    await vacuum(connection, (name for run in runs for name in reversed(run.names.tables())))
+    await vacuum(connection, (name for run in runs for name in reversed(run.names.sql_tables())))
 
 
 async def vacuum(connection: Connection, tables: Iterable[SQL]) -> None:

@@ -104,9 +104,9 @@ async def references(
         for child, column, parent in names.model.references():
             key = names.model.by_name[parent].key[0]
             implied = Reference(
-                names.name(child),
+                names.sql_name(child),
                 (names.model.column(child, column),),
-                names.name(parent),
+                names.sql_name(parent),
                 (names.model.column(parent, key),),
                 declared=False,
             )

@@ -111,7 +111,7 @@ async def remove_rows(
     with translate_errors(connection, "finding the rows to remove"):
         await connection.execute(SETTINGS)
         for run in runs:
-            tables = [run.names.name(name) for name in await existing_tables(connection, run)]
+            tables = [run.names.sql_name(name) for name in await existing_tables(connection, run)]
             if tables and not run.is_complete and not diskless:
                 # an interrupted load left no statistics; a login without the right to ANALYZE is only warned
                 await connection.execute(compose("ANALYZE {tables}", tables=join(", ", tables)))
@@ -160,7 +160,7 @@ async def check_rights(connection: Connection, runs: Sequence[Run]) -> None:
     denied = [
         table
         for table in dict.fromkeys(
-            [run.names.name(name) for run in runs for name in await existing_tables(connection, run)]
+            [run.names.sql_name(name) for run in runs for name in await existing_tables(connection, run)]
         )
         if not await connection.fetchval(
             "SELECT has_table_privilege($1, 'SELECT') AND has_table_privilege($1, 'DELETE')", table
@@ -221,13 +221,13 @@ async def find_rows(
                     "CREATE TEMP TABLE {temporary} ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA",
                     temporary=identifier(temporary),
                     columns=join(", ", map(identifier, columns.values())),
-                    table=names.name(name),
+                    table=names.sql_name(name),
                 )
             )
             identities[name] = await plan_copy(connection, temporary, columns)
             rows = compose("{temporary} AS k", temporary=identifier(temporary))
             matches = await match_condition(connection, names, name, list(columns.values()))
-            deletions.add(names.name(name), exists_condition(rows, matches))
+            deletions.add(names.sql_name(name), exists_condition(rows, matches))
         for run in alike:
             await list_identities(connection, run, identities, cascade, listener)
         # the planner has no statistics of new tables
@@ -255,7 +255,7 @@ async def list_identities(
                     "INSERT INTO {temporary} SELECT {columns} FROM {table} AS t WHERE {condition}",
                     temporary=identifier(into.table),
                     columns=join(", ", map(identifier, into.columns)),
-                    table=run.names.name(name),
+                    table=run.names.sql_name(name),
                     condition=scope.ours_there(name, "t"),
                 )
             )
@@ -289,7 +289,7 @@ async def find_rows_in_memory(
             arrays = []
             for number, (column, values) in enumerate(zip(identities[name].columns, lists[name], strict=True)):
                 setting = f"bulkseed.listed_{run.number}_{table_number}_{number}"
-                column_type = await connection.fetchval(COLUMN_TYPE, run.names.name(name), column)
+                column_type = await connection.fetchval(COLUMN_TYPE, run.names.sql_name(name), column)
                 await connection.execute(
                     "SELECT set_config($1, $2, true)", setting, f"{{{','.join(filter(None, values))}}}"
                 )
@@ -299,7 +299,7 @@ async def find_rows_in_memory(
             columns = join(", ", map(identifier, identities[name].columns))
             rows = compose("unnest({arrays}) AS k ({columns})", arrays=join(", ", arrays), columns=columns)
             matches = await match_condition(connection, run.names, name, identities[name].columns)
-            deletions.add(run.names.name(name), exists_condition(rows, matches))
+            deletions.add(run.names.sql_name(name), exists_condition(rows, matches))
     return deletions
 
 
@@ -313,7 +313,7 @@ async def match_condition(connection: Connection, names: Names, table: str, colu
 
     Only a user's own table may have nulls in identity columns, but not in the first one, which is the join column.
     """
-    rows = await connection.fetch(NULLABLE, names.name(table)) if table in names.model.extras else []
+    rows = await connection.fetch(NULLABLE, names.sql_name(table)) if table in names.model.extras else []
     nullable = {row["attname"] for row in rows} - {columns[0]}
     json_columns = {row["attname"] for row in rows if row["is_json"]}
 
@@ -451,7 +451,7 @@ async def delete_rows(
     connection: Connection, runs: Sequence[Run], deletions: DeletionSet
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Delete all rows in one statement: foreign keys are checked at its end, so references may form a cycle."""
-    names = {run.names.name(name): name for run in runs for name in reversed(run.plan.model.names)}
+    names = {run.names.sql_name(name): name for run in runs for name in reversed(run.plan.model.names)}
     tables = list(dict.fromkeys([*(table for table in names if table in deletions.seeded), *deletions.extra]))
     removed = dict.fromkeys(names.values(), 0)
     others: dict[str, int] = {}

@@ -39,7 +39,7 @@ def cleanup_command(
         numbers = f"run{'s' * (len(runs) > 1)} {', '.join(str(recorded.number) for recorded in runs)}"
         others = " and all rows that reference them" if cascade else ""
         question = f"Remove the {rows:,} rows of {numbers}{others} from {database.address}?"
-        tables = list(dict.fromkeys(table for recorded in runs for table in recorded.names.tables()))
+        tables = list(dict.fromkeys(table for recorded in runs for table in recorded.names.sql_tables()))
         require_consent(database, Consent(yes, allow, quiet), question, f"{rows:,} to remove", tables, always=True)
         with progress_display(quiet=quiet) as listener:
             # claims, not numbers: a run that another command changed since the question is refused

@@ -149,7 +149,9 @@ def resume_command(
         check_disk(database, missing_bytes(interrupted))
         rows = f"{max(0, sum(interrupted.expected.values()) - sum(interrupted.rows.values())):,}"
         question = f"Load the {rows} missing rows of run {interrupted.number} into {address}?"
-        require_consent(database, Consent(yes, allow, quiet), question, f"{rows} to load", interrupted.names.tables())
+        require_consent(
+            database, Consent(yes, allow, quiet), question, f"{rows} to load", interrupted.names.sql_tables()
+        )
         stop = Stop()
         with progress_display(quiet=quiet) as listener:
             result: LoadReport | None = run(
@@ -174,7 +176,7 @@ def resume_command(
 def missing_bytes(interrupted: Run) -> dict[str, float]:
     """Return the expected bytes of the rows that are not loaded yet, by the app's name of the table."""
     return {
-        interrupted.names.name(table): size
+        interrupted.names.sql_name(table): size
         * max(0.0, 1 - interrupted.rows[table] / max(1, interrupted.expected[table]))
         for table, size in expected_bytes(interrupted.plan).items()
     }

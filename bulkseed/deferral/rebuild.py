@@ -63,8 +63,9 @@ class Rebuilder:
         message = f"{lines[0]}; {outcome}" if len(lines) == 1 else "\n".join([*lines, outcome])
         if self.disk_full:
             return DiskFull(message, code=self.disk_full.code)
-        codes = {failure.code for failure in self.failures}
-        return RunError(message, code=codes.pop() if len(codes) == 1 else "not-rebuilt")
+        first, *others = (failure.code for failure in self.failures)
+        code = "not-rebuilt" if set(others) - {first} else first
+        return RunError(message, code=code)
 
     async def measure_table(self, connection: Connection, table: SQL, definitions: Sequence[Deferred]) -> int | None:
         """Return the bytes of a table; None if it no longer exists, so that ``definitions`` cannot be rebuilt."""

@@ -89,7 +89,7 @@ async def choose_deferred(
     if defer == "never":
         return ()
     if defer == "auto":
-        tables = target.tables()
+        tables = target.sql_tables()
         if not is_worth_deferring(sum(expected_rows(plan).values()), await estimated_rows(connection, tables)):
             return ()
         actions = [row[0] for row in await connection.fetch(INSERT_ACTIONS, tables)]
@@ -314,7 +314,7 @@ def tables_to_fill(shards: Iterable[Shard], model: Model) -> list[str]:
 
 def definitions_to_drop(tables: Sequence[str], deferred: Sequence[Deferred], target: Target) -> list[Deferred]:
     """Return those of ``deferred`` that concern one of ``tables``, as their own table or the referenced one."""
-    names = {target.name(table) for table in tables}
+    names = {target.sql_name(table) for table in tables}
     return [definition for definition in deferred if definition.table in names or definition.parent in names]
 
 
@@ -324,7 +324,7 @@ async def analyze(control: Control, target: Target, stopwatch: Stopwatch, listen
 
     async def once(connection: Connection) -> None:
         with translate_errors(connection, "ANALYZE"):
-            await connection.execute(compose("ANALYZE {tables}", tables=join(", ", map(trusted, target.tables()))))
+            await connection.execute(compose("ANALYZE {tables}", tables=join(", ", map(trusted, target.sql_tables()))))
 
     with stopwatch.phase("analyze"):
         await control.do("ANALYZE", once)

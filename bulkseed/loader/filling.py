@@ -103,7 +103,7 @@ class Filling:
         """
         model = target.model
         rows_complete: dict[SQL, anyio.Event] = {
-            target.name(table): self.rows_complete.get(model.stage(table), anyio.Event()) for table in model.names
+            target.sql_name(table): self.rows_complete.get(model.stage(table), anyio.Event()) for table in model.names
         }
         rebuilt = anyio.Event()
         try:

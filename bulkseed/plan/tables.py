@@ -273,8 +273,6 @@ class Names:
         """Return the qualified names of all tables to fill, in dependency order."""
         return [self.sql_name(table) for table in self.model.names]
 
-    name, column, tables = sql_name, sql_column, sql_tables
-
 
 def referenced_tables(extra: PluginTable) -> set[str]:
     return {extra.follows, *dict(extra.references).values()} - {extra.name}

@@ -70,7 +70,7 @@ async def check_rights(connection: Connection, target: Target) -> None:
     user = await connection.fetchval("SELECT quote_ident(current_user)")
     grants: list[str] = []
     for name in target.columns:
-        table = target.name(name)
+        table = target.sql_name(name)
         # DELETE, since the rows of a failed load are removed
         needed = ("SELECT", "INSERT", "DELETE") if name in target.model.names else ("SELECT",)
         missing = [
@@ -87,7 +87,7 @@ async def check_rights(connection: Connection, target: Target) -> None:
                 code="row-security",
             )
     for table_name, column in serial_columns(target):
-        sequence = await connection.fetchrow(SEQUENCE_SQL, target.name(table_name), column)
+        sequence = await connection.fetchrow(SEQUENCE_SQL, target.sql_name(table_name), column)
         if sequence is not None and not await connection.fetchval(
             "SELECT has_sequence_privilege($1::text, 'USAGE') AND has_sequence_privilege($1::text, 'UPDATE')",
             sequence["name"],
@@ -104,7 +104,7 @@ async def unlogged_warning(connection: Connection, target: Target) -> str:
     names = await connection.fetchval(
         "SELECT string_agg(oid::regclass::text, ', ' ORDER BY oid) FROM pg_class "
         "WHERE oid = ANY ($1::text[]::regclass[]) AND relpersistence = 'u'",
-        target.tables(),
+        target.sql_tables(),
     )
     if names is None:
         return ""
@@ -129,14 +129,14 @@ async def system_reactions(connection: Connection, target: Target) -> tuple[int 
     """
     if (catalogue := target.model.catalogue) is None:
         return ()
-    name, key = target.name(catalogue.name), target.column(catalogue.name, "id")
+    name, key = target.sql_name(catalogue.name), target.sql_column(catalogue.name, "id")
     has_system = "is_system" in catalogue.column_names
     rows = await connection.fetch(
         compose(
             "SELECT {key} AS id FROM {catalogue} WHERE {is_system} ORDER BY {key}",
             key=key,
             catalogue=name,
-            is_system=target.column(catalogue.name, "is_system") if has_system else compose("true"),
+            is_system=target.sql_column(catalogue.name, "is_system") if has_system else compose("true"),
         )
     )
     if not rows:
@@ -162,8 +162,8 @@ async def find_id_range(connection: Connection, target: Target, table: str, colu
 
     Raises TargetError where they exceed the range of the column, of its sequence, or of a column that references it.
     """
-    name = target.name(table)
-    highest_sql = compose("SELECT max({column}) FROM {table}", column=target.column(table, column), table=name)
+    name = target.sql_name(table)
+    highest_sql = compose("SELECT max({column}) FROM {table}", column=target.sql_column(table, column), table=name)
     highest = await connection.fetchval(highest_sql) or 0
     limit = target.highest_id(table, column)
     sequence = await connection.fetchrow(SEQUENCE_SQL, name, target.model.column(table, column))
@@ -216,12 +216,12 @@ async def reserve_ids(connection: Connection, target: Target, table: str, column
 
 async def is_taken(connection: Connection, target: Target, table: str, column: str, values: Sequence[str]) -> bool:
     """Return whether any of ``values`` is already in the column (rules U2 and C5)."""
-    expression, wanted = target.column(table, column), list(values)
+    expression, wanted = target.sql_column(table, column), list(values)
     if target.columns[table][column].type == "citext":
         expression, wanted = compose("lower({column}::text)", column=expression), [value.lower() for value in values]
     exists = compose(
         "SELECT EXISTS (SELECT FROM {table} WHERE {expression} = ANY($1::text[]))",
-        table=target.name(table),
+        table=target.sql_name(table),
         expression=expression,
     )
     return bool(await connection.fetchval(exists, wanted))
@@ -294,8 +294,8 @@ async def allocate_ids(
         if not await collides_with_existing(connection, target, context):
             return context
     raise TargetError(
-        f"{MAX_VARIANTS} tries at e-mail addresses and join codes all met values that {target.name('users')} or "
-        f"{target.name('channels')} already has: give another --seed",
+        f"{MAX_VARIANTS} tries at e-mail addresses and join codes all met values that {target.sql_name('users')} or "
+        f"{target.sql_name('channels')} already has: give another --seed",
         code="values-used-up",
     )
 
@@ -307,8 +307,8 @@ async def skip_used_uuid_range(connection: Connection, target: Target, plan: Pla
     """
     exists = compose(
         "SELECT EXISTS (SELECT FROM {users} WHERE {id} = encode($1::bytea, 'hex')::uuid)",
-        users=target.name("users"),
-        id=target.column("users", "id"),
+        users=target.sql_name("users"),
+        id=target.sql_column("users", "id"),
     )
     for _ in range(MAX_VARIANTS):
         first = uuids_of(plan, placement, 0)["users"].octets(pa.array([placement.first_user]))[0].as_py()
@@ -316,7 +316,8 @@ async def skip_used_uuid_range(connection: Connection, target: Target, plan: Pla
             return placement
         placement = replace(placement, first_user=placement.first_user + plan.users)
     raise TargetError(
-        f"{target.name('users')} has the users of {MAX_VARIANTS} runs with the seed {plan.seed}: give another --seed",
+        f"{target.sql_name('users')} has the users of {MAX_VARIANTS} runs with the seed {plan.seed}: "
+        "give another --seed",
         code="values-used-up",
     )
 
@@ -324,7 +325,7 @@ async def skip_used_uuid_range(connection: Connection, target: Target, plan: Pla
 async def collides_with_existing(connection: Connection, target: Target, context: Context) -> bool:
     for table, values in (("users", user_values(context)), ("channels", channel_values(context))):
         columns = target.columns.get(table, {})
-        has_rows = compose("SELECT EXISTS (SELECT FROM {table})", table=target.name(table))
+        has_rows = compose("SELECT EXISTS (SELECT FROM {table})", table=target.sql_name(table))
         if not columns or not await connection.fetchval(has_rows):
             continue
         for column, new in values:

@@ -101,12 +101,12 @@ async def try_out(
     """
     problems: list[Problem] = []
     for table in target.model.tables:
-        for row in await connection.fetch(UNIQUE, target.name(table.name)):
+        for row in await connection.fetch(UNIQUE, target.sql_name(table.name)):
             problems += check_unique_index(target, table, plan, row)
     scenario = plan.scenario
     types = {mapping.kind for copy_plan in copy_plans.values() for mapping in copy_plan.mappings}
     plain = types <= PLAIN and not (scenario.tables or scenario.columns or scenario.fields or scenario.extras)
-    if not plain or await connection.fetchval(CHECKED, target.tables()):
+    if not plain or await connection.fetchval(CHECKED, target.sql_tables()):
         reactions = await system_reactions(connection, target)
         expected = expected_rows(plan)
         first_ids = {
@@ -171,7 +171,7 @@ async def try_batch(
     connection: Connection, target: Target, table: Table, copy_plan: CopyPlan, batch: pa.RecordBatch
 ) -> list[Problem]:
     """Return a problem for each reason why the table would refuse rows of ``batch``."""
-    name, to_copy = target.name(table.name), replace(copy_plan, table=COPY, schema="pg_temp")
+    name, to_copy = target.sql_name(table.name), replace(copy_plan, table=COPY, schema="pg_temp")
     problems: list[Problem] = []
     with suppress(RollBack):
         async with safe_transaction(connection):
@@ -212,7 +212,7 @@ async def check_constraints(
     connection: Connection, target: Target, table: Table, copy_plan: CopyPlan
 ) -> AsyncIterator[Problem]:
     """Yield a problem for each CHECK constraint and foreign key of the table that rows of its copy violate."""
-    name, actual = target.name(table.name), target.model.name(table.name)
+    name, actual = target.sql_name(table.name), target.model.name(table.name)
     for row in await connection.fetch(CHECKS, name):
         refused = await connection.fetchrow(
             compose(

@@ -156,7 +156,7 @@ async def judge_ranks(connection: Connection, scope: Scope) -> tuple[list[RuleCh
         our_messages=scope.ours("messages", "m"),
         our_channels=scope.ours("channels", "c"),
     )
-    rows = await connection.fetch(str(query))
+    rows = await connection.fetch(query)
     found = np.array([[int(value or 0) for value in row] for row in rows], dtype=np.int64).reshape(-1, 4)
     is_dm, sizes, messages = found[:, 0] == 1, found[:, 2], found[:, 3]
     shares, users = messages / max(1, messages.sum()), scope.run.plan.users
@@ -216,7 +216,7 @@ async def judge_users(
         messages=scope.table("messages"),
         ours=scope.ours("messages", "m"),
     )
-    rows = await connection.fetch(str(query))
+    rows = await connection.fetch(query)
     counts: Ints = np.zeros(max(plan.users, len(rows)), dtype=np.int64)
     counts[: len(rows)] = [row[0] for row in rows]
     total, wrote_lately = int(counts.sum()), sum(row[1] > 0 for row in rows)

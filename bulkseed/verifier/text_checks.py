@@ -117,7 +117,7 @@ async def read_texts(connection: Connection, scope: Scope, corpus: Corpus) -> tu
 
 
 async def read_chunks(connection: Connection, query: SQL, judge: Judge) -> None:
-    cursor = await connection.cursor(str(query))
+    cursor = await connection.cursor(query)
     while rows := await cursor.fetch(CHUNK_ROWS):
         await to_thread.run_sync(judge, rows)
 

@@ -50,7 +50,7 @@ async def read_scope(connection: Connection, run: Run, corpus: Corpus) -> Scope:
     texts: dict[tuple[str, str], str] = {}
     model = run.plan.model
     for table in model.by_name.values():
-        name, actual = model.name(table.name), run.names.name(table.name)
+        name, actual = model.name(table.name), run.names.sql_name(table.name)
         exists = await connection.fetchval("SELECT to_regclass($1::text) IS NOT NULL", actual)
         if not exists:
             problems.append(f"schema {run.schema!r} no longer has the table {name}: restore it")
@@ -243,7 +243,7 @@ async def count_rows(connection: Connection, scope: Scope, table: str) -> RuleCh
     query = compose(
         "SELECT count(*) FROM {table} AS t WHERE {ours}", table=scope.table(table), ours=scope.ours(table, "t")
     )
-    present = await connection.fetchval(str(query))
+    present = await connection.fetchval(query)
     difference = abs(present - recorded)
     example = f"{present:,} rows, where {recorded:,} were loaded" if difference else None
     return RuleCheck("N", f"there are as many rows of {table} as were loaded", difference, example)

@@ -115,7 +115,8 @@ def test_what_a_worker_is_told_shows_no_password_but_has_it(guarded: str) -> Non
     address = Address.parse(guarded.replace("keeper@", f"keeper:{SECRET}@"))
     endpoint = Endpoint.of(address)
     assert SECRET.encode() in frame(endpoint)
-    for shown in (endpoint, address, RunError(f"{endpoint} {address}"), address.server, address.unread, address.url):
+    error = RunError(f"{endpoint} {address}", code="failed")
+    for shown in (endpoint, address, error, address.server, address.unread, address.url):
         assert SECRET not in f"{shown} {shown!r}"
 
 
