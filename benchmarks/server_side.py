@@ -15,9 +15,9 @@ from typing import Final
 
 import anyio
 
-from bulkseed.choices import available_cores
 from bulkseed.deferral import Captured, Deferred, capture, drop, rebuild
 from bulkseed.deferral.definitions import KEYS
+from bulkseed.load_options import available_cores
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected

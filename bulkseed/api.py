@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bulkseed.choices import Defer, Format, OnError
 from bulkseed.cleaner import cleanup as cleaning
 from bulkseed.cleaner.cleanup import CleanupReport
 from bulkseed.ledger import SCHEMA, Claim
 from bulkseed.listeners import ProgressListener
+from bulkseed.load_options import Defer, Format, OnError
 from bulkseed.loader import load as loading
-from bulkseed.loader.completion import LoadReport
+from bulkseed.loader.complete import LoadReport
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD
 from bulkseed.postgres.address import Address

@@ -24,8 +24,8 @@ from benchmarks.plans import plan_of
 from benchmarks.report import BENCHMARKS, write
 from benchmarks.results import Figures, Run, keep
 from benchmarks.turns import turns
-from bulkseed.choices import Defer
 from bulkseed.errors import InputError
+from bulkseed.load_options import Defer
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from support.errors import raises

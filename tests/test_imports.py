@@ -34,7 +34,7 @@ MAY_IMPORT: Final = {
     "arrays": "",
     "errors": "",
     "sql": "",
-    "choices": "",
+    "load_options": "",
     "listeners": "",
     "imports": "",
     "draws": "randomness",
@@ -44,7 +44,7 @@ MAY_IMPORT: Final = {
 }
 """The folders, and the modules beside them, that each may import; ``""`` is the package itself."""
 
-BY_ALL: Final = {"arrays", "errors", "sql", "choices", "listeners", "imports"}
+BY_ALL: Final = {"arrays", "errors", "sql", "load_options", "listeners", "imports"}
 """Modules beside the folders that every folder may import: none of them imports a folder."""
 
 VALUES: Final = (
@@ -63,7 +63,7 @@ PURE: Final = {
 ONE_IMPORTER: Final = {
     "anyascii": "bulkseed.text.names",
     "faker": "bulkseed.text.faker_source",
-    "pydantic": "bulkseed.scenarios.structure",
+    "pydantic": "bulkseed.scenarios.file_schema",
     "sqlalchemy": "bulkseed.scenarios.metadata",
 }
 """Outside packages that only these modules may import."""
@@ -78,7 +78,7 @@ HEAVY: Final = {
     "cli.plan": "sqlalchemy pydantic",
     "cli.psql": "numpy pyarrow asyncpg faker sqlalchemy pydantic",
     "cli.runs": "pyarrow faker sqlalchemy pydantic",
-    "cli.serve": "pyarrow faker sqlalchemy pydantic",
+    "cli.serve": "numpy pyarrow faker sqlalchemy pydantic",
     "cli.verify": "sqlalchemy pydantic",
     "loader.worker": "faker sqlalchemy pydantic",
 }

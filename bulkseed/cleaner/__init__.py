@@ -1,3 +1,3 @@
 """Exact removal of the rows of runs."""
 
-__all__ = ["cleanup", "removal"]
+__all__ = ["cleanup", "delete_rows"]

@@ -12,8 +12,7 @@ from typing import Final
 
 import anyio
 
-from bulkseed.choices import available_cores
-from bulkseed.cleaner.removal import check_owner, check_rights, remove_rows
+from bulkseed.cleaner.delete_rows import check_owner, check_rights, remove_rows
 from bulkseed.deferral import Deferred, drop, mark_rebuilt, rebuild, unfinished
 from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, DiskFull, InputError, RunError, TargetError
 from bulkseed.ledger import (
@@ -30,6 +29,7 @@ from bulkseed.ledger import (
 )
 from bulkseed.ledger.control import controlled
 from bulkseed.listeners import NullListener, ProgressListener
+from bulkseed.load_options import available_cores
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected, preflight_errors, translate_errors
 from bulkseed.postgres.transaction import RetryPolicy, transaction

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from bulkseed.choices import Defer, Format, OnError
 from bulkseed.cli import report
 from bulkseed.cli.consent import Consent, check_disk, require_consent
 from bulkseed.cli.options import (
@@ -27,7 +26,8 @@ from bulkseed.cli.runner import Database, open_database, run
 from bulkseed.errors import InputError
 from bulkseed.ledger import Ledger, Run
 from bulkseed.listeners import Stop
-from bulkseed.loader.completion import LoadReport
+from bulkseed.load_options import Defer, Format, OnError
+from bulkseed.loader.complete import LoadReport
 from bulkseed.loader.load import interrupted_run, load, resume
 from bulkseed.plan.activity import expected_bytes, expected_rows
 from bulkseed.postgres.transaction import RetryPolicy

@@ -8,9 +8,9 @@ from typing import Any, Final, TypeVar, get_args
 
 import click
 
-from bulkseed.choices import Defer, Format, OnError, available_cores
 from bulkseed.errors import InputError
 from bulkseed.ledger import SCHEMA
+from bulkseed.load_options import Defer, Format, OnError, available_cores
 from bulkseed.plan.shards import ROWS_PER_SHARD
 from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.scenarios import shipped

@@ -18,7 +18,7 @@ from bulkseed.plan.shards import shard_counts
 if TYPE_CHECKING:
     from bulkseed.cleaner.cleanup import CleanupReport
     from bulkseed.ledger.runs import History
-    from bulkseed.loader.completion import LoadReport
+    from bulkseed.loader.complete import LoadReport
     from bulkseed.verifier.verify import VerifyReport
 
 __all__ = [

@@ -19,7 +19,6 @@ from bulkseed.errors import ConnectionLost, Stopped, first_cause, reraise_first
 from bulkseed.listeners import Stop
 from bulkseed.postgres.address import Address, named_address
 from bulkseed.postgres.driver import LOOP, ignore_lost_connection
-from bulkseed.target.reference_schema import create_missing
 
 __all__ = ["Database", "Interrupted", "open_database", "run"]
 
@@ -58,6 +57,9 @@ def open_database(option: str | None, *, listen: Listen | None = None, tables: b
     with running(listen=listen) as server:
         database = Database(Address.parse(server.url), server)
         if tables:
+            # imported here: a named database has its tables
+            from bulkseed.target.reference_schema import create_missing  # noqa: PLC0415
+
             with progress_display(quiet=False, bars=False) as listener:
                 run(lambda: create_missing(database.address, listener=listener))
         try:

@@ -16,7 +16,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bulkseed.choices import available_cores, available_memory
 from bulkseed.embedded.locks import FileLock
 from bulkseed.embedded.programs import (
     Account,
@@ -30,6 +29,7 @@ from bulkseed.embedded.programs import (
 )
 from bulkseed.embedded.server import Server, await_ready, clear_leftover, last_words
 from bulkseed.errors import EmbeddedError
+from bulkseed.load_options import available_cores, available_memory
 
 __all__ = ["Listen", "ensure_cluster", "settings", "start"]
 

@@ -118,7 +118,7 @@ Distinct = Literal["always", "run"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The description of a field in a scenario file, with the structure that ``scenarios/structure.py`` defines.
+    """The description of a field in a scenario file, with the structure that ``scenarios/file_schema.py`` defines.
 
     ``where`` is the dotted key of the field, for errors; ``options`` are the keys and values of the field. ``schema``
     is that of the table's batches; None if it is not known.

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from bulkseed.arrays import ConversionError, array_of, in_microseconds
 from bulkseed.errors import BulkseedError, RunError
-from bulkseed.fields.choices import Choice, Copy, Sequence, Uuid, Value
 from bulkseed.fields.fakers import Fake
 from bulkseed.fields.ranges import After, Uniform
 from bulkseed.fields.source import Distinct, Entry, FieldRow, FieldRows, SharedRows, Source, normalise, restore
 from bulkseed.fields.templates import Template
+from bulkseed.fields.values import Choice, Copy, Sequence, Uuid, Value
 from bulkseed.imports import describe_error, import_object
 from bulkseed.randomness.draws import chance
 from bulkseed.text.faker_source import Fakes
@@ -147,7 +147,7 @@ class FieldSpec:
 
 def parse_field(where: str, given: object, fakes: Fakes, schema: pa.Schema | None = None) -> FieldSpec:
     """Return the specification of the field ``given``: as read from TOML, with the structure that
-    ``scenarios/structure.py`` defines, or as :func:`normalise` returned it.
+    ``scenarios/file_schema.py`` defines, or as :func:`normalise` returned it.
 
     ``where`` is the dotted key of the field, for errors, such as ``fields.users.phone``. If ``schema``, that of the
     table's batches, is given, names of other columns are checked. Imports the user's function or Faker provider, and

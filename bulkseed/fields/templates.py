@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bulkseed.arrays import longest_in, texts_of
-from bulkseed.fields.choices import UUID_CHARACTERS, make_uuid_texts
 from bulkseed.fields.fakers import FakePool
 from bulkseed.fields.source import Distinct, Entry, FieldRows, Source
+from bulkseed.fields.values import UUID_CHARACTERS, make_uuid_texts
 from bulkseed.text.names import scalar
 
 __all__ = ["Template"]

@@ -11,8 +11,8 @@ from bulkseed.errors import BulkseedError, RunError
 from bulkseed.generators.channels import channel_batches, membership_batches
 from bulkseed.generators.context import Context
 from bulkseed.generators.messages import message_batches, reaction_batches
-from bulkseed.generators.part import ShardContext, TableGenerator, add_fields, relationship_batches
 from bulkseed.generators.plugins import batches_of, loaded
+from bulkseed.generators.shard_context import ShardContext, TableGenerator, add_fields, relationship_batches
 from bulkseed.generators.users import user_batches
 from bulkseed.imports import describe_error
 from bulkseed.plan.scenario import PluginTable
@@ -22,8 +22,8 @@ __all__ = [
     "Context",
     "channels",
     "context",
-    "part",
     "plugins",
+    "shard_context",
     "shard_tables",
     "users",
 ]

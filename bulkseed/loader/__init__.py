@@ -1,3 +1,3 @@
 """A run, from its first row to its last index."""
 
-__all__ = ["completion", "load"]
+__all__ = ["complete", "load"]

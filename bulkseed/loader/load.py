@@ -6,8 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
-from bulkseed.choices import Defer, Format, OnError
-from bulkseed.cleaner.removal import check_owner
+from bulkseed.cleaner.delete_rows import check_owner
 from bulkseed.deferral import save, unfinished
 from bulkseed.errors import ConnectError, ConnectionLost, InputError, RunError, TargetError
 from bulkseed.generators import Context
@@ -28,7 +27,8 @@ from bulkseed.ledger import (
 )
 from bulkseed.ledger.control import controlled
 from bulkseed.listeners import NullListener, ProgressListener, Stop, Stopwatch
-from bulkseed.loader.completion import (
+from bulkseed.load_options import Defer, Format, OnError
+from bulkseed.loader.complete import (
     LoadReport,
     LoadSession,
     choose_deferred,
@@ -48,7 +48,7 @@ from bulkseed.postgres.transaction import RetryPolicy, transaction
 from bulkseed.target.copy_plan import plan_copies
 from bulkseed.target.ids import allocate_ids, check_rights, system_reactions, unlogged_warning
 from bulkseed.target.target import Target
-from bulkseed.target.trial import try_out
+from bulkseed.target.trial_load import try_out
 
 __all__ = ["interrupted_run", "load", "resume", "useful_workers"]
 

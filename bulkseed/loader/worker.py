@@ -19,7 +19,7 @@ import anyio
 
 from bulkseed.errors import BulkseedError, RunError
 from bulkseed.listeners import NullListener, Stopwatch
-from bulkseed.loader.shard_load import Job, ShardLoader
+from bulkseed.loader.load_shard import Job, ShardLoader
 from bulkseed.loader.worker_pool import HANDSHAKE, Done, Failed, Note, Ready, Rows, frame, read_frame
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.driver import LOOP, ignore_lost_connection

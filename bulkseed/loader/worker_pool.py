@@ -19,7 +19,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from bulkseed.errors import BulkseedError, RunError, reraise_first
 from bulkseed.listeners import NullListener, ProgressListener
-from bulkseed.loader.shard_load import CountingListener, Job
+from bulkseed.loader.load_shard import CountingListener, Job
 from bulkseed.plan.shards import Shard
 
 __all__ = [

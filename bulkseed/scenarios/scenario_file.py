@@ -26,7 +26,7 @@ from bulkseed.target.target import ARROW_TYPES
 from bulkseed.text.faker_source import Fakes
 
 if TYPE_CHECKING:
-    from bulkseed.scenarios.structure import ScenarioValues
+    from bulkseed.scenarios.file_schema import ScenarioValues
 
 __all__ = ["ScenarioFile", "read_scenario"]
 
@@ -162,7 +162,7 @@ class Problems:
     def keep_valid(self, values: Mapping[str, Any]) -> ScenarioValues:
         """Return the parts of ``values`` whose structure is right."""
         # only here: pydantic takes 60 ms to import
-        from bulkseed.scenarios.structure import check_structure  # noqa: PLC0415
+        from bulkseed.scenarios.file_schema import check_structure  # noqa: PLC0415
 
         valid: dict[str, Any] = deepcopy(dict(values))
         for keys, problem in check_structure(values):

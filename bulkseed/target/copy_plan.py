@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bulkseed.choices import Format
 from bulkseed.copy.column_mapping import Keys
 from bulkseed.copy.encoders import BINARY_TYPES
 from bulkseed.copy.writer import CopyFormat, CopyPlan
 from bulkseed.errors import TargetError
+from bulkseed.load_options import Format
 from bulkseed.plan.tables import Table
 from bulkseed.postgres.connection import Connection
 from bulkseed.sql import identifier

@@ -10,7 +10,6 @@ from typing import Final
 import asyncpg
 
 from bulkseed.errors import DiskFull, RunError, TargetError, TransientError
-from bulkseed.ledger import acquire_load_lock
 from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
 from bulkseed.postgres.address import Address
@@ -47,6 +46,9 @@ async def create_missing(address: Address, *, listener: ProgressListener | None 
     async with connected(address) as connection:
         if not await find_missing(connection, address):
             return []
+        # most databases have the tables, and the ledger takes NumPy along
+        from bulkseed.ledger import acquire_load_lock  # noqa: PLC0415
+
         await acquire_load_lock(connection, listener or NullListener())
         async with transaction(connection):
             return await create(connection, address, await find_missing(connection, address))

@@ -19,7 +19,7 @@ from bulkseed.plan.tables import Model
 from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.uuids import Uuids
 from bulkseed.sql import SQL, compose, identifier, join, literal, trusted
-from bulkseed.verifier.checks import ChanceCheck, RuleCheck
+from bulkseed.verifier.rule_checks import ChanceCheck, RuleCheck
 
 __all__ = ["COUNT", "NEVER", "Clause", "Columns", "Draw", "RuleQuery", "Scope", "columns", "count_where"]
 

@@ -17,7 +17,7 @@ from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.distributions import fitted_exponent, rank_weights
 from bulkseed.randomness.draws import Ints
 from bulkseed.sql import compose
-from bulkseed.verifier.checks import ChanceCheck, RuleCheck
+from bulkseed.verifier.rule_checks import ChanceCheck, RuleCheck
 from bulkseed.verifier.rule_sql import COUNT, Draw, RuleQuery, Scope, columns, count_where
 
 __all__ = ["NEEDS", "judge_ranks", "judge_users", "shape_queries"]

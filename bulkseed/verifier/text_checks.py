@@ -17,7 +17,7 @@ from bulkseed.postgres.connection import Connection
 from bulkseed.sql import SQL, compose
 from bulkseed.text.names import SLUG_CHARACTERS, Corpus, WordList
 from bulkseed.text.prose import MOST_SENTENCES, SENTENCES_IN_PARAGRAPH, WORDS_IN_SENTENCE
-from bulkseed.verifier.checks import ChanceCheck, RuleCheck, Tally
+from bulkseed.verifier.rule_checks import ChanceCheck, RuleCheck, Tally
 from bulkseed.verifier.rule_sql import Scope
 
 __all__ = ["TextReader", "read_companies", "read_names", "read_texts"]

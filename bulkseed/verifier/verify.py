@@ -21,8 +21,8 @@ from bulkseed.target.target import TYPES_SQL, column_mapping_of
 from bulkseed.text.faker_source import FAKER_VERSION, corpus_of
 from bulkseed.text.names import Corpus
 from bulkseed.text.prose import longest_text
-from bulkseed.verifier.checks import ChanceCheck, RuleCheck, VerifyReport
 from bulkseed.verifier.conversation_rules import distinct_contents, message_queries, reaction_queries, reply_queries
+from bulkseed.verifier.rule_checks import ChanceCheck, RuleCheck, VerifyReport
 from bulkseed.verifier.rule_sql import NEVER, Clause, RuleQuery, Scope, columns
 from bulkseed.verifier.shape_rules import NEEDS, judge_ranks, judge_users, shape_queries
 from bulkseed.verifier.text_checks import read_companies, read_names, read_texts

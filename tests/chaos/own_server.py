@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bulkseed.choices import available_cores, available_memory
 from bulkseed.embedded import Server
 from bulkseed.embedded.cluster import settings
 from bulkseed.embedded.programs import Account, account_for, binaries_for, run_as
+from bulkseed.load_options import available_cores, available_memory
 
 __all__ = ["OwnServer", "own_server"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from bulkseed.choices import Defer
 from bulkseed.cleaner.cleanup import cleanup, recorded_runs
+from bulkseed.load_options import Defer
 from bulkseed.loader.load import load
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address

@@ -18,7 +18,7 @@ import pytest
 from bulkseed.cli.serve import load_or_create_password
 from bulkseed.embedded import Server
 from bulkseed.errors import RunError
-from bulkseed.loader.shard_load import Endpoint
+from bulkseed.loader.load_shard import Endpoint
 from bulkseed.loader.worker_pool import frame
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import connected

@@ -34,7 +34,7 @@ from support.workspace_rules import MINUTE, Rows, check_rules, rows_of
 
 MOST_ROWS = 65_536
 
-MODULES_WITH_BATCHES = ("context", "users", "channels", "messages", "part", "plugins")
+MODULES_WITH_BATCHES = ("context", "users", "channels", "messages", "shard_context", "plugins")
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 MOMENTS = [

@@ -12,8 +12,8 @@ import pytest
 import plugins
 from bulkseed.errors import InputError, RunError
 from bulkseed.generators import Context
-from bulkseed.generators.part import STRIDE, Numbering, whole_numbers
 from bulkseed.generators.plugins import SeedTable, batches_of, described, loaded
+from bulkseed.generators.shard_context import STRIDE, Numbering, whole_numbers
 from bulkseed.plan.scenario import Scenario
 from support.errors import raises
 from support.frozen_corpora import frozen_corpus

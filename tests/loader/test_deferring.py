@@ -9,7 +9,7 @@ import pytest
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.errors import TargetError
-from bulkseed.loader.completion import is_worth_deferring
+from bulkseed.loader.complete import is_worth_deferring
 from bulkseed.loader.load import load
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
@@ -45,7 +45,7 @@ async def test_a_deferred_load_leaves_the_schema_as_it_was(database: Address, se
 async def test_a_table_that_an_app_holds_is_named_and_nothing_is_touched(
     database: Address, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bulkseed.loader.completion.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("bulkseed.loader.complete.LOCK_SECONDS", 0.1)
     before = dump(server, database)
     async with connected(database) as app:
         await app.execute("BEGIN; SELECT FROM channels")
@@ -83,7 +83,7 @@ async def test_indexes_that_cannot_be_dropped_stay_with_a_note(database: Address
 async def test_a_trigger_at_insert_keeps_indexes_and_keys_in_place(
     database: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bulkseed.loader.completion.LEAST_ROWS", 0)
+    monkeypatch.setattr("bulkseed.loader.complete.LEAST_ROWS", 0)
     await run_sql(database, GUEST)
     notes = Notes()
     assert not (await load(plan_of(), database, listener=notes)).deferred

@@ -16,7 +16,6 @@ from typing import Any
 import anyio
 import pytest
 
-from bulkseed.choices import Defer
 from bulkseed.cleaner.cleanup import cleanup, recorded_runs
 from bulkseed.deferral import drop
 from bulkseed.embedded import Server
@@ -24,6 +23,7 @@ from bulkseed.errors import InputError, RunError, Stopped, TargetError
 from bulkseed.ledger import Ledger, share_run, take_over
 from bulkseed.ledger.runs import History, history
 from bulkseed.listeners import NullListener, Stop
+from bulkseed.load_options import Defer
 from bulkseed.loader.load import load, resume
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import LOST, connected
@@ -401,7 +401,7 @@ async def test_a_command_that_has_lost_a_run_drops_nothing(
             await (resume(database) if how == "resume" else cleanup(database, [1]))
         await drop(*arguments, **named)
 
-    monkeypatch.setattr("bulkseed.loader.completion.drop", late)
+    monkeypatch.setattr("bulkseed.loader.complete.drop", late)
     with pytest.raises(RunError, match="run 1") as caught:
         await load(plan_of("3x"), database, defer="always", **SMALL)
     # after a cleanup the ledger is gone too, so that the server refuses the statement

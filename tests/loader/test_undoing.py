@@ -8,10 +8,10 @@ from typing import Any
 import anyio
 import pytest
 
-from bulkseed.choices import Defer
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.load_options import Defer
 from bulkseed.loader.load import load, resume
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connected

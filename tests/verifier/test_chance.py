@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkseed.verifier.checks import FALSE_ALARM, within_chance
+from bulkseed.verifier.rule_checks import FALSE_ALARM, within_chance
 
 STEPS = 1024
 shares = st.integers(0, STEPS).map(lambda step: step / STEPS)

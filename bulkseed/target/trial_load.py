@@ -18,7 +18,7 @@ from bulkseed.copy.writer import CopyPlan, copy_batches
 from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
 from bulkseed.fields import distinct
 from bulkseed.generators import Context, shard_tables
-from bulkseed.generators.part import fields_of
+from bulkseed.generators.shard_context import fields_of
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard, uuids_of

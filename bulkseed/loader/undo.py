@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from bulkseed.choices import OnError
 from bulkseed.cleaner.cleanup import remove_runs
 from bulkseed.errors import BulkseedError, RunError, ServerUnavailable, Stopped, TargetError
 from bulkseed.ledger import Claim, Ledger, read_runs
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import Stop
+from bulkseed.load_options import OnError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.postgres.transaction import RetryPolicy

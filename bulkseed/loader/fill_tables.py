@@ -14,7 +14,7 @@ from bulkseed.errors import Stopped, reraise_first
 from bulkseed.generators import Context
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import ProgressListener, Stop, Stopwatch
-from bulkseed.loader.shard_load import Job, ShardLoader
+from bulkseed.loader.load_shard import Job, ShardLoader
 from bulkseed.loader.worker_pool import Done, ShardQueue, Worker, load_shards
 from bulkseed.plan.shards import Shard
 from bulkseed.plan.tables import Stage

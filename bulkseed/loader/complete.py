@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 from anyio import to_thread
 
-from bulkseed.choices import Defer, OnError
 from bulkseed.copy.writer import CopyPlan
 from bulkseed.deferral import LOCK_SECONDS, Deferred, NotDeferred, capture, drop, mark_rebuilt, unfinished
 from bulkseed.errors import RunError
@@ -23,9 +22,10 @@ from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger, Run, chosen_runs, finish_run, lost_run_error, share_run
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import ProgressListener, Stop, Stopwatch
-from bulkseed.loader.filling import Filling
-from bulkseed.loader.shard_load import Endpoint, Job
-from bulkseed.loader.undoing import undo_on_error
+from bulkseed.load_options import Defer, OnError
+from bulkseed.loader.fill_tables import Filling
+from bulkseed.loader.load_shard import Endpoint, Job
+from bulkseed.loader.undo import undo_on_error
 from bulkseed.loader.worker_pool import Worker
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan
