@@ -7,7 +7,6 @@ of problem for programs and tests, which must not depend on the wording: ``missi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import ClassVar, Final, NoReturn
 
 __all__ = [
@@ -124,5 +123,7 @@ CUTOFF: Final = 0.7
 
 def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
     """Return the end of an error message: ``did you mean … or …`` with the similar names, else ``otherwise``."""
+    from difflib import get_close_matches  # noqa: PLC0415 - few commands suggest names
+
     similar = get_close_matches(name, list(known), cutoff=CUTOFF)
     return f"did you mean {' or '.join(similar)}" if similar else otherwise
