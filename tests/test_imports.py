@@ -139,18 +139,22 @@ def wrong_imports(trees: dict[str, ast.Module]) -> list[str]:
 
 
 def hidden_imports(trees: dict[str, ast.Module]) -> list[str]:
-    """Imports of what another folder does not offer by its ``__all__``."""
-    offered = {
-        folder: exported(trees[f"bulkseed.{folder}"]) for folder in MAY_IMPORT if folder and (ROOT / folder).is_dir()
-    }
+    """Imports of what another folder does not offer by its ``__all__``, and of a folder as one object."""
+    folders = [folder for folder in MAY_IMPORT if folder and (ROOT / folder).is_dir()]
+    offered = {folder: exported(trees[f"bulkseed.{folder}"]) for folder in folders}
+
+    def is_hidden(name: str, module: str, taken: str) -> bool:
+        if module == "bulkseed":
+            return taken in offered
+        folder = folder_of(module)
+        part = module.split(".")[2] if module.count(".") > 1 else taken
+        return folder in offered and folder != folder_of(name) and part not in offered[folder]
+
     return [
         f"{name} imports {module}.{taken}"
         for name, tree in trees.items()
         for module, taken in imports_of(tree)
-        if module.startswith("bulkseed.")
-        and (folder := folder_of(module)) in offered
-        and folder != folder_of(name)
-        and (module.split(".")[2] if module.count(".") > 1 else taken) not in offered[folder]
+        if module.split(".")[0] == "bulkseed" and is_hidden(name, module, taken)
     ]
 
 
@@ -265,6 +269,8 @@ def test_the_tests_see_what_is_wrong() -> None:
     assert cycles(own_imports(within))
     hidden = with_import("bulkseed.loader.load", "from bulkseed.postgres.libpq import hosts")
     assert hidden_imports(hidden) == ["bulkseed.loader.load imports bulkseed.postgres.libpq.hosts"]
+    object_of_names = with_import("bulkseed.loader.load", "from bulkseed import ledger")
+    assert hidden_imports(object_of_names) == ["bulkseed.loader.load imports bulkseed.ledger"]
     clock = with_import("bulkseed.randomness.draws", "from time import time\nnp.random.default_rng(datetime.now())")
     assert impure(clock) == ["bulkseed.randomness.draws imports time", "bulkseed.randomness.draws calls now()"]
 
