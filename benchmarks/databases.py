@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from bulkseed.embedded import running
+from bulkseed.embedded import run_server
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from bulkseed.target.reference_schema import create_missing
 
 __all__ = ["Databases", "content", "count", "execute", "served", "value"]
@@ -43,10 +43,10 @@ class Databases:
     def admin(self) -> Address:
         """The address of the database ``postgres``. Raises EmbeddedError if the server does not start."""
         if self.settings:
-            with running(self.home) as server:
+            with run_server(self.home) as server:
                 for name, wanted in self.settings.items():
                     execute(Address.parse(server.url), f"ALTER SYSTEM SET {name} = '{wanted}'")
-        server = self.stack.enter_context(running(self.home))
+        server = self.stack.enter_context(run_server(self.home))
         admin = Address(Address.parse(server.url).url._replace(database="postgres"))
         self.version = str(value(admin, "SHOW server_version"))
         return admin
@@ -103,7 +103,7 @@ def execute(address: Address, sql: str) -> None:
     """Execute SQL commands."""
 
     async def run() -> None:
-        async with connected(address) as connection:
+        async with open_connection(address) as connection:
             await connection.execute(sql)
 
     asyncio.run(run())
@@ -113,7 +113,7 @@ def value(address: Address, sql: str) -> Any:
     """Return the result of a query with one row and one column."""
 
     async def run() -> Any:
-        async with connected(address) as connection:
+        async with open_connection(address) as connection:
             return await connection.fetchval(sql)
 
     return asyncio.run(run())

@@ -23,7 +23,7 @@ from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement
 from bulkseed.plan.shards import split_into_shards
 from bulkseed.plan.tables import TABLES
-from bulkseed.text.faker_source import corpus_of
+from bulkseed.text.faker_source import make_corpus
 
 __all__ = ["BENCHMARK", "generate_once"]
 
@@ -57,7 +57,7 @@ def generate_once(scale: str, encoder: str, scenario: str = "default") -> dict[s
     rows: Counter[str] = Counter()
     whole = clocks[WHOLE]
     with clocked(clocks[MADE_ONCE], whole):
-        context = Context(plan, placement, corpus_of(plan.locale))
+        context = Context(plan, placement, make_corpus(plan.locale))
         _ = context.corpus, context.prose, context.layout, context.user_created, context.user_activity, context.ranking
     for shard in split_into_shards(plan):
         tables = shard_tables(context, shard)

@@ -26,7 +26,7 @@ from bulkseed.copy.encoders import encode_records
 from bulkseed.copy.writer import copy_batches
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from bulkseed.postgres.driver import LOOP
 from bulkseed.target.copy_plan import plan_copy
 
@@ -55,7 +55,7 @@ def on_loop(command: Callable[[], Awaitable[None]]) -> None:
 def bulkseed(format: Any) -> Lane:
     def lane(plan: Plan, dsn: str, clock: Clock) -> None:
         async def load() -> None:
-            async with connected(Address.parse(dsn)) as connection:
+            async with open_connection(Address.parse(dsn)) as connection:
                 into = await plan_copy(connection, "messages", COLUMNS, None, format)
                 with clocked(clock):
                     await copy_batches(connection, into, message_rows(plan), lambda rows: None)

@@ -20,7 +20,7 @@ from bulkseed.deferral.definitions import KEYS
 from bulkseed.load_options import available_cores
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import Connection, open_connection
 from bulkseed.sql import SQL, identifier
 
 __all__ = ["PARTED", "bare", "copy_sql", "fill", "fill_and_rebuild", "write_files"]
@@ -70,7 +70,7 @@ class Queue:
                 self.wake()
 
 
-class Filling:
+class TableFiller:
     """The jobs that fill all tables and build their indexes and keys."""
 
     def __init__(self, deferred: Sequence[Deferred], files: Mapping[str, Sequence[Path]], *, freeze: bool) -> None:
@@ -159,7 +159,7 @@ async def write_files(address: Address, table: str, folder: Path, parts: int) ->
     """
     name = identifier(SCHEMA, table)
     files = [folder / f"{table}-{part}-of-{parts}" for part in range(parts)]
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         pages = await connection.fetchval(f"SELECT pg_relation_size('{name}') / current_setting('block_size')::int")
         for part, file in enumerate(files):
             rows = f"SELECT * FROM {name} WHERE ctid >= '({pages * part // parts},0)'"
@@ -171,7 +171,7 @@ async def write_files(address: Address, table: str, folder: Path, parts: int) ->
 
 async def bare(address: Address) -> Captured:
     """Drop all indexes, keys and foreign keys, and return their definitions."""
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         captured = await capture(connection, SCHEMA, TABLE_NAMES)
         assert not captured.kept, captured.kept
         await drop(connection, captured.deferred)
@@ -188,13 +188,13 @@ async def fill(
 ) -> float:
     """Fill tables without indexes from files and build ``deferred``; return the seconds."""
     async with AsyncExitStack() as stack:
-        connections = [await stack.enter_async_context(connected(address)) for _ in range(connection_count)]
+        connections = [await stack.enter_async_context(open_connection(address)) for _ in range(connection_count)]
         for connection in connections:
             # parallel workers of one build would only take cores from the other connections
             workers = max(0, available_cores() // connection_count - 1)
             await connection.execute(f"SET max_parallel_maintenance_workers = {workers}")
         begun = perf_counter()
-        filling = Filling(deferred, files, freeze=freeze)
+        filling = TableFiller(deferred, files, freeze=freeze)
         async with anyio.create_task_group() as tasks:
             for connection in connections:
                 tasks.start_soon(filling.queue.work, connection)
@@ -216,13 +216,13 @@ async def fill_and_rebuild(
             rows_complete[identifier(SCHEMA, name)].set()
 
     async with AsyncExitStack() as stack:
-        connections = [await stack.enter_async_context(connected(address)) for _ in range(connection_count)]
+        connections = [await stack.enter_async_context(open_connection(address)) for _ in range(connection_count)]
         begun = perf_counter()
         async with anyio.create_task_group() as tasks:
             for connection in connections:
                 tasks.start_soon(copy, connection)
             await rebuild(
-                lambda: connected(address),
+                lambda: open_connection(address),
                 deferred,
                 rows_complete=rows_complete,
                 connections=connection_count,

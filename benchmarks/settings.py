@@ -17,7 +17,7 @@ from benchmarks.results import Figures, Findings, Run, matching, ratio, spread
 from benchmarks.server_side import bare, copy_sql
 from benchmarks.turns import turns
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 
 __all__ = ["BENCHMARK"]
 
@@ -106,7 +106,7 @@ def commands(way: str, files: list[Path]) -> list[str]:
 
 async def copy(address: Address, way: str, files: list[Path]) -> Run:
     """Load the files in this way; return the seconds and the bytes of WAL."""
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         before = await connection.fetchval("SELECT pg_current_wal_insert_lsn()::text")
         begun = time.perf_counter()
         for command in commands(way, files):

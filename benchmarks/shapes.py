@@ -22,8 +22,8 @@ from benchmarks.turns import turns
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement, Plan, microseconds
 from bulkseed.plan.shards import split_into_shards
-from bulkseed.randomness.distributions import HOUR, MONDAY, fitted_exponent
-from bulkseed.text.faker_source import corpus_of
+from bulkseed.randomness.distributions import HOUR, MONDAY, fit_exponent
+from bulkseed.text.faker_source import make_corpus
 
 __all__ = ["BENCHMARK", "fit_once", "fitted"]
 
@@ -53,7 +53,7 @@ make the rows is measured in runs that alternate with the default scenario, with
 def columns_of(plan: Plan) -> dict[str, dict[str, Numbers]]:
     """Return the values of COLUMNS as integers, 0 for null; times are microseconds since 1970."""
     placement = Placement(first_user=1, first_channel=1, first_message=1, reactions=tuple(range(1, 13)))
-    context = Context(plan, placement, corpus_of(plan.locale))
+    context = Context(plan, placement, make_corpus(plan.locale))
     parts: defaultdict[tuple[str, str], list[Numbers]] = defaultdict(list)
     for shard in split_into_shards(plan):
         for table, batches in shard_tables(context, shard):
@@ -91,9 +91,9 @@ def fitted(plan: Plan, rows: dict[str, dict[str, Numbers]]) -> dict[str, list[fl
     if shape.history:
         values["history"] = (shape.history, (as_of - rows["users"]["created_at"].min()) / DAY / 365.25)
     if shape.channel_activity:
-        values["channel_activity"] = (shape.channel_activity, fitted_exponent(channels))
+        values["channel_activity"] = (shape.channel_activity, fit_exponent(channels))
     if shape.user_activity:
-        values["user_activity"] = (shape.user_activity, fitted_exponent(users))
+        values["user_activity"] = (shape.user_activity, fit_exponent(users))
     if shape.idle:
         values["idle"] = (shape.idle, (last[1:] <= as_of - shape.idle_days * DAY).mean())
     if shape.group_dms:

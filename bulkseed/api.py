@@ -120,7 +120,7 @@ async def cleanup(
     address = to_address(url)
     chosen: list[int | Claim]
     if runs is None:
-        chosen = [run.claim for run in await cleaning.recorded_runs(address, ledger_schema=ledger_schema)]
+        chosen = [run.claim for run in await cleaning.find_removable_runs(address, ledger_schema=ledger_schema)]
     else:
         chosen = list(runs)
     return await cleaning.cleanup(address, chosen, cascade=cascade, listener=listener, ledger_schema=ledger_schema)

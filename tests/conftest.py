@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from bulkseed.embedded import Listen, Server, running
+from bulkseed.embedded import Listen, Server, run_server
 from bulkseed.embedded.programs import wheel_binaries
 from bulkseed.loader import worker_pool as parent
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import Connection, open_connection
 from support.databases import MakeDatabase, address_of, cloned, make_templates
 from support.installed import running_with, version_of
 from support.museum import MUSEUM
@@ -67,7 +67,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 @pytest.fixture(scope="session")
 def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Another one, which listens at a port of 127.0.0.1 too, where it asks for passwords."""
-    with home_for("listening", tmp_path_factory) as home, running(home, listen=Listen(0)) as started:
+    with home_for("listening", tmp_path_factory) as home, run_server(home, listen=Listen(0)) as started:
         yield started
 
 
@@ -123,7 +123,7 @@ async def seeded(make_database: MakeDatabase) -> Address:
 @pytest.fixture
 async def connection(database: Address) -> AsyncIterator[Connection]:
     """A connection to ``database``."""
-    async with connected(database) as opened:
+    async with open_connection(database) as opened:
         yield opened
 
 

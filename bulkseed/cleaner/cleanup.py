@@ -13,29 +13,37 @@ from typing import Final
 import anyio
 
 from bulkseed.cleaner.delete_rows import check_owner, check_rights, remove_rows
-from bulkseed.deferral import Deferred, drop, mark_rebuilt, rebuild, unfinished
+from bulkseed.deferral import Deferred, drop, mark_rebuilt, read_unfinished, rebuild
 from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, DiskFull, InputError, RunError, TargetError
 from bulkseed.ledger import (
     SCHEMA,
     Claim,
     Ledger,
     Run,
-    chosen_runs,
-    empty_run,
+    describe_lock_holder,
+    find_runs,
     forget_run,
     forget_shards,
-    holder,
+    mark_emptied,
     mark_undoing,
 )
-from bulkseed.ledger.control import controlled
+from bulkseed.ledger.control import open_control
 from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.load_options import available_cores
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, preflight_errors, translate_errors
+from bulkseed.postgres.connection import Connection, open_connection, preflight_errors, translate_errors
 from bulkseed.postgres.transaction import RetryPolicy, transaction
 from bulkseed.sql import SQL, compose
 
-__all__ = ["CleanupReport", "cleanup", "free_disk_space", "recorded_runs", "remove_in_batches", "remove_runs", "vacuum"]
+__all__ = [
+    "CleanupReport",
+    "cleanup",
+    "find_removable_runs",
+    "free_disk_space",
+    "remove_in_batches",
+    "remove_runs",
+    "vacuum",
+]
 
 LOCK_SECONDS: Final = 10
 ROWS_AT_ONCE: Final = 1_000_000
@@ -121,16 +129,16 @@ class CleanupReport:
     rebuilt: int = 0
 
 
-async def recorded_runs(address: Address, number: int | None = None, *, ledger_schema: str = SCHEMA) -> list[Run]:
+async def find_removable_runs(address: Address, number: int | None = None, *, ledger_schema: str = SCHEMA) -> list[Run]:
     """Return the runs that a cleanup may remove: the one with ``number``, or all that no other command is loading now.
 
     Raises InputError if there is none, or ``number`` does not exist.
     """
     ledger = Ledger(ledger_schema)
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         with preflight_errors(connection, "reading the ledger"):
-            runs = await chosen_runs(connection, ledger, None if number is None else [number])
-            lock_holder = await holder(connection)
+            runs = await find_runs(connection, ledger, None if number is None else [number])
+            lock_holder = await describe_lock_holder(connection)
     loading = [run for run in runs if run.state == "loading"] if lock_holder is not None else []
     if loading and len(loading) == len(runs):
         raise InputError(
@@ -158,7 +166,7 @@ async def cleanup(
     the run stays in the ledger until another cleanup rebuilds the rest; ``listener`` gets a note of a cancellation.
     """
     listener = listener or NullListener()
-    async with controlled(address, RetryPolicy(), listener) as control:
+    async with open_control(address, RetryPolicy(), listener) as control:
         return await remove_runs(
             control.connection, address, Ledger(ledger_schema), chosen, cascade=cascade, listener=listener
         )
@@ -175,9 +183,9 @@ async def remove_runs(
 ) -> CleanupReport:
     """Do the work of :func:`cleanup`, on a connection that holds the load lock."""
     with translate_errors(connection, "reading the ledger"):
-        runs = await chosen_runs(connection, ledger, chosen)
+        runs = await find_runs(connection, ledger, chosen)
         numbers = {run.number for run in runs}
-        not_rebuilt = await unfinished(connection, ledger.deferred)
+        not_rebuilt = await read_unfinished(connection, ledger.deferred)
         dropped = {number: definitions for number, definitions in not_rebuilt.items() if number in numbers}
         await check_rights(connection, runs)
         definitions = list(itertools.chain.from_iterable(dropped.values()))
@@ -284,12 +292,12 @@ class Removal:
             incomplete = [run.claim for run in self.runs if not run.is_complete]
             await mark_undoing(self.connection, self.ledger, incomplete, self.listener)
             # a shard may have been loaded in the meantime
-            return await chosen_runs(self.connection, self.ledger, claims)
+            return await find_runs(self.connection, self.ledger, claims)
 
     async def forget(self) -> None:
         with translate_errors(self.connection, "forgetting the run"):
             for run in self.runs:
-                forget = empty_run if run.number in self.dropped else forget_run
+                forget = mark_emptied if run.number in self.dropped else forget_run
                 await forget(self.connection, self.ledger, run.number)
 
 
@@ -323,7 +331,7 @@ async def rebuild_all(
 ) -> None:
     try:
         count = min(MOST_CONNECTIONS, available_cores())
-        await rebuild(partial(connected, address), definitions, connections=count, on_step=on_step)
+        await rebuild(partial(open_connection, address), definitions, connections=count, on_step=on_step)
     except ConnectError:
         # the server accepts no more connections than this one
         await rebuild(lambda: nullcontext(connection), definitions, on_step=on_step)

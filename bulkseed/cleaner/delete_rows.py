@@ -13,10 +13,10 @@ import pyarrow as pa
 from bulkseed.cleaner.references import Reference, references
 from bulkseed.copy.column_mapping import convert_batch
 from bulkseed.copy.writer import CopyPlan, copy_batches
-from bulkseed.deferral import Deferred, not_owned
+from bulkseed.deferral import Deferred, find_foreign_owners
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.generators import Context, shard_tables
-from bulkseed.generators.plugins import loaded
+from bulkseed.generators.plugins import load_plugin_table
 from bulkseed.ledger import Run
 from bulkseed.listeners import ProgressListener
 from bulkseed.plan.shards import ROWS_PER_SHARD, split_into_shards
@@ -26,7 +26,7 @@ from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.sql import SQL, compose, identifier, join, literal, trusted
 from bulkseed.target.copy_plan import plan_copy, with_keys
 from bulkseed.target.ids import check_writable
-from bulkseed.text.faker_source import corpus_of
+from bulkseed.text.faker_source import make_corpus
 from bulkseed.verifier.rule_sql import Scope
 
 __all__ = ["check_owner", "check_rights", "remove_rows"]
@@ -111,7 +111,7 @@ async def remove_rows(
     with translate_errors(connection, "finding the rows to remove"):
         await connection.execute(SETTINGS)
         for run in runs:
-            tables = [run.names.sql_name(name) for name in await existing_tables(connection, run)]
+            tables = [run.names.sql_name(name) for name in await find_existing_tables(connection, run)]
             if tables and not run.is_complete and not diskless:
                 # an interrupted load left no statistics; a login without the right to ANALYZE is only warned
                 await connection.execute(compose("ANALYZE {tables}", tables=join(", ", tables)))
@@ -145,7 +145,7 @@ async def remove_rows(
 
 async def check_owner(connection: Connection, deferred: Sequence[Deferred]) -> None:
     """Raise TargetError if this login may not rebuild ``deferred``, since it does not own a table."""
-    owners = await not_owned(connection, deferred)
+    owners = await find_foreign_owners(connection, deferred)
     if owners:
         raise TargetError(
             f"indexes and keys of {', '.join(owners)} have to be rebuilt, which only the owner of a table may do: "
@@ -160,7 +160,7 @@ async def check_rights(connection: Connection, runs: Sequence[Run]) -> None:
     denied = [
         table
         for table in dict.fromkeys(
-            [run.names.sql_name(name) for run in runs for name in await existing_tables(connection, run)]
+            [run.names.sql_name(name) for run in runs for name in await find_existing_tables(connection, run)]
         )
         if not await connection.fetchval(
             "SELECT has_table_privilege($1, 'SELECT') AND has_table_privilege($1, 'DELETE')", table
@@ -168,11 +168,12 @@ async def check_rights(connection: Connection, runs: Sequence[Run]) -> None:
     ]
     if denied:
         raise TargetError(
-            f"this login may not remove rows: GRANT SELECT, DELETE ON {', '.join(denied)} to it", code="missing-rights"
+            f"this login may not remove rows: GRANT SELECT, DELETE ON {', '.join(denied)} to it",
+            code="missing-privilege",
         )
 
 
-async def existing_tables(connection: Connection, run: Run) -> list[str]:
+async def find_existing_tables(connection: Connection, run: Run) -> list[str]:
     """Return the tables of the run that still exist, by bulkseed's names: a dropped table has no rows to remove."""
     rows = await connection.fetch(
         "SELECT relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
@@ -212,7 +213,7 @@ async def find_rows(
         alike = [run for run in remaining if run.names == names]
         remaining = [run for run in remaining if run.names != names]
         identities: dict[str, CopyPlan] = {}
-        for name in await existing_tables(connection, alike[0]):
+        for name in await find_existing_tables(connection, alike[0]):
             temporary = f"bulkseed_{number}"
             columns = identity_columns(names.model, name)
             number += 1
@@ -272,7 +273,7 @@ async def find_rows_in_memory(
     for run in runs:
         if not is_of_this_generator(run):
             raise other_generator_error(run)
-        existing = await existing_tables(connection, run)
+        existing = await find_existing_tables(connection, run)
         model, keys = run.plan.model, Scope(run).uuids
         identities: dict[str, CopyPlan] = {}
         for name in existing:
@@ -361,7 +362,7 @@ def find_missing_code(run: Run) -> dict[str, InputError]:
             errors[name] = errors[extra.follows]
         elif extra is not None and extra.source:
             try:
-                loaded(extra.source)
+                load_plugin_table(extra.source)
             except InputError as error:
                 errors[name] = error
     return errors
@@ -384,7 +385,7 @@ def generate_rows(run: Run) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
     """Yield the rows of a run, generated again, table by table of each shard."""
     # values of fields identify no row, and their code may no longer exist
     plan = replace(run.plan, scenario=replace(run.plan.scenario, fields={}))
-    context = Context(plan, run.placement, corpus_of(run.plan.locale))
+    context = Context(plan, run.placement, make_corpus(run.plan.locale))
     # a shard that is not loaded has no rows to find
     for shard in split_into_shards(run.plan, run.rows_per_shard or ROWS_PER_SHARD):
         if run.shards is None or shard.number in run.shards:

@@ -67,10 +67,12 @@ class Reference:
 async def references(
     connection: Connection, loaded: Iterable[Names], absent: Iterable[Deferred] = ()
 ) -> list[Reference]:
-    """Return all foreign keys of the database, and the references of rules.md among the tables of each of ``loaded``.
+    """Return all foreign keys of the database, and the references of rules.md among the tables of each of
+    ``loaded``.
 
     The foreign keys among ``absent``, which a load has dropped for its duration, count as existing ones
-    (:func:`bulkseed.deferral.unfinished` returns them). No reference is returned twice. Raises what asyncpg raises.
+    (:func:`bulkseed.deferral.read_unfinished` returns them). No reference is returned twice. Raises the errors of
+    asyncpg.
     """
     result = [
         Reference(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from bulkseed.cleaner.cleanup import CleanupReport, cleanup, recorded_runs
+from bulkseed.cleaner.cleanup import CleanupReport, cleanup, find_removable_runs
 from bulkseed.cli import report
 from bulkseed.cli.consent import Consent, require_consent
 from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
-from bulkseed.cli.progress import progress_display
+from bulkseed.cli.progress import show_progress
 from bulkseed.cli.runner import open_database, run
 
 __all__ = ["cleanup_command"]
@@ -34,14 +34,14 @@ def cleanup_command(
 ) -> None:
     """Remove the rows of one run or of all runs, and no others."""
     with open_database(database_url, tables=False) as database:
-        runs = run(lambda: recorded_runs(database.address, run_number, ledger_schema=ledger_schema))
+        runs = run(lambda: find_removable_runs(database.address, run_number, ledger_schema=ledger_schema))
         rows = sum(sum(recorded.rows.values()) for recorded in runs)
         numbers = f"run{'s' * (len(runs) > 1)} {', '.join(str(recorded.number) for recorded in runs)}"
         others = " and all rows that reference them" if cascade else ""
         question = f"Remove the {rows:,} rows of {numbers}{others} from {database.address}?"
         tables = list(dict.fromkeys(table for recorded in runs for table in recorded.names.sql_tables()))
         require_consent(database, Consent(yes, allow, quiet), question, f"{rows:,} to remove", tables, always=True)
-        with progress_display(quiet=quiet) as listener:
+        with show_progress(quiet=quiet) as listener:
             # claims, not numbers: a run that another command changed since the question is refused
             chosen = [recorded.claim for recorded in runs]
             result: CleanupReport = run(

@@ -21,14 +21,14 @@ from bulkseed.cli.options import (
     failure_options,
     work_options,
 )
-from bulkseed.cli.progress import progress_display
+from bulkseed.cli.progress import show_progress
 from bulkseed.cli.runner import Database, open_database, run
 from bulkseed.errors import InputError
 from bulkseed.ledger import Ledger, Run
 from bulkseed.listeners import Stop
 from bulkseed.load_options import Defer, Format, OnError
 from bulkseed.loader.complete import LoadReport
-from bulkseed.loader.load import interrupted_run, load, resume
+from bulkseed.loader.load import find_interrupted_run, load, resume
 from bulkseed.plan.activity import expected_bytes, expected_rows
 from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.scenarios.planning import make_plan
@@ -98,7 +98,7 @@ def load_command(
         question = f"Load {rows} rows into {database.address}?"
         require_consent(database, Consent(yes, allow, quiet), question, f"{rows} to load", list(tables.values()))
         stop = Stop()
-        with progress_display(quiet=quiet) as listener:
+        with show_progress(quiet=quiet) as listener:
             result: LoadReport = run(
                 lambda: load(
                     plan,
@@ -143,17 +143,17 @@ def resume_command(
     """Finish an interrupted load: missing rows, indexes, keys."""
     with open_database(database_url) as database:
         address = database.address
-        interrupted = run(lambda: interrupted_run(address, run_number, ledger_schema=ledger_schema))
+        interrupted = run(lambda: find_interrupted_run(address, run_number, ledger_schema=ledger_schema))
         if interrupted is None:
             return print_nothing_to_resume(run_number, as_json, quiet)
-        check_disk(database, missing_bytes(interrupted))
+        check_disk(database, estimate_missing_bytes(interrupted))
         rows = f"{max(0, sum(interrupted.expected.values()) - sum(interrupted.rows.values())):,}"
         question = f"Load the {rows} missing rows of run {interrupted.number} into {address}?"
         require_consent(
             database, Consent(yes, allow, quiet), question, f"{rows} to load", interrupted.names.sql_tables()
         )
         stop = Stop()
-        with progress_display(quiet=quiet) as listener:
+        with show_progress(quiet=quiet) as listener:
             result: LoadReport | None = run(
                 lambda: resume(
                     address,
@@ -173,7 +173,7 @@ def resume_command(
         return print_result(result, database, database_url, ledger_schema, as_json=as_json, quiet=quiet)
 
 
-def missing_bytes(interrupted: Run) -> dict[str, float]:
+def estimate_missing_bytes(interrupted: Run) -> dict[str, float]:
     """Return the expected bytes of the rows that are not loaded yet, by the app's name of the table."""
     return {
         interrupted.names.sql_name(table): size

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from bulkseed.listeners import NullListener, ProgressListener
 
-__all__ = ["progress_display"]
+__all__ = ["show_progress"]
 
 SECONDS_BETWEEN_LINES: Final = 5.0
 
@@ -182,7 +182,7 @@ class BestEffortListener:
 
 
 @contextmanager
-def progress_display(*, quiet: bool, bars: bool = True) -> Iterator[ProgressListener]:
+def show_progress(*, quiet: bool, bars: bool = True) -> Iterator[ProgressListener]:
     """Yield a listener that prints progress on stderr: bars at a terminal if ``bars``, else lines; nothing if quiet."""
     console = Console(stderr=True)
     if quiet:

@@ -6,7 +6,7 @@ import subprocess
 
 import click
 
-from bulkseed.embedded import running
+from bulkseed.embedded import run_server
 
 __all__ = ["psql_command"]
 
@@ -15,7 +15,7 @@ __all__ = ["psql_command"]
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PSQL ARGUMENTS]")
 def psql_command(arguments: tuple[str, ...]) -> int:
     """Open the embedded database in psql."""
-    with running() as server:
+    with run_server() as server:
         client = subprocess.Popen([server.binaries / "psql", *arguments, server.url])
         while True:
             try:

@@ -13,8 +13,8 @@ from typing import Final, TypeVar
 
 import anyio
 
-from bulkseed.cli.progress import progress_display
-from bulkseed.embedded import Listen, Server, running
+from bulkseed.cli.progress import show_progress
+from bulkseed.embedded import Listen, Server, run_server
 from bulkseed.errors import ConnectionLost, Stopped, first_cause, reraise_first
 from bulkseed.listeners import Stop
 from bulkseed.postgres.address import Address, named_address
@@ -54,13 +54,13 @@ def open_database(option: str | None, *, listen: Listen | None = None, tables: b
     if address is not None:
         yield Database(address, None)
         return
-    with running(listen=listen) as server:
+    with run_server(listen=listen) as server:
         database = Database(Address.parse(server.url), server)
         if tables:
             # imported here: a named database has its tables
             from bulkseed.target.reference_schema import create_missing  # noqa: PLC0415
 
-            with progress_display(quiet=False, bars=False) as listener:
+            with show_progress(quiet=False, bars=False) as listener:
                 run(lambda: create_missing(database.address, listener=listener))
         try:
             yield database

@@ -7,7 +7,7 @@ import click
 from bulkseed.cli import report
 from bulkseed.cli.options import DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION
 from bulkseed.cli.runner import open_database, run
-from bulkseed.ledger.runs import History, history
+from bulkseed.ledger.runs import History, read_history
 
 __all__ = ["runs_command"]
 
@@ -19,7 +19,7 @@ __all__ = ["runs_command"]
 def runs_command(database_url: str | None, ledger_schema: str, as_json: bool) -> None:
     """List the recorded runs: state, rows, start, duration, user."""
     with open_database(database_url, tables=False) as database:
-        runs: list[History] = run(lambda: history(database.address, ledger_schema=ledger_schema))
+        runs: list[History] = run(lambda: read_history(database.address, ledger_schema=ledger_schema))
     if as_json:
         report.print_json({"runs": [recorded.to_json() for recorded in runs]})
     else:

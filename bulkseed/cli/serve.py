@@ -16,7 +16,7 @@ import click
 from bulkseed.cli.runner import Interrupted, open_database, run
 from bulkseed.embedded import Listen
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected, translate_errors
+from bulkseed.postgres.connection import open_connection, translate_errors
 from bulkseed.sql import compose, literal
 
 __all__ = ["DEFAULT_PORT", "is_port_free", "load_or_create_password", "serve_command", "set_password"]
@@ -51,7 +51,7 @@ def load_or_create_password(home: Path) -> str:
 
 async def set_password(address: Address, password: str) -> None:
     """Set the password of the role of ``address``. Raises ConnectError, and RunError where the server refuses."""
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         with translate_errors(connection, "setting the role's password"):
             alter = compose("ALTER ROLE CURRENT_USER PASSWORD {password}", password=literal(password))
             await connection.execute(str(alter))  # asyncpg refuses subclasses of str here

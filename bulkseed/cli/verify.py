@@ -6,7 +6,7 @@ import click
 
 from bulkseed.cli import report
 from bulkseed.cli.options import DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
-from bulkseed.cli.progress import progress_display
+from bulkseed.cli.progress import show_progress
 from bulkseed.cli.runner import open_database, run
 from bulkseed.verifier.verify import VerifyReport, verify
 
@@ -23,7 +23,7 @@ def verify_command(
     run_number: int | None, database_url: str | None, ledger_schema: str, as_json: bool, quiet: bool
 ) -> int:
     """Check every rule with SQL, for one run or all runs."""
-    with open_database(database_url, tables=False) as database, progress_display(quiet=quiet) as listener:
+    with open_database(database_url, tables=False) as database, show_progress(quiet=quiet) as listener:
         reports: list[VerifyReport] = run(
             lambda: verify(database.address, run_number, listener=listener, ledger_schema=ledger_schema)
         )

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from bulkseed.copy.encoders import BINARY_TYPES, is_list, is_octets, list_offsets
 from bulkseed.errors import RunError
 
-__all__ = ["ColumnMapping", "Incompatibility", "Keys", "convert_batch", "incompatibility"]
+__all__ = ["ColumnMapping", "Incompatibility", "Keys", "convert_batch", "find_incompatibility"]
 
 MICROSECONDS: Final = pa.timestamp("us")
 MAX_DIGITS: Final = 38
@@ -75,8 +75,9 @@ class ColumnMapping:
 def convert_batch(batch: pa.RecordBatch, mappings: Sequence[ColumnMapping], table: str = "batch") -> pa.RecordBatch:
     """Return the columns of ``mappings``, in this order and with their names in the target, converted to its types.
 
-    Text is cut to the column's length, in code points; :func:`incompatibility` refuses columns too short for values
-    that must not be cut. Times become the date of their day in UTC, and numbers are rounded to the scale of a numeric.
+    Text is cut to the column's length, in code points; :func:`find_incompatibility` refuses columns too short for
+    values that must not be cut. Times become the date of their day in UTC, and numbers are rounded to the scale of a
+    numeric.
     Raises RunError, naming ``table``, for a value that its column cannot take, and for a type without a conversion.
     """
     columns = [convert_column(batch.column(mapping.source), mapping, f"{table}.{mapping.name}") for mapping in mappings]
@@ -90,7 +91,9 @@ class Incompatibility(NamedTuple):
     clause: str
 
 
-def incompatibility(arrow_type: pa.DataType, longest: int | None, mapping: ColumnMapping) -> Incompatibility | None:
+def find_incompatibility(
+    arrow_type: pa.DataType, longest: int | None, mapping: ColumnMapping
+) -> Incompatibility | None:
     """Return why values of ``arrow_type`` cannot go into the column of ``mapping``, or None where they can.
 
     ``longest`` is the maximum length in characters of values that must not be cut, such as those of a unique column;

@@ -145,7 +145,7 @@ async def finish_copy(connection: Connection, plan: CopyPlan, command: Awaitable
     Raises RunError where these are fewer than were sent, and what translate_errors raises.
     """
     with translate_errors(connection, f"loading {plan}"):
-        tag = await while_connected(connection, command)
+        tag = await await_while_connected(connection, command)
     rows = int(tag.split()[-1])
     if rows != sent.rows:
         raise RunError(
@@ -155,7 +155,7 @@ async def finish_copy(connection: Connection, plan: CopyPlan, command: Awaitable
     return rows
 
 
-async def while_connected(connection: Connection, command: Awaitable[Result]) -> Result:
+async def await_while_connected(connection: Connection, command: Awaitable[Result]) -> Result:
     """Return the result of ``command``. Raises ConnectionLost where the connection ends meanwhile.
 
     asyncpg waits for ever when the server dies while the writes of a COPY are paused, so the command is cancelled

@@ -1,7 +1,7 @@
 """Deferral: indexes, keys and foreign keys dropped for a load and rebuilt after it, with the same definitions.
 
 The order of the calls is :func:`capture`, :func:`save` and commit, :func:`drop`, the load, :func:`rebuild`,
-:func:`mark_rebuilt`. After a crash at any point: :func:`unfinished`, :func:`rebuild`, :func:`mark_rebuilt`.
+:func:`mark_rebuilt`. After a crash at any point: :func:`read_unfinished`, :func:`rebuild`, :func:`mark_rebuilt`.
 """
 
 from bulkseed.deferral.capture import capture
@@ -10,15 +10,15 @@ from bulkseed.deferral.definitions import (
     Captured,
     Deferred,
     NotDeferred,
+    find_foreign_owners,
     forget_rebuilt,
     mark_rebuilt,
-    not_owned,
+    read_unfinished,
     save,
-    unfinished,
 )
 from bulkseed.deferral.drop import drop
 from bulkseed.deferral.rebuild import rebuild
-from bulkseed.deferral.steps import LOCK_SECONDS, holders
+from bulkseed.deferral.steps import LOCK_SECONDS, describe_holders
 
 __all__ = [
     "DDL",
@@ -27,12 +27,12 @@ __all__ = [
     "Deferred",
     "NotDeferred",
     "capture",
+    "describe_holders",
     "drop",
+    "find_foreign_owners",
     "forget_rebuilt",
-    "holders",
     "mark_rebuilt",
-    "not_owned",
+    "read_unfinished",
     "rebuild",
     "save",
-    "unfinished",
 ]

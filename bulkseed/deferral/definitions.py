@@ -18,12 +18,12 @@ __all__ = [
     "Kind",
     "NotDeferred",
     "add_foreign_key",
+    "find_foreign_owners",
     "forget_rebuilt",
     "has_same_columns",
     "mark_rebuilt",
-    "not_owned",
+    "read_unfinished",
     "save",
-    "unfinished",
 ]
 
 Kind = Literal["index", "primary key", "unique", "foreign key"]
@@ -197,7 +197,7 @@ async def save(connection: Connection, table: SQL, run: int, deferred: Iterable[
     )
 
 
-async def unfinished(connection: Connection, table: SQL) -> dict[int, tuple[Deferred, ...]]:
+async def read_unfinished(connection: Connection, table: SQL) -> dict[int, tuple[Deferred, ...]]:
     """Return the definitions that have yet to be rebuilt, by run, in the order in which they were saved.
 
     Empty where none are left, or ``table`` does not exist. A load must check this first: the catalogue does not show
@@ -243,7 +243,7 @@ WHERE NOT pg_has_role(c.relowner, 'USAGE') ORDER BY n.name
 """
 
 
-async def not_owned(connection: Connection, deferred: Sequence[Deferred]) -> dict[str, str]:
+async def find_foreign_owners(connection: Connection, deferred: Sequence[Deferred]) -> dict[str, str]:
     """Return the existing tables whose indexes and keys this login may not rebuild, with the owners (quoted names).
 
     Raises what asyncpg raises.

@@ -23,7 +23,7 @@ __all__ = [
     "NoLock",
     "Task",
     "TaskQueue",
-    "holders",
+    "describe_holders",
     "run_with_retries",
     "step_transaction",
 ]
@@ -116,11 +116,11 @@ async def run_with_retries(
 async def describe_lock(connection: Connection, doing: str, tables: Sequence[str], limits: Limits) -> str:
     names = ", ".join(dict.fromkeys(tables))
     waited = f"{limits.tries} times {limits.lock_timeout:g} s" if limits.tries > 1 else f"{limits.lock_timeout:g} s"
-    held_by = await holders(connection, tables, limits.own_backends)
+    held_by = await describe_holders(connection, tables, limits.own_backends)
     return f"{doing}: no lock on {names} in {waited}: held by {held_by}; end that transaction, and try again"
 
 
-async def holders(connection: Connection, tables: Sequence[str], own_backends: Sequence[int] = ()) -> str:
+async def describe_holders(connection: Connection, tables: Sequence[str], own_backends: Sequence[int] = ()) -> str:
     """Return a description of the transactions that hold locks on any of ``tables`` (qualified): process, user, age."""
     rows = await connection.fetch(HOLDERS, list(tables), list(own_backends))
     return "; ".join(row["holder"] for row in rows) or "a transaction that has just ended"

@@ -2,6 +2,6 @@
 
 from bulkseed.embedded.cluster import Listen, settings
 from bulkseed.embedded.server import Server
-from bulkseed.embedded.session import home, running
+from bulkseed.embedded.session import home, run_server
 
-__all__ = ["Listen", "Server", "home", "running", "settings"]
+__all__ = ["Listen", "Server", "home", "run_server", "settings"]

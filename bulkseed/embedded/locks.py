@@ -17,7 +17,7 @@ from bulkseed.embedded.programs import open_private
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["FileLock", "holders", "is_locked"]
+__all__ = ["FileLock", "describe_holders", "is_locked"]
 
 _descriptors: set[int] = set()
 
@@ -103,7 +103,7 @@ def is_locked(path: Path) -> bool:
         return not lock.try_shared()
 
 
-def holders(path: Path) -> list[int]:
+def describe_holders(path: Path) -> list[int]:
     """Return the ids of the other processes that hold the lock on this file; none where /proc/locks is missing."""
     return sorted(set(_listed_holders(path)) - {os.getpid()})
 

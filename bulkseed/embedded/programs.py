@@ -194,7 +194,7 @@ def binaries_for(account: Account | None, home: Path) -> Path:
         raise EmbeddedError(
             f"PostgreSQL's programs cannot be copied to {home / 'binaries'} for the account {account.name} "
             f"({_reason(error)}): set BULKSEED_HOME to a folder with 40 MB of free space",
-            code="copy-failed",
+            code="programs-not-copied",
         ) from error
     if _can_run(account, copied):
         return copied

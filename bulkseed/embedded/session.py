@@ -20,13 +20,13 @@ from pathlib import Path
 import platformdirs
 
 from bulkseed.embedded.cluster import Listen, start
-from bulkseed.embedded.locks import FileLock, holders, is_locked
+from bulkseed.embedded.locks import FileLock, describe_holders, is_locked
 from bulkseed.embedded.programs import account_for, run_as, wheel_binaries
 from bulkseed.embedded.server import STOP_LIMIT, Server, await_ready, clear_leftover
 from bulkseed.errors import EmbeddedError
 from bulkseed.sql import compose, identifier, literal
 
-__all__ = ["home", "running"]
+__all__ = ["home", "run_server"]
 
 
 def home() -> Path:
@@ -42,7 +42,7 @@ def home() -> Path:
 
 
 @contextmanager
-def running(home_folder: Path | None = None, *, listen: Listen | None = None) -> Iterator[Server]:
+def run_server(home_folder: Path | None = None, *, listen: Listen | None = None) -> Iterator[Server]:
     """Run the embedded server of ``home_folder`` (default: :func:`home`) while the block runs.
 
     The data folder is created at first use; the server is started if it is not running, and stopped after the last
@@ -130,7 +130,7 @@ def _has_port(server: Server, listen: Listen | None) -> bool:
 
 
 def _in_use_error(folder: Path, server: Server) -> EmbeddedError:
-    others = ", ".join(str(pid) for pid in holders(folder / "clients.lock"))
+    others = ", ".join(str(pid) for pid in describe_holders(folder / "clients.lock"))
     command = f"another command ({'process ' + others if others else 'its process is unknown'})"
     port = "without a TCP port" if server.tcp_port is None else f"on port {server.tcp_port}"
     return EmbeddedError(

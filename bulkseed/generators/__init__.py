@@ -11,7 +11,7 @@ from bulkseed.errors import BulkseedError, RunError
 from bulkseed.generators.channels import channel_batches, membership_batches
 from bulkseed.generators.context import Context
 from bulkseed.generators.messages import message_batches, reaction_batches
-from bulkseed.generators.plugins import batches_of, loaded
+from bulkseed.generators.plugins import load_plugin_table, make_batches
 from bulkseed.generators.shard_context import ShardContext, TableGenerator, add_fields, relationship_batches
 from bulkseed.generators.users import user_batches
 from bulkseed.imports import describe_error
@@ -60,10 +60,10 @@ def table_batches(shard: ShardContext, table: str) -> Iterator[pa.RecordBatch]:
 
 
 def plugin_batches(shard: ShardContext, extra: PluginTable) -> Iterator[pa.RecordBatch]:
-    rows = loaded(extra.source)
+    rows = load_plugin_table(extra.source)
     for parents in shard.parents(extra.name, extra.follows, lambda follows: table_batches(shard, follows)):
         try:
-            yield from batches_of(rows(parents), extra.name, extra.columns)
+            yield from make_batches(rows(parents), extra.name, extra.columns)
         except BulkseedError:
             raise
         except Exception as error:

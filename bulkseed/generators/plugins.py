@@ -23,7 +23,16 @@ from bulkseed.plan.plan import EPOCH
 from bulkseed.plan.scenario import PluginTable
 from bulkseed.randomness.draws import Ints, Streams, Words, between
 
-__all__ = ["GROUP", "Parent", "Parents", "SeedTable", "batches_of", "described", "loaded", "table"]
+__all__ = [
+    "GROUP",
+    "Parent",
+    "Parents",
+    "SeedTable",
+    "describe_plugin_table",
+    "load_plugin_table",
+    "make_batches",
+    "table",
+]
 
 
 @dataclass(frozen=True)
@@ -173,7 +182,7 @@ def table(
 
 
 @lru_cache(maxsize=64)
-def loaded(source: str) -> SeedTable:
+def load_plugin_table(source: str) -> SeedTable:
     """Return the plugin table at ``module:name``, or that of an entry point in the group ``bulkseed.tables``.
 
     Raises InputError if there is none, or it is not a plugin table.
@@ -214,18 +223,18 @@ def as_table(plugin: Any, source: str) -> SeedTable:
     return SeedTable(plugin.name, plugin.follows, plugin.columns, plugin.rows, **optional)
 
 
-def described(source: str) -> PluginTable:
+def describe_plugin_table(source: str) -> PluginTable:
     """Return the description of the plugin table at ``source``, which the plan of a run keeps.
 
     Raises InputError for attributes that are wrong or contradict each other.
     """
-    plugin = loaded(source)
+    plugin = load_plugin_table(source)
     prefix = f"the table {plugin.name!r} of {source!r}"
     for attribute, value in (("name", plugin.name), ("follows", plugin.follows)):
         if not (isinstance(value, str) and value):
             raise attribute_error(f"{prefix} has {attribute} {value!r}: give the name of a table")
     columns = parse_names(plugin.columns, f"{prefix} has columns")
-    references = references_of(plugin, columns, prefix)
+    references = find_references(plugin, columns, prefix)
     key = parse_names(plugin.key, f"{prefix} has key") if plugin.key is not None else None
     if unknown := [column for column in (*references, *(key or ())) if column not in columns]:
         fix = suggestion(unknown[0], columns, f"its columns are {', '.join(columns)}")
@@ -267,7 +276,7 @@ def parse_names(value: object, prefix: str) -> tuple[str, ...]:
     return names
 
 
-def references_of(plugin: SeedTable, columns: Sequence[str], prefix: str) -> dict[str, str]:
+def find_references(plugin: SeedTable, columns: Sequence[str], prefix: str) -> dict[str, str]:
     if plugin.references is None:
         return {column: HOLDS[column] for column in columns if column in HOLDS}
     references = plugin.references
@@ -280,7 +289,7 @@ def references_of(plugin: SeedTable, columns: Sequence[str], prefix: str) -> dic
     return dict(references)
 
 
-def batches_of(yielded: Iterable[Any], table: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def make_batches(yielded: Iterable[Any], table: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield batches of the rows that the code of a plugin table yields.
 
     These are tuples with a value for each of ``columns``, or RecordBatches; the code may also return one RecordBatch.
@@ -298,7 +307,7 @@ def batches_of(yielded: Iterable[Any], table: str, columns: Sequence[str]) -> It
     for row in yielded:
         if isinstance(row, pa.RecordBatch):
             if rows:
-                yield batch_of(rows, table, columns)
+                yield make_batch(rows, table, columns)
                 rows = []
             if set(row.schema.names) != set(columns):
                 raise row_error(
@@ -314,17 +323,17 @@ def batches_of(yielded: Iterable[Any], table: str, columns: Sequence[str]) -> It
             )
         rows.append(row)
         if len(rows) == BATCH_ROWS:
-            yield batch_of(rows, table, columns)
+            yield make_batch(rows, table, columns)
             rows = []
     if rows:
-        yield batch_of(rows, table, columns)
+        yield make_batch(rows, table, columns)
 
 
 def row_error(message: str) -> RunError:
     return RunError(message, code="wrong-plugin-rows")
 
 
-def batch_of(rows: Sequence[Sequence[Any]], table: str, columns: Sequence[str]) -> pa.RecordBatch:
+def make_batch(rows: Sequence[Sequence[Any]], table: str, columns: Sequence[str]) -> pa.RecordBatch:
     arrays = []
     for number, column in enumerate(columns):
         values = [row[number] for row in rows]

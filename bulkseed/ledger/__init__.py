@@ -6,20 +6,20 @@ from bulkseed.ledger.claims import (
     acquire_load_lock,
     begin_run,
     claim_shard,
-    empty_run,
+    describe_lock_holder,
     find_run_by_token,
     finish_run,
     forget_run,
     forget_shards,
-    holder,
     lost_run_error,
+    mark_emptied,
     mark_undoing,
     record_shard,
     share_run,
     take_over,
 )
-from bulkseed.ledger.runs import Run, chosen_runs, read_runs
-from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, make_ledger, other_ledgers
+from bulkseed.ledger.runs import Run, find_runs, read_runs
+from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, find_other_ledgers, make_ledger
 
 __all__ = [
     "LOCK",
@@ -30,19 +30,19 @@ __all__ = [
     "acquire_load_lock",
     "begin_run",
     "check_ledger",
-    "chosen_runs",
     "claim_shard",
     "control",
-    "empty_run",
+    "describe_lock_holder",
+    "find_other_ledgers",
     "find_run_by_token",
+    "find_runs",
     "finish_run",
     "forget_run",
     "forget_shards",
-    "holder",
     "lost_run_error",
     "make_ledger",
+    "mark_emptied",
     "mark_undoing",
-    "other_ledgers",
     "read_runs",
     "record_shard",
     "runs",

@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from bulkseed.deferral import forget_rebuilt, holders
+from bulkseed.deferral import describe_holders, forget_rebuilt
 from bulkseed.errors import InputError, RunError
 from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
 from bulkseed.listeners import ProgressListener
@@ -24,13 +24,13 @@ __all__ = [
     "begin_run",
     "changed_run_error",
     "claim_shard",
-    "empty_run",
+    "describe_lock_holder",
     "find_run_by_token",
     "finish_run",
     "forget_run",
     "forget_shards",
-    "holder",
     "lost_run_error",
+    "mark_emptied",
     "mark_undoing",
     "record_shard",
     "share_run",
@@ -129,7 +129,7 @@ async def lock_runs(connection: Connection, ledger: Ledger, listener: ProgressLi
                 compose("SET LOCAL lock_timeout = '{seconds}s'; {lock}", seconds=SECONDS_BEFORE_NOTE, lock=lock)
             )
     except asyncpg.LockNotAvailableError:
-        who = await holders(connection, [ledger.runs])
+        who = await describe_holders(connection, [ledger.runs])
         listener.note(
             f"waiting for shards that are still being loaded, by {who}; if that client is gone for good, "
             "end the server process with pg_terminate_backend(its number)"
@@ -272,7 +272,7 @@ def changed_run_error(number: int, ledger: Ledger) -> InputError:
     )
 
 
-async def empty_run(connection: Connection, ledger: Ledger, number: int) -> None:
+async def mark_emptied(connection: Connection, ledger: Ledger, number: int) -> None:
     """Record that all rows of a run are removed, while its indexes and keys have yet to be rebuilt."""
     await connection.execute(compose("DELETE FROM {shards} WHERE run = $1", shards=ledger.shards), number)
     await connection.execute(
@@ -308,12 +308,12 @@ async def acquire_load_lock(connection: Connection, listener: ProgressListener) 
     """
     with translate_errors(connection, "waiting for the load lock"):
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
-            who = await holder(connection) or "just ending"
+            who = await describe_lock_holder(connection) or "just ending"
             listener.note(f"waiting for another bulkseed in this database ({who}) to finish")
             await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
 
 
-async def holder(connection: Connection) -> str | None:
+async def describe_lock_holder(connection: Connection) -> str | None:
     """Return who holds the load lock, as text: server process, login and start; None if no other connection does."""
     row = await connection.fetchrow(
         """

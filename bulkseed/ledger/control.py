@@ -14,7 +14,7 @@ from bulkseed.listeners import ProgressListener
 from bulkseed.postgres.connection import Connection, ConnectionParams, close, connect, keep_alive
 from bulkseed.postgres.transaction import RetryPolicy, connect_with_retry, retry
 
-__all__ = ["Control", "controlled"]
+__all__ = ["Control", "open_control"]
 
 Result = TypeVar("Result")
 
@@ -88,7 +88,7 @@ class Control:
 
 
 @asynccontextmanager
-async def controlled(
+async def open_control(
     params: ConnectionParams, retry_policy: RetryPolicy, listener: ProgressListener
 ) -> AsyncIterator[Control]:
     """Open a connection, acquire the load lock, and close the connection at the end. Raises ConnectError."""

@@ -9,16 +9,16 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from bulkseed.errors import InputError, TargetError
-from bulkseed.ledger.claims import Claim, changed_run_error, holder
+from bulkseed.ledger.claims import Claim, changed_run_error, describe_lock_holder
 from bulkseed.ledger.tables import SCHEMA, Ledger, exists, version
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import shard_counts
 from bulkseed.plan.tables import Names
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, preflight_errors
+from bulkseed.postgres.connection import Connection, open_connection, preflight_errors
 from bulkseed.sql import compose
 
-__all__ = ["History", "Run", "State", "chosen_runs", "history", "read_runs"]
+__all__ = ["History", "Run", "State", "find_runs", "read_history", "read_runs"]
 
 State = Literal["loading", "whole", "undoing"]
 """The states that the ledger stores.
@@ -118,10 +118,10 @@ async def read_runs(connection: Connection, ledger: Ledger) -> list[Run]:
             last=compose(LAST_SHARD, shards=ledger.shards),
             rows=compose(SHARD_ROWS, shards=ledger.shards),
         )
-    return [run_of(row, ledger) for row in await connection.fetch(sql)]
+    return [parse_run(row, ledger) for row in await connection.fetch(sql)]
 
 
-def run_of(row: Any, ledger: Ledger) -> Run:
+def parse_run(row: Any, ledger: Ledger) -> Run:
     values = json.loads(row["run"])
     state = values.get("state", "whole")
     try:
@@ -154,7 +154,7 @@ def run_of(row: Any, ledger: Ledger) -> Run:
         ) from error
 
 
-async def chosen_runs(connection: Connection, ledger: Ledger, wanted: Collection[int | Claim] | None) -> list[Run]:
+async def find_runs(connection: Connection, ledger: Ledger, wanted: Collection[int | Claim] | None) -> list[Run]:
     """Return the wanted runs, or all of them. Raises InputError if there is none, or one of the wanted is missing.
 
     A claim also names the command that loads the run. It is an error if another run has its number, or another command
@@ -234,18 +234,18 @@ class History:
         }
 
 
-async def history(address: Address, *, ledger_schema: str = SCHEMA) -> list[History]:
+async def read_history(address: Address, *, ledger_schema: str = SCHEMA) -> list[History]:
     """Return all runs, oldest first; none if there is no ledger. Raises ConnectError, TargetError."""
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         with preflight_errors(connection, "reading the ledger"):
             # the lock first, so that a run that ends between the two is reported as complete
-            is_locked = await holder(connection) is not None
+            is_locked = await describe_lock_holder(connection) is not None
             runs = await read_runs(connection, Ledger(ledger_schema))
             now = await connection.fetchval("SELECT clock_timestamp()")
-    return [History(run, condition_of(run, is_locked=is_locked), now) for run in runs]
+    return [History(run, find_condition(run, is_locked=is_locked), now) for run in runs]
 
 
-def condition_of(run: Run, *, is_locked: bool) -> Condition:
+def find_condition(run: Run, *, is_locked: bool) -> Condition:
     if run.state != "loading":
         return run.state
     return "loading" if is_locked else "interrupted"

@@ -9,12 +9,12 @@ from typing import Final
 
 import asyncpg
 
-from bulkseed.deferral import DDL, unfinished
+from bulkseed.deferral import DDL, read_unfinished
 from bulkseed.errors import TargetError
 from bulkseed.postgres.connection import Connection
 from bulkseed.sql import SQL, compose, identifier, literal
 
-__all__ = ["SCHEMA", "Ledger", "check_ledger", "drop_ledger", "exists", "make_ledger", "other_ledgers", "version"]
+__all__ = ["SCHEMA", "Ledger", "check_ledger", "drop_ledger", "exists", "find_other_ledgers", "make_ledger", "version"]
 
 SCHEMA: Final = "bulkseed"
 """The ledger's schema, unless the user names another."""
@@ -136,7 +136,7 @@ async def exists(connection: Connection, ledger: Ledger) -> bool:
     return bool(row["is_ledger"])
 
 
-async def other_ledgers(connection: Connection, ledger: Ledger) -> list[Ledger]:
+async def find_other_ledgers(connection: Connection, ledger: Ledger) -> list[Ledger]:
     """Return the ledgers in other schemas of the database that this login may read."""
     rows = await connection.fetch(
         """
@@ -188,7 +188,7 @@ async def check_ledger(connection: Connection, ledger: Ledger) -> None:
                 f"this login may not write to the ledger in schema {schema}, where runs are recorded: "
                 f"GRANT USAGE ON SCHEMA {schema} TO {user} and GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {user}, "
                 "or name another schema with --ledger-schema",
-                code="missing-grant",
+                code="missing-privilege",
             )
         if await version(connection, ledger) < VERSION and not await is_owned(connection, ledger):
             raise TargetError(
@@ -203,13 +203,13 @@ async def check_ledger(connection: Connection, ledger: Ledger) -> None:
             raise TargetError(
                 f"this login may not make tables in the schema {schema}, where runs are to be recorded: "
                 f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}, or name another schema with --ledger-schema",
-                code="missing-grant",
+                code="missing-privilege",
             )
     elif not await connection.fetchval("SELECT has_database_privilege(current_database(), 'CREATE')"):
         raise TargetError(
             f"this login may not create the schema {schema}, where runs are recorded: GRANT CREATE ON DATABASE "
             f"{database} TO {user}, or name a schema where it may make tables with --ledger-schema",
-            code="missing-grant",
+            code="missing-privilege",
         )
 
 
@@ -257,7 +257,7 @@ async def drop_ledger(connection: Connection, ledger: Ledger) -> None:
     if await connection.fetchval(compose("SELECT EXISTS (SELECT FROM {runs})", runs=ledger.runs)):
         return
     if await version(connection, ledger) > 1:
-        if await unfinished(connection, ledger.deferred):
+        if await read_unfinished(connection, ledger.deferred):
             return
         await connection.execute(
             compose("DROP TABLE {shards}, {deferred}", shards=ledger.shards, deferred=ledger.deferred)

@@ -16,14 +16,14 @@ import pyarrow as pa
 from anyio import to_thread
 
 from bulkseed.copy.writer import CopyPlan
-from bulkseed.deferral import LOCK_SECONDS, Deferred, NotDeferred, capture, drop, mark_rebuilt, unfinished
+from bulkseed.deferral import LOCK_SECONDS, Deferred, NotDeferred, capture, drop, mark_rebuilt, read_unfinished
 from bulkseed.errors import RunError
 from bulkseed.generators import Context
-from bulkseed.ledger import Claim, Ledger, Run, chosen_runs, finish_run, lost_run_error, share_run
+from bulkseed.ledger import Claim, Ledger, Run, find_runs, finish_run, lost_run_error, share_run
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import ProgressListener, Stop, Stopwatch
 from bulkseed.load_options import Defer, OnError
-from bulkseed.loader.fill_tables import Filling
+from bulkseed.loader.fill_tables import TableFiller
 from bulkseed.loader.load_shard import Endpoint, Job
 from bulkseed.loader.undo import undo_on_error
 from bulkseed.loader.worker_pool import Worker
@@ -37,9 +37,9 @@ from bulkseed.postgres.transaction import transaction
 from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.sql import compose, join, trusted
 from bulkseed.target.copy_plan import with_keys
-from bulkseed.target.guard import estimated_rows
+from bulkseed.target.guard import estimate_rows
 from bulkseed.target.target import Target, read_target
-from bulkseed.text.faker_source import FAKER_VERSION, corpus_of
+from bulkseed.text.faker_source import FAKER_VERSION, make_corpus
 from bulkseed.text.names import Corpus
 
 __all__ = [
@@ -90,7 +90,7 @@ async def choose_deferred(
         return ()
     if defer == "auto":
         tables = target.sql_tables()
-        if not is_worth_deferring(sum(expected_rows(plan).values()), await estimated_rows(connection, tables)):
+        if not is_worth_deferring(sum(expected_rows(plan).values()), await estimate_rows(connection, tables)):
             return ()
         actions = [row[0] for row in await connection.fetch(INSERT_ACTIONS, tables)]
         if actions:
@@ -165,7 +165,7 @@ async def read_corpus_and_target(control: Control, plan: Plan) -> tuple[Corpus, 
 
     Raises ConnectError, and TargetError if the tables do not fit.
     """
-    corpus = await to_thread.run_sync(corpus_of, plan.locale)
+    corpus = await to_thread.run_sync(make_corpus, plan.locale)
     target = await control.do("reading the tables", lambda connection: read_target(connection, plan.model))
     return corpus, target
 
@@ -201,10 +201,10 @@ async def read_claimed_run(connection: Connection, ledger: Ledger, claim: Claim)
     Raises RunError if this command has lost the run.
     """
     with translate_errors(connection, "reading the ledger"):
-        (run,) = await chosen_runs(connection, ledger, [claim.number])
+        (run,) = await find_runs(connection, ledger, [claim.number])
         if run.claim != claim:
             raise lost_run_error(claim.number)
-        return run, (await unfinished(connection, ledger.deferred)).get(run.number, ())
+        return run, (await read_unfinished(connection, ledger.deferred)).get(run.number, ())
 
 
 async def complete_run(
@@ -248,7 +248,7 @@ async def complete_run(
             control.retry_policy,
             import_path_for(run.plan),
         )
-        filling = Filling(job, shards, run.rows, pool, rebuild_connections, stopwatch, listener, stop)
+        filling = TableFiller(job, shards, run.rows, pool, rebuild_connections, stopwatch, listener, stop)
         names = tables_to_fill(shards, run.plan.model)
         to_drop = definitions_to_drop(names, deferred, target)
 

@@ -22,10 +22,10 @@ from bulkseed.postgres.transaction import open_with_retry, retry
 from bulkseed.sql import SQL
 from bulkseed.target.target import Target
 
-__all__ = ["Filling"]
+__all__ = ["TableFiller"]
 
 
-class Filling:
+class TableFiller:
     """The filling of the tables by one run. ``rows`` are the loaded rows, by table; ``shards`` the missing shards.
 
     ``pool`` are the worker processes beside this one, which is a worker too; ``rebuild_connections`` is the number of

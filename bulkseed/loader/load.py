@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from bulkseed.cleaner.delete_rows import check_owner
-from bulkseed.deferral import save, unfinished
+from bulkseed.deferral import read_unfinished, save
 from bulkseed.errors import ConnectError, ConnectionLost, InputError, RunError, TargetError
 from bulkseed.generators import Context
-from bulkseed.generators.plugins import described
+from bulkseed.generators.plugins import describe_plugin_table
 from bulkseed.ledger import (
     SCHEMA,
     Claim,
@@ -18,14 +18,14 @@ from bulkseed.ledger import (
     Run,
     begin_run,
     check_ledger,
-    chosen_runs,
+    find_other_ledgers,
     find_run_by_token,
+    find_runs,
     make_ledger,
-    other_ledgers,
     read_runs,
     take_over,
 )
-from bulkseed.ledger.control import controlled
+from bulkseed.ledger.control import open_control
 from bulkseed.listeners import NullListener, ProgressListener, Stop, Stopwatch
 from bulkseed.load_options import Defer, Format, OnError
 from bulkseed.loader.complete import (
@@ -43,14 +43,14 @@ from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD, shard_counts
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, preflight_errors, translate_errors
+from bulkseed.postgres.connection import Connection, open_connection, preflight_errors, translate_errors
 from bulkseed.postgres.transaction import RetryPolicy, transaction
 from bulkseed.target.copy_plan import plan_copies
-from bulkseed.target.ids import allocate_ids, check_rights, system_reactions, unlogged_warning
+from bulkseed.target.ids import allocate_ids, check_rights, find_unlogged_tables, read_system_reactions
 from bulkseed.target.target import Target
-from bulkseed.target.trial_load import try_out
+from bulkseed.target.trial_load import run_trial
 
-__all__ = ["interrupted_run", "load", "resume", "useful_workers"]
+__all__ = ["find_interrupted_run", "load", "resume", "useful_workers"]
 
 
 def useful_workers(plan: Plan, limit: int, rows_per_shard: int = ROWS_PER_SHARD) -> int:
@@ -89,7 +89,7 @@ async def load(
     stopwatch = Stopwatch()
     token = str(uuid.uuid4())
     count = useful_workers(plan, workers, rows_per_shard)
-    async with start_workers(count - 1) as pool, controlled(address, retry_policy, listener) as control:
+    async with start_workers(count - 1) as pool, open_control(address, retry_policy, listener) as control:
         listener.phase("check")
         with stopwatch.phase("check"):
             corpus, target = await read_corpus_and_target(control, plan)
@@ -97,7 +97,7 @@ async def load(
                 copy_plans = await plan_copies(control.connection, target, format)
                 # before the trial, whose errors would hide a missing right
                 await check_rights(control.connection, target)
-                await try_out(control.connection, target, copy_plans, plan, corpus)
+                await run_trial(control.connection, target, copy_plans, plan, corpus)
         context: Context | None = None
         reserved: dict[str, int] = {}
 
@@ -111,14 +111,14 @@ async def load(
             async with transaction(connection):
                 with stopwatch.phase("check"), translate_errors(connection, "checking the target"):
                     await check_ledger(connection, ledger)
-                    for other in (ledger, *await other_ledgers(connection, ledger)):
+                    for other in (ledger, *await find_other_ledgers(connection, ledger)):
                         await check_unfinished(connection, other)
-                    if warning := await unlogged_warning(connection, target):
+                    if warning := await find_unlogged_tables(connection, target):
                         listener.note(warning)
                     deferred = await choose_deferred(connection, target, plan, defer, listener)
                 listener.phase("reserve")
                 with stopwatch.phase("reserve"), translate_errors(connection, "reserving ids"):
-                    last_ids = await highest_ids(connection, ledger)
+                    last_ids = await read_highest_ids(connection, ledger)
                     context = await allocate_ids(connection, target, plan, corpus, reserved, last_ids)
                     claim = await begin_run(
                         connection,
@@ -150,7 +150,7 @@ async def load(
 async def check_unfinished(connection: Connection, ledger: Ledger) -> None:
     """Raise TargetError if a run was interrupted: the catalogue does not show the indexes and keys it has dropped."""
     states = {run.number: run.state for run in await read_runs(connection, ledger) if not run.is_complete}
-    interrupted = states.keys() | (await unfinished(connection, ledger.deferred)).keys()
+    interrupted = states.keys() | (await read_unfinished(connection, ledger.deferred)).keys()
     if interrupted:
         number = min(interrupted)
         finish = f"finish it with {ledger.command(f'resume {number}')}, or " if states.get(number) == "loading" else ""
@@ -161,7 +161,7 @@ async def check_unfinished(connection: Connection, ledger: Ledger) -> None:
         )
 
 
-async def highest_ids(connection: Connection, ledger: Ledger) -> dict[str, int]:
+async def read_highest_ids(connection: Connection, ledger: Ledger) -> dict[str, int]:
     """Return the highest id of all runs in the ledger, by table."""
     highest: dict[str, int] = {}
     for run in await read_runs(connection, ledger):
@@ -184,12 +184,12 @@ pyarrow and Python documented functions, whose results the golden rows of the te
 """
 
 
-async def interrupted_run(address: Address, number: int | None, *, ledger_schema: str = SCHEMA) -> Run | None:
+async def find_interrupted_run(address: Address, number: int | None, *, ledger_schema: str = SCHEMA) -> Run | None:
     """Return the run to resume: the one with ``number``, or the incomplete one; None if it is complete.
 
     Raises InputError if the ledger has no run, or not this one, or the run is being undone.
     """
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         with preflight_errors(connection, "reading the ledger"):
             return await find_interrupted(connection, Ledger(ledger_schema), number)
 
@@ -217,7 +217,7 @@ async def resume(
     listener = listener or NullListener()
     stopwatch = Stopwatch()
     token = str(uuid.uuid4())
-    async with controlled(address, retry_policy or RetryPolicy(), listener) as control:
+    async with open_control(address, retry_policy or RetryPolicy(), listener) as control:
         listener.phase("check")
         with stopwatch.phase("check"):
             with translate_errors(control.connection, "reading the ledger"):
@@ -250,7 +250,7 @@ async def resume(
 
 
 async def find_interrupted(connection: Connection, ledger: Ledger, wanted: int | Claim | None) -> Run | None:
-    runs = await chosen_runs(connection, ledger, None if wanted is None else [wanted])
+    runs = await find_runs(connection, ledger, None if wanted is None else [wanted])
     incomplete = [run for run in runs if not run.is_complete]
     loading = [run for run in incomplete if run.state == "loading"]
     if incomplete and not loading:
@@ -286,7 +286,7 @@ def check_tables(run: Run, ledger: Ledger) -> None:
             continue
         undo = f"undo the run with {ledger.command(f'cleanup {run.number} --cascade')}"
         try:
-            table = described(extra.source)
+            table = describe_plugin_table(extra.source)
         except InputError as error:
             raise InputError(
                 f"{error}; run {run.number} was begun with that code: restore it, or {undo}", code=error.code
@@ -314,8 +314,8 @@ async def check_target(connection: Connection, target: Target, run: Run, ledger:
     with translate_errors(connection, "checking the target"):
         async with transaction(connection):
             await check_rights(connection, target)
-            missing = missing_reactions(run.placement.reactions, await system_reactions(connection, target))
-            await check_owner(connection, (await unfinished(connection, ledger.deferred)).get(run.number, ()))
+            missing = missing_reactions(run.placement.reactions, await read_system_reactions(connection, target))
+            await check_owner(connection, (await read_unfinished(connection, ledger.deferred)).get(run.number, ()))
     if missing:
         raise TargetError(
             f"the catalogue lacks the reactions {missing}, which run {run.number} began with: restore them, "

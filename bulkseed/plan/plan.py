@@ -14,7 +14,7 @@ from bulkseed.errors import InputError
 from bulkseed.plan.scenario import Scenario, check_parameters, parameter
 from bulkseed.plan.tables import Model
 
-__all__ = ["EPOCH", "Placement", "Plan", "Probabilities", "microseconds", "parse_as_of", "scaled_counts"]
+__all__ = ["EPOCH", "Placement", "Plan", "Probabilities", "microseconds", "parse_as_of", "scale_counts"]
 
 COUNTS_AT_1X: Final = {"users": 20, "channels": 10, "messages_per_channel": 20}
 
@@ -33,7 +33,7 @@ def microseconds(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
-def scaled_counts(scale: str, at_1x: Mapping[str, int] | None = None) -> dict[str, int]:
+def scale_counts(scale: str, at_1x: Mapping[str, int] | None = None) -> dict[str, int]:
     """Return the three counts for ``scale``, such as ``100x``, ``100`` or ``2.5x``, rounded half up.
 
     ``at_1x`` are the counts at scale 1x that differ from those of rules.md. Raises InputError for anything that is not

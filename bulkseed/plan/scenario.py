@@ -110,14 +110,14 @@ class Shape:
             raise InputError(
                 f"office_hours ({self.office_hours:g}) and weekends ({self.weekends:g}) are more than "
                 "all messages: give shares with a sum of at most 1",
-                code="contradictory-parameters",
+                code="conflicting-parameters",
             )
         needed = self.idle_days + 2 * SETTLING_DAYS
         if self.idle and self.history * DAYS_IN_YEAR < needed:
             raise InputError(
                 f"idle_days ({self.idle_days}) needs a history of more than {needed} days: "
                 f"give history {needed / DAYS_IN_YEAR:.2f} (years) or more",
-                code="contradictory-parameters",
+                code="conflicting-parameters",
             )
 
     @property

@@ -32,9 +32,9 @@ __all__ = [
     "ConnectionParams",
     "close",
     "connect",
-    "connected",
     "is_transient",
     "keep_alive",
+    "open_connection",
     "preflight_errors",
     "server_message",
     "translate_errors",
@@ -69,7 +69,7 @@ the ledger's schema before the app's."""
 
 
 @asynccontextmanager
-async def connected(params: ConnectionParams) -> AsyncIterator[Connection]:
+async def open_connection(params: ConnectionParams) -> AsyncIterator[Connection]:
     """Open a connection for the block, and close it at the end. Raises what :func:`connect` raises."""
     connection = await connect(params)
     try:
@@ -84,7 +84,7 @@ async def connect(params: ConnectionParams) -> Connection:
     Raises ConnectError where there is no connection, ServerUnavailable where there may be one later, and TargetError
     for a server that is too old and for a pooler without sessions.
     """
-    connection = await open_connection(params)
+    connection = await connect_driver(params)
     try:
         with anyio.fail_after(CONNECT_SECONDS):
             await begin_session(connection, params)
@@ -123,11 +123,11 @@ async def begin_session(connection: Connection, params: ConnectionParams) -> Non
     # one statement of the simple protocol, which changes nothing in a backend that may be shared with an app
     only_own = compose("{setup} WHERE pg_backend_pid() = {pid}", setup=SESSION, pid=connection.get_server_pid())
     if await connection.execute(only_own) == "SELECT 0":
-        await check_session(connection, params, partial(open_connection, params))
+        await check_session(connection, params, partial(connect_driver, params))
         await connection.execute(SESSION)
 
 
-async def open_connection(params: ConnectionParams) -> Connection:
+async def connect_driver(params: ConnectionParams) -> Connection:
     # no statement cache: a cached statement encodes by a table's old types, and PgBouncer cannot keep it
     arguments = {**params.arguments, "timeout": CONNECT_SECONDS, "statement_cache_size": 0}
     arguments["server_settings"] = {**arguments["server_settings"], "application_name": "bulkseed"}

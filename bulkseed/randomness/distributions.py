@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bulkseed.randomness.draws import Ints, Words
 
-__all__ = ["HOUR", "MONDAY", "WEEK", "Week", "apportion", "fitted_exponent", "rank_weights", "whole_weights"]
+__all__ = ["HOUR", "MONDAY", "WEEK", "Week", "apportion", "fit_exponent", "rank_weights", "whole_weights"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def apportion(total: int, weights: Floats) -> Ints:
     return descending
 
 
-def fitted_exponent(counts: Ints) -> float:
+def fit_exponent(counts: Ints) -> float:
     """Return the maximum-likelihood exponent (0 to 8) of Zipf's law over ranks 1 to ``len(counts)`` for ``counts``.
 
     The law is a one-parameter family whose sufficient statistic is the mean logarithm of the rank, so the most likely

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bulkseed.errors import InputError
-from bulkseed.plan.plan import Plan, microseconds, parse_as_of, scaled_counts
+from bulkseed.plan.plan import Plan, microseconds, parse_as_of, scale_counts
 from bulkseed.scenarios.scenario_file import read_scenario
-from bulkseed.text.faker_source import Fakes, corpus_of
+from bulkseed.text.faker_source import Fakes, make_corpus
 
 __all__ = ["make_plan"]
 
@@ -44,11 +44,12 @@ def make_plan(
     if isinstance(as_of, datetime):
         if as_of.tzinfo is None:
             raise InputError(
-                "as_of has no time zone: give an aware datetime, such as datetime.now(UTC)", code="no-time-zone"
+                "as_of has no time zone: give an aware datetime, such as datetime.now(UTC)",
+                code="as-of-without-time-zone",
             )
         as_of = as_of.isoformat()
     moment = now if as_of is None else parse_as_of(as_of, now)
-    locale = corpus_of(locale).locale
+    locale = make_corpus(locale).locale
     file = read_scenario(str(scenario), Fakes(locale, seed, microseconds(moment)), schema=schema, plugins=plugins)
     complete = file.scenario
     if metadata is not None:
@@ -56,7 +57,7 @@ def make_plan(
         from bulkseed.scenarios.metadata import add_metadata  # noqa: PLC0415
 
         complete = add_metadata(complete, metadata)
-    scaled = scaled_counts(scale, file.counts)
+    scaled = scale_counts(scale, file.counts)
 
     def count(name: str, option: int | None) -> int:
         return scaled[name] if option is None else option

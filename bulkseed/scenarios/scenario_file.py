@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from bulkseed.errors import InputError, suggestion
 from bulkseed.fields import normalise, parse_field
-from bulkseed.generators.plugins import described
+from bulkseed.generators.plugins import describe_plugin_table
 from bulkseed.plan.plan import Probabilities
 from bulkseed.plan.scenario import PluginTable, Rule, Scenario, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
@@ -192,7 +192,7 @@ class Problems:
     def check_plugins(self, sources: Mapping[str, str]) -> Iterable[PluginTable]:
         """Yield the tables of plugins; ``sources`` has the key that names each, empty for options."""
         for source, key in sources.items():
-            extra = self.attempt(key, partial(described, source))
+            extra = self.attempt(key, partial(describe_plugin_table, source))
             if extra is not None:
                 yield extra
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from bulkseed.errors import InputError
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, preflight_errors
+from bulkseed.postgres.connection import Connection, open_connection, preflight_errors
 
 __all__ = [
     "DISK_PER_BYTE",
@@ -23,7 +23,7 @@ __all__ = [
     "check_allowed",
     "check_folders",
     "check_server",
-    "estimated_rows",
+    "estimate_rows",
     "folders",
     "looks_like_production",
     "survey",
@@ -58,10 +58,10 @@ async def survey(address: Address, tables: Sequence[str]) -> Survey:
 
     Raises ConnectError, ConnectionLost, and TargetError where this login lacks the rights.
     """
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         with preflight_errors(connection, "looking at the target"):
             row = await connection.fetchrow("SELECT current_database(), current_user")
-            rows = await estimated_rows(connection, tables)
+            rows = await estimate_rows(connection, tables)
     hosts = address.hosts
     return Survey(address.server, ",".join(hosts), (*hosts, *address.addresses), row[0], row[1], rows)
 
@@ -80,7 +80,7 @@ def check_allowed(target: Survey, allow: str | None) -> None:
     if allow is not None and allow != target.title:
         raise InputError(
             f"--allow names {allow!r}, but the target is {target.title!r}: nothing was touched; correct one of them",
-            code="wrong-target",
+            code="allow-mismatch",
         )
     names = [f"the database {target.database!r}"] if looks_like_production(target.database) else []
     names += [f"the host {name!r}" for name in target.names if looks_like_production(name)]
@@ -88,7 +88,7 @@ def check_allowed(target: Survey, allow: str | None) -> None:
         raise InputError(
             f"{names[0]} looks like production: "
             f"if that is where you mean to write, give --allow {shlex.quote(target.title)}",
-            code="production",
+            code="production-target",
         )
 
 
@@ -116,7 +116,7 @@ async def check_server(address: Address, expected: Mapping[str, float]) -> None:
     ``address`` is on this machine; where a tunnel or the like answers there, nothing is checked. Raises ConnectError,
     ConnectionLost, and TargetError where this login lacks the rights.
     """
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         with preflight_errors(connection, "asking for the server's folders"):
             needed = await folders(connection, address, expected)
     check_folders(needed)
@@ -188,7 +188,7 @@ ROWS_PER_PAGE: Final = 80.0
 """The rows of a page in tables that were never analyzed."""
 
 
-async def estimated_rows(connection: Connection, tables: Sequence[str]) -> float:
+async def estimate_rows(connection: Connection, tables: Sequence[str]) -> float:
     """Return the estimated number of rows in ``tables``: names, qualified or found by the search_path.
 
     Missing tables count as empty. Raises what asyncpg raises.

@@ -28,10 +28,10 @@ __all__ = [
     "check_rights",
     "check_writable",
     "find_id_range",
+    "find_unlogged_tables",
     "is_taken",
+    "read_system_reactions",
     "reserve_ids",
-    "system_reactions",
-    "unlogged_warning",
 ]
 
 GAP: Final = 1000
@@ -95,11 +95,11 @@ async def check_rights(connection: Connection, target: Target) -> None:
             grants.append(f"GRANT USAGE, UPDATE ON SEQUENCE {sequence['name']} TO {user}")
     if grants:
         raise TargetError(
-            "\n".join(f"the login {user} lacks rights: {grant}" for grant in grants), code="missing-grant"
+            "\n".join(f"the login {user} lacks rights: {grant}" for grant in grants), code="missing-privilege"
         )
 
 
-async def unlogged_warning(connection: Connection, target: Target) -> str:
+async def find_unlogged_tables(connection: Connection, target: Target) -> str:
     """Return a warning where tables to load are UNLOGGED, which a crash of the server empties; else an empty text."""
     names = await connection.fetchval(
         "SELECT string_agg(oid::regclass::text, ', ' ORDER BY oid) FROM pg_class "
@@ -122,7 +122,7 @@ def serial_columns(target: Target) -> list[tuple[str, str]]:
     ]
 
 
-async def system_reactions(connection: Connection, target: Target) -> tuple[int | str, ...]:
+async def read_system_reactions(connection: Connection, target: Target) -> tuple[int | str, ...]:
     """Return the ids of the system reactions in the catalogue, ascending; none where the app has no table of reactions.
 
     Raises TargetError where the catalogue has no system reaction (rule R0).
@@ -248,7 +248,7 @@ async def allocate_ids(
     whose ids are UUIDs, which have no sequence. Raises TargetError, before any sequence is moved, where the catalogue
     of reactions is missing (rule R0) or ids are exhausted; and where no variant of the values is unused.
     """
-    reactions = await system_reactions(connection, target)
+    reactions = await read_system_reactions(connection, target)
     if plan.largest_channel * len(reactions) > MAX_PAIRS:
         raise TargetError(
             f"channels of up to {plan.largest_channel:,} members and a catalogue of {len(reactions):,} reactions make "

@@ -13,7 +13,7 @@ from bulkseed.errors import DiskFull, RunError, TargetError, TransientError
 from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, server_message, translate_errors
+from bulkseed.postgres.connection import Connection, open_connection, server_message, translate_errors
 from bulkseed.postgres.transaction import transaction
 from bulkseed.sql import compose, identifier
 
@@ -43,7 +43,7 @@ async def create_missing(address: Address, *, listener: ProgressListener | None 
     calls wait for each other, and a failure leaves nothing behind. Raises ConnectError, ConnectionLost, TransientError,
     DiskFull, and TargetError where the existing tables do not fit the missing ones, or the login lacks a right.
     """
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         if not await find_missing(connection, address):
             return []
         # most databases have the tables, and the ledger takes NumPy along
@@ -58,7 +58,7 @@ async def find_missing(connection: Connection, address: Address) -> set[str]:
     """Return the names, as in :func:`read_statements`, of the missing tables and rows. Raises TargetError."""
     names = [*TABLE_NAMES, CATALOGUE.name]
     problem = f"the tables at {address.server} cannot be read"
-    with refusals_as_target_errors(
+    with translate_refusals(
         connection, "unreadable-tables", problem, "correct them, or grant this login what it lacks"
     ):
         kinds = {row["name"]: row["kind"] for row in await connection.fetch(RELATIONS, names)}
@@ -80,7 +80,7 @@ async def create(connection: Connection, address: Address, missing: set[str]) ->
     """Create the ``missing`` tables and rows in the caller's transaction, and return a description of each."""
     created = []
     problem = f"the reference tables cannot be made at {address.server}"
-    with refusals_as_target_errors(
+    with translate_refusals(
         connection,
         "cannot-create-tables",
         problem,
@@ -111,7 +111,7 @@ def read_statements() -> dict[str, str]:
 
 
 @contextmanager
-def refusals_as_target_errors(connection: Connection, code: str, problem: str, fix: str) -> Iterator[None]:
+def translate_refusals(connection: Connection, code: str, problem: str, fix: str) -> Iterator[None]:
     """Translate errors as :func:`translate_errors`, with a TargetError of this ``code`` for lasting refusals."""
     try:
         with translate_errors(connection, "making the reference tables"):

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from bulkseed.copy.column_mapping import ColumnMapping, incompatibility
+from bulkseed.copy.column_mapping import ColumnMapping, find_incompatibility
 from bulkseed.copy.encoders import ArrayOf, Type
 from bulkseed.errors import TargetError, suggestion
 from bulkseed.plan.tables import Column, Kind, Model, Names, Table
@@ -339,7 +339,7 @@ def check_column(
         is_id = column.name in table.holds
         longest = column.longest if (column.name,) in table.unique else None
         mapping = replace(found.mapping, keys=PlaceholderKeys() if is_id else None)
-        if reason := incompatibility(ARROW_TYPES[column.kind], longest, mapping):
+        if reason := find_incompatibility(ARROW_TYPES[column.kind], longest, mapping):
             return [Problem(reason.code, f"the column {name} {reason.clause}")]
         if is_id and found.id_bits == 0:
             return [

@@ -27,11 +27,11 @@ from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.postgres.transaction import safe_transaction
 from bulkseed.sql import SQL, compose, identifier, join, trusted
 from bulkseed.target.copy_plan import with_keys
-from bulkseed.target.ids import find_id_range, system_reactions
+from bulkseed.target.ids import find_id_range, read_system_reactions
 from bulkseed.target.target import Problem, Target, raise_problems
 from bulkseed.text.names import Corpus
 
-__all__ = ["try_out"]
+__all__ = ["run_trial"]
 
 COPY: Final = "bulkseed_trial"
 """The name of the temporary copy of a table."""
@@ -90,7 +90,7 @@ class RollBack(Exception):
     """Ends the transaction of a trial."""
 
 
-async def try_out(
+async def run_trial(
     connection: Connection, target: Target, copy_plans: Mapping[str, CopyPlan], plan: Plan, corpus: Corpus
 ) -> None:
     """Check the rows of a load against the target's constraints, with a few rows in temporary copies of its tables.
@@ -107,7 +107,7 @@ async def try_out(
     types = {mapping.kind for copy_plan in copy_plans.values() for mapping in copy_plan.mappings}
     plain = types <= PLAIN and not (scenario.tables or scenario.columns or scenario.fields or scenario.extras)
     if not plain or await connection.fetchval(CHECKED, target.sql_tables()):
-        reactions = await system_reactions(connection, target)
+        reactions = await read_system_reactions(connection, target)
         expected = expected_rows(plan)
         first_ids = {
             name: await next_id(connection, target, name, round(expected[name]))

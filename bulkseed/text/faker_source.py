@@ -34,7 +34,7 @@ from bulkseed.plan.plan import EPOCH
 from bulkseed.randomness.draws import Streams
 from bulkseed.text.names import Corpus, Pattern, Patterns, Pool, WordList, weight_of
 
-__all__ = ["FAKER_VERSION", "MOST_VALUES", "Fakes", "corpus_of", "freeze_clock"]
+__all__ = ["FAKER_VERSION", "MOST_VALUES", "Fakes", "freeze_clock", "make_corpus"]
 
 TOKEN: Final = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 SAMPLES: Final = 2000
@@ -44,7 +44,7 @@ P = TypeVar("P", bound=BaseProvider)
 
 
 @lru_cache(maxsize=4)
-def corpus_of(locale: str) -> Corpus:
+def make_corpus(locale: str) -> Corpus:
     """Return the corpus of ``locale``, which may be written as in Faker (``de_DE``) or with a hyphen.
 
     Raises InputError for a locale that Faker does not have.

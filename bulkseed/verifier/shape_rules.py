@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bulkseed.plan.activity import SMALLEST_GROUP_DM, Ranking
 from bulkseed.postgres.connection import Connection
-from bulkseed.randomness.distributions import fitted_exponent, rank_weights
+from bulkseed.randomness.distributions import fit_exponent, rank_weights
 from bulkseed.randomness.draws import Ints
 from bulkseed.sql import compose
 from bulkseed.verifier.rule_checks import ChanceCheck, RuleCheck
@@ -196,9 +196,9 @@ def judge_channel_exponent(scope: Scope, ranking: Ranking, messages: Ints) -> li
     if not asked:
         return []
     skipped = int(scope.shape.viral > 0)
-    found = fitted_exponent(np.sort(messages)[::-1][skipped:])
+    found = fit_exponent(np.sort(messages)[::-1][skipped:])
     # messages are whole numbers: with few of them, the exponent of the ranking differs from the one asked for
-    expected = fitted_exponent(np.sort(ranking.messages)[::-1][skipped:])
+    expected = fit_exponent(np.sort(ranking.messages)[::-1][skipped:])
     within = abs(found - expected) <= EXACT * max(asked, expected)
     return [ChanceCheck("N", "Zipf exponent of messages over channels", asked, found, int(messages.sum()), within)]
 
@@ -222,7 +222,7 @@ async def judge_users(
     total, wrote_lately = int(counts.sum()), sum(row[1] > 0 for row in rows)
     rules, chances = [], []
     if shape.user_activity:
-        found = fitted_exponent(counts)
+        found = fit_exponent(counts)
         noise = math.sqrt(scatter**2 + plan.users / max(1, total))
         near = abs(found - shape.user_activity) <= EXACT * shape.user_activity + (1 + shape.user_activity) * noise
         # replies are by others: a user with more messages than all others together has too few to reply to

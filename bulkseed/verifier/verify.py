@@ -10,15 +10,15 @@ import asyncpg
 from anyio import to_thread
 
 from bulkseed.errors import InputError, RunError, TargetError
-from bulkseed.ledger import SCHEMA, Ledger, Run, chosen_runs
+from bulkseed.ledger import SCHEMA, Ledger, Run, find_runs
 from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.plan.scenario import Rule, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected, preflight_errors
+from bulkseed.postgres.connection import Connection, open_connection, preflight_errors
 from bulkseed.sql import compose, identifier
 from bulkseed.target.target import TYPES_SQL, column_mapping_of
-from bulkseed.text.faker_source import FAKER_VERSION, corpus_of
+from bulkseed.text.faker_source import FAKER_VERSION, make_corpus
 from bulkseed.text.names import Corpus
 from bulkseed.text.prose import longest_text
 from bulkseed.verifier.conversation_rules import distinct_contents, message_queries, reaction_queries, reply_queries
@@ -146,12 +146,12 @@ async def verify(
     """
     listener = listener or NullListener()
     listener.phase("check")
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         with preflight_errors(connection, "verifying"):
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 await connection.execute(SETTINGS)
                 ledger = Ledger(ledger_schema)
-                runs = await chosen_runs(connection, ledger, None if run is None else [run])
+                runs = await find_runs(connection, ledger, None if run is None else [run])
                 incomplete = [run.number for run in runs if not run.is_complete]
                 if incomplete:
                     raise InputError(
@@ -164,7 +164,7 @@ async def verify(
 
 
 async def verify_run(connection: Connection, run: Run, listener: ProgressListener) -> VerifyReport:
-    corpus = await to_thread.run_sync(corpus_of, run.plan.locale)
+    corpus = await to_thread.run_sync(make_corpus, run.plan.locale)
     scope = await read_scope(connection, run, corpus)
     if run.made_by.get("faker") != FAKER_VERSION:
         listener.note(

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from bulkseed.postgres.address import Address
 
-__all__ = ["PATIENCE", "PLAN", "Command", "Ended", "begun", "bulkseed", "gone"]
+__all__ = ["PLAN", "WAIT_SECONDS", "Command", "Ended", "begun", "bulkseed", "gone"]
 
 ROOT = Path(__file__).parents[2]
 MARK = "BULKSEED_CHAOS"
 PLAN = ("--scale", "10x", "--seed", "7", "--as-of", "2026-06-01", "--rows-per-shard", "1200")
 """50 thousand rows in some 40 shards."""
-PATIENCE = 60.0
+WAIT_SECONDS = 60.0
 """Seconds after which a command that still runs is taken to hang."""
 
 
@@ -115,7 +115,7 @@ class Command:
     async def end(self) -> Ended:
         """Wait for the end of the command. Fail if it hangs or prints a traceback."""
         while self.running:
-            if time.monotonic() - self.began > PATIENCE:
+            if time.monotonic() - self.began > WAIT_SECONDS:
                 with suppress(ProcessLookupError):
                     os.kill(self.child.pid, signal.SIGABRT)
                 raise AssertionError(f"{self.child.args!r} hangs: {self.said.read_text()}")

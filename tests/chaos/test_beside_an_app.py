@@ -15,7 +15,7 @@ import pytest
 
 from bulkseed.embedded import Server
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from bulkseed.verifier.verify import verify
 from support.commands import FIXED, bulkseed
 from support.pg_dump import dump
@@ -128,7 +128,7 @@ async def working(address: Address, limit: str, turn: Callable[[App], Awaitable[
 
 
 async def rows(address: Address, where: dict[str, str]) -> dict[str, list[str]]:
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         return {
             table: [
                 row[0] for row in await connection.fetch(f"SELECT t::text FROM {table} AS t WHERE {which} ORDER BY 1")
@@ -150,7 +150,7 @@ async def test_an_app_writes_during_a_load_in_place(database: Address) -> None:
         assert (done.returncode, done.stderr) == (0, "")
     assert min(app.turns for app in apps) > 20
     made = await rows(database, OURS)
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         for table, kept in (("users", "users"), ("messages", "messages")):
             column = {"users": "name", "messages": "content"}[table]
             found = {
@@ -167,7 +167,7 @@ async def test_an_app_writes_during_a_load_in_place(database: Address) -> None:
 
 async def test_a_deferred_load_gives_up_and_blocks_no_app(seeded: Address, server: Server) -> None:
     before = await rows(seeded, dict.fromkeys(OURS, "true")), dump(server, seeded)
-    async with connected(seeded) as reader, working(seeded, "3s", App.read) as apps:
+    async with open_connection(seeded) as reader, working(seeded, "3s", App.read) as apps:
         await reader.execute("BEGIN; SELECT FROM messages")  # as pg_dump does, for hours
         done = await asyncio.to_thread(bulkseed, "--defer", "always", "--quiet", DATABASE_URL=seeded.dsn)
         assert done.returncode == 2
@@ -175,7 +175,7 @@ async def test_a_deferred_load_gives_up_and_blocks_no_app(seeded: Address, serve
         assert re.search(rf"\b{reader.get_server_pid()}\b", done.stderr), done.stderr
     assert max(app.longest for app in apps) > 0.3, "no app had to wait: the load did not ask for its locks"
     assert (await rows(seeded, dict.fromkeys(OURS, "true")), dump(server, seeded)) == before
-    async with connected(seeded) as connection:
+    async with open_connection(seeded) as connection:
         assert await connection.fetchval("SELECT count(*) FROM bulkseed.runs") == 1
 
 
@@ -192,7 +192,11 @@ async def test_a_rebuild_waits_for_a_long_transaction_and_blocks_no_app(
 ) -> None:
     before = dump(server, database)
     load = ["--scale", "10x", "--defer", "always", "--workers", "2", "--quiet"]
-    async with connected(database) as holder, connected(database) as watching, working(database, "3s", turn) as apps:
+    async with (
+        open_connection(database) as holder,
+        open_connection(database) as watching,
+        working(database, "3s", turn) as apps,
+    ):
         running = asyncio.create_task(asyncio.to_thread(bulkseed, *load, DATABASE_URL=database.dsn))
         while await watching.fetchval("SELECT to_regclass('messages_pkey') IS NOT NULL"):
             assert not running.done(), running.result()

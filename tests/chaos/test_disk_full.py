@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from bulkseed.embedded import Server, running
+from bulkseed.embedded import Server, run_server
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from support.app_rows import APP_ROWS
 from support.commands import FIXED, bulkseed, inside
 from support.databases import address_of
@@ -92,7 +92,7 @@ async def small(
 async def load_and_fill(address: Address, disk: Disk, room: int, defer: str, moment: str, scale: str = "25x") -> str:
     """Load on a disk that has only ``room`` free bytes from when the query ``moment`` is true; return the stderr."""
     options = ["--scale", scale, *FIXED, "--workers", "2", "--defer", defer, "--retry-for", "1", "--quiet"]
-    async with connected(address) as watching:
+    async with open_connection(address) as watching:
         loading = asyncio.create_task(asyncio.to_thread(bulkseed, *options, DATABASE_URL=address.dsn))
         # not before: a disk that is too small from the start is refused
         while not await watching.fetchval(moment):
@@ -137,7 +137,7 @@ def test_a_server_that_stops_because_its_disk_is_full(
     """Without space for its write-ahead log the server stops at once, and starts again only when there is space."""
     home = enterable(tmp_path_factory.mktemp("full"))
     with mounted(home, 1024 * MB) as disk:
-        with running(home) as server:
+        with run_server(home) as server:
             url = {"DATABASE_URL": server.url}
             address = Address.parse(server.url)
             assert inside("init", **url).returncode == 0
@@ -153,7 +153,7 @@ def test_a_server_that_stops_because_its_disk_is_full(
             assert done.returncode == 2
             assert str(server.socket_dir) in done.stderr
         disk.resize(1024 * MB)
-        with running(home) as server:
+        with run_server(home) as server:
             url = {"DATABASE_URL": server.url}
             for command in (["resume"], ["verify"], ["cleanup", "--yes"]) if kept else (["cleanup", "--yes"],):
                 done = inside(*command, "--quiet", **url)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from bulkseed.cleaner.cleanup import cleanup, recorded_runs
+from bulkseed.cleaner.cleanup import cleanup, find_removable_runs
 from bulkseed.load_options import Defer
 from bulkseed.loader.load import load
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from chaos.world import World, state
 from support.app_rows import APP_ROWS
 from support.plans import plan_of
@@ -23,7 +23,7 @@ Rows = Counter[tuple[str, str]]
 async def rows_of(address: Address) -> Rows:
     """Return all rows of the loaded tables as text, each with its count."""
     found = Rows()
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         for table in TABLE_NAMES:
             found.update((table, row[0]) for row in await connection.fetch(f"SELECT t::text FROM {table} AS t"))
     return found
@@ -52,4 +52,4 @@ async def test_cleanup_removes_exactly_one_run_of_three(world: World) -> None:
                 found = await state(world.server, copy)
                 assert found.schema == schema
                 assert found.invalid == []
-                assert {run.number for run in await recorded_runs(copy)} == {1, 2, 3} - {number}
+                assert {run.number for run in await find_removable_runs(copy)} == {1, 2, 3} - {number}

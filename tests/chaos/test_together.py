@@ -11,8 +11,8 @@ import pytest
 
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
-from chaos.commands import PATIENCE, PLAN, Command, Ended, begun, bulkseed
+from bulkseed.postgres.connection import open_connection
+from chaos.commands import PLAN, WAIT_SECONDS, Command, Ended, begun, bulkseed
 from chaos.world import UNRECORDED, World, recorded, state
 
 HOLDER = r"process \d+\b.*\b\d{4}-\d\d-\d\d [\d:]+ UTC"
@@ -28,13 +28,13 @@ async def run_second_while_first_holds_the_lock(
     address: Address, first: Command, second: tuple[str, ...]
 ) -> list[Ended]:
     """Start the second command while the first holds the lock; let the first go on when the second waits."""
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         while not await connection.fetchval(LOCKED):
             assert first.running
             await asyncio.sleep(0.005)
     first.child.send_signal(signal.SIGSTOP)
     with begun(address, *second) as other:
-        while other.running and other.age < PATIENCE and not WAITING.search(other.said.read_text()):
+        while other.running and other.age < WAIT_SECONDS and not WAITING.search(other.said.read_text()):
             await asyncio.sleep(0.01)
         first.child.send_signal(signal.SIGCONT)
         return [await first.end(), await other.end()]

@@ -10,7 +10,7 @@ import pytest
 
 from bulkseed.loader.load import load
 from bulkseed.plan.shards import split_into_shards
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from chaos.commands import PLAN, begun, bulkseed
 from chaos.world import World, recorded, state
 from support.databases import address_of
@@ -101,7 +101,7 @@ async def test_too_many_connections_for_a_while(world: World) -> None:
         assert address.database in done.said, done  # in the refusal of the server
         assert (await state(world.server, address)).tables == world.after.tables
         assert await world.moment(address) == "whole"
-        async with connected(address) as connection:
+        async with open_connection(address) as connection:
             await connection.execute(f"REASSIGN OWNED BY {login} TO bulkseed; DROP OWNED BY {login}; DROP ROLE {login}")
 
 

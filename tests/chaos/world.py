@@ -15,10 +15,10 @@ import asyncpg
 
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
-from bulkseed.ledger.runs import history
+from bulkseed.ledger.runs import read_history
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from bulkseed.sql import identifier
 from bulkseed.verifier.verify import verify
 from chaos.commands import PLAN, Ended, bulkseed
@@ -53,7 +53,7 @@ async def state(server: Server, address: Address) -> State:
     """Read the state of a database."""
     ours = "NOT LIKE ALL (ARRAY['pg\\_%', 'information\\_schema', 'bulkseed'])"
     tables = {}
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         for row in await connection.fetch(f"SELECT schemaname, tablename FROM pg_tables WHERE schemaname {ours}"):
             found = await connection.fetchrow(f"{DIGEST} FROM {identifier(*row)} AS t")
             tables[f"{row[0]}.{row[1]}"] = (found[0], found[1])
@@ -69,7 +69,7 @@ async def state(server: Server, address: Address) -> State:
 async def nobody_left(address: Address, seconds: float = 30.0) -> None:
     """Fail if a backend of a command is still running after ``seconds``."""
     until = time.monotonic() + seconds
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         while left := await connection.fetch(
             "SELECT pid, state, left(query, 60) FROM pg_stat_activity WHERE datname = current_database() "
             "AND application_name = 'bulkseed' AND pid <> pg_backend_pid()"
@@ -111,7 +111,7 @@ class World:
         await run_sql(template, *APP_ROWS, MUSEUM, BOOKMARKS)
         before = await state(server, template)
         world = cls(server, before, before, {})
-        async with connected(template) as connection:
+        async with open_connection(template) as connection:
             world.made = await connection.fetchval(MADE)
         async with world.database() as address, proxied(server) as proxy:
             through = proxy.address(address.database)
@@ -120,7 +120,7 @@ class World:
             world.learn("load", loaded)
             world.commits = proxy.commits
             world.after = await state(server, address)
-            async with connected(address) as connection:
+            async with open_connection(address) as connection:
                 world.shards = await connection.fetchval("SELECT count(*) FROM bulkseed.shards")
         assert world.commits > world.shards > 30
         assert world.after.schema == before.schema
@@ -150,7 +150,7 @@ class World:
 
     async def moment(self, address: Address) -> str:
         """Return the progress of run 1, as another connection sees it."""
-        async with connected(address) as connection:
+        async with open_connection(address) as connection:
             try:
                 found = await connection.fetchrow(
                     "SELECT state, (SELECT count(*) FROM bulkseed.shards WHERE run = r.id) AS shards "
@@ -203,7 +203,7 @@ class World:
         assert found.invalid == []
         assert found.schema == self.before.schema
         assert found.sequences == self.after.sequences
-        async with connected(address) as connection:
+        async with open_connection(address) as connection:
             for table in TABLE_NAMES:
                 estimate = await connection.fetchval(f"SELECT reltuples FROM pg_class WHERE oid = '{table}'::regclass")
                 rows = found.tables[f"public.{table}"][0]
@@ -214,4 +214,4 @@ class World:
 
 async def recorded(address: Address) -> dict[int, str]:
     """Return the state of each run, by number."""
-    return {entry.run.number: entry.state for entry in await history(address)}
+    return {entry.run.number: entry.state for entry in await read_history(address)}

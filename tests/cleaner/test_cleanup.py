@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bulkseed.cleaner.cleanup import cleanup, recorded_runs
+from bulkseed.cleaner.cleanup import cleanup, find_removable_runs
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.ledger.tables import VERSION
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from bulkseed.sql import identifier
 from bulkseed.target.reference_schema import create_missing
 from bulkseed.verifier.verify import verify
@@ -84,11 +84,11 @@ async def test_of_one_run_leaves_the_others(database: Address) -> None:
     before = await digest(database)
     second = await load(plan_of("2x"), database)
     third = await load(plan_of(), database)
-    assert [run.number for run in await recorded_runs(database)] == [1, 2, 3]
+    assert [run.number for run in await find_removable_runs(database)] == [1, 2, 3]
     await cleanup(database, [third.run])
     await cleanup(database, [second.run])
     assert await digest(database) == before
-    assert [run.number for run in await recorded_runs(database)] == [1]
+    assert [run.number for run in await find_removable_runs(database)] == [1]
 
 
 @pytest.mark.parametrize("kind", APP_ROWS_THAT_POINT)
@@ -117,7 +117,7 @@ async def test_cascade_removes_them_and_the_rows_that_reference_them(database: A
         "INSERT INTO bookmarks SELECT id, 'kept' FROM messages WHERE content = 'app' ORDER BY id LIMIT 1",
         "INSERT INTO bookmarks SELECT id, 'gone' FROM messages WHERE content = 'app' ORDER BY id DESC LIMIT 2",
     )
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         app_reactions = await connection.fetchval(
             "SELECT count(*) FROM message_reactions WHERE user_id IN (SELECT id FROM users WHERE email LIKE 'app%')"
         )
@@ -128,7 +128,7 @@ async def test_cascade_removes_them_and_the_rows_that_reference_them(database: A
     assert report.others[f'"public".{odd}'] == 4
     assert report.others['"public"."badges"'] == 6
     assert report.others['"public"."bookmarks"'] == 2
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         assert [row[0] for row in await connection.fetch("SELECT note FROM bookmarks")] == ["kept"]
         # those of the app on its own messages, made just above, are all that is new
         await connection.execute("DELETE FROM message_reactions WHERE created_at > '2026-07-01'")
@@ -149,7 +149,7 @@ async def test_foreign_keys_that_set_null_are_left_to_the_database(seeded: Addre
     with raises("referenced-rows", '3 of "public"."notes"', kind=RunError):
         await cleanup(seeded, [1])
     await cleanup(seeded, [1], cascade=True)
-    async with connected(seeded) as connection:
+    async with open_connection(seeded) as connection:
         assert await connection.fetchval("SELECT count(*) FROM notes WHERE who IS NULL") == 3
 
 
@@ -186,7 +186,7 @@ async def test_without_foreign_keys_the_rules_say_what_points_at_what(seeded: Ad
 
 async def test_a_database_without_runs_is_refused(database: Address) -> None:
     with pytest.raises(InputError):
-        await recorded_runs(database)
+        await find_removable_runs(database)
     await load(plan_of(), database)
     with pytest.raises(InputError, match=r"\b7\b.*\b1\b"):
         await cleanup(database, [7])
@@ -230,7 +230,7 @@ async def test_runs_in_two_schemas_are_told_apart(database: Address) -> None:
     await run_sql(database, "UPDATE bulkseed.runs SET target_schema = 'one' WHERE id = 1")
     await cleanup(database, [1, 2])
     assert await digest(database) == before
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         assert await connection.fetchval("SELECT count(*) FROM one.users") == 0
 
 
@@ -257,7 +257,7 @@ async def test_commands_that_meet_take_turns(database: Address) -> None:
         loaded, _, _ = await asyncio.gather(
             load(plan_of(), database), cleanup(database, [first.run]), cleanup(database, [second.run])
         )
-        assert [run.number for run in await recorded_runs(database)] == [loaded.run]
+        assert [run.number for run in await find_removable_runs(database)] == [loaded.run]
         await cleanup(database, [loaded.run])
     assert not await has_ledger(database)
 
@@ -279,7 +279,7 @@ async def test_row_security_hides_nothing_from_it(seeded: Address) -> None:
             await cleanup(sweeper, [1])
         assert await digest(seeded) == before
         await run_sql(seeded, "ALTER TABLE users DISABLE ROW LEVEL SECURITY", "REVOKE DELETE ON messages FROM sweeper")
-        with raises("missing-rights", "GRANT SELECT, DELETE", '"public"."messages"', kind=TargetError):
+        with raises("missing-privilege", "GRANT SELECT, DELETE", '"public"."messages"', kind=TargetError):
             await cleanup(sweeper, [1])
         await run_sql(seeded, "GRANT DELETE ON messages TO sweeper")
         await cleanup(sweeper, [1])

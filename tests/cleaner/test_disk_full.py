@@ -11,7 +11,7 @@ from bulkseed.embedded import Server
 from bulkseed.errors import DiskFull, RunError
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from support.app_rows import APP_ROWS
 from support.errors import raises
 from support.listeners import Notes
@@ -94,7 +94,7 @@ async def test_rows_that_reference_a_batch_stop_the_removal_there(database: Addr
     )
     with raises("referenced-rows", '1 of "public"."channels"', kind=RunError):
         await cleanup(database, [1])
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         # whoever is pointed at, and the channels' owners were the last to go
         assert await connection.fetchval("SELECT count(*) FROM users") == loaded.rows["users"]
     await run_sql(database, EMPTY, "DELETE FROM channels WHERE name = 'app'")

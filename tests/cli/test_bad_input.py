@@ -20,7 +20,7 @@ from bulkseed.embedded import Server
 from bulkseed.errors import ConnectError, InputError, TargetError
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from bulkseed.sql import identifier
 from support.commands import Problem, reported_errors
 from support.databases import address_of
@@ -77,7 +77,7 @@ State = tuple[dict[str, str], str]
 
 async def state(address: Address) -> State:
     """All rows of all tables, as a digest, and all of the schema: objects, sequences, rights, roles."""
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         tables = await connection.fetch(
             "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
         )
@@ -509,7 +509,7 @@ def test_targets(case: str, database: Address, changed: Callable[[str], None], r
 
 async def moved(address: Address, schema: str) -> None:
     """Have the reference tables, their indexes and their constraints in the schema, all with hostile names."""
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         if schema != "public":
             await connection.execute(f"ALTER SCHEMA public RENAME TO {identifier(schema)}")
         await connection.execute(
@@ -584,7 +584,7 @@ def test_a_load_among_hostile_names(
 
 
 async def contents(address: Address, schema: str) -> dict[str, int]:
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         names = [
             row[0] for row in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1", schema)
         ]

@@ -27,7 +27,7 @@ from bulkseed.__main__ import main
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectError, InputError, TargetError
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from support.app_rows import APP_ROWS
 from support.commands import FIXED, ROOT, Problem, bulkseed, environment, inside, reported_errors
 from support.databases import MakeDatabase, address_of
@@ -172,7 +172,7 @@ def test_plan_estimates_the_bytes_that_a_load_takes(database: Address) -> None:
     assert inside("--scale", "20x", "--workers", "1", "--quiet", DATABASE_URL=database.dsn).returncode == 0
 
     async def taken(*tables: str) -> list[int]:
-        async with connected(database) as connection:
+        async with open_connection(database) as connection:
             return [await connection.fetchval("SELECT pg_total_relation_size($1::text::regclass)", t) for t in tables]
 
     tables = ("user_channels", "messages", "message_reactions")
@@ -259,7 +259,7 @@ def test_a_password_is_shown_nowhere(server: Server, database: Address) -> None:
         assert SECRET not in done.stdout + done.stderr
 
     async def runs() -> list[Any]:
-        async with connected(database) as connection:
+        async with open_connection(database) as connection:
             return list(await connection.fetch("SELECT plan, placement, made_by FROM bulkseed.runs"))
 
     recorded = asyncio.run(runs())
@@ -315,7 +315,7 @@ def test_killed_or_interrupted_the_database_is_as_it_was(
 async def wait_for(address: Address, child: subprocess.Popen[str], seen: str, later: float) -> None:
     """Wait until the query ``seen`` is true, and ``later`` seconds more."""
     mine = "datname = current_database() AND application_name = 'bulkseed' AND pid <> pg_backend_pid()"
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         while not await connection.fetchval(seen.format(mine=mine)):
             assert child.poll() is None, "the command ended before the moment came"
             await asyncio.sleep(0.002)
@@ -324,7 +324,7 @@ async def wait_for(address: Address, child: subprocess.Popen[str], seen: str, la
 
 async def is_recorded(address: Address) -> bool:
     """Whether there is a second run."""
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM bulkseed.runs WHERE id = 2)"))
 
 

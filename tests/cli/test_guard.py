@@ -21,7 +21,7 @@ from bulkseed.__main__ import main
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from bulkseed.target import guard as disk
 from bulkseed.target.guard import looks_like_production
 from support.commands import ROOT, Problem, environment, reported_errors
@@ -83,7 +83,7 @@ def url_of(listening: Server, database: str, host: str = ELSEWHERE) -> str:
 
 
 async def rows_of(address: Address) -> dict[str, tuple[int, str]]:
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         names = await connection.fetch("SELECT format('%s.%s', schemaname, tablename) AS n FROM pg_tables")
         ledger = sorted(row["n"] for row in names if row["n"].startswith("bulkseed."))
     return await digest(address) | dict.fromkeys(ledger, (0, ""))
@@ -303,13 +303,13 @@ def test_control_characters_of_names_are_escaped(listening: Server) -> None:
 
 class TestDisk:
     async def test_a_servers_folder_on_this_machine(self, database: Address, server: Server) -> None:
-        async with connected(database) as connection:
+        async with open_connection(database) as connection:
             found = await disk.folders(connection, database, {"users": 100.0, "messages": 300.0})
         assert found == {server.data: 1000.0}
 
     async def test_tablespaces_of_the_database_and_of_tables(self, server: Server, make_database: MakeDatabase) -> None:
         admin, database = address_of(server, "postgres"), await make_database()
-        async with connected(admin) as connection:
+        async with open_connection(admin) as connection:
             await connection.execute("SET allow_in_place_tablespaces = on")
             for name in ("of_database", "of_table"):
                 await connection.execute(f"CREATE TABLESPACE {name} LOCATION ''")
@@ -317,7 +317,7 @@ class TestDisk:
             numbers = {row[0]: row[1] for row in await connection.fetch("SELECT spcname, oid FROM pg_tablespace")}
         await run_sql(database, "ALTER TABLE messages SET TABLESPACE of_table")
         spaces = server.data / "pg_tblspc"
-        async with connected(database) as connection:
+        async with open_connection(database) as connection:
             found = await disk.folders(connection, database, {"users": 100.0, "messages": 300.0})
         assert found == {
             server.data: 600.0,
@@ -331,7 +331,9 @@ class TestDisk:
             f"GRANT CONNECT ON DATABASE {database.database} TO knows_little",
         )
         little = Address(database.url._replace(username="knows_little"))
-        async with connected(little) as connection:  # in-place tablespaces are below a folder that it may not know
+        async with open_connection(
+            little
+        ) as connection:  # in-place tablespaces are below a folder that it may not know
             assert await disk.folders(connection, little, {"users": 100.0}) == {}
         await run_sql(database, "DROP OWNED BY knows_little", "DROP ROLE knows_little")
         await run_sql(
@@ -345,7 +347,7 @@ class TestDisk:
         """A port other than the server's own leads to another machine."""
         here = Address.parse(url_of(listening, "staging", "127.0.0.1"))
         elsewhere = Address.parse("postgresql://guarded:p@127.0.0.1:1/staging")
-        async with connected(here) as connection:
+        async with open_connection(here) as connection:
             assert list(await disk.folders(connection, here, {"users": 1.0})) == [listening.data]
             assert await disk.folders(connection, elsewhere, {"users": 1.0}) == {}
 

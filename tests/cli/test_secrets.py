@@ -21,7 +21,7 @@ from bulkseed.errors import RunError
 from bulkseed.loader.load_shard import Endpoint
 from bulkseed.loader.worker_pool import frame
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from support.commands import ROOT, environment, inside
 from support.databases import address_of, make_reference
 from support.queries import run_sql
@@ -103,7 +103,7 @@ def test_a_load_hands_no_password_on(way: str, guarded: str, listening: Server, 
 
 async def ledger_of(address: Address) -> dict[str, list[str]]:
     """All rows of the ledger's tables, by table."""
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'bulkseed'")
         return {
             row[0]: [each[0] for each in await connection.fetch(f"SELECT t::text FROM bulkseed.{row[0]} AS t")]
@@ -131,14 +131,14 @@ class TestEmbedded:
         assert not stat.S_IMODE(server.log.stat().st_mode) & 0o077
 
     async def test_it_listens_nowhere_else(self, server: Server) -> None:
-        async with connected(address_of(server, "postgres")) as connection:
+        async with open_connection(address_of(server, "postgres")) as connection:
             assert await connection.fetchval("SHOW listen_addresses") == ""
         for host in ("127.0.0.1", "::1"):
             with pytest.raises(OSError, match=r"."):
                 await asyncpg.connect(host=host, port=server.port, user=server.user, database="postgres", timeout=5)
 
     async def test_served_it_is_on_loopback_alone_and_wants_a_password(self, listening: Server) -> None:
-        async with connected(address_of(listening, "postgres")) as connection:
+        async with open_connection(address_of(listening, "postgres")) as connection:
             assert await connection.fetchval("SHOW listen_addresses") == "127.0.0.1"
             assert await connection.fetchval("SHOW password_encryption") == "scram-sha-256"
             rules = await connection.fetch("SELECT type, auth_method FROM pg_hba_file_rules")

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bulkseed.copy.column_mapping import ColumnMapping, Incompatibility, convert_batch, incompatibility
+from bulkseed.copy.column_mapping import ColumnMapping, Incompatibility, convert_batch, find_incompatibility
 from bulkseed.copy.encoders import BINARY_TYPES, ArrayOf, encode_binary, encode_records
 from bulkseed.copy.writer import CopyFormat, copy_batches
 from bulkseed.errors import RunError
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import Connection, open_connection
 from bulkseed.randomness.draws import Streams
 from bulkseed.randomness.uuids import HIGHEST_ID, Moments, Uuids
 from bulkseed.target.copy_plan import plan_copy
@@ -194,7 +194,7 @@ def comparable(value: Any) -> Any:
 def test_every_type_is_loaded_in_both_formats(database: Address) -> None:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        connection = runner.run(stack.enter_async_context(connected(database)))
+        connection = runner.run(stack.enter_async_context(open_connection(database)))
         runner.run(make_table(connection, *(f"t_{format}" for format in FORMATS)))
 
         async def check(rows: list[tuple[Any, ...]]) -> None:
@@ -256,7 +256,7 @@ def test_what_fits_beforehand_is_what_the_encoders_take(arrow: pa.DataType) -> N
                 source="x", name="y", type=kind, array=array, keys=FOUR, labels=("a",) if kind == "enum" else None
             )
             batch = pa.record_batch([pa.nulls(2, arrow)], names=["x"])
-            found = incompatibility(arrow, None, mapping)
+            found = find_incompatibility(arrow, None, mapping)
             if found is None:
                 made = convert_batch(batch, [mapping], "t")
                 wire_type = ArrayOf(kind, 1) if array else kind
@@ -287,7 +287,7 @@ BEFOREHAND: tuple[tuple[pa.DataType, int | None, str, dict[str, Any], str | None
 
 def test_values_that_cannot_go_into_a_column_are_named_with_the_fix() -> None:
     for arrow, longest, type_name, more, code, facts in BEFOREHAND:
-        found = incompatibility(arrow, longest, ColumnMapping(source="x", name="x", type=type_name, **more))
+        found = find_incompatibility(arrow, longest, ColumnMapping(source="x", name="x", type=type_name, **more))
         assert (found and found.code) == code
         assert [fact for fact in facts if fact not in (found or Incompatibility("", "")).clause] == []
 

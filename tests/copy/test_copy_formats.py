@@ -30,9 +30,9 @@ from bulkseed.plan.plan import Placement, microseconds
 from bulkseed.plan.shards import split_into_shards
 from bulkseed.plan.tables import TABLES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import Connection, open_connection
 from bulkseed.target.copy_plan import plan_copy
-from bulkseed.text.faker_source import corpus_of
+from bulkseed.text.faker_source import make_corpus
 from support.databases import MakeDatabase
 from support.errors import raises
 from support.plans import plan_of
@@ -215,7 +215,7 @@ def test_both_formats_load_the_same(database: Address) -> None:
     bases = [*SCALARS.values(), *ARRAYS.values(), "int4"]
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        connection = runner.run(stack.enter_async_context(connected(database)))
+        connection = runner.run(stack.enter_async_context(open_connection(database)))
         runner.run(make_types(connection, *(f"t_{format}" for format in FORMATS)))
 
         async def check(rows: list[tuple[Any, ...]], cuts: set[int]) -> None:
@@ -254,7 +254,7 @@ async def test_a_workspace_is_the_same_in_either_format(
 ) -> None:
     database = await make_database()
     plan = plan_of("3x")  # as what is in ``seeded``
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         reactions = await connection.fetch("SELECT id FROM reactions WHERE is_system ORDER BY id")
         placement = Placement(
             first_user=1, first_channel=1, first_message=1, reactions=tuple(row["id"] for row in reactions)
@@ -268,7 +268,7 @@ async def test_a_workspace_is_the_same_in_either_format(
             await copy_shard(
                 connection,
                 copy_plans,
-                Context(plan, placement, corpus_of(plan.locale)),
+                Context(plan, placement, make_corpus(plan.locale)),
                 shard,
                 Stopwatch(),
                 NullListener(),
@@ -462,7 +462,7 @@ def test_a_backend_killed_while_writes_are_paused_is_not_a_hang(
             yield batch
 
     async def main() -> None:
-        async with connected(database) as connection, connected(database) as other:
+        async with open_connection(database) as connection, open_connection(database) as other:
             told: list[int] = []
 
             async def kill() -> None:

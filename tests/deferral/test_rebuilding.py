@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from bulkseed.cleaner.references import Reference, references
-from bulkseed.deferral import DDL, Deferred, drop, mark_rebuilt, rebuild, save, unfinished
+from bulkseed.deferral import DDL, Deferred, drop, mark_rebuilt, read_unfinished, rebuild, save
 from bulkseed.deferral.definitions import Captured
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectionLost, RunError, TargetError
@@ -21,7 +21,7 @@ from bulkseed.ledger import Ledger
 from bulkseed.plan.scenario import Scenario
 from bulkseed.plan.tables import TABLE_NAMES, Model, Names
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import Connection, open_connection
 from bulkseed.sql import compose, identifier
 from support.errors import raises
 from support.indexes_and_keys import Connect, connector, read, stays
@@ -54,7 +54,7 @@ async def describe_schema(connection: Connection) -> list[str]:
 @pytest.mark.parametrize("rows", [True, False], ids=["with rows", "without rows"])
 async def test_dump_is_the_same_after(server: Server, museum: Address, connections: int, rows: bool) -> None:
     steps: list[str] = []
-    async with connected(museum) as connection:
+    async with open_connection(museum) as connection:
         if not rows:
             await connection.execute(f"TRUNCATE {', '.join(TABLE_NAMES)}, app.bookmarks, app.audit")
         before, shown = dump(server, museum), await describe_schema(connection)
@@ -78,7 +78,7 @@ async def test_dump_is_the_same_after(server: Server, museum: Address, connectio
         on_step=lambda name, seconds: steps.append(name),
     )
     assert dump(server, museum) == before
-    async with connected(museum) as connection:
+    async with open_connection(museum) as connection:
         assert await describe_schema(connection) == shown
         assert (await read(connection)).deferred == tuple(sorted_as(again, (await read(connection)).deferred))
     assert sum(name.startswith("index ") for name in steps) == sum(each.kind != "foreign key" for each in again)
@@ -92,7 +92,7 @@ def sorted_as(these: list[Deferred], those: tuple[Deferred, ...]) -> list[Deferr
 
 
 async def test_statements_make_it_again_by_hand(server: Server, museum: Address) -> None:
-    async with connected(museum) as connection:
+    async with open_connection(museum) as connection:
         before = dump(server, museum)
         captured = await read(connection)
         await drop(connection, captured.deferred)
@@ -133,7 +133,7 @@ def failing(address: Address, after: int) -> Connect:
 
     @asynccontextmanager
     async def connect() -> AsyncIterator[Connection]:
-        async with connected(address) as connection:
+        async with open_connection(address) as connection:
             yield Failing(connection, budget)
 
     return connect
@@ -150,7 +150,7 @@ async def wait_for_other_backends(connection: Connection) -> None:
 
 @pytest.mark.parametrize("connections", [1, 2])
 async def test_crash_at_any_statement_loses_nothing(server: Server, museum: Address, connections: int) -> None:
-    async with connected(museum) as connection:
+    async with open_connection(museum) as connection:
         before, shown = dump(server, museum), await describe_schema(connection)
         saved = [each.to_json() for each in (await read(connection)).deferred]
         cuts = 0
@@ -172,7 +172,7 @@ async def test_crash_at_any_statement_loses_nothing(server: Server, museum: Addr
 
 
 async def test_crash_while_dropping_drops_nothing(museum: Address) -> None:
-    async with connected(museum) as connection:
+    async with open_connection(museum) as connection:
         shown = await describe_schema(connection)
         deferred = (await read(connection)).deferred
         for after in range(1, 10_000, 11):
@@ -189,18 +189,18 @@ async def test_crash_while_dropping_drops_nothing(museum: Address) -> None:
 
 
 async def test_ledger_keeps_what_is_not_rebuilt(museum: Address) -> None:
-    async with connected(museum) as connection:
-        assert await unfinished(connection, DEFERRED) == {}
+    async with open_connection(museum) as connection:
+        assert await read_unfinished(connection, DEFERRED) == {}
         await run_sql(museum, "DROP SCHEMA bulkseed CASCADE; CREATE SCHEMA bulkseed", compose(DDL, table=DEFERRED))
         captured = await read(connection)
         await save(connection, DEFERRED, 7, captured.deferred)
         await save(connection, DEFERRED, 8, captured.deferred[:1])
-        assert await unfinished(connection, DEFERRED) == {7: captured.deferred, 8: captured.deferred[:1]}
+        assert await read_unfinished(connection, DEFERRED) == {7: captured.deferred, 8: captured.deferred[:1]}
         await mark_rebuilt(connection, DEFERRED, 7, captured.deferred[:5])
-        assert await unfinished(connection, DEFERRED) == {7: captured.deferred[5:], 8: captured.deferred[:1]}
+        assert await read_unfinished(connection, DEFERRED) == {7: captured.deferred[5:], 8: captured.deferred[:1]}
         await mark_rebuilt(connection, DEFERRED, 7, captured.deferred)
         await mark_rebuilt(connection, DEFERRED, 8, captured.deferred)
-        assert await unfinished(connection, DEFERRED) == {}
+        assert await read_unfinished(connection, DEFERRED) == {}
 
 
 async def test_definitions_have_the_json_of_earlier_ledgers(connection: Connection) -> None:
@@ -294,7 +294,7 @@ async def test_dates_in_predicates_mean_the_same_in_any_style(database: Address,
 
     @asynccontextmanager
     async def styled() -> AsyncIterator[Connection]:
-        async with connected(database) as opened:
+        async with open_connection(database) as opened:
             await opened.execute("SET datestyle = 'SQL, MDY'")
             yield opened
 
@@ -346,7 +346,7 @@ async def test_index_that_is_not_unique_stops_no_foreign_key(database: Address, 
 
 
 async def test_all_rows_are_marked_visible(seeded: Address) -> None:
-    async with connected(seeded) as connection:
+    async with open_connection(seeded) as connection:
         deferred = (await read(connection)).deferred
         await drop(connection, deferred)
         await rebuild(connector(seeded), deferred)
@@ -360,7 +360,7 @@ async def test_all_rows_are_marked_visible(seeded: Address) -> None:
 async def test_lock_held_by_an_app_is_named(database: Address, connection: Connection) -> None:
     shown = await describe_schema(connection)
     deferred = (await read(connection)).deferred
-    async with connected(database) as app:
+    async with open_connection(database) as app:
         await app.execute("SET application_name = 'the app'")
         await app.execute("BEGIN; SELECT FROM channels")
         holder = f"process {app.get_server_pid()} of bulkseed (the app), since "
@@ -381,7 +381,7 @@ async def test_waits_for_an_app_that_lets_go(database: Address, connection: Conn
     shown = await describe_schema(connection)
     deferred = (await read(connection)).deferred
     await drop(connection, deferred)
-    async with connected(database) as app, anyio.create_task_group() as tasks:
+    async with open_connection(database) as app, anyio.create_task_group() as tasks:
         await app.execute("BEGIN; LOCK TABLE messages IN ROW EXCLUSIVE MODE")
 
         async def let_go() -> None:
@@ -396,7 +396,7 @@ async def test_waits_for_an_app_that_lets_go(database: Address, connection: Conn
 async def test_duplicate_is_named_and_the_rest_is_made(server: Server, museum: Address) -> None:
     await run_sql(museum, "ALTER TABLE messages DROP CONSTRAINT messages_no_overlap")
     before = dump(server, museum)
-    async with connected(museum) as connection:
+    async with open_connection(museum) as connection:
         deferred = (await read(connection)).deferred
         await drop(connection, deferred)
         await connection.execute("INSERT INTO messages SELECT * FROM messages WHERE id = 1")
@@ -416,7 +416,7 @@ async def test_duplicate_is_named_and_the_rest_is_made(server: Server, museum: A
 
 async def test_orphan_is_named(server: Server, museum: Address) -> None:
     before = dump(server, museum)
-    async with connected(museum) as connection:
+    async with open_connection(museum) as connection:
         deferred = (await read(connection)).deferred
         await drop(connection, deferred)
         await connection.execute("UPDATE messages SET user_id = -5 WHERE id = (SELECT min(id) FROM messages)")
@@ -450,7 +450,7 @@ async def test_new_dependent_stops_the_drop(connection: Connection) -> None:
 async def test_table_is_indexed_when_its_rows_are_complete(museum: Address) -> None:
     events = {identifier("public", name): anyio.Event() for name in TABLE_NAMES}
     steps: list[str] = []
-    async with connected(museum) as connection:
+    async with open_connection(museum) as connection:
         deferred = (await read(connection)).deferred
         await drop(connection, deferred)
         with anyio.fail_after(30):
@@ -507,7 +507,7 @@ async def test_a_connection_that_is_lost_as_soon_as_it_is_made(database: Address
 
     @asynccontextmanager
     async def lost() -> AsyncIterator[Connection]:
-        async with connected(database) as made:
+        async with open_connection(database) as made:
             await connection.execute("SELECT pg_terminate_backend($1, 5000)", made.get_server_pid())
             yield made
 
@@ -553,11 +553,11 @@ async def test_table_that_is_gone_does_not_stop_the_rest(connection: Connection,
 
 
 async def test_without_the_ledger_is_none_unfinished(connection: Connection) -> None:
-    assert await unfinished(connection, DEFERRED) == {}
+    assert await read_unfinished(connection, DEFERRED) == {}
 
 
 async def test_dropped_foreign_keys_still_tell_what_points_at_what(museum: Address) -> None:
-    async with connected(museum) as connection:
+    async with open_connection(museum) as connection:
         deferred = (await read(connection)).deferred
         declared = await references(connection, [Names("public", Model(Scenario()))])
         assert [each for each in declared if not each.declared] == []

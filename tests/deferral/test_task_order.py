@@ -12,7 +12,7 @@ import pytest
 
 from bulkseed.deferral.steps import Lock, Task, TaskQueue
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import Connection, open_connection
 from bulkseed.sql import identifier
 
 
@@ -85,7 +85,7 @@ async def test_locks_are_those_of_the_server(database: Address) -> None:
         raise AssertionError
 
     users = identifier("users")
-    async with connected(database) as first, connected(database) as second:
+    async with open_connection(database) as first, open_connection(database) as second:
         for one, other in itertools.product(Lock, Lock):
             try:
                 async with first.transaction(), second.transaction():

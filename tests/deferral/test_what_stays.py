@@ -11,7 +11,7 @@ from bulkseed.deferral import drop, rebuild
 from bulkseed.embedded import Server
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import Connection, open_connection
 from support.indexes_and_keys import connector, read, stays
 from support.pg_dump import dump
 from support.queries import run_sql
@@ -141,7 +141,7 @@ async def test_login_that_is_not_the_owner(museum: Address) -> None:
         "DO $$ BEGIN CREATE ROLE guest; EXCEPTION WHEN duplicate_object THEN END $$",
         "ALTER TABLE messages OWNER TO guest; GRANT USAGE ON SCHEMA public, app TO guest",
     )
-    async with connected(museum) as connection:
+    async with open_connection(museum) as connection:
         await connection.execute("SET ROLE guest")
         captured = await read(connection)
         found = stays(captured)
@@ -163,7 +163,7 @@ async def test_login_that_is_not_the_owner(museum: Address) -> None:
 
     @asynccontextmanager
     async def as_guest() -> AsyncIterator[Connection]:
-        async with connected(museum) as opened:
+        async with open_connection(museum) as opened:
             await opened.execute("SET ROLE guest")
             yield opened
 

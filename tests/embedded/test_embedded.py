@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 import bulkseed
 from bulkseed import embedded
-from bulkseed.embedded import Listen, Server, running, session, settings
+from bulkseed.embedded import Listen, Server, run_server, session, settings
 from bulkseed.embedded import programs as wheel
 from bulkseed.embedded.locks import FileLock, is_locked
 from bulkseed.embedded.programs import account_for
@@ -39,8 +39,8 @@ WAIT_LIMIT = 30.0  # seconds; a server stops in a fraction of one, unless the ma
 COMMAND = """
 import os, sys, time
 from pathlib import Path
-from bulkseed.embedded import running
-with running(Path(sys.argv[1])):
+from bulkseed.embedded import run_server
+with run_server(Path(sys.argv[1])):
     print("up", flush=True)
     sys.stdin.readline()
 """
@@ -84,7 +84,7 @@ def where(fresh: Path, spare: Path) -> Iterator[Path]:
     if spare.exists():
         spare.rename(fresh / "data")
     else:
-        with running(fresh):
+        with run_server(fresh):
             pass
     yield fresh
     until(lambda: is_down(fresh), "the test left its server running")
@@ -172,7 +172,7 @@ def wait_up(process: subprocess.Popen[str]) -> None:
 
 
 def test_data_outlives_the_server(fresh: Path) -> None:
-    with running(fresh) as server:
+    with run_server(fresh) as server:
         ask(server, "CREATE TABLE kept AS SELECT 7 AS number")
         first = server_pid(fresh)
         assert ask(server, "SHOW wal_level") == "minimal"
@@ -186,15 +186,15 @@ def test_data_outlives_the_server(fresh: Path) -> None:
         finally:
             await connection.close()
 
-    with running(fresh) as server:
+    with run_server(fresh) as server:
         assert asyncio.run(through_asyncpg(server.url)) == 7
         assert server_pid(fresh) != first
 
 
 def test_a_dropped_database_is_made_anew(where: Path) -> None:
-    with running(where) as server:
+    with run_server(where) as server:
         ask(replace(server, database="postgres"), "DROP DATABASE bulkseed")
-        with running(where) as again:
+        with run_server(where) as again:
             assert ask(again, "SELECT current_database()") == "bulkseed"
 
 
@@ -203,7 +203,7 @@ def test_long_path_with_spaces_and_other_letters(base: Path) -> None:
     copied = account is not None and wheel.binaries_for(account, base) != wheel.wheel_binaries()
     where = base / "für die Daten" / ("x" * 130) / ("é" * 60) / ("it's 100% here" if copied else 'it\'s 100% "here"')
     assert len(os.fsencode(where)) > 300
-    with running(where) as server:
+    with run_server(where) as server:
         assert ask(server, "SHOW data_directory") == str(where / "data")
         assert len(os.fsencode(server.socket_dir / ".s.PGSQL.5432.lock")) < 103
     assert is_down(where)
@@ -212,7 +212,7 @@ def test_long_path_with_spaces_and_other_letters(base: Path) -> None:
 def test_the_server_survives_the_command_that_started_it(where: Path) -> None:
     with command(where) as first:
         wait_up(first)
-        with running(where) as server:
+        with run_server(where) as server:
             before = server_pid(where)
             first.kill()
             first.wait()
@@ -270,7 +270,7 @@ def test_killed_in_the_middle_of_making_the_data_folder(fresh: Path) -> None:
         until((fresh / "data.making" / "base").exists, "initdb did not begin")
         process.kill()
     assert not (fresh / "data").exists()
-    with running(fresh) as server:
+    with run_server(fresh) as server:
         assert ask(server, "SELECT 1") == "1"
         assert not (fresh / "data.making").exists()
 
@@ -280,7 +280,7 @@ def test_interrupted_while_it_starts(where: Path, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(session, "_ensure_database", interrupt)
-    with pytest.raises(KeyboardInterrupt), running(where):
+    with pytest.raises(KeyboardInterrupt), run_server(where):
         pytest.fail("entered")
     assert is_down(where)
     for name in ("clients.lock", "start.lock", "exit.lock"):
@@ -289,28 +289,28 @@ def test_interrupted_while_it_starts(where: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_crashed_server_is_started_anew(where: Path) -> None:
-    with running(where):
+    with run_server(where):
         pid = server_pid(where)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         until(lambda: not is_locked(where / "keeper.lock"), "the keeper outlived its server")
-        with running(where) as server:
+        with run_server(where) as server:
             assert ask(server, "SELECT 1") == "1"
     assert is_down(where)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere nobody tells the server")
 def test_server_goes_with_its_keeper(where: Path) -> None:
-    with running(where):
+    with run_server(where):
         pid = server_pid(where)
         os.kill(keeper_pid(where), signal.SIGKILL)
         until(lambda: not is_alive(pid), "the server outlived its keeper")
-        with running(where) as server:
+        with run_server(where) as server:
             assert ask(server, "SELECT 1") == "1"
 
 
 def test_stale_pid_file_with_a_living_process(where: Path) -> None:
-    with running(where) as server:
+    with run_server(where) as server:
         stale = (where / "data" / "postmaster.pid").read_text().splitlines()
         socket_lock = server.socket_dir / f".s.PGSQL.{server.port}.lock"
     with subprocess.Popen(["sleep", "600"], **identity_of_server(where)) as stranger:
@@ -319,7 +319,7 @@ def test_stale_pid_file_with_a_living_process(where: Path) -> None:
             (where / "data" / "postmaster.pid").write_text("\n".join(stale) + "\n")
             socket_lock.parent.mkdir(0o700)
             socket_lock.write_text("\n".join(stale[:5]) + "\n")
-            with running(where) as server:
+            with run_server(where) as server:
                 assert ask(server, "SELECT 1") == "1"
             assert stranger.poll() is None
         finally:
@@ -328,7 +328,7 @@ def test_stale_pid_file_with_a_living_process(where: Path) -> None:
 
 def test_leftover_server_is_stopped(where: Path) -> None:
     """One whose keeper was killed where the system does not pass that on."""
-    with running(where) as server:
+    with run_server(where) as server:
         pass
     folder = server.socket_dir
     folder.mkdir(0o700)
@@ -341,19 +341,19 @@ def test_leftover_server_is_stopped(where: Path) -> None:
         **identity_of_server(where),
     ) as orphan:
         until(lambda: "ready" in server_file(where), "the orphan did not start")
-        with running(where) as server:
+        with run_server(where) as server:
             assert orphan.wait(WAIT_LIMIT) == 0
             assert ask(server, "SELECT 1") == "1"
 
 
 def test_listen(where: Path) -> None:
-    with running(where, listen=Listen(0)) as server:
+    with run_server(where, listen=Listen(0)) as server:
         assert server.tcp_port is not None
         socket.create_connection(("127.0.0.1", server.tcp_port), 5).close()
-        with running(where) as other:
+        with run_server(where) as other:
             assert other == server
             assert ask(other, "SELECT 1") == "1"
-    with running(where) as server:
+    with run_server(where) as server:
         assert server.tcp_port is None
         assert ask(server, "SHOW listen_addresses") == ""
 
@@ -376,7 +376,7 @@ def test_port_that_is_taken(where: Path) -> None:
 
 def assert_refused(where: Path, code: str, *facts: object, listen: Listen | None = None) -> None:
     """Check that the server of ``where`` does not run: the code of the error, and the facts in its only line."""
-    with pytest.raises(EmbeddedError) as caught, running(where, listen=listen):
+    with pytest.raises(EmbeddedError) as caught, run_server(where, listen=listen):
         pytest.fail("entered")
     message = str(caught.value)
     assert caught.value.code == code, message
@@ -407,7 +407,7 @@ def test_home_that_cannot_be_written(base: Path) -> None:
 
 
 def test_failed_start_gives_the_servers_reason(fresh: Path) -> None:
-    with running(fresh):
+    with run_server(fresh):
         pass
     with (fresh / "data" / "postgresql.conf").open("a") as file:
         file.write("shared_buffers = 17 elephants\n")
@@ -420,7 +420,7 @@ def test_missing_wheel(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_socket_folder_of_somebody_else(where: Path) -> None:
-    with running(where) as server:
+    with run_server(where) as server:
         pass
     server.socket_dir.mkdir(0o755)
     try:
@@ -446,7 +446,7 @@ def test_root_copies_programs_that_the_account_cannot_reach(
     monkeypatch.setattr(session, "wheel_binaries", lambda: barred)
     monkeypatch.setattr(wheel, "wheel_binaries", lambda: barred)
     (fresh / "binaries" / "0.1").mkdir(parents=True)
-    with running(fresh) as server:
+    with run_server(fresh) as server:
         assert ask(server, "SELECT 1") == "1"
         (copied,) = (fresh / "binaries").iterdir()
         assert Path(f"/proc/{server_pid(fresh)}/exe").readlink().is_relative_to(copied)
@@ -486,7 +486,7 @@ def test_ordinary_user(base: Path) -> None:
     assert made.stdout.splitlines() == ["up", str(nobody.pw_uid)], made.stderr
     assert (mine / "home").stat().st_mode & 0o777 == 0o700
     # Root runs the server under the same account, and the owner can still use the home.
-    with running(mine / "home"):
+    with run_server(mine / "home"):
         pass
     assert quietly([python, "-c", script, mine / "home"], identity, environment).returncode == 0
 

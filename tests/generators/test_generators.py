@@ -26,7 +26,7 @@ from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan, Probabilities
 from bulkseed.plan.shards import split_into_shards
 from bulkseed.plan.tables import TABLE_NAMES, TABLES
-from bulkseed.text.faker_source import corpus_of
+from bulkseed.text.faker_source import make_corpus
 from support.evenness import unevenness
 from support.generated_rows import batches_of, placement_of, tables_of
 from support.plans import AS_OF, plan_of
@@ -218,7 +218,7 @@ def test_rows_are_as_many_as_estimated() -> None:
 @pytest.mark.parametrize("locale", ["en_US", "ja_JP", "zh_CN"])
 def test_contents_of_a_million_messages_are_distinct(locale: str) -> None:
     plan = plan_of(users=2, channels=20, messages_per_channel=42_000, locale=locale)
-    context = Context(plan, placement_of(), corpus_of(plan.locale))
+    context = Context(plan, placement_of(), make_corpus(plan.locale))
     contents = []
     for shard in split_into_shards(plan):
         for name, batches in shard_tables(context, shard):
@@ -278,7 +278,7 @@ def test_order_of_shards_changes_no_row() -> None:
     """Workers finish shards in any order: sorted, the rows are the same."""
     made: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLE_NAMES}
     for shard in reversed(list(split_into_shards(SPLIT_PLAN, 1500))):
-        for name, batches in shard_tables(Context(SPLIT_PLAN, placement_of(), corpus_of(SPLIT_PLAN.locale)), shard):
+        for name, batches in shard_tables(Context(SPLIT_PLAN, placement_of(), make_corpus(SPLIT_PLAN.locale)), shard):
             made[name].extend(batches)
     for table in TABLES:
         keys = [(name, "ascending") for name in table.key]
@@ -359,7 +359,7 @@ def test_batches_hold_at_most_64k_rows(plan: Plan) -> None:
 def peak_of_messages_and_reactions(messages: int) -> int:
     """The most bytes that NumPy, Python and Arrow hold at once while the rows of one channel are generated."""
     plan = plan_of(users=20, channels=1, messages_per_channel=messages)
-    context = Context(plan, placement_of(), corpus_of(plan.locale))
+    context = Context(plan, placement_of(), make_corpus(plan.locale))
     _ = context.prose, context.user_created  # kept for all shards, independent of their size
 
     def batches() -> Iterator[pa.RecordBatch]:

@@ -22,12 +22,12 @@ import pyarrow.compute as pc
 import pytest
 
 from bulkseed.fields.spec import KINDS
-from bulkseed.plan.plan import Placement, Plan, scaled_counts
+from bulkseed.plan.plan import Placement, Plan, scale_counts
 from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import TABLES
 from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.scenarios.planning import make_plan
-from bulkseed.text.faker_source import corpus_of
+from bulkseed.text.faker_source import make_corpus
 from support.frozen_corpora import LOCALES, corpus_from, differences, frozen_corpus, frozen_values, values_of, versions
 from support.generated_rows import tables_of
 
@@ -56,7 +56,7 @@ class Case(NamedTuple):
 
 def planned(locale: str) -> Plan:
     """The default plan at twice its size."""
-    counts = scaled_counts("2x")
+    counts = scale_counts("2x")
     return Plan(
         users=counts["users"],
         channels=counts["channels"],
@@ -209,7 +209,7 @@ def versions_of(locale: str) -> dict[str, str]:
 def test_frozen_corpus_is_complete(locale: str) -> None:
     kept = frozen_values(locale)
     assert differences(values_of(frozen_corpus(locale)), kept) == []
-    installed = corpus_of(locale)
+    installed = make_corpus(locale)
     again = corpus_from(json.loads(json.dumps(values_of(installed))))
     plan = planned(locale)
     made_of_each = [tables_of(plan, AT_ONE, corpus=corpus) for corpus in (installed, again)]
@@ -221,7 +221,7 @@ def test_differences_of_the_installed_faker_are_reported(
     locale: str, record_property: Callable[[str, object], None]
 ) -> None:
     """Another version of Faker may differ, which the report shows; the frozen version may not."""
-    differing = differences(frozen_values(locale), values_of(corpus_of(locale)))
+    differing = differences(frozen_values(locale), values_of(make_corpus(locale)))
     record_property("frozen", versions_of(locale))
     record_property("installed", versions())
     record_property("differing", differing)

@@ -12,7 +12,7 @@ import pytest
 import plugins
 from bulkseed.errors import InputError, RunError
 from bulkseed.generators import Context
-from bulkseed.generators.plugins import SeedTable, batches_of, described, loaded
+from bulkseed.generators.plugins import SeedTable, describe_plugin_table, load_plugin_table, make_batches
 from bulkseed.generators.shard_context import STRIDE, Numbering, whole_numbers
 from bulkseed.plan.scenario import Scenario
 from support.errors import raises
@@ -34,7 +34,7 @@ COLUMNS = ("user_id", "created_at")
 )
 def test_object_that_is_no_plugin_table_is_refused(source: str, code: str, facts: tuple[str, ...]) -> None:
     with raises(code, *facts, kind=InputError):
-        loaded(source)
+        load_plugin_table(source)
 
 
 @pytest.mark.parametrize(
@@ -53,11 +53,11 @@ def test_object_that_is_no_plugin_table_is_refused(source: str, code: str, facts
 )
 def test_attributes_of_a_plugin_table_are_validated(name: str, facts: tuple[str, ...]) -> None:
     with raises("invalid-plugin-table", f"plugins:{name}", *facts, kind=InputError):
-        described(f"plugins:{name}")
+        describe_plugin_table(f"plugins:{name}")
 
 
 def test_attributes_may_be_left_out() -> None:
-    found = described("plugins:Late")
+    found = describe_plugin_table("plugins:Late")
     assert (found.name, found.follows, found.late, found.source) == ("digests", "users", True, "plugins:Late")
     assert found.references == (("user_id", "users"),)
     assert found.key == ("user_id", "sent_at")
@@ -76,7 +76,7 @@ def test_attributes_may_be_left_out() -> None:
 )
 def test_wrong_rows_of_a_plugin_table_are_refused(rows: Any, facts: tuple[str, ...]) -> None:
     with raises("wrong-plugin-rows", *facts, kind=RunError):
-        list(batches_of(rows, "digests", COLUMNS))
+        list(make_batches(rows, "digests", COLUMNS))
 
 
 def test_rows_and_batches_may_be_mixed() -> None:
@@ -85,7 +85,7 @@ def test_rows_and_batches_may_be_mixed() -> None:
         yield pa.RecordBatch.from_arrays([pa.array(["b"]), pa.array([2])], ["created_at", "user_id"])
         yield [3, None]
 
-    batches = list(batches_of(rows(), "digests", COLUMNS))
+    batches = list(make_batches(rows(), "digests", COLUMNS))
     assert [batch.schema.names for batch in batches] == [[*COLUMNS]] * 3
     assert [tuple(row.values()) for batch in batches for row in batch.to_pylist()] == [(1, "a"), (2, "b"), (3, None)]
 
@@ -103,7 +103,7 @@ def test_column_without_ids_or_times_is_refused(values: list[Any], fact: str) ->
 
 
 def numbering() -> Numbering:
-    extra = described("plugins:Late")
+    extra = describe_plugin_table("plugins:Late")
     plan = plan_of(scenario=Scenario(extras=(extra,)))
     return Numbering(Context(plan, placement_of(), frozen_corpus("en_US")), extra.name)
 

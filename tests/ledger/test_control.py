@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from bulkseed.errors import RunError
-from bulkseed.ledger.control import Control, controlled
+from bulkseed.ledger.control import Control, open_control
 from bulkseed.listeners import NullListener
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import translate_errors
@@ -20,7 +20,7 @@ async def divide_by_zero(control: Control) -> None:
 
 
 async def test_an_error_in_the_block_keeps_that_of_the_server_as_its_cause(database: Address) -> None:
-    async with controlled(database, RetryPolicy(), NullListener()) as control:
+    async with open_control(database, RetryPolicy(), NullListener()) as control:
         with pytest.raises(RunError) as caught:
             await divide_by_zero(control)
     assert isinstance(caught.value.__cause__, asyncpg.DivisionByZeroError)

@@ -6,7 +6,7 @@ from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.loader.load import load
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from bulkseed.verifier.verify import verify
 from support.plans import plan_of
 from support.queries import EMPTY, counts, digest, run_sql
@@ -27,7 +27,7 @@ async def test_a_ledger_of_the_first_version_is_understood_and_brought_up_to_dat
     assert all(report.holds for report in await verify(seeded))
     before = await digest(seeded, *TABLE_NAMES)
     assert (await load(plan_of(), seeded)).run == 2
-    async with connected(seeded) as connection:
+    async with open_connection(seeded) as connection:
         assert await connection.fetchval("SELECT array_agg(state ORDER BY id) FROM bulkseed.runs") == ["whole"] * 2
     await cleanup(seeded, [2])
     assert await digest(seeded, *TABLE_NAMES) == before

@@ -13,8 +13,8 @@ from bulkseed.loader.complete import is_worth_deferring
 from bulkseed.loader.load import load
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
-from bulkseed.target.guard import estimated_rows
+from bulkseed.postgres.connection import open_connection
+from bulkseed.target.guard import estimate_rows
 from support.app_rows import APP_ROWS
 from support.listeners import Notes
 from support.museum import MUSEUM
@@ -32,7 +32,7 @@ async def test_a_deferred_load_leaves_the_schema_as_it_was(database: Address, se
     report = await load(plan_of("3x"), database, rows_per_shard=2000, workers=workers, defer="always")
     assert report.deferred
     assert dump(server, database) == before
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         assert await connection.fetchval("SELECT every(rebuilt_at IS NOT NULL) FROM bulkseed.deferred")
         assert await connection.fetchval(
             "SELECT every(last_analyze IS NOT NULL) FROM pg_stat_user_tables WHERE relname = ANY ($1)", TABLE_NAMES
@@ -47,7 +47,7 @@ async def test_a_table_that_an_app_holds_is_named_and_nothing_is_touched(
 ) -> None:
     monkeypatch.setattr("bulkseed.loader.complete.LOCK_SECONDS", 0.1)
     before = dump(server, database)
-    async with connected(database) as app:
+    async with open_connection(database) as app:
         await app.execute("BEGIN; SELECT FROM channels")
         with pytest.raises(TargetError, match=r"channels.*run 1"):
             await load(plan_of(), database, defer="always")
@@ -100,13 +100,13 @@ def test_deferral_is_for_loads_that_outweigh_the_existing_rows() -> None:
 
 
 async def test_existing_rows_are_estimated(database: Address) -> None:
-    async with connected(database) as connection:
-        assert await estimated_rows(connection, TABLE_NAMES) == 0
+    async with open_connection(database) as connection:
+        assert await estimate_rows(connection, TABLE_NAMES) == 0
         rows = sum((await load(plan_of("5x"), database)).rows.values())
-        assert await estimated_rows(connection, TABLE_NAMES) == pytest.approx(rows, rel=0.01)
+        assert await estimate_rows(connection, TABLE_NAMES) == pytest.approx(rows, rel=0.01)
         await connection.execute("CREATE SCHEMA other; CREATE TABLE other.messages AS SELECT * FROM messages")
         there = await connection.fetchval("SELECT count(*) FROM messages")
-        assert there / 3 < await estimated_rows(connection, ["other.messages"]) < there * 3
+        assert there / 3 < await estimate_rows(connection, ["other.messages"]) < there * 3
         await connection.execute(
             """
             CREATE SCHEMA parts;
@@ -117,5 +117,5 @@ async def test_existing_rows_are_estimated(database: Address) -> None:
             ANALYZE parts.messages;
             """
         )
-        assert await estimated_rows(connection, ["parts.messages"]) == pytest.approx(there, rel=0.01)
-        assert await estimated_rows(connection, ["none.messages", "nobody"]) == 0
+        assert await estimate_rows(connection, ["parts.messages"]) == pytest.approx(there, rel=0.01)
+        assert await estimate_rows(connection, ["none.messages", "nobody"]) == 0

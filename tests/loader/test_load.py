@@ -18,10 +18,10 @@ from bulkseed.loader.load import load
 from bulkseed.plan.plan import Placement
 from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import Connection, open_connection
 from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.target.target import Target, read_target
-from bulkseed.text.faker_source import corpus_of
+from bulkseed.text.faker_source import make_corpus
 from support.app_rows import APP_ROWS
 from support.databases import MakeDatabase
 from support.errors import raises
@@ -59,7 +59,7 @@ async def test_loads_beside_an_apps_rows_and_beside_each_other(database: Address
     before = await digest(database)
     await load(plan_of("2x"), database)
     await load(plan_of("2x"), database)
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         for column in ("auth0_id", "email"):
             assert await connection.fetchval(f"SELECT count(*) = count(DISTINCT {column}) FROM users")
         texts = await connection.fetchrow(
@@ -89,18 +89,18 @@ async def test_two_loads_at_once_run_one_after_the_other(database: Address) -> N
 async def test_unique_values_keep_clear_of_rows_that_are_there(make_database: MakeDatabase) -> None:
     ours, theirs = await make_database(), await make_database()
     await load(plan_of("2x"), ours)
-    async with connected(ours) as connection:
+    async with open_connection(ours) as connection:
         user = await connection.fetchrow("SELECT auth0_id, email FROM users WHERE id = 17")
         code = await connection.fetchval("SELECT join_code FROM channels WHERE join_code IS NOT NULL ORDER BY id DESC")
     # ids below zero leave the sequences alone, so that the load would make the very same values
     app_user = "INSERT INTO users VALUES (-1, $1, $2, true, now(), 'x')"
     app_channel = "INSERT INTO channels VALUES (-1, 'x', NULL, -1, now(), true, false, $1)"
-    async with connected(theirs) as connection:
+    async with open_connection(theirs) as connection:
         await connection.execute(app_user, "app", user["email"])
         await connection.execute(app_channel, code)
     report = await load(plan_of("2x"), theirs)
     assert report.placement.variant > 0
-    async with connected(theirs) as connection:
+    async with open_connection(theirs) as connection:
         assert await connection.fetchval("SELECT count(*) = count(DISTINCT email) FROM users")
 
 
@@ -135,14 +135,14 @@ async def test_smaller_integers_and_defaults_of_the_target_are_respected(databas
         "ALTER TABLE users ALTER id SET GENERATED ALWAYS",
     )
     await load(plan_of(), database)
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         assert await connection.fetchval("SELECT every(flavour = 'plain' AND name_length = length(name)) FROM users")
 
 
 async def test_citext_is_taken_for_text(database: Address) -> None:
     await run_sql(database, "CREATE EXTENSION citext", "ALTER TABLE users ALTER email TYPE citext")
     await load(plan_of(), database)
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         email = await connection.fetchval("SELECT upper(email::text) FROM users ORDER BY id LIMIT 1")
         await connection.execute("DELETE FROM bulkseed.runs")
         await connection.execute("TRUNCATE users CASCADE")
@@ -153,7 +153,7 @@ async def test_citext_is_taken_for_text(database: Address) -> None:
 
 @pytest.mark.parametrize("setting", ["lock_timeout", "statement_timeout", "transaction_timeout"])
 async def test_timeouts_of_the_role_do_not_end_it(database: Address, setting: str) -> None:
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_settings WHERE name = $1)", setting):
             pytest.skip(f"this PostgreSQL has no {setting}: it came with 17")
     await run_sql(database, f"ALTER DATABASE {database.url.database} SET {setting} TO '50ms'")
@@ -164,7 +164,7 @@ class TestIds:
     async def ids(self, database: Address, *before: str) -> tuple[int, int, LoadReport]:
         await run_sql(database, *before)
         report = await load(plan_of(), database)
-        async with connected(database) as connection:
+        async with open_connection(database) as connection:
             row = await connection.fetchrow(
                 "SELECT min(id), max(id) FROM users WHERE id >= $1", report.placement.first_user
             )
@@ -182,7 +182,7 @@ class TestIds:
 
     async def test_keep_the_step_of_the_sequence(self, database: Address) -> None:
         await self.ids(database, "ALTER TABLE users ALTER id SET INCREMENT BY 7")
-        async with connected(database) as connection:
+        async with open_connection(database) as connection:
             next_shard = await connection.fetchval("SELECT nextval(pg_get_serial_sequence('users', 'id'))")
         assert next_shard % 7 == 1
 
@@ -208,7 +208,7 @@ class TestIds:
         )
         report = await load(plan_of(), database)
         assert report.placement.first_user == 900
-        async with connected(database) as connection:
+        async with open_connection(database) as connection:
             assert await connection.fetchval("SELECT nextval('elsewhere')") == 920
 
     @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ async def test_a_missing_catalogue_stops_it_before_a_sequence_is_moved(database:
     await run_sql(database, "UPDATE reactions SET is_system = false")
     with pytest.raises(TargetError, match="bulkseed init"):
         await load(plan_of(), database)
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         assert await connection.fetchval("SELECT nextval(pg_get_serial_sequence('users', 'id'))") == 1
     assert not await has_ledger(database)
 
@@ -258,7 +258,7 @@ async def test_an_error_in_the_middle_leaves_nothing(database: Address, obstacle
 
 
 async def backends(address: Address) -> list[int]:
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         rows = await connection.fetch(
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
             " AND application_name = 'bulkseed'"
@@ -273,7 +273,7 @@ def test_a_backend_that_dies_is_an_error_and_not_a_hang(table: str, seeded: Addr
         tasks: set[asyncio.Task[None]] = set()
 
         async def kill() -> None:
-            async with connected(seeded) as connection:
+            async with open_connection(seeded) as connection:
                 await connection.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
                     " AND pid <> pg_backend_pid() AND application_name = 'bulkseed'"
@@ -294,7 +294,7 @@ async def test_reading_the_tables_is_tried_again(database: Address, monkeypatch:
     async def read_when_lost(connection: Connection, model: Model) -> Target:
         if not lost:
             lost.append(await connection.fetchval("SELECT pg_backend_pid()"))
-            async with connected(database) as other:
+            async with open_connection(database) as other:
                 await other.execute("SELECT pg_terminate_backend($1, 5000)", lost[0])
         return await read_target(connection, model)
 
@@ -325,7 +325,7 @@ def test_a_cancelled_load_rolls_back_and_leaves_no_connection(seeded: Address, a
 async def test_a_login_called_bulkseed_finds_the_apps_tables_and_not_the_ledgers(database: Address) -> None:
     # "$user" in search_path names the ledger's schema, and the session's login has that name
     await load(plan_of(), database)
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         assert await connection.fetchval("SELECT current_user") == "bulkseed"
         assert await connection.fetchval("SELECT current_schema()") == "public"
 
@@ -344,5 +344,5 @@ async def test_generators_that_fail_are_errors_and_not_short_tables(
 
 def test_the_rows_follow_from_plan_and_placement_alone() -> None:
     placement = Placement(first_user=5, first_channel=1, first_message=1, reactions=(1,))
-    first, second = (Context(plan_of(), placement, corpus_of("en_US")) for _ in range(2))
+    first, second = (Context(plan_of(), placement, make_corpus("en_US")) for _ in range(2))
     assert first.user_created.tolist() == second.user_created.tolist()

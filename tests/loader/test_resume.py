@@ -16,17 +16,17 @@ from typing import Any
 import anyio
 import pytest
 
-from bulkseed.cleaner.cleanup import cleanup, recorded_runs
+from bulkseed.cleaner.cleanup import cleanup, find_removable_runs
 from bulkseed.deferral import drop
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, Stopped, TargetError
 from bulkseed.ledger import Ledger, share_run, take_over
-from bulkseed.ledger.runs import History, history
+from bulkseed.ledger.runs import History, read_history
 from bulkseed.listeners import NullListener, Stop
 from bulkseed.load_options import Defer
 from bulkseed.loader.load import load, resume
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import LOST, connected
+from bulkseed.postgres.connection import LOST, open_connection
 from bulkseed.postgres.transaction import RetryPolicy, safe_transaction
 from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.verifier.verify import verify
@@ -76,7 +76,7 @@ async def cut_off(database: Address, table: str, **how: Any) -> None:
 
 
 async def state(database: Address) -> list[tuple[int, str]]:
-    return [(entry.run.number, entry.state) for entry in await history(database)]
+    return [(entry.run.number, entry.state) for entry in await read_history(database)]
 
 
 @pytest.mark.parametrize("defer", ["never", "always"])
@@ -119,7 +119,7 @@ async def test_a_resume_that_is_cut_off_is_resumed(beside: Address, server: Serv
     assert dump(server, beside) != complete[1]
     assert (await resume(beside)) is not None
     assert (await digest(beside), dump(server, beside)) == complete
-    (only,) = await history(beside)
+    (only,) = await read_history(beside)
     assert (only.state, only.run.resumed) == ("whole", 6)
 
 
@@ -129,7 +129,7 @@ async def test_a_stop_waits_for_the_shards_in_progress(database: Address) -> Non
     with raises("stopped", "run 1", "`bulkseed resume 1`", "`bulkseed cleanup 1`", kind=Stopped):
         await load(PLAN, database, listener=notes, stop=stop, workers=2, **SMALL)
     assert any("Ctrl-C" in note for note in notes.said)
-    (only,) = await history(database)
+    (only,) = await read_history(database)
     assert only.shards is not None
     assert 1 < only.shards[0] < only.shards[1]
     # no shard is loaded in part
@@ -262,7 +262,7 @@ async def test_a_run_that_cannot_be_resumed_is_an_error(database: Address) -> No
     with raises("no-such-run", "run 7", "has 1", kind=InputError):
         await resume(database, 7)
     for change, code, facts in REFUSED:
-        async with connected(database) as connection:
+        async with open_connection(database) as connection:
             await connection.execute("CREATE TABLE kept AS SELECT * FROM bulkseed.runs")
             await connection.execute(f"UPDATE bulkseed.runs SET {change}")
             with raises(code, "run 1", *facts, kind=InputError):
@@ -280,7 +280,7 @@ async def test_all_versions_that_a_run_depends_on_are_recorded(seeded: Address) 
         "generator": str(GENERATOR_VERSION),
         "python": platform.python_version(),
     }
-    [entry] = await history(seeded)
+    [entry] = await read_history(seeded)
     assert entry.to_json()["made_by"] == installed
 
 
@@ -302,10 +302,10 @@ async def test_versions_that_make_the_same_rows_do_not_stop_a_resume(
 
 
 async def test_history_has_the_state_of_each_run(database: Address) -> None:
-    assert await history(database) == []
+    assert await read_history(database) == []
     await load(plan_of(seed=7), database)
     await cut_off(database, "messages", defer="always")
-    first, second = await history(database)
+    first, second = await read_history(database)
     assert (first.state, second.state) == ("whole", "interrupted")
     entry = first.to_json()
     assert (entry["seed"], entry["login"], entry["resumed"]) == (7, "bulkseed", 0)
@@ -318,21 +318,21 @@ async def test_history_has_the_state_of_each_run(database: Address) -> None:
     seen: list[History] = []
 
     async def look() -> None:
-        seen.extend(await history(database))
+        seen.extend(await read_history(database))
 
     tasks: set[asyncio.Task[None]] = set()
     await resume(database, listener=Interfering("messages", lambda: tasks.add(asyncio.ensure_future(look()))))
     assert [entry.state for entry in seen] == ["whole", "loading"]
-    assert [entry.state for entry in await history(database)] == ["whole", "whole"]
+    assert [entry.state for entry in await read_history(database)] == ["whole", "whole"]
 
 
 async def test_a_run_that_is_being_loaded_is_not_offered_for_cleanup(database: Address) -> None:
     found: list[Any] = []
 
     async def look() -> None:
-        found.append(await recorded_runs(database))
+        found.append(await find_removable_runs(database))
         try:
-            await recorded_runs(database, 2)
+            await find_removable_runs(database, 2)
         except InputError as error:
             found.append(error)
 
@@ -357,10 +357,10 @@ async def test_the_ledger_can_be_elsewhere(database: Address, server: Server, na
         await resume(database)
     assert await resume(database, **elsewhere) is not None
     assert [report.holds for report in await verify(database, **elsewhere)] == [True, True]
-    assert [entry.state for entry in await history(database, **elsewhere)] == ["whole", "whole"]
+    assert [entry.state for entry in await read_history(database, **elsewhere)] == ["whole", "whole"]
     await cleanup(database, [2, 1], **elsewhere)
     assert (await digest(database), dump(server, database)) == before
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         assert not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", name)
 
 
@@ -374,7 +374,7 @@ async def test_an_existing_schema_stays_when_the_ledger_is_dropped(database: Add
     try:
         before = dump(server, database)
         login = Address(database.url._replace(username="guest"))
-        with raises("missing-grant", 'schema "bulkseed"', "GRANT CREATE", "--ledger-schema", kind=TargetError):
+        with raises("missing-privilege", 'schema "bulkseed"', "GRANT CREATE", "--ledger-schema", kind=TargetError):
             await load(plan_of(), login)
         await load(plan_of(), login, ledger_schema="theirs")
         await cleanup(login, [1], ledger_schema="theirs")
@@ -425,7 +425,7 @@ async def test_a_refused_cleanup_leaves_the_run_to_be_resumed(database: Address)
 
 async def test_a_choice_holds_for_the_run_that_was_seen(database: Address) -> None:
     await cut_off(database, "messages")
-    (seen,) = await history(database)
+    (seen,) = await read_history(database)
     assert await resume(database) is not None
     for command in (cleanup(database, [seen.run.claim]), resume(database, seen.run.claim)):
         with raises("run-changed", "run 1", "`bulkseed runs`", kind=InputError):
@@ -436,11 +436,11 @@ async def test_a_choice_holds_for_the_run_that_was_seen(database: Address) -> No
 async def test_a_taking_over_does_not_starve(database: Address) -> None:
     """Two workers always share the run's row; a command that takes the run over gets its lock all the same."""
     await cut_off(database, "messages")
-    (run,) = [entry.run for entry in await history(database)]
+    (run,) = [entry.run for entry in await read_history(database)]
     taken = anyio.Event()
 
     async def shard(pause: float) -> None:
-        async with connected(database) as connection:
+        async with open_connection(database) as connection:
             await anyio.sleep(pause)
             while not taken.is_set():
                 async with safe_transaction(connection):
@@ -453,7 +453,7 @@ async def test_a_taking_over_does_not_starve(database: Address) -> None:
         tasks.start_soon(shard, 0.1)
         await anyio.sleep(0.3)
         with anyio.fail_after(20):
-            async with connected(database) as connection, safe_transaction(connection):
+            async with open_connection(database) as connection, safe_transaction(connection):
                 await take_over(connection, Ledger(), run.claim, str(uuid.uuid4()), NullListener())
         taken.set()
 
@@ -469,9 +469,9 @@ async def test_a_login_whose_own_schema_has_the_ledger_finds_the_tables(database
 async def test_the_process_whose_shard_is_waited_for_is_named(database: Address) -> None:
     """As of a worker that was stopped, or whose machine has crashed, in the middle of a shard."""
     await cut_off(database, "messages")
-    (run,) = [entry.run for entry in await history(database)]
+    (run,) = [entry.run for entry in await read_history(database)]
     notes = Notes()
-    async with connected(database) as orphan, anyio.create_task_group() as tasks, safe_transaction(orphan):
+    async with open_connection(database) as orphan, anyio.create_task_group() as tasks, safe_transaction(orphan):
         await share_run(orphan, Ledger(), run.claim)
         tasks.start_soon(partial(resume, database, listener=notes))
         with anyio.fail_after(20):

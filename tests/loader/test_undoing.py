@@ -14,7 +14,7 @@ from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.load_options import Defer
 from bulkseed.loader.load import load, resume
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import Connection, open_connection
 from bulkseed.verifier.verify import verify
 from support.app_rows import APP_ROWS
 from support.errors import raises
@@ -97,7 +97,7 @@ async def test_an_interrupted_run_stops_the_next_load_until_it_is_undone(databas
 async def cut_off(database: Address) -> None:
     """A deferred load that ends in the middle, as if it were killed."""
     task = asyncio.ensure_future(load(plan_of("10x"), database, rows_per_shard=5000, defer="always"))
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         while not await shards_in(connection):
             await asyncio.sleep(0.005)
     # a later cancellation ends the undoing that the first one begins

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bulkseed.errors import InputError
 from bulkseed.plan.activity import expected_rows
-from bulkseed.plan.plan import Placement, Plan, Probabilities, microseconds, parse_as_of, scaled_counts
+from bulkseed.plan.plan import Placement, Plan, Probabilities, microseconds, parse_as_of, scale_counts
 from bulkseed.plan.shards import split_into_shards
 from support.plans import AS_OF, plan_of
 
@@ -82,7 +82,7 @@ def refused(code: str, call: Any, *arguments: Any, **named: Any) -> str:
     ],
 )
 def test_scale_multiplies_and_rounds_half_up(scale: str, users: int, channels: int, messages: int) -> None:
-    assert scaled_counts(scale) == {"users": users, "channels": channels, "messages_per_channel": messages}
+    assert scale_counts(scale) == {"users": users, "channels": channels, "messages_per_channel": messages}
 
 
 @given(st.integers(1, 10**12))
@@ -92,7 +92,7 @@ def test_scale_rounds_half_up_to_the_ninth_place(billionths: int) -> None:
     def half_up(at_1x: int, least: int) -> int:
         return max(least, math.floor(at_1x * factor + Fraction(1, 2)))
 
-    counts = scaled_counts(f"{billionths // 10**9}.{billionths % 10**9:09}x")
+    counts = scale_counts(f"{billionths // 10**9}.{billionths % 10**9:09}x")
     assert counts == {
         "users": half_up(20, 2),
         "channels": half_up(10, 1),
@@ -130,7 +130,7 @@ def test_scale_rounds_half_up_to_the_ninth_place(billionths: int) -> None:
     ],
 )
 def test_wrong_scale_is_refused(scale: str) -> None:
-    message = refused("invalid-scale", scaled_counts, scale)
+    message = refused("invalid-scale", scale_counts, scale)
     assert "--scale" in message
     assert repr(scale) in message
 

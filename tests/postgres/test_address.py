@@ -7,7 +7,7 @@ import pytest
 from bulkseed.embedded import Server
 from bulkseed.errors import BulkseedError, ConnectError, InputError
 from bulkseed.postgres.address import Address, named_address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from support.databases import address_of
 from support.errors import raises
 
@@ -109,7 +109,7 @@ def test_the_option_comes_before_the_variables_and_they_in_order() -> None:
 
 async def assert_refused(address: Address, code: str, *facts: str) -> None:
     with pytest.raises(ConnectError) as caught:
-        async with connected(address):
+        async with open_connection(address):
             pass
     check_error(caught.value, code, *facts)
 

@@ -9,7 +9,7 @@ import pytest
 from bulkseed.embedded import Server
 from bulkseed.errors import TargetError
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import OLDEST_MAJOR, Connection, connected
+from bulkseed.postgres.connection import OLDEST_MAJOR, Connection, open_connection
 from bulkseed.sql import compose, literal
 from support.databases import address_of
 from support.errors import raises
@@ -48,7 +48,7 @@ async def test_composed_sql_is_sent_by_every_method(connection: Connection) -> N
 async def test_a_server_that_is_too_old_is_refused(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bulkseed.postgres.connection.OLDEST_MAJOR", 99)
     with raises("server-too-old", database.server, 99, kind=TargetError):
-        async with connected(database):
+        async with open_connection(database):
             pass
 
 
@@ -57,7 +57,7 @@ async def test_a_session_has_no_limits_of_an_app(database: Address) -> None:
     limits = ("statement_timeout", "lock_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout")
     await run_sql(database, *(f"ALTER DATABASE {database.database} SET {name} = '7s'" for name in limits))
     await run_sql(database, f"ALTER DATABASE {database.database} SET TimeZone = 'Asia/Tokyo'")
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         assert await shown(connection, *limits) == dict.fromkeys(limits, "0")
         assert await shown(connection, "TimeZone") == {"TimeZone": "UTC"}
 
@@ -70,6 +70,6 @@ async def test_over_tcp_a_host_that_is_gone_is_noticed(listening: Server) -> Non
     admin = address_of(listening, "postgres")
     await run_sql(admin, f"CREATE ROLE watcher LOGIN PASSWORD '{SECRET}'")
     over_tcp = f"postgresql://watcher:{SECRET}@127.0.0.1:{listening.tcp_port}/postgres"
-    async with connected(Address.parse(over_tcp)) as connection:
+    async with open_connection(Address.parse(over_tcp)) as connection:
         assert await shown(connection, *WATCHED) == WATCHED
     await run_sql(admin, "DROP ROLE watcher")

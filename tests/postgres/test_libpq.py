@@ -14,7 +14,7 @@ from bulkseed.embedded import Server
 from bulkseed.errors import ConnectError, InputError
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from support.databases import MakeDatabase
 from support.errors import raises
 from support.plans import plan_of
@@ -205,7 +205,7 @@ def through_psql(server: Server, url: str, environment: dict[str, str]) -> str |
 
 async def through_us(url: str) -> tuple[str | None, str]:
     try:
-        async with connected(Address.parse(url)) as connection:
+        async with open_connection(Address.parse(url)) as connection:
             return await connection.fetchval(ASKED), ""
     except InputError as error:
         return None, str(error)
@@ -264,7 +264,7 @@ async def test_a_password_file_that_others_can_read_is_not_used(
     monkeypatch.setenv("PGPASSFILE", str(passwords))
     url = f"postgresql://me@127.0.0.1:{files['port']}/other"
     with raises("login-rejected", f"127.0.0.1:{files['port']}", passwords, "chmod 600", kind=ConnectError):
-        async with connected(Address.parse(url)):
+        async with open_connection(Address.parse(url)):
             pass
 
 

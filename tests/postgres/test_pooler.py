@@ -14,7 +14,7 @@ import pytest
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectError, ServerUnavailable, TargetError
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connect, connected, translate_errors
+from bulkseed.postgres.connection import Connection, connect, open_connection, translate_errors
 from bulkseed.postgres.pooler import pooler_error
 from support.app_rows import APP_ROWS
 from support.commands import FIXED, inside
@@ -110,7 +110,7 @@ async def test_a_pool_of_transactions_is_seen_while_apps_use_it(database: Addres
 @with_pgbouncer
 async def test_a_pool_with_one_session_is_enough_for_one_connection(database: Address, pool: Pool) -> None:
     through = pool("session", database, default_pool_size="1")
-    async with connected(through) as connection:
+    async with open_connection(through) as connection:
         assert await connection.fetchval("SELECT current_setting('statement_timeout')") == "0"
 
 
@@ -135,7 +135,7 @@ async def test_errors_of_a_pool(
         address = Address(url)
         with raises(code, address.server, fact, kind=ConnectError):
             await connect(address)
-    async with connected(through):
+    async with open_connection(through):
         with raises("pooler-full", through.server, "query_wait_timeout", kind=ServerUnavailable):
             await connect(through)
         monkeypatch.setattr("bulkseed.postgres.connection.CONNECT_SECONDS", 0.3)
@@ -149,7 +149,7 @@ async def test_errors_of_a_pool(
 async def connect_several(address: Address, count: int) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(count):
-            await stack.enter_async_context(connected(address))
+            await stack.enter_async_context(open_connection(address))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bulkseed.errors import InputError, RunError
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import Connection, open_connection
 from bulkseed.randomness.draws import Streams
 from bulkseed.randomness.uuids import HIGHEST_ID, Moments, Uuids
 from bulkseed.sql import SQL, compose, identifier, trusted
@@ -83,7 +83,7 @@ def test_sql_reads_them_back_and_no_other(database: Address) -> None:
     anything = st.uuids() | st.integers(0, 2**128 - 1).map(lambda number: uuid.UUID(int=number))
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        connection = runner.run(stack.enter_async_context(connected(database)))
+        connection = runner.run(stack.enter_async_context(open_connection(database)))
 
         async def check(keys: Uuids, numbers: list[int | None], others: list[uuid.UUID]) -> None:
             assert await read(connection, keys, keys_of(keys, numbers)) == numbers
@@ -130,7 +130,7 @@ async def test_keys_of_an_app_and_of_other_runs_and_tables_are_not_ours(connecti
 
 async def test_keys_of_twenty_thousand_rows_are_read_back(make_database: MakeDatabase) -> None:
     count = 20_000
-    async with connected(await make_database("empty")) as connection:
+    async with open_connection(await make_database("empty")) as connection:
         for keys in VERSIONS:
             await connection.execute("DROP TABLE IF EXISTS t; CREATE TABLE t (key uuid PRIMARY KEY, id bigint)")
             octets = keys.octets(pa.array(np.arange(101, 101 + count)))

@@ -18,11 +18,11 @@ from bulkseed import ledger
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.ledger import Ledger
-from bulkseed.ledger.runs import history
+from bulkseed.ledger.runs import read_history
 from bulkseed.loader.load import load, resume
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from bulkseed.verifier.rule_sql import Scope
 from bulkseed.verifier.verify import verify
 from support.databases import MakeDatabase, address_of
@@ -100,7 +100,7 @@ async def content(address: Address) -> dict[str, Any]:
 
 async def of_run(address: Address, table: str, *columns: str) -> list[tuple[Any, ...]]:
     """Rows of the last run, by bulkseed's names, and ids as numbers."""
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         scope = Scope((await ledger.read_runs(connection, Ledger()))[-1])
         return [
             tuple(row)
@@ -200,7 +200,7 @@ async def test_what_was_cut_off_is_resumed(make_app: MakeApp, plan: Plan, table:
         listener = Interfering(table, scope.cancel)
         await load(plan, database, listener=listener, defer="always", workers=2, **SMALL)
     assert scope.cancelled_caught
-    assert [each.state for each in await history(database)] == ["interrupted"]
+    assert [each.state for each in await read_history(database)] == ["interrupted"]
     assert await resume(database, workers=2) is not None
     assert await content(database) == await content(whole)
     assert all(each.holds for each in await verify(database))

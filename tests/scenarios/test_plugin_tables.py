@@ -14,7 +14,7 @@ import pytest
 
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.errors import InputError, RunError, TargetError
-from bulkseed.generators.plugins import loaded
+from bulkseed.generators.plugins import load_plugin_table
 from bulkseed.loader.load import load, resume
 from bulkseed.postgres.address import Address
 from bulkseed.scenarios.planning import make_plan
@@ -325,7 +325,7 @@ def becomes(folder: Path, text: str | None) -> None:
         (folder / "fleeting.py").write_text(text)
     sys.modules.pop("fleeting", None)
     importlib.invalidate_caches()
-    loaded.cache_clear()
+    load_plugin_table.cache_clear()
 
 
 async def test_code_that_changes_or_goes_is_noticed(
@@ -398,7 +398,7 @@ def test_plans_are_made_of_what_python_has(tmp_path: Path) -> None:
     assert make_plan("2x", scenario=file).users == 6
     with raises("plugins-not-a-list", "['plugins:tips']", kind=InputError):
         make_plan(plugins="plugins:tips")
-    with raises("no-time-zone", "as_of", kind=InputError):
+    with raises("as-of-without-time-zone", "as_of", kind=InputError):
         make_plan(as_of=AS_OF.replace(tzinfo=None))
 
 

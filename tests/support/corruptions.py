@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from bulkseed.text.faker_source import corpus_of
+from bulkseed.text.faker_source import make_corpus
 
 UNCHECKED: Final = "SET session_replication_role = replica"
 """Turns off the foreign keys and triggers of this connection."""
@@ -31,7 +31,7 @@ APP_USER: Final = (
     "VALUES (9999, 'app', 'app@corp.test', true, '2026-01-01', 'App')"
 )
 SYSTEM: Final = "(SELECT min(id) FROM reactions)"
-WORDS: Final = corpus_of("en_US").lorem.words
+WORDS: Final = make_corpus("en_US").lorem.words
 
 
 def optional(table: str, column: str) -> str:

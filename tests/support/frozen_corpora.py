@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from bulkseed.text.faker_source import FAKER_VERSION, corpus_of
+from bulkseed.text.faker_source import FAKER_VERSION, make_corpus
 from bulkseed.text.names import Corpus, Pattern, Patterns, Pool, WordList
 
 FOLDER: Final = Path(__file__).parents[1] / "generators" / "corpora"
@@ -123,7 +123,7 @@ def freeze() -> None:
     """Write the corpora of the installed Faker."""
     FOLDER.mkdir(exist_ok=True)
     for locale in LOCALES:
-        file_of(locale).write_text(text_of(values_of(corpus_of(locale))), "utf-8")
+        file_of(locale).write_text(text_of(values_of(make_corpus(locale))), "utf-8")
 
 
 if __name__ == "__main__":

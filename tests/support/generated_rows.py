@@ -7,7 +7,7 @@ import pyarrow as pa
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD, split_into_shards
-from bulkseed.text.faker_source import corpus_of
+from bulkseed.text.faker_source import make_corpus
 from bulkseed.text.names import Corpus
 
 CATALOGUE = (3, 4, 8, 15, 16, 23, 42, 99, 100, 1000, 1001, 5000)
@@ -32,7 +32,7 @@ def batches_of(
     corpus: Corpus | None = None,
 ) -> dict[str, list[pa.RecordBatch]]:
     """The batches of every table, in the order of a single worker, with ``corpus`` or that of Faker."""
-    context = Context(plan, placement or placement_of(), corpus or corpus_of(plan.locale))
+    context = Context(plan, placement or placement_of(), corpus or make_corpus(plan.locale))
     generated: dict[str, list[pa.RecordBatch]] = {name: [] for name in plan.model.names}
     for shard in split_into_shards(plan, rows_per_shard):
         for name, batches in shard_tables(context, shard):

@@ -9,14 +9,14 @@ from bulkseed.deferral import capture
 from bulkseed.deferral.definitions import Captured
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import Connection, open_connection
 
 Connect = Callable[[], AbstractAsyncContextManager[Connection]]
 
 
 def connector(address: Address) -> Connect:
     """Return a function that connects to the database."""
-    return lambda: connected(address)
+    return lambda: open_connection(address)
 
 
 async def read(connection: Connection, *tables: str) -> Captured:

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from bulkseed.embedded import Server, running, settings
+from bulkseed.embedded import Server, run_server, settings
 from bulkseed.embedded.programs import account_for, run_as, wheel_binaries
 from bulkseed.load_options import available_cores, available_memory
 
@@ -70,7 +70,7 @@ def running_with(home: Path, binaries: Path | None) -> Iterator[Server]:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("bulkseed.embedded.session.wheel_binaries", lambda: programs)
                 patch.setattr("bulkseed.embedded.cluster.binaries_for", lambda *_: programs)
-                server = stack.enter_context(running(home))
+                server = stack.enter_context(run_server(home))
         else:
-            server = stack.enter_context(running(home))
+            server = stack.enter_context(run_server(home))
         yield server

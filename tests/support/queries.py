@@ -7,13 +7,13 @@ from typing import Any
 import asyncpg
 
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from bulkseed.sql import compose, identifier
 
 
 async def run_sql(address: Address, *statements: str) -> None:
     """Execute statements, each committed on its own."""
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         for statement in statements:
             await connection.execute(statement)
 
@@ -24,7 +24,7 @@ async def digest(address: Address, *tables: str) -> dict[str, tuple[int, str]]:
     Without ``tables`` it covers all of them.
     """
     digests = {}
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         names = tables or [
             row[0] for row in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         ]
@@ -48,11 +48,11 @@ async def counts(address: Address) -> dict[str, int]:
 
 async def has_ledger(address: Address) -> bool:
     """Return whether the ledger's schema exists."""
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         return bool(await connection.fetchval("SELECT to_regnamespace('bulkseed') IS NOT NULL"))
 
 
 async def rows(address: Address, sql: str) -> list[tuple[Any, ...]]:
     """Return the rows of a query."""
-    async with connected(address) as connection:
+    async with open_connection(address) as connection:
         return [tuple(row) for row in await connection.fetch(sql)]

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from bulkseed.plan.plan import Placement, Plan, microseconds
 from bulkseed.plan.tables import TABLES
-from bulkseed.text.faker_source import corpus_of
+from bulkseed.text.faker_source import make_corpus
 from support.generated_rows import placement_of, tables_of
 
 Numbers = npt.NDArray[np.int64]
@@ -93,7 +93,7 @@ def check_columns(rows: Rows) -> None:
 
 
 def check_users(rows: Rows) -> None:
-    plan, person = rows.plan, corpus_of(rows.plan.locale).person
+    plan, person = rows.plan, make_corpus(rows.plan.locale).person
     ids = rows.numbers("users", "id")
     assert_ids(ids, rows.placement.first_user, plan.users)
     auth0_ids, emails = rows.texts("users", "auth0_id"), rows.texts("users", "email")
@@ -121,7 +121,7 @@ def check_certainty(flags: npt.NDArray[Any], probability: float, rule: str) -> N
 
 
 def check_channels(rows: Rows) -> None:
-    plan, company = rows.plan, corpus_of(rows.plan.locale).company
+    plan, company = rows.plan, make_corpus(rows.plan.locale).company
     chance = plan.probabilities
     assert_ids(rows.numbers("channels", "id"), rows.placement.first_channel, plan.channels)
     is_dm, is_private = (rows.numbers("channels", name).astype(bool) for name in ("is_dm", "is_private"))
@@ -196,7 +196,7 @@ def check_messages(rows: Rows) -> None:
 
 
 def check_contents(rows: Rows, is_reply: npt.NDArray[np.bool_]) -> None:
-    full_stop = corpus_of(rows.plan.locale).lorem.full_stop
+    full_stop = make_corpus(rows.plan.locale).lorem.full_stop
     contents = rows.tables["messages"]["content"]
     assert pc.all(pc.ends_with(contents, full_stop)).as_py(), "G3"
     sentences = pc.count_substring(contents, full_stop).to_numpy()

@@ -12,7 +12,7 @@ from bulkseed.ledger import LOCK
 from bulkseed.listeners import NullListener
 from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import Connection, open_connection
 from bulkseed.target.reference_schema import create_missing, read_statements
 from support.databases import MakeDatabase
 from support.errors import raises
@@ -125,7 +125,7 @@ SCHEMA: Final = {
 
 
 async def test_the_schema_is_this(database: Address) -> None:
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         for expected, query in SCHEMA.items():
             assert [row[0] for row in await connection.fetch(query)] == expected.strip().splitlines()
 
@@ -145,7 +145,7 @@ async def test_each_table_is_made_with_its_indexes(database: Address, name: str)
     await run_sql(database, f"DROP TABLE {name} CASCADE")
     made = [f"table {name}"] + ["12 reactions in the catalogue"] * (name == CATALOGUE.name)
     assert await create_missing(database) == made
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         indexes = [row[0] for row in await connection.fetch(SCHEMA[INDEXES])]
     assert indexes == INDEXES.strip().splitlines()
 
@@ -153,7 +153,7 @@ async def test_each_table_is_made_with_its_indexes(database: Address, name: str)
 async def test_a_table_that_is_there_keeps_the_indexes_that_it_has(database: Address) -> None:
     await run_sql(database, "DROP INDEX messages_user_id_idx", "DROP TABLE message_reactions")
     assert await create_missing(database) == ["table message_reactions"]
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         assert await connection.fetchval("SELECT to_regclass('messages_user_id_idx')") is None
 
 
@@ -227,7 +227,7 @@ class Notes(NullListener):
 async def test_two_at_a_time_take_turns(make_database: MakeDatabase) -> None:
     database = await make_database("empty")
     watchers = [Notes(), Notes()]
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
         waiting = [asyncio.create_task(create_missing(database, listener=each)) for each in watchers]
         for each in watchers:
@@ -251,7 +251,7 @@ async def until_blocked(connection: Connection) -> int:
 
 async def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_half_made(make_database: MakeDatabase) -> None:
     database = await make_database("empty")
-    async with connected(database) as other, connected(database) as connection, connection.transaction():
+    async with open_connection(database) as other, open_connection(database) as connection, connection.transaction():
         await connection.execute("CREATE TABLE users (id bigint PRIMARY KEY)")
         await connection.execute("CREATE TABLE messages (id bigint PRIMARY KEY)")
         # it makes reactions, and then waits for what becomes of these users

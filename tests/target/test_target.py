@@ -9,7 +9,7 @@ import pytest
 from bulkseed.errors import TargetError
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
+from bulkseed.postgres.connection import open_connection
 from bulkseed.scenarios.planning import make_plan
 from bulkseed.target.guard import check_server, survey
 from bulkseed.target.reference_schema import create_missing
@@ -103,7 +103,7 @@ async def test_a_problem_is_named_before_anything_is_written(database: Address, 
     with raises(code, *facts, kind=TargetError):
         await load(plan_of(), database)
     assert await digest(database) == before
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         assert not await connection.fetchval("SELECT is_called FROM users_id_seq")
 
 
@@ -139,30 +139,30 @@ async def login(database: Address) -> Address:
 
 
 async def has_role(database: Address) -> bool:
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'clerk')"))
 
 
 RIGHTS: dict[str, tuple[str, str, list[str]]] = {
     "INSERT": (
         "REVOKE INSERT ON messages FROM clerk",
-        "missing-grant",
+        "missing-privilege",
         ['GRANT INSERT ON "public"."messages" TO clerk'],
     ),
-    "DELETE": ("REVOKE DELETE ON users FROM clerk", "missing-grant", ['GRANT DELETE ON "public"."users" TO clerk']),
+    "DELETE": ("REVOKE DELETE ON users FROM clerk", "missing-privilege", ['GRANT DELETE ON "public"."users" TO clerk']),
     "SELECT": (
         "REVOKE SELECT ON reactions FROM clerk",
-        "missing-grant",
+        "missing-privilege",
         ['GRANT SELECT ON "public"."reactions" TO clerk'],
     ),
     "two tables": (
         "REVOKE INSERT ON users, messages FROM clerk",
-        "missing-grant",
+        "missing-privilege",
         ['INSERT ON "public"."users" TO clerk\n', 'INSERT ON "public"."messages" TO clerk'],
     ),
     "sequence": (
         "REVOKE UPDATE ON SEQUENCE channels_id_seq FROM clerk",
-        "missing-grant",
+        "missing-privilege",
         ["GRANT USAGE, UPDATE ON SEQUENCE channels_id_seq TO clerk"],
     ),
     "row security": (
@@ -237,7 +237,7 @@ async def test_columns_that_the_server_fills_are_left_to_it(database: Address) -
         "ADD e text NOT NULL GENERATED ALWAYS AS (upper(name)) STORED, ADD f text NOT NULL DEFAULT 'x'",
     )
     await load(plan_of(), database)
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         filled = "a = 'none' AND b = 'none' AND c > 0 AND d > 0 AND e = upper(name) AND f = 'x'"
         assert await connection.fetchval(f"SELECT bool_and({filled}) FROM users")
 
@@ -260,7 +260,7 @@ async def test_a_refused_load_moves_no_sequence(database: Address) -> None:
     await run_sql(database, "ALTER SEQUENCE messages_id_seq MAXVALUE 50")
     with raises("ids-exhausted", '"messages".id', 50, kind=TargetError):
         await load(plan_of(), database)
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         assert not await connection.fetchval("SELECT is_called FROM users_id_seq")
 
 
@@ -278,7 +278,7 @@ async def test_tables_are_found_by_the_search_path(make_database: MakeDatabase) 
     )
     await create_missing(database)
     await load(plan_of(), database)
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         assert await connection.fetchval(f"SELECT count(*) FROM {name}.users") == 20
 
 
@@ -302,7 +302,7 @@ class TestInit:
             "ALTER TABLE users ADD extra text",
         )
         assert await create_missing(database) == ["table message_reactions"]
-        async with connected(database) as connection:
+        async with open_connection(database) as connection:
             assert [row[0] for row in await connection.fetch("SELECT code FROM reactions")] == ["mine"]
 
     async def test_a_catalogue_without_system_reactions_is_not_guessed_at(self, database: Address) -> None:

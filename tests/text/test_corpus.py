@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bulkseed.errors import InputError
 from bulkseed.plan.tables import TABLES
 from bulkseed.randomness.draws import Ints, Streams
-from bulkseed.text.faker_source import Fakes, corpus_of
+from bulkseed.text.faker_source import Fakes, make_corpus
 from bulkseed.text.names import Corpus, Patterns, Pool, WordList, draw_names, slug_of
 from bulkseed.text.prose import (
     MOST_SENTENCES,
@@ -59,7 +59,7 @@ def longest_of(patterns: Patterns) -> int:
 @pytest.mark.filterwarnings("ignore")  # Faker warns of deprecated locales
 @pytest.mark.parametrize("locale", sorted(AVAILABLE_LOCALES))
 def test_every_locale(locale: str) -> None:
-    corpus = corpus_of(locale)
+    corpus = make_corpus(locale)
     assert corpus.locale == locale
     check_values_of_faker_are_recognised(corpus)
     check_fits_the_columns(corpus)
@@ -98,7 +98,7 @@ def check_weights_and_slugs(patterns: Patterns) -> None:
 
 @pytest.mark.parametrize("locale", ["en_US", "de_DE", "ja_JP", "zh_CN", "ru_RU", "ar_AA", "th_TH", "es_CL", "pl_PL"])
 def test_names_can_be_parsed_to_their_slugs(locale: str) -> None:
-    corpus = corpus_of(locale)
+    corpus = make_corpus(locale)
     for patterns in (corpus.person, corpus.company):
         texts, slugs = draw_names(patterns, STREAMS, "test", "name", np.arange(12_345, 12_645))
         assert len(texts) == len(slugs) == 300
@@ -109,7 +109,7 @@ def test_names_can_be_parsed_to_their_slugs(locale: str) -> None:
 
 @pytest.mark.parametrize("locale", ["en_US", "ja_JP", "es_CL"])
 def test_names_are_the_same_in_any_slice(locale: str) -> None:
-    patterns = corpus_of(locale).person
+    patterns = make_corpus(locale).person
     texts, slugs = draw_names(patterns, STREAMS, "test", "name", np.arange(100, 150))
     for start, count in ((100, 1), (113, 20), (149, 1)):
         part, part_slugs = draw_names(patterns, STREAMS, "test", "name", np.arange(start, start + count))
@@ -121,7 +121,7 @@ def test_names_are_the_same_in_any_slice(locale: str) -> None:
 @pytest.mark.parametrize("locale", ["en_US", "de_DE", "pl_PL", "ru_RU", "en_GB"])
 @pytest.mark.parametrize("method", ["name", "company"])
 def test_shapes_of_values_are_as_frequent_as_fakers(locale: str, method: str) -> None:
-    corpus = corpus_of(locale)
+    corpus = make_corpus(locale)
     count = 2000
     fake = Faker(locale)
     fake.seed_instance(1)
@@ -154,7 +154,7 @@ def shape(text: str) -> str:
 )
 def test_unknown_locale_is_refused_with_a_suggestion(locale: str, suggested: str) -> None:
     with pytest.raises(InputError) as caught:
-        corpus_of(locale)
+        make_corpus(locale)
     message = str(caught.value)
     assert caught.value.code == "unknown-locale"
     assert repr(locale) in message
@@ -179,7 +179,7 @@ def test_methods_and_providers_that_cannot_be_used_are_refused(
 
 
 def test_locale_may_be_written_with_a_hyphen() -> None:
-    assert corpus_of("de-DE").locale == "de_DE"
+    assert make_corpus("de-DE").locale == "de_DE"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_slug_of_anything_fits_an_address(text: str) -> None:
 
 @cache
 def prose_of(locale: str) -> Prose:
-    return Prose(corpus_of(locale).lorem, STREAMS)
+    return Prose(make_corpus(locale).lorem, STREAMS)
 
 
 def word_counts(text: str, lorem: WordList) -> set[int]:
@@ -229,14 +229,14 @@ def bits_for(count: int, column: str = "content") -> np.ndarray[tuple[int], np.d
 
 @pytest.mark.parametrize("locale", PROSE_LOCALES)
 def test_word_lists_leave_sentences_readable(locale: str) -> None:
-    lorem = corpus_of(locale).lorem
+    lorem = make_corpus(locale).lorem
     assert not any(lorem.full_stop in word for word in lorem.words)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("locale", PROSE_LOCALES)
 def test_reading_sentences_works_on_fakers_own(locale: str) -> None:
-    lorem = corpus_of(locale).lorem
+    lorem = make_corpus(locale).lorem
     fake = Faker(locale)
     fake.seed_instance(3)
     for _ in range(50):
@@ -246,7 +246,7 @@ def test_reading_sentences_works_on_fakers_own(locale: str) -> None:
 
 @pytest.mark.parametrize("locale", PROSE_LOCALES)
 def test_texts_follow_fakers_rules(locale: str) -> None:
-    lorem = corpus_of(locale).lorem
+    lorem = make_corpus(locale).lorem
     count = 400
     sentences: Ints = 1 + np.arange(count) % MOST_SENTENCES
     texts = prose_of(locale).texts(bits_for(count), sentences)
@@ -262,7 +262,7 @@ def test_texts_follow_fakers_rules(locale: str) -> None:
 @pytest.mark.parametrize("locale", UNAMBIGUOUS_LOCALES)
 def test_words_in_a_sentence_are_distributed_as_fakers(locale: str) -> None:
     texts = prose_of(locale).texts(bits_for(40_000), np.ones(40_000, dtype=np.int64))
-    assert not any(" " in word for word in corpus_of(locale).lorem.words)
+    assert not any(" " in word for word in make_corpus(locale).lorem.words)
     counts = np.bincount(pc.count_substring(texts, " ").to_numpy() + 1)
     assert not counts[:3].any()
     assert unevenness(counts[3:], list(WORDS_IN_SENTENCE.values())) < 4
@@ -270,7 +270,7 @@ def test_words_in_a_sentence_are_distributed_as_fakers(locale: str) -> None:
 
 def test_every_sentence_of_a_paragraph_has_the_same_distribution() -> None:
     texts = prose_of("en_US").texts(bits_for(20_000), np.full(20_000, MOST_SENTENCES))
-    split = [sentences_of(text, corpus_of("en_US").lorem) for text in texts.to_pylist()]
+    split = [sentences_of(text, make_corpus("en_US").lorem) for text in texts.to_pylist()]
     for index in range(MOST_SENTENCES):
         counts = np.bincount([len(text[index].split(" ")) for text in split], minlength=9)
         assert unevenness(counts[3:], list(WORDS_IN_SENTENCE.values())) < 4
@@ -317,7 +317,7 @@ def test_short_texts_that_fit_are_the_texts_themselves(locale: str) -> None:
     bits = bits_for(count, "fitting")
     short = prose_of(locale).short_texts(bits.copy(), sentences, most).to_pylist()
     complete = prose_of(locale).texts(bits, sentences).to_pylist()
-    lorem = corpus_of(locale).lorem
+    lorem = make_corpus(locale).lorem
     for shortened, text in zip(short, complete, strict=True):
         if len(text) <= most:
             assert shortened == text
@@ -349,7 +349,7 @@ def test_longest_text_bounds_every_word_list(words: list[str], connector: str, s
 @pytest.mark.parametrize("locale", PROSE_LOCALES)
 def test_longest_text_is_nearly_reached(locale: str) -> None:
     """A bound that is far too high would refuse a target's column for nothing."""
-    lorem = corpus_of(locale).lorem
+    lorem = make_corpus(locale).lorem
     word = max(map(len, lorem.words))
     sentence = (
         max(WORDS_IN_SENTENCE) * word + (max(WORDS_IN_SENTENCE) - 1) * len(lorem.connector) + len(lorem.full_stop)

@@ -15,9 +15,9 @@ from bulkseed.loader.load import load
 from bulkseed.plan.scenario import Scenario, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, connected
+from bulkseed.postgres.connection import Connection, open_connection
 from bulkseed.sql import compose, identifier
-from bulkseed.text.faker_source import corpus_of
+from bulkseed.text.faker_source import make_corpus
 from bulkseed.verifier.conversation_rules import distinct_contents
 from bulkseed.verifier.rule_sql import Columns, RuleQuery, Scope
 from bulkseed.verifier.shape_rules import NEEDS, judge_ranks, judge_users
@@ -72,7 +72,7 @@ async def reads_exactly(connection: Connection, query: RuleQuery, needs: Columns
 def rule_queries(scope: Scope) -> Iterator[RuleQuery]:
     for queries in QUERIES.values():
         yield from queries(scope)
-    yield distinct_contents(scope, corpus_of("en_US").lorem)
+    yield distinct_contents(scope, make_corpus("en_US").lorem)
     yield repeated_ids(scope, "messages")
 
 
@@ -80,7 +80,7 @@ def rule_queries(scope: Scope) -> Iterator[RuleQuery]:
 async def test_each_part_of_a_query_declares_the_columns_that_it_reads(database: Address, shape: Shape) -> None:
     await load(plan_of("2x", scenario=Scenario(shape=shape)), database)
     parts = 0
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         [run] = await read_runs(connection, Ledger())
         for query in rule_queries(Scope(run)):
             for clause in query.clauses:
@@ -93,7 +93,7 @@ async def test_each_part_of_a_query_declares_the_columns_that_it_reads(database:
 
 async def test_the_ranks_of_a_shape_need_the_columns_that_they_declare(database: Address) -> None:
     await load(plan_of("2x", scenario=Scenario(shape=SHAPES["every parameter"])), database)
-    async with connected(database) as connection:
+    async with open_connection(database) as connection:
         [run] = await read_runs(connection, Ledger())
         scope = Scope(run)
 

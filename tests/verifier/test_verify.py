@@ -17,8 +17,8 @@ from bulkseed.listeners import NullListener
 from bulkseed.loader.load import load
 from bulkseed.plan.plan import Plan, Probabilities
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import connected
-from bulkseed.text.faker_source import corpus_of
+from bulkseed.postgres.connection import open_connection
+from bulkseed.text.faker_source import make_corpus
 from bulkseed.verifier.text_checks import TextReader
 from bulkseed.verifier.verify import RuleCheck, VerifyReport, verify
 from support.app_rows import APP_ROWS
@@ -195,7 +195,7 @@ async def test_looks_where_the_run_was_loaded(make_database: MakeDatabase) -> No
 
 async def test_writes_nothing(seeded: Address) -> None:
     before = await digest(seeded)
-    async with connected(seeded) as connection:
+    async with open_connection(seeded) as connection:
         ledger = await connection.fetch("SELECT * FROM bulkseed.runs")
         await verify(seeded)
         assert await connection.fetch("SELECT * FROM bulkseed.runs") == ledger
@@ -358,14 +358,14 @@ async def test_report_is_in_the_order_of_the_rules_and_survives_json(seeded: Add
 
 @pytest.mark.parametrize("locale", ["en_US", "de_DE", "fr_FR", "pl_PL", "ja_JP", "th_TH", "zh_CN", "bn_BD"])
 def test_reads_what_faker_itself_writes(locale: str) -> None:
-    reader = TextReader(corpus_of(locale).lorem)
+    reader = TextReader(make_corpus(locale).lorem)
     fake = Faker(locale, use_weighting=False)
     fake.seed_instance(1)
     for _ in range(300):
         assert reader.sentences(fake.sentence()) == 1
         assert reader.sentences(fake.paragraph()) in {1, 2}
     sentences = [fake.sentence() for _ in range(6)]
-    connector = corpus_of(locale).lorem.connector
+    connector = make_corpus(locale).lorem.connector
     assert reader.sentences(connector.join(sentences[:2])) == 2
     assert reader.sentences(connector.join(sentences[:4])) == 2
     assert reader.sentences(connector.join(sentences[:5])) == 0
