@@ -25,7 +25,7 @@ from bulkseed.deferral.steps import (
     run_with_retries,
     step_transaction,
 )
-from bulkseed.errors import DiskFull, RunError, TransientError, reraise_first
+from bulkseed.errors import DiskFull, RunError, TransientError, common_code, reraise_first
 from bulkseed.postgres.connection import Connection, server_message, translate_errors
 from bulkseed.sql import SQL, compose
 
@@ -63,9 +63,7 @@ class Rebuilder:
         message = f"{lines[0]}; {outcome}" if len(lines) == 1 else "\n".join([*lines, outcome])
         if self.disk_full:
             return DiskFull(message, code=self.disk_full.code)
-        first, *others = (failure.code for failure in self.failures)
-        code = "not-rebuilt" if set(others) - {first} else first
-        return RunError(message, code=code)
+        return RunError(message, code=common_code((failure.code for failure in self.failures), "not-rebuilt"))
 
     async def measure_table(self, connection: Connection, table: SQL, definitions: Sequence[Deferred]) -> int | None:
         """Return the bytes of a table; None if it no longer exists, so that ``definitions`` cannot be rebuilt."""

@@ -91,6 +91,18 @@ FILES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 """Files that are wrong in themselves: their text, and keys, names and values of their errors."""
 
+CODES: Final = {
+    "no TOML": "not-toml",
+    "a method that Faker lacks": "unknown-faker-method",
+    "weights that are too few": "wrong-weights",
+    "a range upside down": "reversed-range",
+    "a plugin that is not there": "missing-module",
+    "a plugin that is no table": "not-a-plugin-table",
+    "an entry point that is not there": "unknown-plugin",
+}
+"""The codes of these files; those of the others, and of several problems with different codes, are ``wrong-scenario``.
+"""
+
 UNSUITED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "a schema that is not there": ("schema = 'pubic'", ("'pubic'", "did you mean public")),
     "a table that the app lacks": ("[tables]\nusers = 'user'", ("table user ", "did you mean users")),
@@ -217,7 +229,7 @@ def test_a_wrong_file(kind: str, prepared: Address, tmp_path: Path, capsys: pyte
     text, facts = FILES[kind]
     printed = refuse(prepared, tmp_path, text, capsys)
     assert [fact for fact in facts if fact not in printed] == [], printed
-    with raises("not-toml" if kind == "no TOML" else "wrong-scenario", *facts, kind=InputError):
+    with raises(CODES.get(kind, "wrong-scenario"), *facts, kind=InputError):
         make_plan(scenario=tmp_path / "app.toml")
 
 

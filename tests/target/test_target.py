@@ -107,7 +107,7 @@ async def test_a_problem_is_named_before_anything_is_written(database: Address, 
         assert not await connection.fetchval("SELECT is_called FROM users_id_seq")
 
 
-async def test_each_problem_has_a_line_and_the_error_has_the_code_of_the_first(database: Address) -> None:
+async def test_each_problem_has_a_line_and_several_codes_become_one(database: Address) -> None:
     await run_sql(
         database,
         "ALTER TABLE users DROP picture, ADD phone text NOT NULL",
@@ -117,7 +117,7 @@ async def test_each_problem_has_a_line_and_the_error_has_the_code_of_the_first(d
     before = await digest(database)
     with pytest.raises(TargetError) as refused:
         await load(plan_of(), database)
-    assert refused.value.code == "not-a-table"
+    assert refused.value.code == "unfit-tables"
     lines = str(refused.value).splitlines()
     named = ["user_channels", "message_reactions", "users.picture", "users.phone"]
     assert [name for name, line in zip(named, lines, strict=True) if name not in line] == []
