@@ -183,10 +183,26 @@ def test_parts_and_their_names_must_agree() -> None:
         compose("SELECT {present}", present=literal(1), extra=literal(2))
 
 
+@given(
+    whole=st.integers(-(2**63), 2**63 - 1),
+    fraction=st.floats(-1e300, 1e300) | st.just(-0.0),
+)
+def test_a_negative_number_begins_no_comment(query: Query, whole: int, fraction: float) -> None:
+    row = query(
+        compose(
+            "SELECT 1::numeric -{whole} AS composed, 1::numeric -{literal} AS whole, 0 -{fraction}::float8 AS fraction",
+            whole=whole,
+            literal=literal(whole),
+            fraction=literal(fraction),
+        )
+    )
+    assert tuple(row) == (1 - whole, 1 - whole, 0 - fraction)
+
+
 def test_composed_text() -> None:
     assert identifier("public", 'odd"name') == '"public"."odd""name"'
     assert compose("LIMIT {rows}", rows=5) == "LIMIT 5"
-    assert compose("'{1,2}' {} {{ {name}", name=trusted("x")) == "'{1,2}' {} {{ x"
+    assert compose("'{1,2}' '{1}' {} {{ {name}", name=trusted("x")) == "'{1,2}' '{1}' {} {{ x"
     composed = (compose(""), identifier("a"), literal("a"), literal(None), literal(1.5), join(",", []), trusted(""))
     assert all(isinstance(part, SQL) for part in composed)
 

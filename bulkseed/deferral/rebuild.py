@@ -63,7 +63,8 @@ class Rebuilder:
         message = f"{lines[0]}; {outcome}" if len(lines) == 1 else "\n".join([*lines, outcome])
         if self.disk_full:
             return DiskFull(message, code=self.disk_full.code)
-        return RunError(message, code=common_code((failure.code for failure in self.failures), "not-rebuilt"))
+        code = common_code((failure.code for failure in self.failures), "not-rebuilt")
+        return RunError(message, code=code)
 
     async def measure_table(self, connection: Connection, table: SQL, definitions: Sequence[Deferred]) -> int | None:
         """Return the bytes of a table; None if it no longer exists, so that ``definitions`` cannot be rebuilt."""

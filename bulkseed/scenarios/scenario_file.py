@@ -148,9 +148,9 @@ class Problems:
 
         if self.noted:
             lines = sorted(dict.fromkeys(self.noted), key=section_index)
+            code = common_code((code for *_, code in lines), WRONG)
             raise InputError(
-                "\n".join(f"{self.named}: {key}: {problem}" if key else problem for key, problem, _ in lines),
-                code=common_code((code for *_, code in lines), WRONG),
+                "\n".join(f"{self.named}: {key}: {problem}" if key else problem for key, problem, _ in lines), code=code
             )
 
     def add_base(self, values: dict[str, Any]) -> dict[str, Any]:
