@@ -170,6 +170,15 @@ RIGHTS: dict[str, tuple[str, str, list[str]]] = {
         "row-security",
         ['"public"."users"', "ALTER ROLE clerk BYPASSRLS"],
     ),
+    "row security, and a right": (
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY; REVOKE INSERT ON users, messages FROM clerk",
+        "unfit-tables",
+        [
+            'INSERT ON "public"."users" TO clerk\n',
+            "ALTER ROLE clerk BYPASSRLS",
+            'INSERT ON "public"."messages" TO clerk',
+        ],
+    ),
     "read only": ("ALTER ROLE clerk SET default_transaction_read_only = on", "read-only", ["primary"]),
 }
 

@@ -219,9 +219,8 @@ async def test_a_login_that_may_only_read_can_verify(seeded: Address) -> None:
     address = Address(seeded.url._replace(username=reader))
     assert await broken_rules(address) == []
     await run_sql(seeded, f"REVOKE SELECT ON messages FROM {reader}")
-    with pytest.raises(TargetError) as refused:
+    with raises("missing-privilege", f'GRANT SELECT ON "public"."messages" TO {reader}', kind=TargetError):
         await verify(address)
-    assert "messages" in str(refused.value)
 
 
 async def test_refuses_a_run_that_does_not_exist(database: Address) -> None:
