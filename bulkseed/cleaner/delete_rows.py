@@ -104,7 +104,7 @@ async def remove_rows(
         if not cascade and (missing_code := find_missing_code(run)):
             error = next(iter(missing_code.values()))
             raise InputError(
-                f"{error}; the rows of {', '.join(missing_code)} of run {run.number} cannot be identified without that "
+                f"{error}\nthe rows of {', '.join(missing_code)} of run {run.number} cannot be identified without that "
                 "code: put it back, or give --cascade to remove the rows that reference the run's other rows",
                 code=error.code,
             )
@@ -135,7 +135,7 @@ async def remove_rows(
             ]
             # a removal in batches has committed the earlier batches
             lines += [] if diskless else ["nothing was removed"]
-            raise RunError(("; " if len(counts) == 1 else "\n").join(lines), code="referenced-rows")
+            raise RunError("\n".join(lines), code="referenced-rows")
         if counts:
             await add_referencing_rows(connection, known, deletions)
     listener.phase("remove")

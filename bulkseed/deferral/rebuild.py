@@ -57,10 +57,9 @@ class Rebuilder:
         if len(self.failures) > MOST_SHOWN:
             lines.append(f"{len(self.failures) - MOST_SHOWN} more errors")
         outcome = (
-            f"{len(self.broken)} of {wanted} indexes, keys and foreign keys are not rebuilt; their definitions are "
-            "kept: correct that, and rebuild again (resume or cleanup)"
+            f"{len(self.broken)} of {wanted} indexes, keys and foreign keys are not rebuilt; their definitions are kept"
         )
-        message = f"{lines[0]}; {outcome}" if len(lines) == 1 else "\n".join([*lines, outcome])
+        message = "\n".join([*lines, outcome])
         if self.disk_full:
             return DiskFull(message, code=self.disk_full.code)
         code = common_code((failure.code for failure in self.failures), "not-rebuilt")
