@@ -14,6 +14,7 @@ from datetime import date, datetime, time
 from typing import Annotated, Any, Final, Literal, Required, get_type_hints
 
 from pydantic import (
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -58,11 +59,21 @@ def give(what: str) -> WrapValidator:
     return WrapValidator(check)
 
 
+def refuse_number(value: Any) -> Any:
+    """Refuse 0, which a Literal takes for False."""
+    if not isinstance(value, bool):
+        raise PydanticCustomError("absent", "not false")
+    return value
+
+
 Text = Annotated[str, give("a text")]
 Texts = Annotated[list[str], give('a list of texts, such as ["myapp.seed:name"]')]
 Count = Annotated[int, Field(ge=1), give("a whole number from 1")]
 Share = Annotated[float, Field(ge=0, le=1), give("a number from 0 to 1")]
-AppName = Annotated[str | Literal[False], give("the app's name, or false if the app does not have it")]
+Absent = Annotated[Literal[False], BeforeValidator(refuse_number)]
+AppName = Annotated[
+    Annotated[str, Field(min_length=1)] | Absent, give("the app's name, or false if the app does not have it")
+]
 ColumnName = Annotated[str, give('the name of a column, such as "created_at"')]
 Side = Annotated[Literal["users", "channels", "messages"], give("users, channels or messages")]
 

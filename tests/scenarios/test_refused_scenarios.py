@@ -29,6 +29,11 @@ FILES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "a table that nobody knows": ("[tables]\nuser = 'accounts'", ("tables.user: ", "did you mean users")),
     "a table without which nothing goes": ("[tables]\nusers = false", ("tables.users: ",)),
     "a table's name that is a number": ("[tables]\nusers = 1", ("tables.users: ", "false", "not 1")),
+    "a table that is 0": ("[tables]\nreactions = 0", ("tables.reactions: ", "false", "not 0")),
+    "a table that is 0.0": ("[tables]\nreactions = 0.0", ("tables.reactions: ", "false", "not 0.0")),
+    "a table with an empty name": ("[tables]\nchannels = ''", ("tables.channels: ", "false")),
+    "a column that is 0": ("[columns.users]\nbio = 0", ("columns.users.bio: ", "false", "not 0")),
+    "a column with an empty name": ("[columns.users]\nid = ''", ("columns.users.id: ", "false")),
     "a column that nobody knows": ("[columns.users]\nmail = 'e'", ("columns.users.mail: ", "did you mean email")),
     "a column that rows are known by": ("[columns.messages]\nid = false", ("columns.messages.id: ",)),
     "a column of a table that nobody knows": (
