@@ -475,7 +475,7 @@ def test_a_backend_killed_while_writes_are_paused_is_not_a_hang(
             into = await plan_copy(connection, "t", ["x"], "public", format)
             with anyio.fail_after(20):
                 killing = asyncio.ensure_future(kill())
-                with pytest.raises(ConnectionLost):
+                with raises("connection-lost", kind=ConnectionLost):
                     await copy_batches(connection, into, endless(), told.append)
                 await killing
 
