@@ -16,9 +16,21 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, server_message, translate_errors
 from bulkseed.postgres.transaction import transaction
 from bulkseed.sql import compose, identifier
-from bulkseed.target.relation_kinds import TABLE_KINDS, describe_kind
 
-__all__ = ["create_missing"]
+__all__ = ["TABLE_KINDS", "create_missing", "describe_kind"]
+
+TABLE_KINDS: Final = {"r", "p"}
+"""The values of ``pg_class.relkind`` for tables and partitioned tables."""
+
+OTHERS: Final = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "c": "a type",
+    "i": "an index",
+    "I": "an index",
+}
 
 STATEMENTS: Final = Path(__file__).with_suffix(".sql")
 ROWS: Final = "catalogue"
@@ -32,6 +44,11 @@ SELECT name, relkind::text AS kind FROM unnest($1::text[]) AS name JOIN pg_class
 HAS_SYSTEM: Final = compose(
     "SELECT EXISTS (SELECT FROM {reactions} WHERE {reactions}.is_system)", reactions=identifier(CATALOGUE.name)
 )
+
+
+def describe_kind(kind: str) -> str:
+    """Return the kind of a relation other than a table as text, by ``pg_class.relkind``: ``a view``."""
+    return OTHERS.get(kind, "a relation of another kind")
 
 
 async def create_missing(address: Address, *, listener: ProgressListener | None = None) -> list[str]:

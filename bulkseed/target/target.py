@@ -14,7 +14,7 @@ from bulkseed.errors import TargetError, common_code, suggestion
 from bulkseed.plan.tables import Column, Kind, Model, Names, Table
 from bulkseed.postgres.connection import Connection, preflight_errors
 from bulkseed.sql import identifier
-from bulkseed.target.relation_kinds import TABLE_KINDS, describe_kind
+from bulkseed.target.reference_schema import TABLE_KINDS, describe_kind
 
 __all__ = [
     "ARROW_TYPES",

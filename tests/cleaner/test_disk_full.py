@@ -70,7 +70,7 @@ async def test_without_any_room_a_later_cleanup_removes_the_rest(database: Addre
     before = await digest(database), dump(server, database)
     await load(plan_of("3x"), database, rows_per_shard=300)
     await run_sql(database, CUT_OFF, FULL.format(most=0))
-    with pytest.raises(DiskFull, match="no room"):
+    with raises("disk-full", "no room", kind=DiskFull):
         await cleanup(database, [1])
     await run_sql(database, EMPTY)
     await cleanup(database, [1])
@@ -80,7 +80,7 @@ async def test_without_any_room_a_later_cleanup_removes_the_rest(database: Addre
 async def test_a_complete_run_is_removed_at_once_or_not_at_all(seeded: Address) -> None:
     before = await digest(seeded)
     await run_sql(seeded, FULL.format(most=100))
-    with pytest.raises(DiskFull):
+    with raises("disk-full", kind=DiskFull):
         await cleanup(seeded, [1])
     assert await digest(seeded) == before
 

@@ -26,6 +26,7 @@ from bulkseed.target import guard as disk
 from bulkseed.target.guard import looks_like_production
 from support.commands import ROOT, Problem, environment, reported_errors
 from support.databases import MakeDatabase, address_of, make_reference
+from support.errors import raises
 from support.queries import digest, run_sql
 
 ELSEWHERE: Final = "127.1"
@@ -109,7 +110,7 @@ class TestProduction:
         if host == ELSEWHERE and not more:
             problem = Problem(InputError, "confirmation-needed", ("--yes",))
         else:
-            problem = Problem(InputError, None, ("app_production", f"--allow {typed}"))
+            problem = Problem(InputError, "production-target", ("app_production", f"--allow {typed}"))
         problem.check(errors[0], printed.err)
         assert asyncio.run(rows_of(socket)) == before
 
@@ -118,8 +119,10 @@ class TestProduction:
     def test_another_name_does_not_do(
         self, allowed: str, listening: Server, made: dict[str, Address], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert main(["--yes", "--allow", allowed, "--database-url", url_of(listening, "app_production")]) == 2
-        assert "127.1/app_production" in capsys.readouterr().err
+        with reported_errors() as errors:
+            assert main(["--yes", "--allow", allowed, "--database-url", url_of(listening, "app_production")]) == 2
+        problem = Problem(InputError, "allow-mismatch", (repr(allowed), "127.1/app_production"))
+        problem.check(errors[0], capsys.readouterr().err)
 
     @pytest.mark.parametrize("host", [ELSEWHERE, "localhost"])
     def test_that_is_typed_is_written_to(
@@ -358,7 +361,7 @@ class TestDisk:
         free = shutil.disk_usage(tmp_path).free
         (tmp_path / "a").mkdir()
         disk.check_folders({tmp_path: free * 0.6})
-        with pytest.raises(InputError, match=rf"[\d.,]+ GB .*{tmp_path}.* [\d.,]+ GB"):
+        with raises("disk-too-small", tmp_path, " GB", kind=InputError):
             disk.check_folders({tmp_path: free * 0.6, tmp_path / "a": free * 0.6})
 
     def test_too_little_space_is_refused_before_a_load(

@@ -316,11 +316,10 @@ def test_values_that_cannot_go_are_named_in_flight() -> None:
 
 
 def test_ids_and_times_beyond_what_a_column_can_say() -> None:
-    with pytest.raises(RunError) as refused:
+    with raises("id-out-of-range", -5, "users", kind=RunError):
         convert_batch(
             pa.record_batch([[1, -5]], names=["x"]), [ColumnMapping(source="x", name="y", type="uuid", keys=FOUR)]
         )
-    assert all(fact in str(refused.value) for fact in ("-5", "users"))
     far = pa.array([0, 2**62]).cast(pa.timestamp("s"))
     with raises("value-out-of-range", "t.y", "date", 4611686018427387904, kind=RunError):
         convert_batch(pa.record_batch([far], names=["x"]), [ColumnMapping(source="x", name="y", type="date")], "t")

@@ -383,7 +383,7 @@ async def test_what_the_server_refuses_is_told_in_one_sentence(connection: Conne
     await connection.execute("CREATE DOMAIN short AS text CHECK (length(VALUE) < 4)")
     for columns, values, kind in REFUSED:
         await connection.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t ({columns})")
-        with pytest.raises(RunError) as told:
+        with raises("server-error", kind=RunError) as told:
             await load_columns(connection, format, {"x": pa.array(values, pa.string())}, size=2)
         assert "\n" not in str(told.value)
         # with the row and the column, in the server's words
@@ -475,7 +475,7 @@ def test_a_backend_killed_while_writes_are_paused_is_not_a_hang(
             into = await plan_copy(connection, "t", ["x"], "public", format)
             with anyio.fail_after(20):
                 killing = asyncio.ensure_future(kill())
-                with pytest.raises(ConnectionLost):
+                with raises("connection-lost", kind=ConnectionLost):
                     await copy_batches(connection, into, endless(), told.append)
                 await killing
 

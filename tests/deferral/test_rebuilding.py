@@ -496,7 +496,7 @@ async def test_lost_server_process_ends_it_at_once(database: Address, connection
         )
 
     async with anyio.create_task_group() as tasks:
-        with pytest.raises(ConnectionLost):
+        with raises("connection-lost", kind=ConnectionLost):
             await rebuild(connector(database), deferred, connections=2, on_step=on_step)
     await rebuild(connector(database), deferred)
 
@@ -511,7 +511,7 @@ async def test_a_connection_that_is_lost_as_soon_as_it_is_made(database: Address
             await connection.execute("SELECT pg_terminate_backend($1, 5000)", made.get_server_pid())
             yield made
 
-    with pytest.raises(ConnectionLost):
+    with raises("connection-lost", kind=ConnectionLost):
         await rebuild(lost, deferred)
     await rebuild(connector(database), deferred)
 
@@ -550,6 +550,15 @@ async def test_table_that_is_gone_does_not_stop_the_rest(connection: Connection,
     with raises("missing-table", '"fleeting"', "2 of 25", kind=RunError):
         await rebuild(connector(database), deferred, connections=2)
     assert len((await read(connection)).deferred) == 23
+
+
+async def test_different_errors_have_a_code_together(connection: Connection, database: Address) -> None:
+    await connection.execute("CREATE TABLE fleeting (id bigint PRIMARY KEY)")
+    deferred = (await read(connection, *TABLE_NAMES, "fleeting")).deferred
+    await drop(connection, deferred)
+    await connection.execute("DROP TABLE fleeting; CREATE TABLE messages_user_id_idx ()")
+    with raises("not-rebuilt", '"fleeting"', "messages_user_id_idx", "2 of 24", kind=RunError):
+        await rebuild(connector(database), deferred, connections=2)
 
 
 async def test_without_the_ledger_is_none_unfinished(connection: Connection) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncpg
-import pytest
 
 from bulkseed.errors import RunError
 from bulkseed.ledger.control import Control, open_control
@@ -11,6 +10,7 @@ from bulkseed.listeners import NullListener
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import translate_errors
 from bulkseed.postgres.transaction import RetryPolicy
+from support.errors import raises
 
 
 async def divide_by_zero(control: Control) -> None:
@@ -21,6 +21,6 @@ async def divide_by_zero(control: Control) -> None:
 
 async def test_an_error_in_the_block_keeps_that_of_the_server_as_its_cause(database: Address) -> None:
     async with open_control(database, RetryPolicy(), NullListener()) as control:
-        with pytest.raises(RunError) as caught:
+        with raises("server-error", kind=RunError) as caught:
             await divide_by_zero(control)
     assert isinstance(caught.value.__cause__, asyncpg.DivisionByZeroError)

@@ -56,10 +56,16 @@ def test_a_name_without_metadata_is_refused(source: str, code: str, facts: tuple
         make_plan(scenario=str(SCENARIO), metadata=source)
 
 
+def test_models_that_cannot_be_imported_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "unsound_models.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with raises("broken-module", "--metadata", "unsound_models", "ZeroDivisionError", kind=InputError):
+        make_plan(metadata="unsound_models:Base")
+
+
 def test_tables_that_the_models_lack_are_listed() -> None:
-    with pytest.raises(InputError) as caught:
+    with raises("metadata-mismatch", kind=InputError) as caught:
         make_plan(metadata="examples.models:Base")
-    assert caught.value.code == "metadata-mismatch"
     heading, *lines = str(caught.value).splitlines()
     assert "examples.models:Base" in heading
     tables = "users", "channels", "user_channels", "messages", "message_reactions", "reactions"

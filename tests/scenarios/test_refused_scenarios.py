@@ -11,9 +11,10 @@ import pytest
 
 from bulkseed.__main__ import main
 from bulkseed.embedded import Server
-from bulkseed.errors import InputError
+from bulkseed.errors import BulkseedError, InputError
 from bulkseed.postgres.address import Address
 from bulkseed.scenarios.planning import make_plan
+from support.commands import reported_errors
 from support.databases import address_of
 from support.errors import raises
 from support.queries import digest, run_sql
@@ -108,96 +109,116 @@ CODES: Final = {
 """The codes of these files; those of the others, and of several problems with different codes, are ``wrong-scenario``.
 """
 
-UNSUITED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    "a schema that is not there": ("schema = 'pubic'", ("'pubic'", "did you mean public")),
-    "a table that the app lacks": ("[tables]\nusers = 'user'", ("table user ", "did you mean users")),
-    "a column that the app lacks": ("[columns.users]\nbio = 'bios'", ("users.bios", "did you mean bio?")),
-    "a field without its column": ("[fields.users]\nphone = 'faker:phone_number'", ("[fields.users]", "phone")),
+UNSUITED: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
+    "a schema that is not there": ("schema = 'pubic'", "missing-schema", ("'pubic'", "did you mean public")),
+    "a table that the app lacks": ("[tables]\nusers = 'user'", "missing-table", ("table user ", "did you mean users")),
+    "a column that the app lacks": ("[columns.users]\nbio = 'bios'", "missing-column", ("users.bios", "bio?")),
+    "a field without its column": (
+        "[fields.users]\nphone = 'faker:phone_number'",
+        "field-without-column",
+        ("[fields.users]", "phone"),
+    ),
 }
-"""Files that are wrong for a database with the reference tables."""
+"""Files that are wrong for a database with the reference tables, and the code and facts of their errors."""
 
 EXTRA: Final = "ALTER TABLE users ADD extra "
-SCHEMAS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
-    "a column that nothing fills": (f"{EXTRA} text NOT NULL", "", ("users.extra", "[fields.users]")),
+SCHEMAS: Final[dict[str, tuple[str, str, str, tuple[str, ...]]]] = {
+    "a column that nothing fills": (f"{EXTRA} text NOT NULL", "", "unfilled-column", ("users.extra", "[fields.users]")),
     "two columns that nothing fills": (
         f"{EXTRA} text NOT NULL; ALTER TABLE messages ADD more int NOT NULL",
         "",
+        "unfilled-column",
         ("users.extra", "messages.more"),
     ),
     "text for a number": (
         f"{EXTRA} integer",
         "[fields.users]\nextra = 'faker:city'",
+        "column-type",
         ("users.extra", "int4", "text"),
     ),
     "a number too large": (
         f"{EXTRA} smallint",
         "[fields.users]\nextra = { uniform = [1, 100000] }",
+        "value-out-of-range",
         ("users.extra", "int2"),
     ),
     "a label that the enumeration lacks": (
         f"CREATE TYPE tier AS ENUM ('free', 'pro'); {EXTRA} tier",
         "[fields.users]\nextra = { value = 'gold' }",
+        "unknown-label",
         ("users.extra", "tier", "gold", "free, pro"),
     ),
     "text that is no JSON": (
         f"{EXTRA} jsonb",
         "[fields.users]\nextra = { template = 'no JSON' }",
+        "server-error",
         ("users", "json"),
     ),
     "a type that nothing goes into": (
         f"{EXTRA} inet",
         "[fields.users]\nextra = 'faker:ipv4'",
+        "column-type",
         ("users.extra", "inet"),
     ),
     "a domain": (
         f"CREATE DOMAIN short AS text CHECK (length(value) < 3); {EXTRA} short",
         "[fields.users]\nextra = { value = 'long' }",
+        "server-error",
         ("users", "short"),
     ),
     "a CHECK of what is known": (
         "ALTER TABLE messages ADD CONSTRAINT loud CHECK (content = upper(content))",
         "",
+        "check-constraint",
         ("CHECK", "loud", "messages", "upper(content)"),
     ),
     "two CHECKs of fields": (
         f"{EXTRA} integer CONSTRAINT small CHECK (extra < 3); ALTER TABLE channels ADD CONSTRAINT n CHECK (name < 'A')",
         "[fields.users]\nextra = { uniform = [1, 9] }",
+        "check-constraint",
         ("small", "users", "extra < 3", " n ", "channels", "'A'"),
     ),
     "names that must differ": (
         "CREATE UNIQUE INDEX one_name ON channels (name)",
         "",
+        "values-repeat",
         ("one_name", "name", "template"),
     ),
     "a field that must differ": (
         f"{EXTRA} text UNIQUE",
         "[fields.users]\nextra = { choice = ['a', 'b'] }",
+        "values-repeat",
         ("users_extra_key", "template"),
     ),
     "a foreign key of the app's own": (
         f"CREATE TABLE teams (id int PRIMARY KEY); {EXTRA} integer REFERENCES teams",
         "[fields.users]\nextra = { uniform = [1, 9] }",
+        "foreign-key",
         ("users_extra_fkey", "teams"),
     ),
     "ids of two types": (
         "ALTER TABLE message_reactions DROP user_id, ADD user_id uuid NOT NULL",
         "",
+        "id-types-differ",
         ("message_reactions.user_id", "uuid", "users.id", "bigint"),
     ),
     "an e-mail that would be cut": (
         "ALTER TABLE users ALTER email TYPE varchar(20)",
         "",
+        "column-too-short",
         ("users.email", "20", "varchar(80)"),
     ),
     "a column that is generated": (
         "ALTER TABLE users DROP bio, ADD bio text GENERATED ALWAYS AS (name) STORED",
         "",
+        "generated-column",
         ("users.bio", "generated"),
     ),
     "a schema wrong in every way": (
         "DROP TABLE message_reactions; ALTER TABLE users DROP picture, ADD extra int NOT NULL; "
         "ALTER TABLE channels ALTER is_dm TYPE text",
         "",
+        "missing-table",
         ("message_reactions", "users.picture", "users.extra", "channels.is_dm", "text"),
     ),
 }
@@ -212,12 +233,15 @@ def prepared(server: Server, templates: dict[str, str]) -> Iterator[Address]:
     asyncio.run(run_sql(admin, "DROP DATABASE wrong WITH (FORCE)"))
 
 
-def refuse(address: Address, folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """Have a load refuse the scenario ``text``, and return what it prints."""
+def refuse(address: Address, folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """Have a load refuse the scenario ``text``; return the code of the error, and what is printed."""
     file = folder / "app.toml"
     file.write_text(text)
     before = asyncio.run(digest(address))
-    status = main(["load", "--scenario", str(file), "--database-url", address.dsn, "--quiet"])
+    with reported_errors() as errors:
+        status = main(["load", "--scenario", str(file), "--database-url", address.dsn, "--quiet"])
+    [error] = errors
+    assert isinstance(error, BulkseedError)
     printed = capsys.readouterr()
     assert status == 2, printed.err
     assert printed.out == ""
@@ -226,13 +250,13 @@ def refuse(address: Address, folder: Path, text: str, capsys: pytest.CaptureFixt
     assert all(line.startswith("  ") for line in others)
     assert "Traceback" not in printed.err
     assert asyncio.run(digest(address)) == before
-    return printed.err
+    return error.code, printed.err
 
 
 @pytest.mark.parametrize("kind", FILES)
 def test_a_wrong_file(kind: str, prepared: Address, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, facts = FILES[kind]
-    printed = refuse(prepared, tmp_path, text, capsys)
+    _, printed = refuse(prepared, tmp_path, text, capsys)
     assert [fact for fact in facts if fact not in printed] == [], printed
     with raises(CODES.get(kind, "wrong-scenario"), *facts, kind=InputError):
         make_plan(scenario=tmp_path / "app.toml")
@@ -242,8 +266,9 @@ def test_a_wrong_file(kind: str, prepared: Address, tmp_path: Path, capsys: pyte
 def test_a_file_for_other_tables(
     kind: str, prepared: Address, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text, facts = UNSUITED[kind]
-    printed = refuse(prepared, tmp_path, text, capsys)
+    text, code, facts = UNSUITED[kind]
+    found, printed = refuse(prepared, tmp_path, text, capsys)
+    assert found == code, printed
     assert [fact for fact in facts if fact not in printed] == [], printed
 
 
@@ -280,7 +305,8 @@ def test_each_problem_has_a_line_in_the_order_of_the_file(
         a = "who"
     """
     file = tmp_path / "app.toml"
-    lines = refuse(prepared, tmp_path, text, capsys).replace("bulkseed: ", "  ", 1).splitlines()
+    _, printed = refuse(prepared, tmp_path, text, capsys)
+    lines = printed.replace("bulkseed: ", "  ", 1).splitlines()
     assert [line.split(": ")[:2] for line in lines] == [
         [f"  {file}", place]
         for place in (
@@ -298,9 +324,8 @@ def test_each_problem_has_a_line_in_the_order_of_the_file(
 
 
 def test_plugins_of_the_command_line_are_no_part_of_the_file() -> None:
-    with pytest.raises(InputError) as caught:
+    with raises("wrong-scenario", "'json:dumps'", kind=InputError) as caught:
         make_plan(scenario="slack", plugins=["json:dumps"])
-    assert "'json:dumps'" in str(caught.value)
     assert "slack" not in str(caught.value)
 
 
@@ -308,13 +333,14 @@ def test_plugins_of_the_command_line_are_no_part_of_the_file() -> None:
 def test_a_wrong_schema(
     kind: str, server: Server, templates: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    change, text, facts = SCHEMAS[kind]
+    change, text, code, facts = SCHEMAS[kind]
     admin = address_of(server, "postgres")
     asyncio.run(run_sql(admin, f"CREATE DATABASE wrong_schema TEMPLATE {templates['reference']} STRATEGY file_copy"))
     database = address_of(server, "wrong_schema")
     try:
         asyncio.run(run_sql(database, change))
-        printed = refuse(database, tmp_path, text, capsys)
+        found, printed = refuse(database, tmp_path, text, capsys)
+        assert found == code, printed
         assert [fact for fact in facts if fact not in printed] == [], printed
     finally:
         asyncio.run(run_sql(admin, "DROP DATABASE wrong_schema WITH (FORCE)"))

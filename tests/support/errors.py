@@ -13,10 +13,15 @@ __all__ = ["raises"]
 
 
 @contextmanager
-def raises(code: str, *facts: object, kind: type[BulkseedError] = BulkseedError) -> Iterator[None]:
-    """Expect an error of ``kind`` with this ``code``, whose message has each of ``facts`` as text: names and values."""
+def raises(
+    code: str, *facts: object, kind: type[BulkseedError] = BulkseedError
+) -> Iterator[pytest.ExceptionInfo[BulkseedError]]:
+    """Expect an error of ``kind`` with this ``code``, whose message has each of ``facts`` as text: names and values.
+
+    The error itself is the ``value`` of what the context manager returns, once the block has ended.
+    """
     with pytest.raises(kind) as caught:
-        yield
+        yield caught
     assert caught.value.code == code, f"{caught.value.code}: {caught.value}"
     missing = [fact for fact in facts if str(fact) not in str(caught.value)]
     assert not missing, f"{missing} not in: {caught.value}"

@@ -204,9 +204,23 @@ RANKS: Final = "[shape]\nchannel_activity = 1.1\nuser_activity = 0.9\n"
 async def test_ranks_are_not_judged_without_what_they_need(
     database: Address, tmp_path: Path, lacked: str, change: str
 ) -> None:
-    report = await verify_without(database, tmp_path, RANKS + lacked, change)
-    texts = [check.text for check in report.rules] + [check.text for check in report.chances]
-    assert not [text for text in texts if "rank" in text or "Zipf" in text]
+    await run_sql(database, change)
+    plain, ranked = await verify_both(database, tmp_path, lacked)
+    assert without(judged(plain), judged(ranked)) == ""
+
+
+async def test_ranks_are_judged_where_nothing_is_lacking(database: Address, tmp_path: Path) -> None:
+    plain, ranked = await verify_both(database, tmp_path, "")
+    assert without(judged(plain), judged(ranked)) == "C1 C1 M1 M2 ~G1 ~N"
+
+
+async def verify_both(database: Address, folder: Path, scenario: str) -> list[VerifyReport]:
+    """Load by the scenario, and by one that asks for ranks too; return the reports of both, which must hold."""
+    for shape in ("", RANKS):
+        await load(planned(folder, shape + scenario), database)
+    reports = await verify(database)
+    assert [report.holds for report in reports] == [True, True]
+    return reports
 
 
 async def test_a_column_that_holds_less_takes_only_its_own_rules(seeded: Address, database: Address) -> None:
