@@ -21,6 +21,7 @@ __all__ = [
     "Stopped",
     "TargetError",
     "TransientError",
+    "common_code",
     "first_cause",
     "is_transient_failure",
     "reraise_first",
@@ -115,6 +116,12 @@ def reraise_first(group: BaseExceptionGroup[BaseException]) -> NoReturn:
     finally:
         # the raise has set it to the group, which is being handled
         error.__context__ = context
+
+
+def common_code(codes: Iterable[str], otherwise: str) -> str:
+    """Return the code of an error that reports several problems: theirs if they share one, else ``otherwise``."""
+    distinct = set(codes)
+    return distinct.pop() if len(distinct) == 1 else otherwise
 
 
 CUTOFF: Final = 0.7

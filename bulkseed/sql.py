@@ -14,7 +14,7 @@ from typing import Final
 
 __all__ = ["SQL", "compose", "identifier", "join", "literal", "trusted"]
 
-PART: Final = re.compile(r"\{(\w+)\}")
+PART: Final = re.compile(r"\{([a-z_]\w*)\}")
 
 
 class SQL(str):
@@ -26,8 +26,9 @@ class SQL(str):
 def compose(template: str, /, **parts: SQL | int) -> SQL:
     """Return ``template``, a constant of the code, with each ``{name}`` replaced by the part of that name.
 
-    Braces around anything but a word stay as they are, and so do braces within parts. Raises TypeError for a part that
-    is neither SQL nor an int, a ``{name}`` without its part, and a part that the template does not name.
+    Braces around anything but a lower-case name stay as they are, and so do braces within parts. Negative numbers are
+    put in parentheses: ``--`` begins a comment. Raises TypeError for a part that is neither SQL nor an int, a
+    ``{name}`` without its part, and a part that the template does not name.
     """
     for name, part in parts.items():
         if not isinstance(part, SQL | int):
@@ -37,7 +38,16 @@ def compose(template: str, /, **parts: SQL | int) -> SQL:
         raise TypeError(f"the template names parts that are missing: {', '.join(sorted(missing))}")
     if unused := parts.keys() - named:
         raise TypeError(f"the template does not name these parts: {', '.join(sorted(unused))}")
-    return SQL(PART.sub(lambda match: str(parts[match[1]]), template))
+    return SQL(PART.sub(lambda match: part_text(parts[match[1]]), template))
+
+
+def part_text(part: SQL | int) -> str:
+    return part if isinstance(part, SQL) else number_text(part)
+
+
+def number_text(value: float) -> str:
+    text = str(value)
+    return f"({text})" if text.startswith("-") else text
 
 
 def identifier(*names: str) -> SQL:
@@ -51,7 +61,8 @@ def identifier(*names: str) -> SQL:
 def literal(value: str | float | None) -> SQL:
     """Return a constant for statements that cannot have parameters: a number, quoted text, or NULL for None.
 
-    Quotes and backslashes in text are safe with either value of ``standard_conforming_strings``.
+    Negative numbers are in parentheses, as :func:`compose` has them. Quotes and backslashes in text are safe with
+    either value of ``standard_conforming_strings``.
     """
     if value is None:
         return SQL("NULL")
@@ -60,7 +71,7 @@ def literal(value: str | float | None) -> SQL:
         return SQL("E'" + text.replace("\\", "\\\\") + "'" if "\\" in text else f"'{text}'")
     if not math.isfinite(value):
         return SQL(f"'{value}'::float8")
-    return SQL(repr(value))
+    return SQL(number_text(value))
 
 
 def join(separator: str, parts: Iterable[SQL]) -> SQL:

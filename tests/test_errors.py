@@ -65,7 +65,8 @@ def code_position(node: ast.AST) -> tuple[str, int] | None:
         names = [field.target.id for field in node.body if isinstance(field, ast.AnnAssign) and is_name(field.target)]
         is_tuple = any(isinstance(base, ast.Name) and base.id == "NamedTuple" for base in node.bases)
     elif isinstance(node, ast.FunctionDef):
-        names, is_tuple = [argument.arg for argument in node.args.args], True
+        required = len(node.args.args) - len(node.args.defaults)
+        names, is_tuple = [argument.arg for argument in node.args.args[:required]], True
     else:
         return None
     return (node.name, names.index("code")) if is_tuple and "code" in names else None
@@ -113,6 +114,8 @@ def constants(value: ast.expr | None) -> set[str]:
     """Return the texts that an expression can be."""
     if isinstance(value, ast.IfExp):
         return constants(value.body) | constants(value.orelse)
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "common_code":
+        return constants(value.args[1])
     return {value.value} if isinstance(value, ast.Constant) and isinstance(value.value, str) else set()
 
 
@@ -281,10 +284,26 @@ def test_parts_and_their_names_must_agree() -> None:
         compose("SELECT {present}", present=literal(1), extra=literal(2))
 
 
+@given(
+    whole=st.integers(-(2**63), 2**63 - 1),
+    fraction=st.floats(-1e300, 1e300) | st.just(-0.0),
+)
+def test_a_negative_number_begins_no_comment(query: Query, whole: int, fraction: float) -> None:
+    row = query(
+        compose(
+            "SELECT 1::numeric -{whole} AS composed, 1::numeric -{literal} AS whole, 0 -{fraction}::float8 AS fraction",
+            whole=whole,
+            literal=literal(whole),
+            fraction=literal(fraction),
+        )
+    )
+    assert tuple(row) == (1 - whole, 1 - whole, 0 - fraction)
+
+
 def test_composed_text() -> None:
     assert identifier("public", 'odd"name') == '"public"."odd""name"'
     assert compose("LIMIT {rows}", rows=5) == "LIMIT 5"
-    assert compose("'{1,2}' {} {{ {name}", name=trusted("x")) == "'{1,2}' {} {{ x"
+    assert compose("'{1,2}' '{1}' {} {{ {name}", name=trusted("x")) == "'{1,2}' '{1}' {} {{ x"
     composed = (compose(""), identifier("a"), literal("a"), literal(None), literal(1.5), join(",", []), trusted(""))
     assert all(isinstance(part, SQL) for part in composed)
 

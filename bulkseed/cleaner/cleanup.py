@@ -206,7 +206,7 @@ async def remove_runs(
         if not dropped or isinstance(error, ConnectionLost):
             raise
         await rebuild_dropped(connection, address, ledger, dropped, listener)
-        raise RunError(f"{error}; the indexes and keys of the run are rebuilt", code=error.code) from error
+        raise RunError(f"{error}\nthe indexes and keys of the run are rebuilt", code=error.code) from error
     try:
         await rebuild_dropped(connection, address, ledger, dropped, listener)
     except anyio.get_cancelled_exc_class():
@@ -314,10 +314,16 @@ async def rebuild_dropped(
         listener.phase("rebuild")
         on_step = partial(report_step, listener, steps)
         try:
-            await rebuild_all(connection, address, definitions, on_step)
-        except DiskFull:
-            await vacuum(connection, sorted({definition.table for definition in definitions}))
-            await rebuild_all(connection, address, definitions, on_step)
+            try:
+                await rebuild_all(connection, address, definitions, on_step)
+            except DiskFull:
+                await vacuum(connection, sorted({definition.table for definition in definitions}))
+                await rebuild_all(connection, address, definitions, on_step)
+        except ConnectionLost:
+            raise
+        except RunError as error:
+            again = f"correct that; {ledger.command(f'cleanup {number}')} then rebuilds them"
+            raise type(error)(f"{error}\n{again}", code=error.code) from error
         async with transaction(connection):
             with translate_errors(connection, "recording the rebuilt indexes"):
                 await mark_rebuilt(connection, ledger.deferred, number, definitions)

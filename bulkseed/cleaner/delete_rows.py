@@ -25,7 +25,7 @@ from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.sql import SQL, compose, identifier, join, literal, trusted
 from bulkseed.target.copy_plan import plan_copy, with_keys
-from bulkseed.target.ids import check_writable
+from bulkseed.target.ids import check_table_privileges, check_writable
 from bulkseed.text.faker_source import make_corpus
 from bulkseed.verifier.rule_sql import Scope
 
@@ -104,7 +104,7 @@ async def remove_rows(
         if not cascade and (missing_code := find_missing_code(run)):
             error = next(iter(missing_code.values()))
             raise InputError(
-                f"{error}; the rows of {', '.join(missing_code)} of run {run.number} cannot be identified without that "
+                f"{error}\nthe rows of {', '.join(missing_code)} of run {run.number} cannot be identified without that "
                 "code: put it back, or give --cascade to remove the rows that reference the run's other rows",
                 code=error.code,
             )
@@ -135,7 +135,7 @@ async def remove_rows(
             ]
             # a removal in batches has committed the earlier batches
             lines += [] if diskless else ["nothing was removed"]
-            raise RunError(("; " if len(counts) == 1 else "\n").join(lines), code="referenced-rows")
+            raise RunError("\n".join(lines), code="referenced-rows")
         if counts:
             await add_referencing_rows(connection, known, deletions)
     listener.phase("remove")
@@ -155,22 +155,10 @@ async def check_owner(connection: Connection, deferred: Sequence[Deferred]) -> N
 
 
 async def check_rights(connection: Connection, runs: Sequence[Run]) -> None:
-    """Raise TargetError if this login may not remove rows, with the GRANT that is missing."""
+    """Raise TargetError if this login may not remove rows, with the GRANT statements that are missing."""
     await check_writable(connection)
-    denied = [
-        table
-        for table in dict.fromkeys(
-            [run.names.sql_name(name) for run in runs for name in await find_existing_tables(connection, run)]
-        )
-        if not await connection.fetchval(
-            "SELECT has_table_privilege($1, 'SELECT') AND has_table_privilege($1, 'DELETE')", table
-        )
-    ]
-    if denied:
-        raise TargetError(
-            f"this login may not remove rows: GRANT SELECT, DELETE ON {', '.join(denied)} to it",
-            code="missing-privilege",
-        )
+    tables = [run.names.sql_name(name) for run in runs for name in await find_existing_tables(connection, run)]
+    await check_table_privileges(connection, dict.fromkeys(tables), ("SELECT", "DELETE"))
 
 
 async def find_existing_tables(connection: Connection, run: Run) -> list[str]:

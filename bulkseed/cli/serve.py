@@ -54,7 +54,7 @@ async def set_password(address: Address, password: str) -> None:
     async with open_connection(address) as connection:
         with translate_errors(connection, "setting the role's password"):
             alter = compose("ALTER ROLE CURRENT_USER PASSWORD {password}", password=literal(password))
-            await connection.execute(str(alter))  # asyncpg refuses subclasses of str here
+            await connection.execute(alter)
 
 
 @click.command("serve")

@@ -44,7 +44,7 @@ SELECT i.indexrelid AS index_oid, coalesce(k.oid, 0::oid) AS constraint_oid, c.r
                WHERE v.schemaname = n.nspname AND v.tablename = t.relname AND (p.pubupdate OR p.pubdelete))
        OR EXISTS (SELECT FROM pg_replication_slots AS s
                   WHERE s.slot_type = 'logical' AND s.database = current_database()) AS replicated,
-       NOT (i.indisprimary AND coalesce(to_jsonb(i) ->> 'indnullsnotdistinct', 'false') = 'true')
+       NOT (i.indisprimary AND i.indnullsnotdistinct)
        AND NOT EXISTS (
            SELECT FROM unnest(i.indkey::int2[], i.indoption::int2[], i.indclass::oid[], i.indcollation::oid[])
                        WITH ORDINALITY AS u (number, sorting, family, coll, position)

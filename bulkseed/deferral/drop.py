@@ -57,7 +57,7 @@ async def drop(
     try:
         await run_with_retries(connection, DOING, tables, limits, drop_once)
     except NoLock as error:
-        raise TargetError(f"{error}; nothing was dropped", code=error.code) from error
+        raise TargetError(f"{error}\nnothing was dropped", code=error.code) from error
 
 
 class Budget:

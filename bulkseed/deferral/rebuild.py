@@ -25,7 +25,7 @@ from bulkseed.deferral.steps import (
     run_with_retries,
     step_transaction,
 )
-from bulkseed.errors import DiskFull, RunError, TransientError, reraise_first
+from bulkseed.errors import DiskFull, RunError, TransientError, common_code, reraise_first
 from bulkseed.postgres.connection import Connection, server_message, translate_errors
 from bulkseed.sql import SQL, compose
 
@@ -57,14 +57,12 @@ class Rebuilder:
         if len(self.failures) > MOST_SHOWN:
             lines.append(f"{len(self.failures) - MOST_SHOWN} more errors")
         outcome = (
-            f"{len(self.broken)} of {wanted} indexes, keys and foreign keys are not rebuilt; their definitions are "
-            "kept: correct that, and rebuild again (resume or cleanup)"
+            f"{len(self.broken)} of {wanted} indexes, keys and foreign keys are not rebuilt; their definitions are kept"
         )
-        message = f"{lines[0]}; {outcome}" if len(lines) == 1 else "\n".join([*lines, outcome])
+        message = "\n".join([*lines, outcome])
         if self.disk_full:
             return DiskFull(message, code=self.disk_full.code)
-        first, *others = (failure.code for failure in self.failures)
-        code = "not-rebuilt" if set(others) - {first} else first
+        code = common_code((failure.code for failure in self.failures), "not-rebuilt")
         return RunError(message, code=code)
 
     async def measure_table(self, connection: Connection, table: SQL, definitions: Sequence[Deferred]) -> int | None:

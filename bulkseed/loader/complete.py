@@ -35,7 +35,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.postgres.transaction import transaction
 from bulkseed.randomness.draws import GENERATOR_VERSION
-from bulkseed.sql import compose, join, trusted
+from bulkseed.sql import compose, join
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.guard import estimate_rows
 from bulkseed.target.target import Target, read_target
@@ -324,7 +324,7 @@ async def analyze(control: Control, target: Target, stopwatch: Stopwatch, listen
 
     async def once(connection: Connection) -> None:
         with translate_errors(connection, "ANALYZE"):
-            await connection.execute(compose("ANALYZE {tables}", tables=join(", ", map(trusted, target.sql_tables()))))
+            await connection.execute(compose("ANALYZE {tables}", tables=join(", ", target.sql_tables())))
 
     with stopwatch.phase("analyze"):
         await control.do("ANALYZE", once)

@@ -140,7 +140,7 @@ async def load(
             if context is None:
                 raise
             raise RunError(
-                f"{error}; a run without rows may have been recorded: list the runs with {ledger.command('runs')}",
+                f"{error}\na run without rows may have been recorded: list the runs with {ledger.command('runs')}",
                 code=error.code,
             ) from error
         session = LoadSession(control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error)
@@ -289,7 +289,7 @@ def check_tables(run: Run, ledger: Ledger) -> None:
             table = describe_plugin_table(extra.source)
         except InputError as error:
             raise InputError(
-                f"{error}; run {run.number} was begun with that code: restore it, or {undo}", code=error.code
+                f"{error}\nrun {run.number} was begun with that code: restore it, or {undo}", code=error.code
             ) from error
         if (table.follows, table.columns, dict(table.references)) != (
             extra.follows,

@@ -53,6 +53,8 @@ async def undo_on_error(
     - Other errors of bulkseed: RunError with the result of the undoing.
     - Any other exception: the same exception, or RunError if the undoing fails.
 
+    The result is a line of its own. The code is that of the error, or ``undo-failed`` if the undoing fails.
+
     The undoing is shielded from cancellation by anyio; a cancellation by the event loop (``Task.cancel``) ends it.
     """
     listener = control.listener
@@ -60,7 +62,7 @@ async def undo_on_error(
     try:
         yield status
     except Stopped as stopped:
-        raise Stopped(f"{stopped}; {status.kept}", code=stopped.code) from stopped
+        raise Stopped(f"{stopped}\n{status.kept}", code=stopped.code) from stopped
     except Exception as error:
         is_undo_failed = False
         is_server_away = isinstance(error, ServerUnavailable) and control.connection.is_closed()
@@ -71,16 +73,17 @@ async def undo_on_error(
             listener.phase("undo")
             stop.message = status.undoing
             result, is_undo_failed = await undo_run(control, address, status, claim)
+        code = "undo-failed" if is_undo_failed or not isinstance(error, BulkseedError) else error.code
         # still an InputError: if a table was locked, for example, nothing was dropped and no row was loaded
         if isinstance(error, RunError) or (
             isinstance(error, TargetError) and on_error == "undo" and not is_undo_failed
         ):
-            raise type(error)(f"{error}; {result}", code=error.code) from error
+            raise type(error)(f"{error}\n{result}", code=code) from error
         if isinstance(error, BulkseedError):
             # no longer an InputError, which promises that nothing was touched
-            raise RunError(f"{error}; {result}", code=error.code) from error
+            raise RunError(f"{error}\n{result}", code=code) from error
         if is_undo_failed:
-            raise RunError(f"{error!r}; {result}", code="undo-failed") from error
+            raise RunError(f"{error!r}\n{result}", code=code) from error
         listener.note(result)
         raise
     except BaseException:
@@ -114,7 +117,7 @@ async def undo_run(control: Control, address: Address, status: RunStatusText, cl
             return await control.do("undoing the run", once, retry_policy=RetryPolicy()), False
         except Exception as error:
             if isinstance(error, ServerUnavailable) and not begun:
-                return f"{error}; {status.kept}", False
+                return f"{error}\n{status.kept}", False
             cleanup = ledger.command(f"cleanup {number}")
-            return f"run {number} could not be undone ({error}): undo it with {cleanup}", True
+            return f"undoing run {number} failed: {error}\ncorrect that, and undo the run with {cleanup}", True
     raise AssertionError("a shielded scope is not cancelled from outside")

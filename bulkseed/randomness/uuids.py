@@ -112,7 +112,7 @@ class Uuids:
         # uuid_send returns the octets; PostgreSQL casts bytea to bigint from version 18 on only, and bit in all
         return compose(
             "(('x' || encode(substr(uuid_send({key}), 9), 'hex'))::bit(64)::bigint"
-            " # (get_byte(uuid_send({key}), 7) * {spread}::bigint) # '{mask}'::bigint)",
+            " # (get_byte(uuid_send({key}), 7) * {spread}::bigint) # {mask}::bigint)",
             key=expression,
             spread=SPREAD,
             mask=self.mask - 2**64,  # the highest bit, that of the variant, makes a bigint negative

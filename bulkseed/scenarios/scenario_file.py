@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 import pyarrow as pa
 
-from bulkseed.errors import InputError, suggestion
+from bulkseed.errors import InputError, common_code, suggestion
 from bulkseed.fields import normalise, parse_field
 from bulkseed.generators.plugins import describe_plugin_table
 from bulkseed.plan.plan import Probabilities
@@ -34,6 +34,9 @@ NEEDED: Final = {"users": ("id",), "channels": ("id",), "messages": ("id",)}
 """Columns that an app must have, by table: rows are identified by them."""
 NEEDED_TABLES: Final = ("users", "channels")
 
+WRONG: Final = "wrong-scenario"
+"""The code of problems of the file itself, and of an error that reports problems with several codes."""
+
 T = TypeVar("T")
 
 
@@ -51,7 +54,7 @@ def read_scenario(named: str, fakes: Fakes, *, schema: str | None = None, plugin
 
     ``schema`` takes precedence over the scenario's own, and ``plugins`` are added before its own. ``fakes`` makes the
     trial values of its Faker fields. Raises InputError with a line for each problem: the key in the file, the problem
-    and the fix; its code is ``wrong-scenario`` whatever the problems are.
+    and the fix. Its code is that of the problems, or ``wrong-scenario`` if they have several.
     """
     given = read_values(named)
     problems = Problems(named, [*given])
@@ -127,27 +130,27 @@ class Problems:
     def __init__(self, named: str, sections: Iterable[str]) -> None:
         self.named = named
         self.sections = list(sections)
-        self.noted: list[tuple[str, str]] = []
-        """The dotted key and the problem of each."""
+        self.noted: list[tuple[str, str, str]] = []
+        """The dotted key, the problem and the code of each."""
         self.wrong_relationships: set[str] = set()
         """Relationships with problems. A table of this name in another section is not one problem more."""
 
-    def add(self, key: str, problem: str) -> None:
+    def add(self, key: str, problem: str, code: str = WRONG) -> None:
         """Note a problem, with its fix. ``key`` is the dotted key in the file; empty for options."""
-        self.noted.append((key, " ".join(problem.removeprefix(f"{key}: ").split())))
+        self.noted.append((key, " ".join(problem.removeprefix(f"{key}: ").split()), code))
 
     def refuse(self) -> None:
         """Raise InputError if there are problems, with a line for each, in the order of the file's sections."""
 
-        def section_index(noted: tuple[str, str]) -> int:
+        def section_index(noted: tuple[str, str, str]) -> int:
             section = noted[0].split(".")[0]
             return self.sections.index(section) if section in self.sections else -1
 
         if self.noted:
             lines = sorted(dict.fromkeys(self.noted), key=section_index)
+            code = common_code((code for *_, code in lines), WRONG)
             raise InputError(
-                "\n".join(f"{self.named}: {key}: {problem}" if key else problem for key, problem in lines),
-                code="wrong-scenario",
+                "\n".join(f"{self.named}: {key}: {problem}" if key else problem for key, problem, _ in lines), code=code
             )
 
     def add_base(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +180,7 @@ class Problems:
         try:
             return make()
         except InputError as error:
-            self.add(key, str(error))
+            self.add(key, str(error), error.code)
             return None
 
     def keep_known(self, section: str, given: Mapping[str, T], known: Collection[str]) -> dict[str, T]:

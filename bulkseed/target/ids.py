@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,13 +19,14 @@ from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection
-from bulkseed.sql import compose
-from bulkseed.target.target import Target
+from bulkseed.sql import SQL, compose
+from bulkseed.target.target import Problem, Target, raise_problems
 from bulkseed.text.names import Corpus
 
 __all__ = [
     "allocate_ids",
     "check_rights",
+    "check_table_privileges",
     "check_writable",
     "find_id_range",
     "find_unlogged_tables",
@@ -65,26 +66,22 @@ async def check_writable(connection: Connection) -> None:
 
 
 async def check_rights(connection: Connection, target: Target) -> None:
-    """Raise TargetError where this login lacks a right that a load needs, with a line for each missing GRANT."""
+    """Raise TargetError where this login may not load, with a line for each missing GRANT and each other reason."""
     await check_writable(connection)
     user = await connection.fetchval("SELECT quote_ident(current_user)")
-    grants: list[str] = []
+    problems: list[Problem] = []
     for name in target.columns:
         table = target.sql_name(name)
         # DELETE, since the rows of a failed load are removed
         needed = ("SELECT", "INSERT", "DELETE") if name in target.model.names else ("SELECT",)
-        missing = [
-            right
-            for right in needed
-            if not await connection.fetchval("SELECT has_table_privilege($1::text::regclass, $2)", table, right)
-        ]
-        if missing:
-            grants.append(f"GRANT {', '.join(missing)} ON {table} TO {user}")
-        elif await connection.fetchval("SELECT row_security_active($1::text::regclass)", table):
-            raise TargetError(
-                f"row security is active on {table} for {user}, and COPY refuses that: "
-                f"ALTER ROLE {user} BYPASSRLS, or load as the table's owner",
-                code="row-security",
+        problems += await find_missing_privileges(connection, [table], needed)
+        if await connection.fetchval("SELECT row_security_active($1::text::regclass)", table):
+            problems.append(
+                Problem(
+                    "row-security",
+                    f"row security is active on {table} for {user}, and COPY refuses that: "
+                    f"ALTER ROLE {user} BYPASSRLS, or load as the table's owner",
+                )
             )
     for table_name, column in serial_columns(target):
         sequence = await connection.fetchrow(SEQUENCE_SQL, target.sql_name(table_name), column)
@@ -92,11 +89,33 @@ async def check_rights(connection: Connection, target: Target) -> None:
             "SELECT has_sequence_privilege($1::text, 'USAGE') AND has_sequence_privilege($1::text, 'UPDATE')",
             sequence["name"],
         ):
-            grants.append(f"GRANT USAGE, UPDATE ON SEQUENCE {sequence['name']} TO {user}")
-    if grants:
-        raise TargetError(
-            "\n".join(f"the login {user} lacks rights: {grant}" for grant in grants), code="missing-privilege"
-        )
+            problems.append(missing_privilege(user, f"GRANT USAGE, UPDATE ON SEQUENCE {sequence['name']} TO {user}"))
+    raise_problems(problems)
+
+
+async def check_table_privileges(connection: Connection, tables: Iterable[SQL], needed: Sequence[str]) -> None:
+    """Raise TargetError with the GRANT statements that give this login the privileges ``needed`` on existing tables."""
+    raise_problems(await find_missing_privileges(connection, tables, needed))
+
+
+async def find_missing_privileges(
+    connection: Connection, tables: Iterable[SQL], needed: Sequence[str]
+) -> list[Problem]:
+    user = await connection.fetchval("SELECT quote_ident(current_user)")
+    problems = []
+    for table in tables:
+        missing = [
+            privilege
+            for privilege in needed
+            if not await connection.fetchval("SELECT has_table_privilege($1::text::regclass, $2)", table, privilege)
+        ]
+        if missing:
+            problems.append(missing_privilege(user, f"GRANT {', '.join(missing)} ON {table} TO {user}"))
+    return problems
+
+
+def missing_privilege(user: str, grant: str) -> Problem:
+    return Problem("missing-privilege", f"the login {user} lacks rights: {grant}")
 
 
 async def find_unlogged_tables(connection: Connection, target: Target) -> str:
@@ -110,7 +129,7 @@ async def find_unlogged_tables(connection: Connection, target: Target) -> str:
         return ""
     return (
         f"{names}: UNLOGGED, so a crash of the server empties them, and the ledger still records their rows: "
-        "load anew after a crash"
+        "after a crash, clean up this run and load again"
     )
 
 
@@ -252,7 +271,7 @@ async def allocate_ids(
     if plan.largest_channel * len(reactions) > MAX_PAIRS:
         raise TargetError(
             f"channels of up to {plan.largest_channel:,} members and a catalogue of {len(reactions):,} reactions make "
-            f"more pairs than {MAX_PAIRS:,}: give --max-members",
+            f"more pairs than {MAX_PAIRS:,}: give a smaller --max-members",
             code="too-many-pairs",
         )
     # all three are checked before the first sequence is moved; messages by their expected number

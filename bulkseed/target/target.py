@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from bulkseed.copy.column_mapping import ColumnMapping, find_incompatibility
 from bulkseed.copy.encoders import ArrayOf, Type
-from bulkseed.errors import TargetError, suggestion
+from bulkseed.errors import TargetError, common_code, suggestion
 from bulkseed.plan.tables import Column, Kind, Model, Names, Table
 from bulkseed.postgres.connection import Connection, preflight_errors
 from bulkseed.sql import identifier
@@ -183,9 +183,13 @@ class Problem(NamedTuple):
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
-    """Raise a TargetError with a line for each problem and the code of the first; do nothing without problems."""
+    """Raise a TargetError with a line for each problem; do nothing without problems.
+
+    Its code is that of the problems, or ``unfit-tables`` if they have several.
+    """
     if problems:
-        raise TargetError("\n".join(problem.message for problem in problems), code=problems[0].code)
+        code = common_code((problem.code for problem in problems), "unfit-tables")
+        raise TargetError("\n".join(problem.message for problem in problems), code=code)
 
 
 async def read_target(connection: Connection, model: Model) -> Target:

@@ -79,7 +79,7 @@ def provider_of(generator: Generator, kind: type[P]) -> P:
 
 
 def patterns_of(generator: Generator, provider: BaseProvider, method: str) -> tuple[Pattern, ...]:
-    """Return the patterns of a Faker method, with the tokens in its formats expand_tokens."""
+    """Return the patterns of a Faker method, with the tokens in its formats expanded."""
     elements, value = observe_call(provider, method)
     texts = [text for text, _ in elements]
     if not all(isinstance(text, str) for text in texts):

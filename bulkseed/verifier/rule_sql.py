@@ -18,7 +18,7 @@ from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import Model
 from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.uuids import Uuids
-from bulkseed.sql import SQL, compose, identifier, join, literal, trusted
+from bulkseed.sql import SQL, compose, identifier, join, literal
 from bulkseed.verifier.rule_checks import ChanceCheck, RuleCheck
 
 __all__ = ["COUNT", "NEVER", "Clause", "Columns", "Draw", "RuleQuery", "Scope", "columns", "count_where"]
@@ -93,7 +93,7 @@ class Scope:
         actual = identifier(alias, self.model.column(table, column))
         uuids = self.uuids.get(self.parent(table, column))
         if uuids is not None:
-            return trusted(uuids.decoded(actual))
+            return uuids.decoded(actual)
         return compose(self.texts.get((table, column), "{column}"), column=actual)
 
     def parent(self, table: str, column: str) -> str:
@@ -238,8 +238,7 @@ class RuleQuery:
 
     async def judge(self, connection: Connection) -> tuple[list[RuleCheck], list[ChanceCheck]]:
         """Run the query, and return a check for each clause and each draw."""
-        # asyncpg's statements are of type str exactly: it refuses subclasses
-        values = iter(await connection.fetchrow(str(self.sql())))
+        values = iter(await connection.fetchrow(self.sql()))
         rules = []
         for clause in self.clauses:
             violations, key = next(values), next(values)

@@ -17,6 +17,7 @@ from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, preflight_errors
 from bulkseed.sql import compose, identifier
+from bulkseed.target.ids import check_table_privileges
 from bulkseed.target.target import TYPES_SQL, column_mapping_of
 from bulkseed.text.faker_source import FAKER_VERSION, make_corpus
 from bulkseed.text.names import Corpus
@@ -142,7 +143,8 @@ async def verify(
     """Judge the rows of ``run``, or of every run in the ledger, by every rule of rules.md.
 
     It reads in one transaction, from one snapshot, and writes nothing. Raises InputError where there is no such run, or
-    the run is not complete; TargetError where one of its tables or columns is gone; RunError where a query fails.
+    the run is not complete; TargetError where one of its tables or columns is gone, or the login may
+    not read a table; RunError where a query fails.
     """
     listener = listener or NullListener()
     listener.phase("check")
@@ -166,6 +168,7 @@ async def verify(
 async def verify_run(connection: Connection, run: Run, listener: ProgressListener) -> VerifyReport:
     corpus = await to_thread.run_sync(make_corpus, run.plan.locale)
     scope = await read_scope(connection, run, corpus)
+    await check_table_privileges(connection, map(run.names.sql_name, scope.model.by_name), ("SELECT",))
     if run.made_by.get("faker") != FAKER_VERSION:
         listener.note(
             f"run {run.number} was made with Faker {run.made_by.get('faker')}, and this is Faker {FAKER_VERSION}: "

@@ -135,7 +135,7 @@ async def test_keys_are_rebuilt_even_if_rows_cannot_be_removed(
 ) -> None:
     await run_sql(database, FAIL, GUEST)
     before = dump(server, database)
-    with raises("server-error", "no more", "run 1", "--cascade", "`bulkseed cleanup 1`", kind=RunError):
+    with raises("undo-failed", "no more", "run 1", "--cascade", "`bulkseed cleanup 1`", kind=RunError):
         await load(plan_of("3x"), database, rows_per_shard=500, defer="always")
     assert dump(server, database) == before
     notes = Notes()

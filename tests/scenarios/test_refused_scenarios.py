@@ -92,6 +92,18 @@ FILES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 """Files that are wrong in themselves: their text, and keys, names and values of their errors."""
 
+CODES: Final = {
+    "no TOML": "not-toml",
+    "a method that Faker lacks": "unknown-faker-method",
+    "weights that are too few": "wrong-weights",
+    "a range upside down": "reversed-range",
+    "a plugin that is not there": "missing-module",
+    "a plugin that is no table": "not-a-plugin-table",
+    "an entry point that is not there": "unknown-plugin",
+}
+"""The codes of these files; those of the others, and of several problems with different codes, are ``wrong-scenario``.
+"""
+
 UNSUITED: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     "a schema that is not there": ("schema = 'pubic'", "missing-schema", ("'pubic'", "did you mean public")),
     "a table that the app lacks": ("[tables]\nusers = 'user'", "missing-table", ("table user ", "did you mean users")),
@@ -201,7 +213,7 @@ SCHEMAS: Final[dict[str, tuple[str, str, str, tuple[str, ...]]]] = {
         "DROP TABLE message_reactions; ALTER TABLE users DROP picture, ADD extra int NOT NULL; "
         "ALTER TABLE channels ALTER is_dm TYPE text",
         "",
-        "missing-table",
+        "unfit-tables",
         ("message_reactions", "users.picture", "users.extra", "channels.is_dm", "text"),
     ),
 }
@@ -241,7 +253,7 @@ def test_a_wrong_file(kind: str, prepared: Address, tmp_path: Path, capsys: pyte
     text, facts = FILES[kind]
     _, printed = refuse(prepared, tmp_path, text, capsys)
     assert [fact for fact in facts if fact not in printed] == [], printed
-    with raises("not-toml" if kind == "no TOML" else "wrong-scenario", *facts, kind=InputError):
+    with raises(CODES.get(kind, "wrong-scenario"), *facts, kind=InputError):
         make_plan(scenario=tmp_path / "app.toml")
 
 
@@ -307,7 +319,7 @@ def test_each_problem_has_a_line_in_the_order_of_the_file(
 
 
 def test_plugins_of_the_command_line_are_no_part_of_the_file() -> None:
-    with raises("wrong-scenario", "'json:dumps'", kind=InputError) as caught:
+    with raises("not-a-plugin-table", "'json:dumps'", kind=InputError) as caught:
         make_plan(scenario="slack", plugins=["json:dumps"])
     assert "slack" not in str(caught.value)
 

@@ -107,7 +107,7 @@ async def test_a_problem_is_named_before_anything_is_written(database: Address, 
         assert not await connection.fetchval("SELECT is_called FROM users_id_seq")
 
 
-async def test_each_problem_has_a_line_and_the_error_has_the_code_of_the_first(database: Address) -> None:
+async def test_each_problem_has_a_line_and_several_codes_become_one(database: Address) -> None:
     await run_sql(
         database,
         "ALTER TABLE users DROP picture, ADD phone text NOT NULL",
@@ -115,7 +115,7 @@ async def test_each_problem_has_a_line_and_the_error_has_the_code_of_the_first(d
         "ALTER TABLE user_channels RENAME TO uc; CREATE SEQUENCE user_channels",
     )
     before = await digest(database)
-    with raises("not-a-table", kind=TargetError) as refused:
+    with raises("unfit-tables", kind=TargetError) as refused:
         await load(plan_of(), database)
     lines = str(refused.value).splitlines()
     named = ["user_channels", "message_reactions", "users.picture", "users.phone"]
@@ -168,6 +168,15 @@ RIGHTS: dict[str, tuple[str, str, list[str]]] = {
         "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
         "row-security",
         ['"public"."users"', "ALTER ROLE clerk BYPASSRLS"],
+    ),
+    "row security, and a right": (
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY; REVOKE INSERT ON users, messages FROM clerk",
+        "unfit-tables",
+        [
+            'INSERT ON "public"."users" TO clerk\n',
+            "ALTER ROLE clerk BYPASSRLS",
+            'INSERT ON "public"."messages" TO clerk',
+        ],
     ),
     "read only": ("ALTER ROLE clerk SET default_transaction_read_only = on", "read-only", ["primary"]),
 }

@@ -219,7 +219,7 @@ async def test_a_login_that_may_only_read_can_verify(seeded: Address) -> None:
     address = Address(seeded.url._replace(username=reader))
     assert await broken_rules(address) == []
     await run_sql(seeded, f"REVOKE SELECT ON messages FROM {reader}")
-    with raises("missing-privilege", "messages", kind=TargetError):
+    with raises("missing-privilege", f'GRANT SELECT ON "public"."messages" TO {reader}', kind=TargetError):
         await verify(address)
 
 
