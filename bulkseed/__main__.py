@@ -8,6 +8,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from bulkseed.errors import escape_controls
+
 INTERRUPTED = 130
 
 
@@ -83,15 +85,9 @@ def add_cwd_to_path() -> None:
 def report_failure(message: str, status: int) -> int:
     """Print ``message`` on stderr, one problem per line, and return ``status``."""
     if sys.stderr is not None:  # else print() would use stdout
-        lines = [make_printable(line) for line in message.split("\n") if line.strip()]
+        lines = [escape_controls(" ".join(line.split())) for line in message.split("\n") if line.strip()]
         print("bulkseed:", "\n  ".join(lines), file=sys.stderr)
     return status
-
-
-def make_printable(line: str) -> str:
-    """Return ``line`` with single spaces, and with escapes instead of control characters, which names may contain."""
-    text = " ".join(line.split())
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def console() -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "TargetError",
     "TransientError",
     "common_code",
+    "escape_controls",
     "first_cause",
     "is_transient_failure",
     "reraise_first",
@@ -122,6 +123,11 @@ def common_code(codes: Iterable[str], otherwise: str) -> str:
     """Return the code of an error that reports several problems: theirs if they share one, else ``otherwise``."""
     distinct = set(codes)
     return distinct.pop() if len(distinct) == 1 else otherwise
+
+
+def escape_controls(text: str) -> str:
+    """Return ``text`` with escapes instead of the characters that control a terminal, which names may contain."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 CUTOFF: Final = 0.7

@@ -55,7 +55,7 @@ PURE: Final = {
     "randomness": "numpy pyarrow hashlib",
     "plan": "numpy",
     "text": "numpy pyarrow faker anyascii contextlib difflib random sys threading types warnings",
-    "fields": "numpy pyarrow random string uuid",
+    "fields": "numpy pyarrow random string",
     "generators": "numpy pyarrow random importlib inspect",
 }
 """What the pure folders may import from elsewhere, beside the modules of values: no clock, no file, no network."""
@@ -139,13 +139,15 @@ def wrong_imports(trees: dict[str, ast.Module]) -> list[str]:
 
 
 def hidden_imports(trees: dict[str, ast.Module]) -> list[str]:
-    """Imports of what another folder does not offer by its ``__all__``, and of a folder as one object."""
+    """Imports of what another folder, or a module, does not offer by its ``__all__``, and of a folder as one object."""
     folders = [folder for folder in MAY_IMPORT if folder and (ROOT / folder).is_dir()]
     offered = {folder: exported(trees[f"bulkseed.{folder}"]) for folder in folders}
 
     def is_hidden(name: str, module: str, taken: str) -> bool:
         if module == "bulkseed":
             return taken in offered
+        if module in trees and f"{module}.{taken}" not in trees and taken not in exported(trees[module]):
+            return True
         folder = folder_of(module)
         part = module.split(".")[2] if module.count(".") > 1 else taken
         return folder in offered and folder != folder_of(name) and part not in offered[folder]
@@ -260,7 +262,7 @@ def test_scenarios_that_ship_need_no_pydantic() -> None:
 
 def test_the_tests_see_what_is_wrong() -> None:
     def with_import(module: str, source: str) -> dict[str, ast.Module]:
-        return {**TREES, module: ast.parse(source)}
+        return {**TREES, module: ast.Module([*TREES[module].body, *ast.parse(source).body], [])}
 
     upward = with_import("bulkseed.randomness.draws", "def f():\n    from bulkseed.loader import load\n")
     assert wrong_imports(upward) == ["bulkseed.randomness.draws imports bulkseed.loader.load"]
@@ -269,6 +271,10 @@ def test_the_tests_see_what_is_wrong() -> None:
     assert cycles(own_imports(within))
     hidden = with_import("bulkseed.loader.load", "from bulkseed.postgres.libpq import hosts")
     assert hidden_imports(hidden) == ["bulkseed.loader.load imports bulkseed.postgres.libpq.hosts"]
+    private = with_import("bulkseed.fields.values", "from bulkseed.randomness.draws import WORDS_PER_COUNT")
+    assert hidden_imports(private) == ["bulkseed.fields.values imports bulkseed.randomness.draws.WORDS_PER_COUNT"]
+    private_within = with_import("bulkseed.fields.values", "from bulkseed.fields.source import READERS")
+    assert hidden_imports(private_within) == ["bulkseed.fields.values imports bulkseed.fields.source.READERS"]
     object_of_names = with_import("bulkseed.loader.load", "from bulkseed import ledger")
     assert hidden_imports(object_of_names) == ["bulkseed.loader.load imports bulkseed.ledger"]
     clock = with_import("bulkseed.randomness.draws", "from time import time\nnp.random.default_rng(datetime.now())")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import click
 
 from bulkseed.cli.runner import Database, run
-from bulkseed.errors import InputError
+from bulkseed.errors import InputError, escape_controls
 from bulkseed.target.guard import DISK_PER_BYTE, Survey, check_allowed, check_folders, check_server, survey
 
 __all__ = ["Consent", "check_disk", "require_consent"]
@@ -63,11 +63,6 @@ def describe_target(target: Survey, rows: str) -> list[str]:
         "rows": f"about {target.rows:,.0f} existing, {rows}",
     }
     return [f"  {name:<9} {escape_controls(value)}" for name, value in facts.items()]
-
-
-def escape_controls(text: str) -> str:
-    """Return ``text`` with escapes instead of the characters that control a terminal."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def check_terminal(question: str) -> None:

@@ -14,12 +14,11 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.copy.encoders import BINARY_TYPES, is_list, is_octets, list_offsets
+from bulkseed.copy.encoders import BINARY_TYPES, MICROSECONDS, is_list, is_octets, list_offsets
 from bulkseed.errors import RunError
 
 __all__ = ["ColumnMapping", "Incompatibility", "Keys", "convert_batch", "find_incompatibility"]
 
-MICROSECONDS: Final = pa.timestamp("us")
 MAX_DIGITS: Final = 38
 """Digits of decimal128."""
 WIDE_DIGITS: Final = 76

@@ -20,6 +20,7 @@ from bulkseed.plan.plan import EPOCH, microseconds
 
 __all__ = [
     "BINARY_TYPES",
+    "MICROSECONDS",
     "ArrayOf",
     "Chunk",
     "Record",

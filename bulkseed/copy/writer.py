@@ -142,7 +142,7 @@ async def copy_binary(
 async def finish_copy(connection: Connection, plan: CopyPlan, command: Awaitable[str], sent: SentRows) -> int:
     """Await ``command`` and return the number of rows stored.
 
-    Raises RunError where these are fewer than were sent, and what translate_errors raises.
+    Raises RunError where these are fewer than were sent, and the errors of translate_errors.
     """
     with translate_errors(connection, f"loading {plan}"):
         tag = await await_while_connected(connection, command)
@@ -191,7 +191,7 @@ async def copy_shard(
 ) -> dict[str, int]:
     """Generate the rows of ``shard`` and COPY them, table by table in dependency order; return their number by table.
 
-    ``copy_plans`` are by bulkseed's names of the tables. Raises what copy_batches and the generators raise.
+    ``copy_plans`` are by bulkseed's names of the tables. Raises the errors of copy_batches and the generators.
     """
     rows: dict[str, int] = {}
     tables = shard_tables(context, shard)
@@ -207,7 +207,7 @@ async def copy_batches(
 ) -> int:
     """COPY ``batches``, generated and encoded in a thread while earlier ones are sent, and return the number of rows.
 
-    Raises what copy_records, the encoders and ``batches`` raise.
+    Raises the errors of copy_records, the encoders and ``batches``.
     """
     if plan.mappings:
         batches = (convert_batch(batch, plan.mappings, str(plan)) for batch in batches)

@@ -182,7 +182,7 @@ async def constraint_state(connection: Connection, deferred: Deferred) -> State:
 
 
 async def is_valid(connection: Connection, deferred: Deferred) -> bool:
-    """Whether a foreign key exists and is validated."""
+    """Return whether a foreign key exists and is validated."""
     row = await connection.fetchrow(CONSTRAINT, deferred.schema, deferred.relation, deferred.name)
     return row is not None and bool(row["validated"])
 
@@ -195,7 +195,7 @@ async def capture(connection: Connection, schema: str, tables: Sequence[str]) ->
     """Read all indexes, keys and foreign keys of ``tables`` in ``schema``, and the foreign keys that reference them.
 
     Nothing is changed. ``kept`` has those that could not be rebuilt exactly, or on which another object depends, with
-    the reason; ``deferred`` is in the order in which PostgreSQL created them. Raises what asyncpg raises.
+    the reason; ``deferred`` is in the order in which PostgreSQL created them. Raises the errors of asyncpg.
     """
     async with qualified_names(connection):
         indexes = await connection.fetch(INDEXES, schema, list(tables))

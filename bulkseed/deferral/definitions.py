@@ -86,7 +86,7 @@ class Deferred:
 
     @property
     def is_unique(self) -> bool:
-        """Whether this is a unique index or a key."""
+        """Return whether this is a unique index or a key."""
         return self.create.startswith("CREATE UNIQUE INDEX ")
 
     @property
@@ -146,7 +146,7 @@ class Captured:
 
 
 def has_same_columns(one: Deferred, other: Deferred) -> bool:
-    """Whether a foreign key could reference either of two unique indexes: it uses the one that was created first."""
+    """Return whether a foreign key could reference either of two unique indexes: it uses the one created first."""
     return one.table == other.table and one.columns != () and set(one.columns) == set(other.columns)
 
 
@@ -183,7 +183,7 @@ async def save(connection: Connection, table: SQL, run: int, deferred: Iterable[
 
     The caller commits *before* the first drop.
 
-    Raises what asyncpg raises; a second save under the same run is a UniqueViolationError.
+    Raises the errors of asyncpg; a second save under the same run is a UniqueViolationError.
     """
     texts = [definition.to_json() for definition in deferred]
     await connection.execute(
@@ -246,7 +246,7 @@ WHERE NOT pg_has_role(c.relowner, 'USAGE') ORDER BY n.name
 async def find_foreign_owners(connection: Connection, deferred: Sequence[Deferred]) -> dict[str, str]:
     """Return the existing tables whose indexes and keys this login may not rebuild, with the owners (quoted names).
 
-    Raises what asyncpg raises.
+    Raises the errors of asyncpg.
     """
     tables = sorted({definition.table for definition in deferred})
     return {row["name"]: row["owner"] for row in await connection.fetch(OWNERS, tables)}

@@ -26,7 +26,7 @@ from bulkseed.deferral.steps import (
     step_transaction,
 )
 from bulkseed.errors import DiskFull, RunError, TransientError, common_code, reraise_first
-from bulkseed.postgres.connection import Connection, server_message, translate_errors
+from bulkseed.postgres.connection import Connection, backend_pid, server_message, translate_errors
 from bulkseed.sql import SQL, compose
 
 __all__ = ["Rebuilder", "rebuild"]
@@ -279,12 +279,16 @@ async def rebuild(
         return
     async with AsyncExitStack() as stack:
         opened = [await stack.enter_async_context(connect()) for _ in range(max(1, connections))]
+        pids = []
+        for connection in opened:
+            with translate_errors(connection, "beginning to rebuild"):
+                pids.append(await backend_pid(connection))
         limits = Limits(
             lock_timeout,
             tries,
             memory,
             None if cores is None else max(0, cores // len(opened) - 1),
-            tuple([await backend_pid(connection) for connection in opened]),
+            tuple(pids),
         )
         rebuilder = Rebuilder(limits, on_step)
         try:
@@ -293,13 +297,6 @@ async def rebuild(
             reraise_first(group)
     if rebuilder.failures:
         raise rebuilder.error(len(deferred))
-
-
-async def backend_pid(connection: Connection) -> int:
-    """Return the server's process: behind a pooler it is not the one that was announced at login."""
-    with translate_errors(connection, "beginning to rebuild"):
-        pid: int = await connection.fetchval("SELECT pg_backend_pid()")
-    return pid
 
 
 class Schedule:

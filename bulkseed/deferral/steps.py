@@ -158,7 +158,7 @@ class Task:
     urgency: Callable[[], float] = lambda: float("inf")
 
     def conflicts_with(self, other: Task) -> bool:
-        """Whether one of the two would wait for a lock of the other."""
+        """Return whether one of the two would wait for a lock of the other."""
         return any(
             table in other.locks and frozenset({lock, other.locks[table]}) not in COMPATIBLE
             for table, lock in self.locks.items()

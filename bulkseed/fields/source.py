@@ -19,7 +19,7 @@ from bulkseed.errors import InputError, RunError, suggestion
 from bulkseed.randomness.draws import Ints, Streams, Words
 from bulkseed.text.faker_source import Fakes
 
-__all__ = ["Distinct", "Entry", "FieldRow", "FieldRows", "Source", "normalise", "restore"]
+__all__ = ["Distinct", "Entry", "FieldRow", "FieldRows", "SharedRows", "Source", "normalise", "restore"]
 
 
 @dataclass(frozen=True)

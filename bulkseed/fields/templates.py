@@ -138,7 +138,7 @@ class Template(Source):
         return "always" if "always" in scopes else "run" if "run" in scopes else None
 
     def is_recoverable(self, index: int) -> bool:
-        """Whether the text of the part at ``index`` follows from the complete text, so that distinct parts make
+        """Return whether the text of the part at ``index`` follows from the complete text, so that distinct parts make
         distinct texts.
 
         True for a UUID (equal texts are as improbable as equal UUIDs). True for a number if only literal texts come
@@ -201,7 +201,7 @@ def is_literal(parts: tuple[str | Placeholder, ...]) -> bool:
 
 
 def has_no_digit(parts: tuple[str | Placeholder, ...], end: int) -> bool:
-    """Whether ``parts`` is empty, or begins with a literal text whose character at ``end`` (0 or -1) is no digit."""
+    """Return whether ``parts`` is empty, or begins with a text whose character at ``end`` (0 or -1) is no digit."""
     return not parts or (isinstance(parts[0], str) and not parts[0][end].isdigit())
 
 

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from bulkseed.arrays import TIMESTAMP, times
 from bulkseed.generators.context import BATCH_ROWS, MOST_BATCH_ROWS, ChannelBlock, Context
+from bulkseed.plan.activity import MOST_REACTIONS
 from bulkseed.plan.shards import BLOCK
 from bulkseed.randomness.draws import Bools, Ints, Words, below, between, chance
 from bulkseed.text.prose import RANDOM_WORDS_PER_TEXT, sentence_counts
 
-__all__ = ["MOST_REACTIONS", "MessageSpan", "authors", "message_batches", "message_spans", "reaction_batches"]
+__all__ = ["MessageSpan", "authors", "message_batches", "message_spans", "reaction_batches"]
 
 
 def authors(
@@ -248,7 +249,6 @@ def contents(context: Context, span: MessageSpan) -> pa.StringArray:
     return context.prose.texts(bits, sentences)
 
 
-MOST_REACTIONS: Final = 3
 STRIDE: Final = 4
 """Words for each message in streams that have one for each of its reactions: as many as Philox's counter gives."""
 

@@ -104,14 +104,14 @@ async def find_run_by_token(connection: Connection, ledger: Ledger, token: str) 
     if row is None:
         return None
     if row["token"] != token:
-        raise lost_run_error(row["id"])
+        raise lost_run_error(row["id"], ledger)
     return Claim(row["id"], token)
 
 
-def lost_run_error(number: int) -> RunError:
+def lost_run_error(number: int, ledger: Ledger) -> RunError:
     """Return the error of a command whose run belongs to another command now."""
     return RunError(
-        f"run {number} is not this command's any more: another command goes on with it, or has undone it",
+        f"another command has taken over or undone run {number}: see {ledger.command('runs')}",
         code="run-lost",
     )
 
@@ -132,7 +132,7 @@ async def lock_runs(connection: Connection, ledger: Ledger, listener: ProgressLi
         who = await describe_holders(connection, [ledger.runs])
         listener.note(
             f"waiting for shards that are still being loaded, by {who}; if that client is gone for good, "
-            "end the server process with pg_terminate_backend(its number)"
+            "end the server process with SELECT pg_terminate_backend(PID)"
         )
         await connection.execute(compose("SET LOCAL lock_timeout = 0; {lock}", lock=lock))
     else:
@@ -159,7 +159,7 @@ async def take_over(
         token,
     )
     if tag != "UPDATE 1":
-        raise lost_run_error(claim.number)
+        raise lost_run_error(claim.number, ledger)
     return Claim(claim.number, token)
 
 
@@ -178,7 +178,7 @@ async def share_run(connection: Connection, ledger: Ledger, claim: Claim) -> Non
         claim.token,
     )
     if is_ours is None:
-        raise lost_run_error(claim.number)
+        raise lost_run_error(claim.number, ledger)
 
 
 async def claim_shard(connection: Connection, ledger: Ledger, number: int, shard: int) -> dict[str, int] | None:
@@ -237,7 +237,7 @@ async def finish_run(
         claim.token,
     )
     if tag != "UPDATE 1":
-        raise lost_run_error(claim.number)
+        raise lost_run_error(claim.number, ledger)
 
 
 async def mark_undoing(

@@ -76,7 +76,7 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all rows are loaded and every index and key is in place."""
+        """Return whether all rows are loaded and every index and key is in place."""
         return self.state == "whole"
 
     def ids(self, table: str) -> tuple[int, int]:

@@ -125,7 +125,7 @@ From the catalogue: to_regclass() raises an error if the login may not use the s
 
 
 async def exists(connection: Connection, ledger: Ledger) -> bool:
-    """Whether the ledger exists. Raises TargetError if another table has the name of one of its tables."""
+    """Return whether the ledger exists. Raises TargetError if another table has the name of one of its tables."""
     row = await connection.fetchrow(FIND_TABLES, ledger.schema, list(TABLES))
     if not row["is_ledger"] and row["name_in_use"] is not None:
         raise TargetError(

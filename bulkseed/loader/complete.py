@@ -75,7 +75,7 @@ WHERE ev_class = ANY ($1::text[]::regclass[]) AND ev_type = '3' AND ev_enabled <
 
 
 def is_worth_deferring(new_rows: float, existing_rows: float) -> bool:
-    """Whether rebuilding the indexes of all rows costs less than maintaining them while the new rows are loaded."""
+    """Return whether rebuilding the indexes of all rows costs less than maintaining them while new rows are loaded."""
     return new_rows >= LEAST_ROWS and existing_rows <= MOST_EXISTING_PER_NEW * new_rows
 
 
@@ -84,7 +84,7 @@ async def choose_deferred(
 ) -> tuple[Deferred, ...]:
     """Return the indexes and keys to drop and rebuild; none if all of them stay in place. Changes nothing.
 
-    Raises what asyncpg raises.
+    Raises the errors of asyncpg.
     """
     if defer == "never":
         return ()
@@ -203,7 +203,7 @@ async def read_claimed_run(connection: Connection, ledger: Ledger, claim: Claim)
     with translate_errors(connection, "reading the ledger"):
         (run,) = await find_runs(connection, ledger, [claim.number])
         if run.claim != claim:
-            raise lost_run_error(claim.number)
+            raise lost_run_error(claim.number, ledger)
         return run, (await read_unfinished(connection, ledger.deferred)).get(run.number, ())
 
 

@@ -99,7 +99,7 @@ class TableFiller:
     ) -> None:
         """Load the shards, rebuild the indexes and keys of each table as soon as its rows are complete, and ANALYZE.
 
-        Raises what fill() raises, and RunError if something cannot be rebuilt.
+        Raises the errors of fill(), and RunError if something cannot be rebuilt.
         """
         model = target.model
         rows_complete: dict[SQL, anyio.Event] = {

@@ -210,7 +210,7 @@ async def resume(
 
     A claim (:attr:`bulkseed.ledger.Run.claim`) instead of a number refuses a run that has changed since it was read.
     The final rows, indexes and keys are those of an uninterrupted load. Waits for a command that is loading the run
-    now. Raises what :func:`load` raises, and InputError, with nothing changed, if there is no such run, it is being
+    now. Raises the errors of :func:`load`, and InputError, with nothing changed, if there is no such run, it is being
     undone, or this version of bulkseed would make other rows.
     """
     ledger = Ledger(ledger_schema)

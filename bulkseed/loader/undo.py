@@ -84,7 +84,8 @@ async def undo_on_error(
             raise RunError(f"{error}\n{result}", code=code) from error
         if is_undo_failed:
             raise RunError(f"{error!r}\n{result}", code=code) from error
-        listener.note(result)
+        for line in result.splitlines():
+            listener.note(line)
         raise
     except BaseException:
         stop.message = status.kept

@@ -298,7 +298,7 @@ async def start_workers(count: int) -> AsyncIterator[Sequence[Worker]]:
 
 
 def is_connection_variable(variable: str) -> bool:
-    """Whether an environment variable has connection parameters: workers get these over the pipe instead."""
+    """Return whether an environment variable has connection parameters: workers get these over the pipe instead."""
     return variable.startswith("PG") or variable.endswith("DATABASE_URL")
 
 

@@ -20,6 +20,7 @@ from bulkseed.randomness.draws import KEY_WORDS, Bools, Ints, Streams, Words, be
 
 __all__ = [
     "LARGEST_GROUP_DM",
+    "MOST_REACTIONS",
     "SMALLEST_GROUP_DM",
     "Ranking",
     "UserActivity",
@@ -32,6 +33,8 @@ __all__ = [
 
 SMALLEST_GROUP_DM: Final = 3
 LARGEST_GROUP_DM: Final = 8
+MOST_REACTIONS: Final = 3
+"""The most reactions to a message (rule R1)."""
 
 NO_USER: Final = 0
 """Takes the place of the run's first user id in the keys of streams: a plan has ranks before it has ids."""

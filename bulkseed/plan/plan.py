@@ -14,7 +14,16 @@ from bulkseed.errors import InputError
 from bulkseed.plan.scenario import Scenario, check_parameters, parameter
 from bulkseed.plan.tables import Model
 
-__all__ = ["EPOCH", "Placement", "Plan", "Probabilities", "microseconds", "parse_as_of", "scale_counts"]
+__all__ = [
+    "EPOCH",
+    "Placement",
+    "Plan",
+    "Probabilities",
+    "check_time_zone",
+    "microseconds",
+    "parse_as_of",
+    "scale_counts",
+]
 
 COUNTS_AT_1X: Final = {"users": 20, "channels": 10, "messages_per_channel": 20}
 
@@ -81,6 +90,15 @@ def parse_as_of(text: str, now: datetime) -> datetime:
     return moment
 
 
+def check_time_zone(as_of: datetime) -> None:
+    """Raise InputError if the datetime is not aware."""
+    if as_of.tzinfo is None:
+        raise InputError(
+            "as_of has no time zone: give an aware datetime, such as datetime.now(UTC)",
+            code="as-of-without-time-zone",
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probabilities:
     """The probabilities of rules.md; each is named after the table and the property that it decides."""
@@ -136,11 +154,7 @@ class Plan:
                 f"one run can make: give at most {MOST_USERS:,} users and {MOST_MESSAGES:,} messages",
                 code="count-too-large",
             )
-        if self.as_of.tzinfo is None:
-            raise InputError(
-                "as_of has no time zone: give an aware datetime, such as datetime.now(UTC)",
-                code="as-of-without-time-zone",
-            )
+        check_time_zone(self.as_of)
 
     @property
     def history_start(self) -> datetime:

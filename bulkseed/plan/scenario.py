@@ -122,12 +122,12 @@ class Shape:
 
     @property
     def is_ranked(self) -> bool:
-        """Whether channels have ranks, which decide the kind, the size and the messages of each."""
+        """Return whether channels have ranks, which decide the kind, the size and the messages of each."""
         return any((self.channel_sizes, self.channel_activity, self.group_dms, self.viral))
 
     @property
     def even_week(self) -> bool:
-        """Whether all hours of the week are equal."""
+        """Return whether all hours of the week are equal."""
         return self.office_hours == EVEN_OFFICE_HOURS and self.weekends == EVEN_WEEKENDS
 
     @property

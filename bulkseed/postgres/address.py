@@ -195,7 +195,7 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Whether every host is this machine."""
+        """Return whether every host is this machine."""
         targets = [host.target for host in libpq.hosts(self.parameters)]
         return all(target.startswith("/") or target == "localhost" or is_loopback(target) for target in targets)
 

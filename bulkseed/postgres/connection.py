@@ -23,13 +23,14 @@ from bulkseed.errors import (
     reraise_first,
 )
 from bulkseed.postgres.driver import Connection, ConnectionParams, DriverConnection
-from bulkseed.postgres.pooler import NO_SESSION, check_session, is_pooling_error, pooler_error
+from bulkseed.postgres.pooler import NO_SESSION, backend_pid, check_session, is_pooling_error, pooler_error
 from bulkseed.sql import compose
 
 __all__ = [
     "LOST",
     "Connection",
     "ConnectionParams",
+    "backend_pid",
     "close",
     "connect",
     "is_transient",
@@ -70,7 +71,7 @@ the ledger's schema before the app's."""
 
 @asynccontextmanager
 async def open_connection(params: ConnectionParams) -> AsyncIterator[Connection]:
-    """Open a connection for the block, and close it at the end. Raises what :func:`connect` raises."""
+    """Open a connection for the block, and close it at the end. Raises the errors of :func:`connect`."""
     connection = await connect(params)
     try:
         yield connection
@@ -176,7 +177,7 @@ def connect_error(error: asyncpg.PostgresError, params: ConnectionParams) -> Con
     if isinstance(error, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError):
         reason = "; ".join(filter(None, [message, params.unread]))
         return ConnectError(
-            f"the server at {params.server} does not let us in ({reason}): {login_fix(reason)}", code="login-rejected"
+            f"the server at {params.server} rejects the login ({reason}): {login_fix(reason)}", code="login-rejected"
         )
     if isinstance(error, asyncpg.UndefinedObjectError):
         return ConnectError(

@@ -12,7 +12,7 @@ import asyncpg
 from bulkseed.errors import ConnectError, ServerUnavailable, TargetError
 from bulkseed.postgres.driver import Connection, ConnectionParams
 
-__all__ = ["NO_SESSION", "check_session", "is_pooling_error", "pooler_error"]
+__all__ = ["NO_SESSION", "backend_pid", "check_session", "is_pooling_error", "pooler_error"]
 
 ROUNDS: Final = 3
 ROUND_SECONDS: Final = 2.0
@@ -99,7 +99,8 @@ async def second_backend_pid(open_second: Callable[[], Awaitable[Connection]]) -
 async def backend_pid(connection: Connection) -> int:
     """Return the process id of the backend that answers.
 
-    A transaction keeps the backend the same between the messages of a statement.
+    Behind a pooler it is not the one that was announced at login. A transaction keeps it the same between the
+    the messages of a statement.
     """
     await connection.execute("BEGIN")
     pid: int = await connection.fetchval("SELECT pg_backend_pid()")
@@ -136,7 +137,7 @@ def pooler_error(error: Exception, params: ConnectionParams) -> ConnectError | N
         )
     if LOGIN_REJECTED.search(message):
         return ConnectError(
-            f"{params.server} does not let us in ({message}): "
+            f"{params.server} rejects the login ({message}): "
             "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass",
             code="login-rejected",
         )

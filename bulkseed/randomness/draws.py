@@ -29,6 +29,7 @@ __all__ = [
     "binomial",
     "chance",
     "permute",
+    "thresholds_of",
     "weighted",
 ]
 

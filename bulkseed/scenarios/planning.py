@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bulkseed.errors import InputError
-from bulkseed.plan.plan import Plan, microseconds, parse_as_of, scale_counts
+from bulkseed.plan.plan import Plan, check_time_zone, microseconds, parse_as_of, scale_counts
 from bulkseed.scenarios.scenario_file import read_scenario
 from bulkseed.text.faker_source import Fakes, make_corpus
 
@@ -42,11 +42,7 @@ def make_plan(
         )
     now = datetime.now(UTC)
     if isinstance(as_of, datetime):
-        if as_of.tzinfo is None:
-            raise InputError(
-                "as_of has no time zone: give an aware datetime, such as datetime.now(UTC)",
-                code="as-of-without-time-zone",
-            )
+        check_time_zone(as_of)
         as_of = as_of.isoformat()
     moment = now if as_of is None else parse_as_of(as_of, now)
     locale = make_corpus(locale).locale

@@ -124,7 +124,7 @@ def anchor_of(name: str, by_name: Mapping[str, PluginTable]) -> str:
 
 
 def has_order(table: PluginTable, tables: Iterable[PluginTable]) -> bool:
-    """Whether the first id in each row tells the row's position in the order of the run."""
+    """Return whether the first id in each row tells the row's position in the order of the run."""
     return table.references[0][1] == anchor_of(table.follows, {other.name: other for other in tables})
 
 

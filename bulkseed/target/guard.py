@@ -191,6 +191,6 @@ ROWS_PER_PAGE: Final = 80.0
 async def estimate_rows(connection: Connection, tables: Sequence[str]) -> float:
     """Return the estimated number of rows in ``tables``: names, qualified or found by the search_path.
 
-    Missing tables count as empty. Raises what asyncpg raises.
+    Missing tables count as empty. Raises the errors of asyncpg.
     """
     return float(await connection.fetchval(ROWS, list(tables), ROWS_PER_PAGE))

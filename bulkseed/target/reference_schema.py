@@ -16,6 +16,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, server_message, translate_errors
 from bulkseed.postgres.transaction import transaction
 from bulkseed.sql import compose, identifier
+from bulkseed.target.relation_kinds import TABLE_KINDS, describe_kind
 
 __all__ = ["create_missing"]
 
@@ -31,9 +32,6 @@ SELECT name, relkind::text AS kind FROM unnest($1::text[]) AS name JOIN pg_class
 HAS_SYSTEM: Final = compose(
     "SELECT EXISTS (SELECT FROM {reactions} WHERE {reactions}.is_system)", reactions=identifier(CATALOGUE.name)
 )
-
-OTHERS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "c": "a type"}
-"""The relations of ``pg_class.relkind`` that can have the name of a table without being one; others are indexes."""
 
 
 async def create_missing(address: Address, *, listener: ProgressListener | None = None) -> list[str]:
@@ -62,10 +60,10 @@ async def find_missing(connection: Connection, address: Address) -> set[str]:
         connection, "unreadable-tables", problem, "correct them, or grant this login what it lacks"
     ):
         kinds = {row["name"]: row["kind"] for row in await connection.fetch(RELATIONS, names)}
-        if others := {name: kind for name, kind in sorted(kinds.items()) if kind not in {"r", "p"}}:
+        if others := {name: kind for name, kind in sorted(kinds.items()) if kind not in TABLE_KINDS}:
             raise TargetError(
                 "\n".join(
-                    f"{name} should be a table, and is {OTHERS.get(kind, 'an index')}: drop or rename it"
+                    f"the relation {name} is {describe_kind(kind)} and not a table: drop or rename it"
                     for name, kind in others.items()
                 ),
                 code="not-a-table",

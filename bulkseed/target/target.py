@@ -14,6 +14,7 @@ from bulkseed.errors import TargetError, common_code, suggestion
 from bulkseed.plan.tables import Column, Kind, Model, Names, Table
 from bulkseed.postgres.connection import Connection, preflight_errors
 from bulkseed.sql import identifier
+from bulkseed.target.relation_kinds import TABLE_KINDS, describe_kind
 
 __all__ = [
     "ARROW_TYPES",
@@ -202,7 +203,7 @@ async def read_target(connection: Connection, model: Model) -> Target:
     with preflight_errors(connection, "reading the tables"):
         schema = await find_schema(connection, model)
         kinds = {row["name"]: row["kind"] for row in await connection.fetch(RELATIONS, schema)}
-        existing = [name for name, kind in kinds.items() if kind in TABLES]
+        existing = [name for name, kind in kinds.items() if kind in TABLE_KINDS]
         tables = list(model.by_name.values())
         problems = find_missing_tables(model, schema, [table.name for table in tables], existing, kinds)
         columns: dict[str, dict[str, TargetColumn]] = {}
@@ -244,18 +245,6 @@ RELATIONS: Final = """
 SELECT relname AS name, relkind::text AS kind FROM pg_class
 WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) ORDER BY relname
 """
-TABLES: Final = {"r", "p"}
-"""The values of ``pg_class.relkind`` for tables and partitioned tables."""
-OTHERS: Final = {
-    "v": "view",
-    "m": "view",
-    "f": "foreign table",
-    "S": "sequence",
-    "c": "type",
-    "i": "index",
-    "I": "index",
-}
-"""The relations of ``pg_class.relkind`` that can have the name of a table without being one."""
 
 
 async def find_schema(connection: Connection, model: Model) -> str:
@@ -286,8 +275,8 @@ def find_missing_tables(
     problems = [
         Problem(
             "not-a-table",
-            f"the relation {name} is no table in schema {schema!r} but a "
-            f"{OTHERS.get(kinds[name], 'relation of another kind')}: name a schema of tables",
+            f"the relation {name} in schema {schema!r} is {describe_kind(kinds[name])} and not a table: "
+            "name a schema of tables",
         )
         for name in missing
         if name in kinds

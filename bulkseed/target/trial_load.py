@@ -226,7 +226,7 @@ async def check_constraints(
             yield Problem(
                 "check-constraint",
                 f"the CHECK constraint {row['name']} of {actual} refuses rows such as {example:.80} "
-                f"({' '.join(row['holds'].split())}): change it, or what fills its columns",
+                f"({' '.join(row['holds'].split())}): change the constraint or the fields of these columns",
             )
     ours = {target.model.column(table.name, column) for column, _ in table.references}
     for row in await connection.fetch(FOREIGN, name):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from bulkseed.plan.activity import MOST_REACTIONS
 from bulkseed.sql import compose, literal
 from bulkseed.text.names import WordList
 from bulkseed.text.prose import WORDS_IN_SENTENCE
@@ -13,7 +14,6 @@ from bulkseed.verifier.rule_sql import COUNT, NEVER, Clause, Draw, RuleQuery, Sc
 
 __all__ = ["distinct_contents", "message_queries", "reaction_queries", "reply_queries"]
 
-MOST_REACTIONS: Final = 3
 LEAST_JUDGED: Final = 1_000
 """A repeated text among fewer messages shows nothing."""
 MOST_JUDGED: Final = 1_000_000

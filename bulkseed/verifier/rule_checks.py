@@ -82,7 +82,7 @@ class VerifyReport:
 
     @property
     def holds(self) -> bool:
-        """Whether no rule is broken, and chance allows every share and mean."""
+        """Return whether no rule is broken, and chance allows every share and mean."""
         return not any(rule.violations for rule in self.rules) and all(chance.within for chance in self.chances)
 
     def to_json(self) -> dict[str, Any]:

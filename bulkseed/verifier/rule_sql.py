@@ -65,7 +65,7 @@ class Scope:
         return uuids_of(self.run.plan, self.run.placement, self.run.expected.get("messages", 0))
 
     def has(self, needs: Columns) -> bool:
-        """Whether the app has all of these columns, with all of their values."""
+        """Return whether the app has all of these columns, with all of their values."""
         return not needs & self.lacking and all(table in self.model.by_name for table, _ in needs)
 
     def table(self, name: str) -> SQL:

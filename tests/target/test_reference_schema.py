@@ -180,7 +180,7 @@ async def test_tables_are_found_in_every_schema_of_the_search_path(database: Add
         (
             "CREATE VIEW users AS SELECT 1; CREATE VIEW channels AS SELECT 1",
             "not-a-table",
-            ["channels should", "\nusers should", "a view"],
+            ["relation channels", "\nthe relation users", "a view"],
         ),
         ("CREATE TYPE message_reactions AS ENUM ('a')", "cannot-create-tables", ["message_reactions", "migrations"]),
         (
