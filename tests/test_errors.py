@@ -65,7 +65,8 @@ def code_position(node: ast.AST) -> tuple[str, int] | None:
         names = [field.target.id for field in node.body if isinstance(field, ast.AnnAssign) and is_name(field.target)]
         is_tuple = any(isinstance(base, ast.Name) and base.id == "NamedTuple" for base in node.bases)
     elif isinstance(node, ast.FunctionDef):
-        names, is_tuple = [argument.arg for argument in node.args.args], True
+        required = len(node.args.args) - len(node.args.defaults)
+        names, is_tuple = [argument.arg for argument in node.args.args[:required]], True
     else:
         return None
     return (node.name, names.index("code")) if is_tuple and "code" in names else None
@@ -113,6 +114,8 @@ def constants(value: ast.expr | None) -> set[str]:
     """Return the texts that an expression can be."""
     if isinstance(value, ast.IfExp):
         return constants(value.body) | constants(value.orelse)
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "common_code":
+        return constants(value.args[1])
     return {value.value} if isinstance(value, ast.Constant) and isinstance(value.value, str) else set()
 
 

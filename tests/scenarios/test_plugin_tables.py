@@ -390,7 +390,7 @@ async def test_code_that_changes_or_goes_is_noticed(
         ('plugins = ["plugins:tips"]', "missing-column", ("tips.channel_id", "did you mean chanel_id")),
         (
             '[fields.users]\nphone = { template = "{emial}" }',
-            "wrong-scenario",
+            "unknown-column",
             ("fields.users.phone: ", "emial", "did you mean email"),
         ),
     ],

@@ -218,7 +218,7 @@ SCHEMAS: Final[dict[str, tuple[str, str, str, tuple[str, ...]]]] = {
         "DROP TABLE message_reactions; ALTER TABLE users DROP picture, ADD extra int NOT NULL; "
         "ALTER TABLE channels ALTER is_dm TYPE text",
         "",
-        "missing-table",
+        "unfit-tables",
         ("message_reactions", "users.picture", "users.extra", "channels.is_dm", "text"),
     ),
 }
@@ -324,7 +324,7 @@ def test_each_problem_has_a_line_in_the_order_of_the_file(
 
 
 def test_plugins_of_the_command_line_are_no_part_of_the_file() -> None:
-    with raises("wrong-scenario", "'json:dumps'", kind=InputError) as caught:
+    with raises("not-a-plugin-table", "'json:dumps'", kind=InputError) as caught:
         make_plan(scenario="slack", plugins=["json:dumps"])
     assert "slack" not in str(caught.value)
 
