@@ -22,6 +22,9 @@ HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 
 TRAILER: Final = b"\xff\xff"
 
+MOST_OCTETS: Final = 2**31 - 1
+"""Octets of all values of an Arrow array of ``binary``, whose offsets are of 32 bits."""
+
 LENGTH: Final = np.dtype(">i4")
 COUNT: Final = np.dtype(">i2")
 NULL: Final = -1
@@ -53,10 +56,9 @@ Field = Fixed | Variable
 
 @dataclass(slots=True)
 class Block:
-    """Columns of fixed width that are adjacent in each row. Rows where ``valid`` is false do not have the block."""
+    """Columns of fixed width that are adjacent in each of ``rows``: their indexes, or None where all rows have them."""
 
-    rows: int
-    valid: npt.NDArray[np.bool_] | None = None
+    rows: npt.NDArray[np.intp] | None = None
     formats: list[np.dtype[Any]] = field(default_factory=list)
     columns: list[Column | int] = field(default_factory=list)
 
@@ -65,20 +67,19 @@ class Block:
         self.formats.append(format)
         self.columns.append(column)
 
-    def octets(self) -> Column:
-        """Return the octets of the rows that have the block, an array of shape (rows,) of items without a type."""
+    def octets(self, rows: int) -> Column:
+        """Return the octets of the block in each row, of ``rows``, that has it: a one-dimensional array of items."""
         layout = row_layout(*self.formats)
         opaque = np.dtype((np.void, layout.itemsize))
         first = np.zeros(1, layout)
         for name, column in zip(layout.names or (), self.columns, strict=True):
             if isinstance(column, int):
                 first[name] = column
-        rows = self.rows if self.valid is None else np.count_nonzero(self.valid)
-        octets = np.full(rows, first.view(opaque)[0])
+        octets = np.full(rows if self.rows is None else len(self.rows), first.view(opaque)[0])
         table = octets.view(layout)
         for name, column in zip(layout.names or (), self.columns, strict=True):
             if not isinstance(column, int):
-                table[name] = column if self.valid is None else column[self.valid]
+                table[name] = column if self.rows is None else column[self.rows]
         return octets
 
 
@@ -95,14 +96,14 @@ def join_fields(fields: Sequence[Field], rows: int, *, counted: bool = True) -> 
     octets. Raises pyarrow.ArrowInvalid where all rows have 2 GiB or more.
     """
     pieces: list[pa.Array] = []
-    blocks = [Block(rows)]
+    blocks = [Block()]
     if counted:
         blocks[-1].add(COUNT, len(fields))
     for column in fields:
         if isinstance(column, Variable):
             blocks[-1].add(LENGTH, np.asarray(pc.binary_length(column.values).fill_null(NULL)))
             pieces += [lay_out(blocks, rows), column.values]
-            blocks = [Block(rows)]
+            blocks = [Block()]
             continue
         values, valid = column
         size = values.dtype.itemsize
@@ -111,7 +112,7 @@ def join_fields(fields: Sequence[Field], rows: int, *, counted: bool = True) -> 
             blocks[-1].add(values.dtype.newbyteorder(">"), values)
         else:
             blocks[-1].add(LENGTH, np.where(valid, np.int32(size), np.int32(NULL)))
-            blocks += [Block(rows, valid), Block(rows)]
+            blocks += [Block(np.flatnonzero(valid)), Block()]
             blocks[-2].add(values.dtype.newbyteorder(">"), values)
     if blocks[0].formats or not pieces:
         pieces.append(lay_out(blocks, rows))
@@ -122,25 +123,26 @@ def join_fields(fields: Sequence[Field], rows: int, *, counted: bool = True) -> 
 
 def lay_out(blocks: Sequence[Block], rows: int) -> pa.Array:
     """Return the octets of the blocks, row by row: an array of ``binary`` of ``rows`` items."""
-    filled = [(block, block.octets()) for block in blocks if block.formats]
+    filled = [(block.rows, block.octets(rows)) for block in blocks if block.formats]
     if len(filled) == 1:
         octets = filled[0][1]
         return binary_array(octets, np.arange(rows + 1, dtype=np.int64) * octets.dtype.itemsize)
-    widths = np.zeros(rows, dtype=np.int64)
-    for block, octets in filled:
-        widths += octets.dtype.itemsize if block.valid is None else octets.dtype.itemsize * block.valid
-    ends = np.cumsum(widths)
-    total = int(ends[-1]) if rows else 0
-    data = np.empty(total, dtype=np.uint8)
-    starts = ends - widths
-    for block, octets in filled:
+    widths = np.full(rows, sum(octets.dtype.itemsize for present, octets in filled if present is None))
+    for present, octets in filled:
+        if present is not None:
+            widths[present] += octets.dtype.itemsize
+    offsets = np.zeros(rows + 1, dtype=np.int64)
+    np.cumsum(widths, out=offsets[1:])
+    data = np.empty(offsets[-1], dtype=np.uint8)
+    starts = offsets[:-1].copy()
+    for present, octets in filled:
         if len(octets):
             size = octets.dtype.itemsize
             # an item for each octet at which a block may begin: the items overlap
-            places: Column = np.ndarray(total - size + 1, octets.dtype, data, strides=(1,))
-            places[starts if block.valid is None else starts[block.valid]] = octets
-            starts += size if block.valid is None else size * block.valid
-    return binary_array(data, np.concatenate([np.zeros(1, dtype=np.int64), ends]))
+            places: Column = np.ndarray(len(data) - size + 1, octets.dtype, data, strides=(1,))
+            places[starts if present is None else starts[present]] = octets
+            starts[slice(None) if present is None else present] += size
+    return binary_array(data, offsets)
 
 
 def binary_array(data: Column, offsets: npt.NDArray[np.int64], valid: pa.Array | None = None) -> pa.Array:
@@ -148,7 +150,9 @@ def binary_array(data: Column, offsets: npt.NDArray[np.int64], valid: pa.Array |
 
     Items are null where ``valid`` is false. Raises pyarrow.ArrowInvalid where an offset is 2 GiB or more.
     """
-    buffers = [None, pa.array(offsets).cast(pa.int32()).buffers()[1], pa.py_buffer(np.ascontiguousarray(data))]
+    if offsets[-1] > MOST_OCTETS:
+        raise pa.ArrowInvalid(f"{offsets[-1]:,} octets are too many for an array of binary: encode fewer rows at once")
+    buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(np.ascontiguousarray(data))]
     array = pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
     return array if valid is None or not valid.false_count else pc.if_else(valid, array, pa.scalar(None, pa.binary()))
 

@@ -175,7 +175,7 @@ def field_of(values: pa.Array) -> Field:
     """Return a column of a type of Arrow that BINARY_TYPES has, as it is laid out in rows."""
     arrow_type = values.type
     if pa.types.is_string(arrow_type) or pa.types.is_binary(arrow_type):
-        return Variable(values.cast(pa.binary()))
+        return Variable(values.view(pa.binary()))
     if pa.types.is_timestamp(arrow_type):
         numbers = numbers_of(values, np.dtype(np.int64)) - EPOCH_DAYS * DAY
     elif pa.types.is_date32(arrow_type):
@@ -386,9 +386,13 @@ def encode_binary(batches: Iterable[pa.RecordBatch], types: Mapping[str, Type], 
 
 def split_batch(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
     """Return the batch, in parts where it has more rows or octets than are encoded at once."""
-    parts = max(-(-batch.num_rows // PART_ROWS), -(-batch.nbytes // PART_OCTETS), 1)
-    size = max(-(-batch.num_rows // parts), 1)
-    return [batch.slice(start, size) for start in range(0, max(batch.num_rows, 1), size)] if parts > 1 else [batch]
+    rows = batch.num_rows
+    # whole buffers are counted quickly, the octets of a slice of them slowly
+    octets = batch.nbytes if batch.get_total_buffer_size() > PART_OCTETS else 0
+    parts = max(-(-rows // PART_ROWS), -(-octets // PART_OCTETS))
+    if parts <= 1 or rows <= 1:
+        return [batch]
+    return [batch.slice(start, -(-rows // parts)) for start in range(0, rows, -(-rows // parts))]
 
 
 def encode_column(column: pa.Array, type_: Type, name: str) -> pa.Array:
