@@ -171,6 +171,15 @@ def encode_array(elements: pa.Array, offsets: npt.NDArray[np.int64], valid: pa.A
     return pc.if_else(valid, arrays, pa.scalar(None, arrays.type))
 
 
+NUMBERS: Final[dict[pa.DataType, np.dtype[Any]]] = {
+    pa.int16(): np.dtype(np.int16),
+    pa.int32(): np.dtype(np.int32),
+    pa.int64(): np.dtype(np.int64),
+    pa.float32(): np.dtype(np.float32),
+    pa.float64(): np.dtype(np.float64),
+}
+
+
 def field_of(values: pa.Array) -> Field:
     """Return a column of a type of Arrow that BINARY_TYPES has, as it is laid out in rows."""
     arrow_type = values.type
@@ -185,7 +194,7 @@ def field_of(values: pa.Array) -> Field:
     elif arrow_type == OCTETS:
         numbers = numbers_of(values, np.dtype((np.void, OCTETS.byte_width)))
     else:
-        numbers = numbers_of(values, np.dtype(arrow_type.to_pandas_dtype()))
+        numbers = numbers_of(values, NUMBERS[arrow_type])
     return Fixed(numbers, np.asarray(values.is_valid()) if values.null_count else None)
 
 
