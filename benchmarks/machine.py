@@ -12,7 +12,7 @@ from typing import Any, Final
 
 __all__ = ["describe", "line"]
 
-PACKAGES: Final = ("bulkseed", "asyncpg", "Faker", "numpy", "pgpq", "pyarrow", "SQLAlchemy")
+PACKAGES: Final = ("bulkseed", "asyncpg", "Faker", "numpy", "pyarrow", "SQLAlchemy")
 GIB: Final = 2**30
 
 

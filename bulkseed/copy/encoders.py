@@ -13,8 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pgpq import ArrowToPostgresBinaryEncoder
 
+from bulkseed.copy.binary_rows import (
+    HEADER,
+    TRAILER,
+    Field,
+    Fixed,
+    Variable,
+    binary_array,
+    join_fields,
+    octets_of,
+)
 from bulkseed.errors import RunError
 from bulkseed.plan.plan import EPOCH, microseconds
 
@@ -51,6 +60,13 @@ EPOCH_DAYS: Final = 10_957
 DAY: Final = 86_400_000_000
 """Microseconds of a day."""
 
+CHUNK_OCTETS: Final = 2**18
+"""Octets from which a chunk is sent: so many that the parts of small batches are joined, and large ones are not."""
+
+PART_ROWS: Final = 2**16
+PART_OCTETS: Final = 2**27
+"""The rows, and the octets of Arrow's arrays, that are encoded at once: their binary form has less than 2 GiB."""
+
 NOTHING: Final = pa.scalar(b"", pa.binary())
 VERSION: Final = pa.scalar(b"\x01", pa.binary())
 
@@ -58,21 +74,30 @@ VERSION: Final = pa.scalar(b"\x01", pa.binary())
 def encode_numeric(column: pa.Array) -> pa.Array:
     """Return the octets of ``numeric`` for decimal128 values of scale 0 or more, with as many decimals as the scale.
 
-    The layout is that of numeric_recv: https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/numeric.c
+    The layout is that of numeric_send: https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/numeric.c
     """
     precision, scale = column.type.precision, column.type.scale
     after = -(-scale // GROUP_DIGITS)
     before = max(0, -(-(precision - scale) // GROUP_DIGITS))
     pad = GROUP_DIGITS * after - scale
-    octets = np.zeros((len(column), 4 + before + after), dtype=">i2")
-    # number of groups, power of 10,000 of the first, sign, scale; the server drops zeros at both ends
-    octets[:, :4] = before + after, before - 1, 0, scale
-    octets[:, 2] = (words_of(column, "<i8")[:, 1] < 0) * NEGATIVE
     words = words_of(pc.abs(column), "<u4").astype(np.uint64).T[: -(-(10**precision).bit_length() // LIMB_BITS)]
     limbs = multiply([*words, np.zeros_like(words[0])], 10**pad)
+    octets = np.empty((len(column), 4 + before + after), dtype=">i2")
+    groups = octets[:, 4:]
     for group in range(before + after - 1, -1, -1):
-        octets[:, 4 + group] = divide_in_place(limbs, 10**GROUP_DIGITS)
-    return copy_nulls(fixed_size_binary(octets), column)
+        groups[:, group] = divide_in_place(limbs, 10**GROUP_DIGITS)
+    # only the groups from the first to the last that are not zero are sent: none for a zero
+    used = groups != 0
+    first = np.argmax(used, axis=1)
+    end = np.where(used.any(axis=1), before + after - np.argmax(used[:, ::-1], axis=1), first)
+    # number of groups, power of 10,000 of the first, sign, scale
+    octets[:, 0] = end - first
+    octets[:, 1] = np.where(end > first, before - 1 - first, 0)
+    octets[:, 2] = (words_of(column, "<i8")[:, 1] < 0) * NEGATIVE
+    octets[:, 3] = scale
+    places = np.arange(-4, before + after)
+    sent = (places < 0) | ((places >= first[:, None]) & (places < end[:, None]))
+    return binary_array(octets[sent], cumulate(octets.itemsize * np.count_nonzero(sent, axis=1)), column.is_valid())
 
 
 def words_of(column: pa.Array, dtype: str) -> npt.NDArray[Any]:
@@ -115,8 +140,12 @@ def is_list(arrow_type: pa.DataType) -> bool:
 def list_offsets(column: pa.Array) -> npt.NDArray[np.int64]:
     """Return the index in ``column.flatten()`` of the first element of each list, and the total number of elements."""
     # the column's own offsets do not serve: it may be a slice, and null lists may have elements
-    sizes = np.asarray(pc.list_value_length(column).fill_null(0), dtype=np.int64)
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
+    return cumulate(np.asarray(pc.list_value_length(column).fill_null(0)))
+
+
+def cumulate(sizes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return where each of adjacent items begins, and where the last ends, from their sizes."""
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)])
 
 
 def encode_array(elements: pa.Array, offsets: npt.NDArray[np.int64], valid: pa.Array, element_oid: int) -> pa.Array:
@@ -125,52 +154,56 @@ def encode_array(elements: pa.Array, offsets: npt.NDArray[np.int64], valid: pa.A
     An array is null where ``valid`` is false. ``element_oid`` is the ``pg_type.oid`` of the elements, which the server
     compares.
     """
+    sizes = np.diff(offsets)
     header = np.empty((len(valid), 5), dtype=">u4")
-    # number of dimensions, whether there are nulls (array_recv ignores it), type; the dimension's size and lower bound
-    header[:, :] = 1, 0, element_oid, 0, 1
-    header[:, 3] = np.diff(offsets)
-    bodies = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), prefix_lengths(elements)), NOTHING)
-    arrays = pc.binary_join_element_wise(fixed_size_binary(header).cast(pa.binary()), bodies, NOTHING)
+    # number of dimensions, whether there are nulls, type of the elements; the dimension's size and lower bound
+    header[:, 0] = sizes > 0
+    header[:, 1] = np.diff(cumulate(np.asarray(elements.is_null()))[offsets]) > 0
+    header[:, 2] = element_oid
+    header[:, 3] = sizes
+    header[:, 4] = 1
+    sent = np.ones(header.shape, dtype=np.bool_)
+    sent[:, 3:] = sizes[:, None] > 0  # an empty array has no dimension
+    headers = binary_array(header[sent], cumulate(header.itemsize * np.count_nonzero(sent, axis=1)))
+    joined = join_fields([field_of(elements)], len(elements), counted=False)
+    starts = np.frombuffer(joined.buffers()[1], np.int32).astype(np.int64)[offsets]
+    bodies = binary_array(np.frombuffer(octets_of(joined), np.uint8), starts)
+    arrays = pc.binary_join_element_wise(headers, bodies, NOTHING)
     return pc.if_else(valid, arrays, pa.scalar(None, arrays.type))
 
 
-def prefix_lengths(values: pa.Array) -> pa.Array:
-    """Return the octets of each value after their number as an int32, which is -1 for a null."""
-    octets = encode_values(values)
-    lengths = np.asarray(pc.binary_length(octets).fill_null(-1)).astype(">i4")
-    return pc.binary_join_element_wise(
-        fixed_size_binary(lengths.reshape(-1, 1)).cast(pa.binary()), octets.cast(pa.binary()).fill_null(b""), NOTHING
-    )
+NUMBERS: Final[dict[pa.DataType, np.dtype[Any]]] = {
+    pa.int16(): np.dtype(np.int16),
+    pa.int32(): np.dtype(np.int32),
+    pa.int64(): np.dtype(np.int64),
+    pa.float32(): np.dtype(np.float32),
+    pa.float64(): np.dtype(np.float64),
+}
 
 
-def encode_values(values: pa.Array) -> pa.Array:
-    """Return the octets of each value, the same as pgpq makes for a column."""
+def field_of(values: pa.Array) -> Field:
+    """Return a column of a type of Arrow that BINARY_TYPES has, as it is laid out in rows."""
     arrow_type = values.type
-    if pa.types.is_string(arrow_type):
-        return values.cast(pa.binary())
-    if pa.types.is_binary(arrow_type) or pa.types.is_fixed_size_binary(arrow_type):
-        return values
+    if pa.types.is_string(arrow_type) or pa.types.is_binary(arrow_type):
+        return Variable(values.view(pa.binary()))
     if pa.types.is_timestamp(arrow_type):
-        numbers = np.asarray(values.view(pa.int64()).fill_null(0)) - EPOCH_DAYS * DAY
+        numbers = numbers_of(values, np.dtype(np.int64)) - EPOCH_DAYS * DAY
     elif pa.types.is_date32(arrow_type):
-        numbers = np.asarray(values.view(pa.int32()).fill_null(0)) - np.int32(EPOCH_DAYS)
+        numbers = numbers_of(values, np.dtype(np.int32)) - np.int32(EPOCH_DAYS)
     elif pa.types.is_boolean(arrow_type):
-        numbers = np.asarray(values.cast(pa.uint8()).fill_null(0))
+        numbers = numbers_of(values.cast(pa.uint8()), np.dtype(np.uint8))
+    elif arrow_type == OCTETS:
+        numbers = numbers_of(values, np.dtype((np.void, OCTETS.byte_width)))
     else:
-        numbers = np.asarray(values.fill_null(0))
-    big_endian = numbers.astype(numbers.dtype.newbyteorder(">"))
-    return copy_nulls(fixed_size_binary(big_endian.reshape(-1, 1)), values)
+        numbers = numbers_of(values, NUMBERS[arrow_type])
+    return Fixed(numbers, np.asarray(values.is_valid()) if values.null_count else None)
 
 
-def fixed_size_binary(rows: npt.NDArray[Any]) -> pa.Array:
-    """Return the octets of each row of a two-dimensional array of numbers."""
-    size = rows.dtype.itemsize * rows.shape[1]
-    return pa.Array.from_buffers(pa.binary(size), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows))])
-
-
-def copy_nulls(encoded: pa.Array, column: pa.Array) -> pa.Array:
-    """Return ``encoded`` with nulls where ``column`` has them."""
-    return pc.if_else(column.is_valid(), encoded, pa.scalar(None, encoded.type)) if column.null_count else encoded
+def numbers_of(values: pa.Array, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return the items of an array of values of fixed width, where nulls have any value: not a copy."""
+    if not len(values):
+        return np.empty(0, dtype)
+    return np.frombuffer(values.buffers()[1], dtype, len(values), values.offset * dtype.itemsize)
 
 
 Record = tuple[Any, ...]
@@ -261,7 +294,7 @@ def extreme_beyond(numbers: pa.Array, least: int, greatest: int) -> int | None:
 class Chunk(NamedTuple):
     """A piece of COPY's binary format, and the number of rows that end in it."""
 
-    data: bytes
+    data: bytes | memoryview
     rows: int
 
 
@@ -281,10 +314,10 @@ Type = str | ArrayOf
 
 @dataclass(frozen=True, slots=True)
 class BinaryType:
-    """The encoding of a type of PostgreSQL: the type of Arrow that pgpq gets, and the types that are accepted.
+    """The encoding of a type of PostgreSQL: the type of Arrow that is laid out, and the types that are accepted.
 
     ``check`` raises RunError for a column with values that the type cannot hold; ``encode`` makes the octets of types
-    that pgpq does not encode.
+    that are not laid out as they are.
     """
 
     arrow: pa.DataType
@@ -347,26 +380,33 @@ def encode_binary(batches: Iterable[pa.RecordBatch], types: Mapping[str, Type], 
 
     The format: https://www.postgresql.org/docs/current/sql-copy.html, under "Binary Format".
     """
-    schema = pa.schema([(name, arrow_type_of(type_)) for name, type_ in types.items()])
-    encoder = ArrowToPostgresBinaryEncoder(schema)
-    yield Chunk(encoder.write_header(), 0)
+    yield Chunk(HEADER, 0)
+    waiting: list[memoryview] = []
     rows = 0
     for batch in batches:
-        columns = [encode_column(batch.column(name), type_, f"{table}.{name}") for name, type_ in types.items()]
-        data = encoder.write_batch(pa.record_batch(columns, schema=schema))
-        rows += batch.num_rows
-        if data:  # pgpq buffers about 1 MiB first
-            yield Chunk(data, rows)
-            rows = 0
-    yield Chunk(encoder.finish(), rows)
+        for part in split_batch(batch):
+            columns = [encode_column(part.column(name), type_, f"{table}.{name}") for name, type_ in types.items()]
+            waiting.append(octets_of(join_fields([field_of(column) for column in columns], part.num_rows)))
+            rows += part.num_rows
+            if sum(map(len, waiting)) >= CHUNK_OCTETS:
+                yield Chunk(waiting[0] if len(waiting) == 1 else b"".join(waiting), rows)
+                waiting, rows = [], 0
+    yield Chunk(b"".join([*waiting, TRAILER]), rows)
 
 
-def arrow_type_of(type_: Type) -> pa.DataType:
-    return pa.binary() if isinstance(type_, ArrayOf) else BINARY_TYPES[type_].arrow
+def split_batch(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+    """Return the batch, in parts where it has more rows or octets than are encoded at once."""
+    rows = batch.num_rows
+    # whole buffers are counted quickly, the octets of a slice of them slowly
+    octets = batch.nbytes if batch.get_total_buffer_size() > PART_OCTETS else 0
+    parts = max(-(-rows // PART_ROWS), -(-octets // PART_OCTETS))
+    if parts <= 1 or rows <= 1:
+        return [batch]
+    return [batch.slice(start, -(-rows // parts)) for start in range(0, rows, -(-rows // parts))]
 
 
 def encode_column(column: pa.Array, type_: Type, name: str) -> pa.Array:
-    """Return the column with the Arrow type that pgpq gets for ``type_``. Raises RunError as encode_binary does."""
+    """Return the column with the Arrow type that is laid out for ``type_``. Raises RunError as encode_binary does."""
     if isinstance(type_, ArrayOf):
         if not is_list(column.type):
             raise type_error(name, type_, column)

@@ -29,7 +29,7 @@ BATCHES_AHEAD: Final = 2
 SETTLE_SECONDS: Final = 0.1
 
 CopyFormat = Literal["records", "binary"]
-"""The format in which rows are sent: tuples that asyncpg encodes, or COPY's binary format, which pgpq encodes."""
+"""The format in which rows are sent: tuples that asyncpg encodes, or COPY's binary format."""
 
 Result = TypeVar("Result")
 
@@ -128,7 +128,7 @@ async def copy_binary(
     """
     sent = SentRows(on_rows)
 
-    async def data() -> AsyncIterator[bytes]:
+    async def data() -> AsyncIterator[bytes | memoryview]:
         async for chunk in chunks:
             yield chunk.data
             sent.add(chunk.rows)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import pickle
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from itertools import pairwise
 from typing import Any, get_args
 from uuid import UUID
@@ -21,6 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bulkseed.cleaner.cleanup import cleanup
+from bulkseed.copy.encoders import BINARY_TYPES, encode_binary
 from bulkseed.copy.writer import CopyFormat, CopyPlan, copy_batches, copy_shard
 from bulkseed.errors import ConnectionLost, RunError, TargetError
 from bulkseed.generators import Context
@@ -244,6 +246,79 @@ def test_both_formats_load_the_same(database: Address) -> None:
             runner.run(check(filled(rows, lists), cuts))
 
         both()
+        runner.run(stack.aclose())
+
+
+def stored(value: Any, base: str) -> Any:
+    """The value in the form that the server would give it: padded, with the order of jsonb, with Arrow's decimals."""
+    if isinstance(value, list):
+        return [stored(each, base) for each in value]
+    if isinstance(value, Decimal):
+        with localcontext(prec=DECIMALS.precision):
+            return value.quantize(Decimal(1).scaleb(-DECIMALS.scale))
+    if base == "bpchar" and value is not None:
+        return value.ljust(5)
+    if base == "jsonb" and value is not None:
+        return json_of(dict(sorted(json.loads(value).items(), key=lambda item: (len(item[0].encode()), item[0]))))
+    return value
+
+
+@pytest.mark.core
+def test_the_bytes_are_those_of_the_servers_own_copy(database: Address) -> None:
+    assert TYPES.keys() == BINARY_TYPES.keys()
+    bases = [*SCALARS.values(), *ARRAYS.values(), "int4"]
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        connection: Any = runner.run(stack.enter_async_context(connected(database)))
+        runner.run(make_types(connection, "made", "loaded"))
+        into = runner.run(plan_copy(connection, "loaded", COLUMNS, "public", "binary"))
+
+        async def bytes_of(table: str, columns: list[str]) -> bytes:
+            names = ", ".join(f'"{name}"' for name in columns)
+            output = io.BytesIO()
+            await connection.copy_from_query(
+                f"SELECT {names} FROM {table} ORDER BY ordinal", output=output, format="binary"
+            )
+            return output.getvalue()
+
+        async def check(rows: list[tuple[Any, ...]], cuts: set[int], columns: list[str]) -> None:
+            begun = connection.transaction()
+            await begun.start()
+            try:
+                records = [tuple(map(read_back, row, bases)) for row in rows]
+                await connection.copy_records_to_table("made", records=records, columns=COLUMNS)
+                expected = await bytes_of("made", columns)
+                edges = sorted({0, len(rows), *(place for place in cuts if place < len(rows))})
+                batches = [
+                    whole.slice(start, stop - start)
+                    for whole in batches_of(rows, set())
+                    for start, stop in [*pairwise(edges), (0, 0)]
+                ]
+                types = {name: into.types[name] for name in columns}
+                assert b"".join(chunk.data for chunk in encode_binary(batches, types, "t")) == expected
+                await copy_batches(connection, into, iter(batches), lambda _: None)
+                assert await bytes_of("loaded", columns) == expected
+            finally:
+                await begun.rollback()
+
+        @settings(max_examples=50, deadline=None)
+        @given(
+            rows_of_all,
+            lists_of_all,
+            st.sets(st.integers(1, 5)),
+            st.just(COLUMNS) | st.lists(st.sampled_from(COLUMNS), min_size=1, unique=True),
+        )
+        @example([], ([],) * len(TYPES), set(), COLUMNS)
+        @example([(None,) * len(TYPES)] * 3, ([None] * 4,) * len(TYPES), {1}, COLUMNS)
+        @example([(None,) * len(TYPES)] * 3, ([[], [None], [None] * 2, None],) * len(TYPES), {1}, COLUMNS)
+        def same(rows: list[tuple[Any, ...]], lists: tuple[list[Any], ...], cuts: set[int], columns: list[str]) -> None:
+            given_rows = [
+                tuple(stored(value, base) for value, base in zip(row, bases, strict=True))
+                for row in filled(rows, lists)
+            ]
+            runner.run(check(given_rows, cuts, columns))
+
+        same()
         runner.run(stack.aclose())
 
 

@@ -19,6 +19,7 @@ from bulkseed.copy.encoders import (
     ArrayOf,
     Chunk,
     Record,
+    Type,
     encode_binary,
     encode_numeric,
     encode_records,
@@ -117,6 +118,40 @@ def test_a_batch_over_a_mebibyte_goes_at_once() -> None:
     assert [row[0] for row in decoded(whole([header, first, second, last]), ["text"])] == texts * 2
 
 
+def test_rows_without_columns_are_counts_of_no_fields() -> None:
+    batch = pa.record_batch([range(3)], names=["x"])
+    assert whole([*encode_binary([batch, batch], {}, "t")]) == HEADER + b"\0\0" * 6 + TRAILER
+
+
+def test_octets_below_a_null_are_not_sent() -> None:
+    text, number = pa.array(["abc", "de", ""]), pa.array([1, 2, 3], pa.int16())
+    masked = [
+        pa.Array.from_buffers(column.type, 3, [pa.py_buffer(bytes([0b101])), *column.buffers()[1:]])
+        for column in (text, number)
+    ]
+    batch = pa.record_batch([*masked, masked[0]], names=["t", "n", "u"])
+    found = whole([*encode_binary([batch], {"t": "text", "n": "int2", "u": "jsonb"}, "t")])
+    rows = [(b"abc", b"\0\1", b"\1abc"), (None, None, None), (b"", b"\0\3", b"\1")]
+    fields = [
+        b"\0\3" + b"".join(b"\xff" * 4 if each is None else struct.pack(">i", len(each)) + each for each in row)
+        for row in rows
+    ]
+    assert found == HEADER + b"".join(fields) + TRAILER
+
+
+@pytest.mark.parametrize(("limit", "value"), [("PART_ROWS", 1), ("PART_ROWS", 7), ("PART_OCTETS", 100)])
+def test_large_batches_are_encoded_in_parts(monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
+    batch = pa.record_batch([pa.array(["a", None, "ccc"] * 10), pa.array([None, 1, 2] * 10)], names=["x", "y"])
+    types: dict[str, Type] = {"x": "text", "y": "int8"}
+    expected = whole([*encode_binary([batch], types, "t")])
+    monkeypatch.setattr(f"bulkseed.copy.encoders.{limit}", value)
+    monkeypatch.setattr("bulkseed.copy.encoders.CHUNK_OCTETS", 1)
+    chunks = [*encode_binary([batch, batch.slice(30)], types, "t")]
+    assert len(chunks) > 5
+    assert sum(chunk.rows for chunk in chunks) == 30
+    assert whole(chunks) == expected
+
+
 @pytest.mark.parametrize("type_name", INTEGERS)
 def test_integers_are_narrowed_as_far_as_they_fit(type_name: str) -> None:
     half = 2 ** (INTEGERS[type_name][0] - 1)
@@ -206,6 +241,7 @@ def numbers_of(column: pa.Array) -> list[Decimal | None]:
             continue
         groups, weight, sign, scale, *digits = struct.unpack(f">{len(octets) // 2}h", octets)
         assert groups == len(digits)
+        assert not digits or (digits[0] and digits[-1])
         assert all(0 <= digit < 10_000 for digit in digits)
         value = sum((Decimal(digit).scaleb(4 * (weight - place)) for place, digit in enumerate(digits)), Decimal(0))
         found.append((-value if sign == 0x4000 else value).quantize(Decimal(1).scaleb(-scale)))
