@@ -269,7 +269,7 @@ def test_the_bytes_are_those_of_the_servers_own_copy(database: Address) -> None:
     bases = [*SCALARS.values(), *ARRAYS.values(), "int4"]
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        connection: Any = runner.run(stack.enter_async_context(connected(database)))
+        connection: Any = runner.run(stack.enter_async_context(open_connection(database)))
         runner.run(make_types(connection, "made", "loaded"))
         into = runner.run(plan_copy(connection, "loaded", COLUMNS, "public", "binary"))
 

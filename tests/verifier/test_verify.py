@@ -19,8 +19,7 @@ from bulkseed.plan.plan import Plan, Probabilities
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
 from bulkseed.text.faker_source import make_corpus
-from bulkseed.verifier.text_checks import TextReader
-from bulkseed.verifier.verify import RuleCheck, VerifyReport, verify
+from bulkseed.verifier.verify import RuleCheck, TextReader, VerifyReport, verify
 from support.app_rows import APP_ROWS
 from support.corruptions import CORRUPTIONS, SYSTEM, UNCHECKED, Corruption, sentence
 from support.databases import MakeDatabase, make_reference
