@@ -31,7 +31,7 @@ async def run_second_while_first_holds_the_lock(
     async with open_connection(address) as connection:
         while not await connection.fetchval(LOCKED):
             assert first.running
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.001)
     first.child.send_signal(signal.SIGSTOP)
     with begun(address, *second) as other:
         while other.running and other.age < WAIT_SECONDS and not WAITING.search(other.said.read_text()):
