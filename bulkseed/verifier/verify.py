@@ -87,10 +87,8 @@ async def read_texts(connection: Connection, scope: Scope, corpus: Corpus) -> tu
 
     A paragraph of one sentence looks like a sentence, so the share of texts of several sentences is compared.
     """
-    text, describe = (
-        f"content is 1 to {MOST_SENTENCES} of Faker's sentences for {corpus.locale}",
-        scope.describe("messages", "id"),
-    )
+    text = f"content is 1 to {MOST_SENTENCES} of Faker's sentences for {corpus.locale}"
+    describe = scope.describe("messages", "id")
     texts = Tally("G3", text, describe)
     replies = Tally("G4", "a reply is one sentence", describe)
     reader = await to_thread.run_sync(TextReader, corpus.lorem)
