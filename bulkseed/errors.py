@@ -12,13 +12,13 @@ from typing import ClassVar, Final, NoReturn
 __all__ = [
     "BulkseedError",
     "ConnectError",
-    "ConnectionLost",
-    "DiskFull",
+    "ConnectionLostError",
+    "DiskFullError",
     "EmbeddedError",
     "InputError",
     "RunError",
-    "ServerUnavailable",
-    "Stopped",
+    "ServerUnavailableError",
+    "StoppedError",
     "TargetError",
     "TransientError",
     "common_code",
@@ -61,7 +61,7 @@ class ConnectError(InputError):
     """The server does not answer, or rejects this login."""
 
 
-class ServerUnavailable(ConnectError):
+class ServerUnavailableError(ConnectError):
     """The server accepts no connection at the moment: it does not answer, is starting, or has too many."""
 
 
@@ -77,7 +77,7 @@ class RunError(BulkseedError):
     """A command failed after it had begun to write; it undid this, unless the message says otherwise."""
 
 
-class DiskFull(RunError):
+class DiskFullError(RunError):
     """The server's disk is full."""
 
 
@@ -85,17 +85,17 @@ class TransientError(RunError):
     """A temporary failure, such as a deadlock: the same attempt may succeed later."""
 
 
-class ConnectionLost(TransientError):
+class ConnectionLostError(TransientError):
     """The server stopped, or ended the connection, while a command was running."""
 
 
-class Stopped(RunError):
+class StoppedError(RunError):
     """A load stopped on request, after the shards in progress; `bulkseed resume` continues it."""
 
 
 def is_transient_failure(error: BaseException) -> bool:
     """Return whether an attempt that ended in this error is worth repeating."""
-    return isinstance(error, TransientError | ServerUnavailable)
+    return isinstance(error, TransientError | ServerUnavailableError)
 
 
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -14,7 +14,15 @@ import anyio
 
 from bulkseed.cleaner.delete_rows import check_owner, check_rights, remove_rows
 from bulkseed.deferral import Deferred, drop, mark_rebuilt, read_unfinished, rebuild
-from bulkseed.errors import BulkseedError, ConnectError, ConnectionLost, DiskFull, InputError, RunError, TargetError
+from bulkseed.errors import (
+    BulkseedError,
+    ConnectError,
+    ConnectionLostError,
+    DiskFullError,
+    InputError,
+    RunError,
+    TargetError,
+)
 from bulkseed.ledger import (
     SCHEMA,
     Claim,
@@ -55,13 +63,13 @@ async def free_disk_space(
 ) -> None:
     """Drop the indexes that are already rebuilt, and return the space of rolled-back rows to the operating system.
 
-    ``dropped`` are the definitions that are still in the ledger, by run. Raises ConnectionLost.
+    ``dropped`` are the definitions that are still in the ledger, by run. Raises ConnectionLostError.
     """
     listener.note("the server's disk is full: the rows are removed in batches, which takes longer")
     for definitions in dropped.values():
         try:
             await drop(connection, definitions)
-        except ConnectionLost:
+        except ConnectionLostError:
             raise
         except BulkseedError:
             continue  # an app has a lock on a table, for example
@@ -69,14 +77,14 @@ async def free_disk_space(
 
 
 async def vacuum(connection: Connection, tables: Iterable[SQL]) -> None:
-    """Truncate the empty pages at the ends of tables, where possible. Raises ConnectionLost."""
+    """Truncate the empty pages at the ends of tables, where possible. Raises ConnectionLostError."""
     for table in dict.fromkeys(tables):
         try:
             with translate_errors(connection, f"VACUUM {table}"):
                 # while it waits it blocks only another VACUUM or DDL, and autovacuum gives way
                 await connection.execute(compose("SET lock_timeout = '{seconds}s'", seconds=LOCK_SECONDS))
                 await connection.execute(compose("VACUUM (PARALLEL 0) {table}", table=table))
-        except ConnectionLost:
+        except ConnectionLostError:
             raise
         except BulkseedError:
             continue
@@ -203,7 +211,7 @@ async def remove_runs(
     try:
         removed, others = await removal.remove()
     except RunError as error:
-        if not dropped or isinstance(error, ConnectionLost):
+        if not dropped or isinstance(error, ConnectionLostError):
             raise
         await rebuild_dropped(connection, address, ledger, dropped, listener)
         raise RunError(f"{error}\nthe indexes and keys of the run are rebuilt", code=error.code) from error
@@ -252,13 +260,13 @@ class Removal:
         """Remove all rows at once; on a full disk free space and try again, in batches if possible."""
         try:
             return await self.remove_at_once()
-        except DiskFull:
+        except DiskFullError:
             pass
         for tries_left in reversed(range(DISK_TRIES)):
             await free_disk_space(self.connection, self.runs, self.dropped, self.listener)
             try:
                 return await self.remove_with_little_space()
-            except DiskFull:
+            except DiskFullError:
                 if not tries_left:
                     raise
                 # a worker whose COPY was rolled back may still lock its table, which VACUUM then cannot truncate
@@ -316,10 +324,10 @@ async def rebuild_dropped(
         try:
             try:
                 await rebuild_all(connection, address, definitions, on_step)
-            except DiskFull:
+            except DiskFullError:
                 await vacuum(connection, sorted({definition.table for definition in definitions}))
                 await rebuild_all(connection, address, definitions, on_step)
-        except ConnectionLost:
+        except ConnectionLostError:
             raise
         except RunError as error:
             again = f"correct that; {ledger.command(f'cleanup {number}')} then rebuilds them"

@@ -15,7 +15,7 @@ import anyio
 
 from bulkseed.cli.progress import show_progress
 from bulkseed.embedded import Listen, Server, run_server
-from bulkseed.errors import ConnectionLost, Stopped, first_cause, reraise_first
+from bulkseed.errors import ConnectionLostError, StoppedError, first_cause, reraise_first
 from bulkseed.listeners import Stop
 from bulkseed.postgres.address import Address, named_address
 from bulkseed.postgres.driver import LOOP, ignore_lost_connection
@@ -64,10 +64,10 @@ def open_database(option: str | None, *, listen: Listen | None = None, tables: b
                 run(lambda: create_missing(database.address, listener=listener))
         try:
             yield database
-        except ConnectionLost as error:
+        except ConnectionLostError as error:
             log = server.last_words()
             message = f"{error}\nthe end of the server's log: {log}" if log else str(error)
-            raise ConnectionLost(message, code=error.code) from error
+            raise ConnectionLostError(message, code=error.code) from error
 
 
 def run(command: Callable[..., Awaitable[Result]], *arguments: object, stop: Stop | None = None) -> Result:
@@ -114,7 +114,7 @@ async def run_interruptible(
             watching.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         error = first_cause(group)
-        if isinstance(error, Stopped) and caught:
+        if isinstance(error, StoppedError) and caught:
             raise Interrupted(caught[0], f"interrupted: {error}") from None
         reraise_first(group)
     except asyncio.CancelledError:

@@ -15,7 +15,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from bulkseed.copy.column_mapping import ColumnMapping, convert_batch
 from bulkseed.copy.encoders import Chunk, Record, Type, encode_binary, encode_records
-from bulkseed.errors import ConnectionLost, RunError, reraise_first
+from bulkseed.errors import ConnectionLostError, RunError, reraise_first
 from bulkseed.generators import Context, shard_tables
 from bulkseed.listeners import ProgressListener, Stopwatch
 from bulkseed.plan.shards import Shard
@@ -76,7 +76,7 @@ async def copy_records(
     """COPY the batches of the stream with one command, until the stream ends, and return the number of rows.
 
     ``on_rows`` is called with the number of rows of each batch handed to the driver. Raises RunError for a row that the
-    driver or the server refuses, and where the server stores fewer rows than were sent; ConnectionLost where the
+    driver or the server refuses, and where the server stores fewer rows than were sent; ConnectionLostError where the
     connection ends.
     """
     if "citext" in {str(type_).removesuffix("[]") for type_ in plan.types.values()}:
@@ -156,7 +156,7 @@ async def finish_copy(connection: Connection, plan: CopyPlan, command: Awaitable
 
 
 async def await_while_connected(connection: Connection, command: Awaitable[Result]) -> Result:
-    """Return the result of ``command``. Raises ConnectionLost where the connection ends meanwhile.
+    """Return the result of ``command``. Raises ConnectionLostError where the connection ends meanwhile.
 
     asyncpg waits for ever when the server dies while the writes of a COPY are paused, so the command is cancelled
     when the connection is terminated.
@@ -175,7 +175,7 @@ async def await_while_connected(connection: Connection, command: Awaitable[Resul
             raise
         finally:
             connection.remove_termination_listener(ended)
-    raise ConnectionLost(LOST, code="connection-lost")
+    raise ConnectionLostError(LOST, code="connection-lost")
 
 
 Encoded = TypeVar("Encoded")

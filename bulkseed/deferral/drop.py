@@ -10,7 +10,7 @@ import asyncpg
 
 from bulkseed.deferral.capture import constraint_state, index_state, qualified_names
 from bulkseed.deferral.definitions import KEYS, Deferred
-from bulkseed.deferral.steps import LOCK_SECONDS, Limits, NoLock, run_with_retries, step_transaction
+from bulkseed.deferral.steps import LOCK_SECONDS, Limits, NoLockError, run_with_retries, step_transaction
 from bulkseed.errors import TargetError
 from bulkseed.postgres.connection import Connection, server_message
 from bulkseed.sql import SQL, compose, identifier
@@ -36,8 +36,8 @@ async def drop(
     seconds for all locks together, ``tries`` times at most: an app is blocked for no longer, and can continue between
     the tries. Raises TargetError, with nothing dropped, where a lock is not available (the message names the holders),
     where a definition has changed since it was captured, or where an object has become dependent on one; RunError or
-    ConnectionLost for other errors of the server. ``before`` is awaited first in the same transaction: if it raises,
-    nothing is dropped.
+    ConnectionLostError for other errors of the server. ``before`` is awaited first in the same transaction: if it
+    raises, nothing is dropped.
     https://www.postgresql.org/docs/current/explicit-locking.html
     """
     if not deferred:
@@ -56,7 +56,7 @@ async def drop(
 
     try:
         await run_with_retries(connection, DOING, tables, limits, drop_once)
-    except NoLock as error:
+    except NoLockError as error:
         raise TargetError(f"{error}\nnothing was dropped", code=error.code) from error
 
 

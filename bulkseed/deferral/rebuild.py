@@ -19,13 +19,13 @@ from bulkseed.deferral.steps import (
     LOCK_SECONDS,
     Limits,
     Lock,
-    NoLock,
+    NoLockError,
     Task,
     TaskQueue,
     run_with_retries,
     step_transaction,
 )
-from bulkseed.errors import DiskFull, RunError, TransientError, common_code, reraise_first
+from bulkseed.errors import DiskFullError, RunError, TransientError, common_code, reraise_first
 from bulkseed.postgres.connection import Connection, backend_pid, server_message, translate_errors
 from bulkseed.sql import SQL, compose
 
@@ -48,7 +48,7 @@ class Rebuilder:
     failures: list[RunError] = field(default_factory=list)
     broken: set[Deferred] = field(default_factory=set)
     unlockable_tables: set[str] = field(default_factory=set)
-    disk_full: DiskFull | None = None
+    disk_full: DiskFullError | None = None
     """The first error of a full disk; later ones are not reported."""
 
     def error(self, wanted: int) -> RunError:
@@ -61,7 +61,7 @@ class Rebuilder:
         )
         message = "\n".join([*lines, outcome])
         if self.disk_full:
-            return DiskFull(message, code=self.disk_full.code)
+            return DiskFullError(message, code=self.disk_full.code)
         code = common_code((failure.code for failure in self.failures), "not-rebuilt")
         return RunError(message, code=code)
 
@@ -184,12 +184,12 @@ class Rebuilder:
             await run_with_retries(connection, doing, tables, self.limits, once)
         except TransientError:
             raise  # the caller retries the rebuild, which then runs the remaining steps
-        except NoLock as error:
+        except NoLockError as error:
             self.unlockable_tables.add(tables[0])
             if definitions:  # an ANALYZE can be left to autovacuum
                 self.failures.append(error)
                 self.broken.update(definitions)
-        except DiskFull as error:
+        except DiskFullError as error:
             if definitions:
                 self.failures += [] if self.disk_full else [error]
                 self.broken.update(definitions)
@@ -271,8 +271,8 @@ async def rebuild(
 
     Each step first checks what exists, and is one transaction (except VACUUM, which can be repeated): after a crash or
     an error, the same call with the same definitions runs the remaining steps. Raises RunError where rows violate a
-    constraint or a lock is not available, and DiskFull, both after all other steps; ConnectionLost and ConnectError at
-    once.
+    constraint or a lock is not available, and DiskFullError, both after all other steps; ConnectionLostError and
+    ConnectError at once.
     https://www.postgresql.org/docs/current/populate.html, https://www.postgresql.org/docs/current/sql-altertable.html
     """
     if not deferred:

@@ -20,7 +20,7 @@ __all__ = [
     "LOCK_SECONDS",
     "Limits",
     "Lock",
-    "NoLock",
+    "NoLockError",
     "Task",
     "TaskQueue",
     "describe_holders",
@@ -62,7 +62,7 @@ are read: https://www.postgresql.org/docs/current/view-pg-locks.html.
 """
 
 
-class NoLock(RunError):
+class NoLockError(RunError):
     """A lock was not available in time; the message names its holders."""
 
 
@@ -97,8 +97,8 @@ async def run_with_retries(
     """Await ``once()``, and retry after a lock timeout or deadlock, up to ``limits.tries`` tries in all.
 
     The pauses between tries, at first as long as the wait for the lock and then longer, let the transactions that
-    queued behind us proceed. Raises NoLock, which names the holders of locks on ``tables`` (qualified), and the errors
-    of ``translate_errors``.
+    queued behind us proceed. Raises NoLockError, which names the holders of locks on ``tables`` (qualified), and the
+    errors of ``translate_errors``.
     """
     pause = min(limits.lock_timeout, LONGEST_PAUSE)
     with translate_errors(connection, doing):
@@ -107,7 +107,7 @@ async def run_with_retries(
                 return await once()
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
                 if not left:
-                    raise NoLock(await describe_lock(connection, doing, tables, limits), code="no-lock") from error
+                    raise NoLockError(await describe_lock(connection, doing, tables, limits), code="no-lock") from error
             await anyio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
     return None

@@ -304,7 +304,7 @@ async def acquire_load_lock(connection: Connection, listener: ProgressListener) 
     """Hold the lock of all commands that write seeded rows until the connection ends; wait for its holder if need be.
 
     ``listener`` is told who holds the lock. It must be the first lock of a command: one that waits for it must not
-    hold a lock that the holder needs. Raises ConnectionLost.
+    hold a lock that the holder needs. Raises ConnectionLostError.
     """
     with translate_errors(connection, "waiting for the load lock"):
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):

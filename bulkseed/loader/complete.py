@@ -219,8 +219,8 @@ async def complete_run(
 
     ``context`` is the one of the run's plan and placement, if the caller has made it already.
 
-    Raises RunError (ConnectionLost) for errors that retries do not overcome; the run is then undone, or kept if
-    ``on_error`` is ``keep``. Raises Stopped with the run kept.
+    Raises RunError (ConnectionLostError) for errors that retries do not overcome; the run is then undone, or kept if
+    ``on_error`` is ``keep``. Raises StoppedError with the run kept.
     """
     control, ledger, target = session.control, session.ledger, session.target
     stopwatch, listener, stop = session.stopwatch, control.listener, session.stop

@@ -10,7 +10,7 @@ from functools import partial
 import anyio
 
 from bulkseed.deferral import Deferred, rebuild
-from bulkseed.errors import Stopped, reraise_first
+from bulkseed.errors import StoppedError, reraise_first
 from bulkseed.generators import Context
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import ProgressListener, Stop, Stopwatch
@@ -55,7 +55,7 @@ class TableFiller:
         self.rows_complete: dict[Stage, anyio.Event] = {"users": anyio.Event(), "channels": anyio.Event()}
 
     async def fill(self, control: Control, context: Context) -> None:
-        """Load the shards. Raises Stopped if that was asked for, and RunError; loaded shards stay loaded."""
+        """Load the shards. Raises StoppedError if that was asked for, and RunError; loaded shards stay loaded."""
         queue = ShardQueue(self.shards)
         self.set_rows_complete()
 
@@ -81,7 +81,7 @@ class TableFiller:
                 await load_shards(self.pool, self.job, queue, self.listener, on_done, load_here)
                 tasks.cancel_scope.cancel()
         if self.stop.asked.is_set():
-            raise Stopped("the shards in progress are loaded", code="stopped")
+            raise StoppedError("the shards in progress are loaded", code="stopped")
 
     def set_rows_complete(self) -> None:
         # that of the last stage is set by fill_and_rebuild(), after the phase of the rebuilding has begun

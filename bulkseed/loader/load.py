@@ -8,7 +8,7 @@ from typing import Final
 
 from bulkseed.cleaner.delete_rows import check_owner
 from bulkseed.deferral import read_unfinished, save
-from bulkseed.errors import ConnectError, ConnectionLost, InputError, RunError, TargetError
+from bulkseed.errors import ConnectError, ConnectionLostError, InputError, RunError, TargetError
 from bulkseed.generators import Context
 from bulkseed.generators.plugins import describe_plugin_table
 from bulkseed.ledger import (
@@ -78,10 +78,10 @@ async def load(
     whether indexes and keys are dropped for the load and rebuilt after it. ``format``: the format of COPY. The rows
     depend on none of these. Transient errors (lost connections, deadlocks) are retried according to ``retry_policy``.
 
-    Raises InputError (ConnectError, TargetError) before anything is written, and RunError (ConnectionLost) for a
+    Raises InputError (ConnectError, TargetError) before anything is written, and RunError (ConnectionLostError) for a
     failure after that. The loaded rows are then removed, and dropped indexes and keys rebuilt, unless ``on_error`` is
-    ``keep``. If the load is cancelled or killed, or ``stop`` is asked for (Stopped), the run is kept: :func:`resume`
-    finishes it, :func:`bulkseed.cleaner.cleanup.cleanup` undoes it.
+    ``keep``. If the load is cancelled or killed, or ``stop`` is asked for (StoppedError), the run is kept:
+    :func:`resume` finishes it, :func:`bulkseed.cleaner.cleanup.cleanup` undoes it.
     """
     ledger = Ledger(ledger_schema)
     retry_policy = retry_policy or RetryPolicy()
@@ -136,7 +136,7 @@ async def load(
 
         try:
             claim = await control.do("reserving ids", begin)
-        except (ConnectError, ConnectionLost) as error:
+        except (ConnectError, ConnectionLostError) as error:
             if context is None:
                 raise
             raise RunError(

@@ -94,7 +94,7 @@ class ShardLoader:
         self.connection: Connection | None = None
 
     async def __aenter__(self) -> Self:
-        """Connect. Raises ConnectError, ConnectionLost."""
+        """Connect. Raises ConnectError, ConnectionLostError."""
         await retry(self.job.retry_policy, self.listener, "connecting", self.live_connection)
         return self
 
@@ -113,8 +113,9 @@ class ShardLoader:
     async def load(self, shard: Shard, stopwatch: Stopwatch) -> dict[str, int]:
         """Make the rows of ``shard``, COPY them, and record the shard; return the number of rows of each table.
 
-        Transient errors are retried. Raises RunError (ConnectionLost) or ConnectError. Nothing of the shard is loaded
-        then, unless only the answer to the commit was lost: in this case the next attempt finds it in the ledger.
+        Transient errors are retried. Raises RunError (ConnectionLostError) or ConnectError. Nothing of the shard is
+        loaded then, unless only the answer to the commit was lost: in this case the next attempt finds it in the
+        ledger.
         """
         counting = CountingListener(self.listener)
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from bulkseed.cleaner.cleanup import remove_runs
-from bulkseed.errors import BulkseedError, RunError, ServerUnavailable, Stopped, TargetError
+from bulkseed.errors import BulkseedError, RunError, ServerUnavailableError, StoppedError, TargetError
 from bulkseed.ledger import Claim, Ledger, read_runs
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import Stop
@@ -47,8 +47,8 @@ async def undo_on_error(
 ) -> AsyncIterator[RunStatusText]:
     """Undo a run if the block raises an error, or keep it, and say so in the error that is raised instead.
 
-    - The block is cancelled or raises Stopped, or the server cannot be reached: the run is kept. For a cancellation,
-      ``stop.message`` gets the text.
+    - The block is cancelled or raises StoppedError, or the server cannot be reached: the run is kept. For a
+      cancellation, ``stop.message`` gets the text.
     - RunError, and TargetError if the undoing succeeds: an error of the same class, with the result of the undoing.
     - Other errors of bulkseed: RunError with the result of the undoing.
     - Any other exception: the same exception, or RunError if the undoing fails.
@@ -61,11 +61,11 @@ async def undo_on_error(
     status = RunStatusText(claim.number, ledger)
     try:
         yield status
-    except Stopped as stopped:
-        raise Stopped(f"{stopped}\n{status.kept}", code=stopped.code) from stopped
+    except StoppedError as stopped:
+        raise StoppedError(f"{stopped}\n{status.kept}", code=stopped.code) from stopped
     except Exception as error:
         is_undo_failed = False
-        is_server_away = isinstance(error, ServerUnavailable) and control.connection.is_closed()
+        is_server_away = isinstance(error, ServerUnavailableError) and control.connection.is_closed()
         if on_error == "keep" or is_server_away:
             # a server that cannot be reached cannot undo anything, and may come back
             result = status.kept
@@ -117,7 +117,7 @@ async def undo_run(control: Control, address: Address, status: RunStatusText, cl
             # ended this connection too, unnoticed so far
             return await control.do("undoing the run", once, retry_policy=RetryPolicy()), False
         except Exception as error:
-            if isinstance(error, ServerUnavailable) and not begun:
+            if isinstance(error, ServerUnavailableError) and not begun:
                 return f"{error}\n{status.kept}", False
             cleanup = ledger.command(f"cleanup {number}")
             return f"undoing run {number} failed: {error}\ncorrect that, and undo the run with {cleanup}", True

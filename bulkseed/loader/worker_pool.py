@@ -154,7 +154,7 @@ MAX_CRASHES: Final = 3
 """How many times a crashed process of a worker is replaced; more crashes than that have a cause that stays."""
 
 
-class WorkerCrashed(RunError):
+class WorkerCrashedError(RunError):
     """A worker process ended without sending an error."""
 
 
@@ -201,7 +201,7 @@ class Worker:
                     on_done(shard, message)
                     queue.mark_done()
                     shard = await queue.next_shard()
-            except WorkerCrashed as crash:
+            except WorkerCrashedError as crash:
                 self.crashes += 1
                 if self.crashes > MAX_CRASHES:
                     raise
@@ -230,7 +230,7 @@ class Worker:
                     self.handshaken = True
                 message = await receive_frame(self.stdout)
             except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound, *BROKEN) as error:
-                raise WorkerCrashed(await self.describe_exit(), code="worker-crashed") from error
+                raise WorkerCrashedError(await self.describe_exit(), code="worker-crashed") from error
             if isinstance(message, Done | Ready):
                 return message
             if isinstance(message, Note):

@@ -14,10 +14,10 @@ import asyncpg
 from bulkseed.errors import (
     BulkseedError,
     ConnectError,
-    ConnectionLost,
-    DiskFull,
+    ConnectionLostError,
+    DiskFullError,
     RunError,
-    ServerUnavailable,
+    ServerUnavailableError,
     TargetError,
     TransientError,
     reraise_first,
@@ -82,8 +82,8 @@ async def open_connection(params: ConnectionParams) -> AsyncIterator[Connection]
 async def connect(params: ConnectionParams) -> Connection:
     """Open a connection, set up its session and return it; the caller closes it.
 
-    Raises ConnectError where there is no connection, ServerUnavailable where there may be one later, and TargetError
-    for a server that is too old and for a pooler without sessions.
+    Raises ConnectError where there is no connection, ServerUnavailableError where there may be one later, and
+    TargetError for a server that is too old and for a pooler without sessions.
     """
     connection = await connect_driver(params)
     try:
@@ -95,7 +95,7 @@ async def connect(params: ConnectionParams) -> Connection:
         if isinstance(error, BulkseedError):
             raise
         if isinstance(error, TimeoutError):
-            raise ServerUnavailable(
+            raise ServerUnavailableError(
                 f"{params.server} accepted the connection but did not answer within {CONNECT_SECONDS:.0f} s: "
                 "try again when it is less busy; if it is a pooler, give it a larger pool or try fewer --workers",
                 code="no-session",
@@ -105,7 +105,7 @@ async def connect(params: ConnectionParams) -> Connection:
         ):
             raise translated from error
         if lost and isinstance(error, Exception):
-            raise ServerUnavailable(
+            raise ServerUnavailableError(
                 f"the server at {params.server} accepted a connection and ended it: {TRY_LATER}",
                 code="connection-refused",
             ) from error
@@ -150,7 +150,7 @@ async def connect_driver(params: ConnectionParams) -> Connection:
                 f"no PostgreSQL answers at {params.server} ({reason}): correct sslmode in the database URL",
                 code="tls-failed",
             ) from None
-        raise ServerUnavailable(
+        raise ServerUnavailableError(
             f"no PostgreSQL answers at {params.server} ({reason}): start it, or correct the database URL",
             code="no-answer",
         ) from None
@@ -187,7 +187,7 @@ def connect_error(error: asyncpg.PostgresError, params: ConnectionParams) -> Con
         )
     if translated := pooler_error(error, params):
         return translated
-    kind = ServerUnavailable if is_transient(error) else ConnectError
+    kind = ServerUnavailableError if is_transient(error) else ConnectError
     return kind(
         f"the server at {params.server} refuses a connection ({message}): {TRY_LATER}", code="connection-refused"
     )
@@ -209,7 +209,7 @@ async def close(connection: Connection) -> None:
 async def keep_alive(connection: Connection) -> AsyncIterator[None]:
     """Use ``connection`` every 30 s while the block leaves it idle, or a firewall or pooler might close it.
 
-    Raises ConnectionLost, cancelling the block, as soon as the connection is lost.
+    Raises ConnectionLostError, cancelling the block, as soon as the connection is lost.
     """
     try:
         async with anyio.create_task_group() as tasks:
@@ -236,7 +236,7 @@ async def ping_until_lost(connection: Connection) -> None:
                 await connection.execute("SELECT 1")
     finally:
         connection.remove_termination_listener(set_lost)
-    raise ConnectionLost(f"waiting for the load: {LOST}", code="connection-lost")
+    raise ConnectionLostError(f"waiting for the load: {LOST}", code="connection-lost")
 
 
 TRY_LATER: Final = "try again when it accepts connections, or with fewer --workers if it allows too few"
@@ -260,8 +260,8 @@ LOST: Final = "the server ended the connection, or went away (its log says why)"
 def translate_errors(connection: Connection, doing: str) -> Iterator[None]:
     """Raise the driver's errors in the block as bulkseed's; ``doing`` (such as "loading messages") begins each message.
 
-    Raises ConnectionLost, TransientError for other temporary failures, DiskFull, TargetError for a pooler without
-    sessions, and RunError for the other errors of the server.
+    Raises ConnectionLostError, TransientError for other temporary failures, DiskFullError, TargetError for a pooler
+    without sessions, and RunError for the other errors of the server.
     """
     try:
         yield
@@ -270,14 +270,14 @@ def translate_errors(connection: Connection, doing: str) -> Iterator[None]:
     except Exception as error:
         # the error after a lost connection differs by event loop and moment: the connection's state decides
         if connection.is_closed():
-            raise ConnectionLost(f"{doing}: {LOST}", code="connection-lost") from error
+            raise ConnectionLostError(f"{doing}: {LOST}", code="connection-lost") from error
         if is_pooling_error(error):
             raise TargetError(f"{doing}: this {NO_SESSION}", code="pooler-without-sessions") from error
         if not isinstance(error, asyncpg.PostgresError):
             raise
         message = server_message(error)
         if isinstance(error, asyncpg.DiskFullError):
-            raise DiskFull(
+            raise DiskFullError(
                 f"{doing}: the server's disk is full ({message}): free some space, or load fewer rows",
                 code="disk-full",
             ) from error

@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 import asyncpg
 
-from bulkseed.errors import ConnectError, ServerUnavailable, TargetError
+from bulkseed.errors import ConnectError, ServerUnavailableError, TargetError
 from bulkseed.postgres.driver import Connection, ConnectionParams
 
 __all__ = ["NO_SESSION", "backend_pid", "check_session", "is_pooling_error", "pooler_error"]
@@ -124,13 +124,13 @@ def pooler_error(error: Exception, params: ConnectionParams) -> ConnectError | N
             code="missing-database",
         )
     if FULL.search(message):
-        return ServerUnavailable(
+        return ServerUnavailableError(
             f"the pooler at {params.server} has no free connection ({message}): give it a larger pool, "
             "try fewer --workers, or check that the server behind it is running",
             code="pooler-full",
         )
     if NO_SERVER.search(message):
-        return ServerUnavailable(
+        return ServerUnavailableError(
             f"the pooler at {params.server} cannot reach the server behind it ({message}): "
             "start the server, or correct the pooler's settings",
             code="pooler-without-server",

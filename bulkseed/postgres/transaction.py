@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from tenacity.stop import stop_base
 from tenacity.wait import wait_exponential, wait_random
 
-from bulkseed.errors import ConnectionLost, ServerUnavailable, is_transient_failure
+from bulkseed.errors import ConnectionLostError, ServerUnavailableError, is_transient_failure
 from bulkseed.listeners import ProgressListener
 from bulkseed.postgres.connection import Connection, ConnectionParams, close, connect, translate_errors
 
@@ -57,7 +57,7 @@ async def transaction(connection: Connection) -> AsyncIterator[None]:
 
     The isolation level is read committed, even if the login's default is another. Row security raises an error instead
     of hiding rows. Raises the errors of :func:`bulkseed.postgres.connection.translate_errors`, among them
-    ConnectionLost where the transaction cannot begin, or where it is unknown whether it was committed.
+    ConnectionLostError where the transaction cannot begin, or where it is unknown whether it was committed.
     """
     is_done = False
     try:
@@ -69,7 +69,7 @@ async def transaction(connection: Connection) -> AsyncIterator[None]:
         doing = "committing" if is_done else "in a transaction"
         with translate_errors(connection, doing):
             if is_done and connection.is_closed():
-                raise ConnectionLost(
+                raise ConnectionLostError(
                     "the connection was lost during the commit, so it is unknown whether the transaction was committed",
                     code="commit-unknown",
                 ) from error
@@ -102,7 +102,7 @@ async def retry(
     return await retry_until(
         stop_after_attempt(retry_policy.tries if retry_policy.seconds else 1),
         # connecting has its own retries and time limit, which is used up after this error
-        lambda error: is_transient_failure(error) and not isinstance(error, ServerUnavailable),
+        lambda error: is_transient_failure(error) and not isinstance(error, ServerUnavailableError),
         listener,
         doing,
         once,
@@ -118,7 +118,7 @@ async def connect_with_retry(
     """
     return await retry_until(
         stop_after_delay(retry_policy.seconds),
-        lambda error: isinstance(error, ServerUnavailable),
+        lambda error: isinstance(error, ServerUnavailableError),
         listener,
         f"connecting to {params.server}",
         lambda: connect(params),

@@ -56,7 +56,7 @@ class Survey:
 async def survey(address: Address, tables: Sequence[str]) -> Survey:
     """Survey the target and its ``tables`` (names as in SQL), without writing anything.
 
-    Raises ConnectError, ConnectionLost, and TargetError where this login lacks the rights.
+    Raises ConnectError, ConnectionLostError, and TargetError where this login lacks the rights.
     """
     async with open_connection(address) as connection:
         with preflight_errors(connection, "looking at the target"):
@@ -114,7 +114,7 @@ async def check_server(address: Address, expected: Mapping[str, float]) -> None:
     """Raise InputError where the server's disks have too little free space for ``expected`` bytes of each table.
 
     ``address`` is on this machine; where a tunnel or the like answers there, nothing is checked. Raises ConnectError,
-    ConnectionLost, and TargetError where this login lacks the rights.
+    ConnectionLostError, and TargetError where this login lacks the rights.
     """
     async with open_connection(address) as connection:
         with preflight_errors(connection, "asking for the server's folders"):

@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from bulkseed.errors import DiskFull, RunError, TargetError, TransientError
+from bulkseed.errors import DiskFullError, RunError, TargetError, TransientError
 from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
 from bulkseed.postgres.address import Address
@@ -55,8 +55,9 @@ async def create_missing(address: Address, *, listener: ProgressListener | None 
     """Create the missing reference tables and catalogue rows, and return a description of each.
 
     A table is created with its indexes; existing tables are not changed, so that a second call does nothing. Concurrent
-    calls wait for each other, and a failure leaves nothing behind. Raises ConnectError, ConnectionLost, TransientError,
-    DiskFull, and TargetError where the existing tables do not fit the missing ones, or the login lacks a right.
+    calls wait for each other, and a failure leaves nothing behind. Raises ConnectError, ConnectionLostError,
+    TransientError, DiskFullError, and TargetError where the existing tables do not fit the missing ones, or the login
+    lacks a right.
     """
     async with open_connection(address) as connection:
         if not await find_missing(connection, address):
@@ -131,7 +132,7 @@ def translate_refusals(connection: Connection, code: str, problem: str, fix: str
     try:
         with translate_errors(connection, "making the reference tables"):
             yield
-    except (TransientError, DiskFull):
+    except (TransientError, DiskFullError):
         raise
     except RunError as error:
         reason = server_message(error.__cause__) if isinstance(error.__cause__, asyncpg.PostgresError) else str(error)

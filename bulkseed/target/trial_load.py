@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from bulkseed.copy.column_mapping import Keys
 from bulkseed.copy.writer import CopyPlan, copy_batches
-from bulkseed.errors import ConnectionLost, InputError, RunError, TargetError
+from bulkseed.errors import ConnectionLostError, InputError, RunError, TargetError
 from bulkseed.fields import distinct
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.shard_context import fields_of
@@ -86,7 +86,7 @@ SELECT EXISTS (
 """Whether the tables have constraints on values beyond their types: CHECK and EXCLUDE constraints, or domains."""
 
 
-class RollBack(Exception):
+class RollBack(Exception):  # noqa: N818 - not an error
     """Ends the transaction of a trial."""
 
 
@@ -197,7 +197,7 @@ async def try_batch(
             try:
                 with translate_errors(connection, f"trying {name}"):
                     await copy_batches(connection, to_copy, iter([batch]), lambda _: None)
-            except ConnectionLost:
+            except ConnectionLostError:
                 raise
             except (RunError, InputError) as error:
                 message = str(error).replace(str(to_copy), target.model.name(table.name))

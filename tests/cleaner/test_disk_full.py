@@ -8,7 +8,7 @@ import pytest
 
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
-from bulkseed.errors import DiskFull, RunError
+from bulkseed.errors import DiskFullError, RunError
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
@@ -70,7 +70,7 @@ async def test_without_any_room_a_later_cleanup_removes_the_rest(database: Addre
     before = await digest(database), dump(server, database)
     await load(plan_of("3x"), database, rows_per_shard=300)
     await run_sql(database, CUT_OFF, FULL.format(most=0))
-    with raises("disk-full", "no room", kind=DiskFull):
+    with raises("disk-full", "no room", kind=DiskFullError):
         await cleanup(database, [1])
     await run_sql(database, EMPTY)
     await cleanup(database, [1])
@@ -80,7 +80,7 @@ async def test_without_any_room_a_later_cleanup_removes_the_rest(database: Addre
 async def test_a_complete_run_is_removed_at_once_or_not_at_all(seeded: Address) -> None:
     before = await digest(seeded)
     await run_sql(seeded, FULL.format(most=100))
-    with raises("disk-full", kind=DiskFull):
+    with raises("disk-full", kind=DiskFullError):
         await cleanup(seeded, [1])
     assert await digest(seeded) == before
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.copy.encoders import BINARY_TYPES, encode_binary
 from bulkseed.copy.writer import CopyFormat, CopyPlan, copy_batches, copy_shard
-from bulkseed.errors import ConnectionLost, RunError, TargetError
+from bulkseed.errors import ConnectionLostError, RunError, TargetError
 from bulkseed.generators import Context
 from bulkseed.listeners import NullListener, Stopwatch
 from bulkseed.loader.load import load
@@ -469,7 +469,7 @@ async def test_what_the_server_refuses_is_told_in_one_sentence(connection: Conne
         theirs: Any = refused.value
         facts = ("public.t", theirs.args[0], theirs.detail or "", theirs.context)
         assert all(fact in str(told.value) for fact in facts)
-        assert not isinstance(told.value, ConnectionLost)
+        assert not isinstance(told.value, ConnectionLostError)
         # the connection goes on
         assert await connection.fetchval("SELECT count(*) FROM t") == 0
 
@@ -550,7 +550,7 @@ def test_a_backend_killed_while_writes_are_paused_is_not_a_hang(
             into = await plan_copy(connection, "t", ["x"], "public", format)
             with anyio.fail_after(20):
                 killing = asyncio.ensure_future(kill())
-                with raises("connection-lost", kind=ConnectionLost):
+                with raises("connection-lost", kind=ConnectionLostError):
                     await copy_batches(connection, into, endless(), told.append)
                 await killing
 

@@ -16,7 +16,7 @@ from bulkseed.cleaner.references import Reference, references
 from bulkseed.deferral import DDL, Deferred, drop, mark_rebuilt, read_unfinished, rebuild, save
 from bulkseed.deferral.definitions import Captured
 from bulkseed.embedded import Server
-from bulkseed.errors import ConnectionLost, RunError, TargetError
+from bulkseed.errors import ConnectionLostError, RunError, TargetError
 from bulkseed.ledger import Ledger
 from bulkseed.plan.scenario import Scenario
 from bulkseed.plan.tables import TABLE_NAMES, Model, Names
@@ -160,7 +160,7 @@ async def test_crash_at_any_statement_loses_nothing(server: Server, museum: Addr
                 await rebuild(
                     failing(museum, after), [Deferred.from_json(each) for each in saved], connections=connections
                 )
-            except (Cut, ConnectionLost):
+            except (Cut, ConnectionLostError):
                 cuts += 1
                 await wait_for_other_backends(connection)
                 await rebuild(connector(museum), [Deferred.from_json(each) for each in saved], connections=connections)
@@ -179,7 +179,7 @@ async def test_crash_while_dropping_drops_nothing(museum: Address) -> None:
             try:
                 async with failing(museum, after)() as dying:
                     await drop(dying, deferred)
-            except (Cut, ConnectionLost):
+            except (Cut, ConnectionLostError):
                 await wait_for_other_backends(connection)
                 assert await describe_schema(connection) == shown
             else:
@@ -496,7 +496,7 @@ async def test_lost_server_process_ends_it_at_once(database: Address, connection
         )
 
     async with anyio.create_task_group() as tasks:
-        with raises("connection-lost", kind=ConnectionLost):
+        with raises("connection-lost", kind=ConnectionLostError):
             await rebuild(connector(database), deferred, connections=2, on_step=on_step)
     await rebuild(connector(database), deferred)
 
@@ -511,7 +511,7 @@ async def test_a_connection_that_is_lost_as_soon_as_it_is_made(database: Address
             await connection.execute("SELECT pg_terminate_backend($1, 5000)", made.get_server_pid())
             yield made
 
-    with raises("connection-lost", kind=ConnectionLost):
+    with raises("connection-lost", kind=ConnectionLostError):
         await rebuild(lost, deferred)
     await rebuild(connector(database), deferred)
 

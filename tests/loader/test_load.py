@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from bulkseed.cleaner.cleanup import cleanup
-from bulkseed.errors import BulkseedError, ConnectionLost, RunError, TargetError
+from bulkseed.errors import BulkseedError, ConnectionLostError, RunError, TargetError
 from bulkseed.generators import Context
 from bulkseed.loader import complete
 from bulkseed.loader.complete import LoadReport
@@ -311,7 +311,7 @@ def test_a_backend_that_dies_is_an_error_and_not_a_hang(table: str, seeded: Addr
                 )
 
         listener = Interfering(table, lambda: tasks.add(asyncio.ensure_future(kill())))
-        with anyio.fail_after(30), raises("connection-lost", "run 2", kind=ConnectionLost):
+        with anyio.fail_after(30), raises("connection-lost", "run 2", kind=ConnectionLostError):
             await load(plan_of("20x"), seeded, listener=listener, retry_policy=RetryPolicy(seconds=0))
         await asyncio.gather(*tasks)
         assert await digest(seeded) == before

@@ -19,7 +19,7 @@ import pytest
 from bulkseed.cleaner.cleanup import cleanup, find_removable_runs
 from bulkseed.deferral import drop
 from bulkseed.embedded import Server
-from bulkseed.errors import InputError, RunError, Stopped, TargetError, TransientError
+from bulkseed.errors import InputError, RunError, StoppedError, TargetError, TransientError
 from bulkseed.ledger import Ledger, share_run, take_over
 from bulkseed.ledger.runs import History, read_history
 from bulkseed.listeners import NullListener, Stop
@@ -126,7 +126,7 @@ async def test_a_resume_that_is_cut_off_is_resumed(beside: Address, server: Serv
 async def test_a_stop_waits_for_the_shards_in_progress(database: Address) -> None:
     stop = Stop()
     notes = Interfering("messages", stop.asked.set)
-    with raises("stopped", "run 1", "`bulkseed resume 1`", "`bulkseed cleanup 1`", kind=Stopped):
+    with raises("stopped", "run 1", "`bulkseed resume 1`", "`bulkseed cleanup 1`", kind=StoppedError):
         await load(PLAN, database, listener=notes, stop=stop, workers=2, **SMALL)
     assert any("Ctrl-C" in note for note in notes.said)
     (only,) = await read_history(database)

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from bulkseed.embedded import Server
-from bulkseed.errors import ConnectError, ServerUnavailable, TargetError
+from bulkseed.errors import ConnectError, ServerUnavailableError, TargetError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, connect, open_connection, translate_errors
 from bulkseed.postgres.pooler import pooler_error
@@ -136,13 +136,13 @@ async def test_errors_of_a_pool(
         with raises(code, address.server, fact, kind=ConnectError):
             await connect(address)
     async with open_connection(through):
-        with raises("pooler-full", through.server, "query_wait_timeout", kind=ServerUnavailable):
+        with raises("pooler-full", through.server, "query_wait_timeout", kind=ServerUnavailableError):
             await connect(through)
         monkeypatch.setattr("bulkseed.postgres.connection.CONNECT_SECONDS", 0.3)
-        with raises("no-session", through.server, "--workers", kind=ServerUnavailable):
+        with raises("no-session", through.server, "--workers", kind=ServerUnavailableError):
             await connect(through)
     small = pool("session", database, max_client_conn="2")
-    with raises("pooler-full", small.server, "max_client_conn", kind=ServerUnavailable):
+    with raises("pooler-full", small.server, "max_client_conn", kind=ServerUnavailableError):
         await connect_several(small, 3)
 
 

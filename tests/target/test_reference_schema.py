@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from bulkseed.errors import ConnectionLost, TargetError
+from bulkseed.errors import ConnectionLostError, TargetError
 from bulkseed.ledger import LOCK
 from bulkseed.listeners import NullListener
 from bulkseed.plan.tables import CATALOGUE, TABLE_NAMES
@@ -258,6 +258,6 @@ async def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_half_made(
         making = asyncio.create_task(create_missing(database))
         blocked = await asyncio.wait_for(until_blocked(other), 60)
         await other.execute("SELECT pg_terminate_backend($1)", blocked)
-        with raises("connection-lost", kind=ConnectionLost):
+        with raises("connection-lost", kind=ConnectionLostError):
             await making
     assert list(await digest(database)) == ["messages", "users"]
