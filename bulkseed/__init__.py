@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bulkseed.api import cleanup, load, resume, verify
     from bulkseed.errors import BulkseedError, InputError, RunError
     from bulkseed.generators.plugins import Parent, Parents, SeedTable, table
-    from bulkseed.listeners import NullListener, ProgressListener
+    from bulkseed.listeners import NullListener, Phase, ProgressListener
     from bulkseed.listeners import NullListener as Silent
     from bulkseed.listeners import ProgressListener as Watcher
     from bulkseed.plan.plan import Plan
@@ -25,6 +25,7 @@ __all__ = [
     "NullListener",
     "Parent",
     "Parents",
+    "Phase",
     "Plan",
     "ProgressListener",
     "RunError",
@@ -45,7 +46,7 @@ SOURCES: Final = {
     "generators.plugins": ("Parent", "Parents", "SeedTable", "table"),
     "plan.plan": ("Plan",),
     "scenarios.planning": ("make_plan",),
-    "listeners": ("NullListener", "ProgressListener", "Silent", "Watcher"),
+    "listeners": ("NullListener", "Phase", "ProgressListener", "Silent", "Watcher"),
 }
 
 FORMER: Final = {"Silent": "NullListener", "Watcher": "ProgressListener"}

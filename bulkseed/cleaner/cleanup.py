@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +13,7 @@ from typing import Final
 import anyio
 
 from bulkseed.cleaner.delete_rows import check_owner, check_rights, remove_rows
-from bulkseed.deferral import Deferred, drop, mark_rebuilt, read_unfinished, rebuild
+from bulkseed.deferral import Deferred, count_steps, drop, mark_rebuilt, read_unfinished, rebuild
 from bulkseed.errors import (
     BulkseedError,
     ConnectError,
@@ -36,7 +36,7 @@ from bulkseed.ledger import (
     mark_undoing,
 )
 from bulkseed.ledger.control import open_control
-from bulkseed.listeners import NullListener, ProgressListener
+from bulkseed.listeners import NullListener, Phase, ProgressListener
 from bulkseed.load_options import available_cores
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, preflight_errors, translate_errors
@@ -317,15 +317,22 @@ async def rebuild_dropped(
     listener: ProgressListener,
 ) -> None:
     """Rebuild the indexes and keys that loads have dropped, and record that."""
-    steps = itertools.count(1)
+    done, steps = 0, sum(map(count_steps, dropped.values()))
+
+    def on_step(_name: str, _seconds: float) -> None:
+        nonlocal done
+        done += 1
+        listener.phase(Phase.REBUILD, done, steps)
+
     for number, definitions in dropped.items():
-        listener.phase("rebuild")
-        on_step = partial(report_step, listener, steps)
+        earlier = done
+        listener.phase(Phase.REBUILD, done, steps)
         try:
             try:
                 await rebuild_all(connection, address, definitions, on_step)
             except DiskFullError:
                 await vacuum(connection, sorted({definition.table for definition in definitions}))
+                done = earlier
                 await rebuild_all(connection, address, definitions, on_step)
         except ConnectionLostError:
             raise
@@ -349,7 +356,3 @@ async def rebuild_all(
     except ConnectError:
         # the server accepts no more connections than this one
         await rebuild(lambda: nullcontext(connection), definitions, on_step=on_step)
-
-
-def report_step(listener: ProgressListener, steps: Iterator[int], _name: str, _seconds: float) -> None:
-    listener.phase(f"rebuild, step {next(steps)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,7 +29,7 @@ from bulkseed.errors import DiskFullError, RunError, TransientError, common_code
 from bulkseed.postgres.connection import Connection, backend_pid, server_message, translate_errors
 from bulkseed.sql import SQL, compose
 
-__all__ = ["Rebuilder", "rebuild"]
+__all__ = ["Rebuilder", "count_steps", "rebuild"]
 
 MOST_SHOWN: Final = 3
 """The number of failures whose messages are shown."""
@@ -297,6 +297,22 @@ async def rebuild(
             reraise_first(group)
     if rebuilder.failures:
         raise rebuilder.error(len(deferred))
+
+
+def count_steps(deferred: Sequence[Deferred], tables: Iterable[SQL] = ()) -> int:
+    """Return the number of steps of a :func:`rebuild` of which none fails; ``tables`` are its ``rows_complete``."""
+    indexes: dict[SQL, list[Deferred]] = {table: [] for table in tables}
+    steps = 0
+    for definition in dict.fromkeys(deferred):
+        if definition.kind == "foreign key":
+            steps += 2 if definition.validate else 1
+        else:
+            indexes.setdefault(definition.table, []).append(definition)
+    for of_table in indexes.values():
+        steps += len(of_table)
+        steps += any(index.attach or index.attributes for index in of_table)
+        steps += 2  # VACUUM, ANALYZE
+    return steps
 
 
 class Schedule:

@@ -21,7 +21,7 @@ from bulkseed.errors import RunError
 from bulkseed.generators import Context
 from bulkseed.ledger import Claim, Ledger, Run, find_runs, finish_run, lost_run_error, share_run
 from bulkseed.ledger.control import Control
-from bulkseed.listeners import ProgressListener, Stop, Stopwatch
+from bulkseed.listeners import Phase, ProgressListener, Stop, Stopwatch
 from bulkseed.load_options import Defer, OnError
 from bulkseed.loader.fill_tables import TableFiller
 from bulkseed.loader.load_shard import Endpoint, Job
@@ -258,7 +258,7 @@ async def complete_run(
             await drop(connection, to_drop, lock_timeout=LOCK_SECONDS, before=check_claim)
 
         if to_drop:
-            listener.phase("drop")
+            listener.phase(Phase.DROP)
             listener.note(describe_locks(to_drop))
             with stopwatch.phase("drop"):
                 await control.do("dropping indexes and keys", drop_definitions)
@@ -269,7 +269,7 @@ async def complete_run(
         else:
             await filling.fill(control, context)
             await analyze(control, target, stopwatch, listener)
-        listener.phase("commit")
+        listener.phase(Phase.COMMIT)
 
         async def record(connection: Connection) -> None:
             async with transaction(connection):
@@ -320,7 +320,7 @@ def definitions_to_drop(tables: Sequence[str], deferred: Sequence[Deferred], tar
 
 async def analyze(control: Control, target: Target, stopwatch: Stopwatch, listener: ProgressListener) -> None:
     # so that the first queries of a load test are planned with the statistics of the new rows
-    listener.phase("analyze")
+    listener.phase(Phase.ANALYZE)
 
     async def once(connection: Connection) -> None:
         with translate_errors(connection, "ANALYZE"):

@@ -26,7 +26,7 @@ from bulkseed.ledger import (
     take_over,
 )
 from bulkseed.ledger.control import open_control
-from bulkseed.listeners import NullListener, ProgressListener, Stop, Stopwatch
+from bulkseed.listeners import NullListener, Phase, ProgressListener, Stop, Stopwatch
 from bulkseed.load_options import Defer, Format, OnError
 from bulkseed.loader.complete import (
     LoadReport,
@@ -90,7 +90,7 @@ async def load(
     token = str(uuid.uuid4())
     count = useful_workers(plan, workers, rows_per_shard)
     async with start_workers(count - 1) as pool, open_control(address, retry_policy, listener) as control:
-        listener.phase("check")
+        listener.phase(Phase.CHECK)
         with stopwatch.phase("check"):
             corpus, target = await read_corpus_and_target(control, plan)
             with translate_errors(control.connection, "checking the target"):
@@ -116,7 +116,7 @@ async def load(
                     if warning := await find_unlogged_tables(connection, target):
                         listener.note(warning)
                     deferred = await choose_deferred(connection, target, plan, defer, listener)
-                listener.phase("reserve")
+                listener.phase(Phase.RESERVE)
                 with stopwatch.phase("reserve"), translate_errors(connection, "reserving ids"):
                     last_ids = await read_highest_ids(connection, ledger)
                     context = await allocate_ids(connection, target, plan, corpus, reserved, last_ids)
@@ -218,7 +218,7 @@ async def resume(
     stopwatch = Stopwatch()
     token = str(uuid.uuid4())
     async with open_control(address, retry_policy or RetryPolicy(), listener) as control:
-        listener.phase("check")
+        listener.phase(Phase.CHECK)
         with stopwatch.phase("check"):
             with translate_errors(control.connection, "reading the ledger"):
                 run = await find_interrupted(control.connection, ledger, wanted)

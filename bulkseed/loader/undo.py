@@ -11,7 +11,7 @@ from bulkseed.cleaner.cleanup import remove_runs
 from bulkseed.errors import BulkseedError, RunError, ServerUnavailableError, StoppedError, TargetError
 from bulkseed.ledger import Claim, Ledger, read_runs
 from bulkseed.ledger.control import Control
-from bulkseed.listeners import Stop
+from bulkseed.listeners import Phase, Stop
 from bulkseed.load_options import OnError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translate_errors
@@ -70,7 +70,7 @@ async def undo_on_error(
             # a server that cannot be reached cannot undo anything, and may come back
             result = status.kept
         else:
-            listener.phase("undo")
+            listener.phase(Phase.UNDO)
             stop.message = status.undoing
             result, is_undo_failed = await undo_run(control, address, status, claim)
         code = "undo-failed" if is_undo_failed or not isinstance(error, BulkseedError) else error.code

@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.ledger import SCHEMA, Ledger, Run, find_runs
-from bulkseed.listeners import NullListener, ProgressListener
+from bulkseed.listeners import NullListener, Phase, ProgressListener
 from bulkseed.plan.scenario import Rule, Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.postgres.address import Address
@@ -256,14 +256,14 @@ Check = TypeVar("Check", RuleCheck, ChanceCheck)
 SECTIONS: Final = "NUCMGRo"
 """The letters of the rules in the order of rules.md; N is for numbers of rows, o for the scenario's own rules."""
 
-QUERIES: Final[dict[str, Callable[[Scope], Iterator[RuleQuery]]]] = {
-    "users": user_queries,
-    "channels": channel_queries,
-    "members": membership_queries,
-    "messages": message_queries,
-    "replies": reply_queries,
-    "reactions": reaction_queries,
-    "shape": shape_queries,
+QUERIES: Final[dict[Phase, Callable[[Scope], Iterator[RuleQuery]]]] = {
+    Phase.USERS: user_queries,
+    Phase.CHANNELS: channel_queries,
+    Phase.MEMBERS: membership_queries,
+    Phase.MESSAGES: message_queries,
+    Phase.REPLIES: reply_queries,
+    Phase.REACTIONS: reaction_queries,
+    Phase.SHAPE: shape_queries,
 }
 """The queries of each phase."""
 
@@ -282,7 +282,7 @@ async def verify(
     not read a table; RunError where a query fails.
     """
     listener = listener or NullListener()
-    listener.phase("check")
+    listener.phase(Phase.CHECK)
     async with open_connection(address) as connection:
         with preflight_errors(connection, "verifying"):
             async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -321,7 +321,7 @@ async def verify_run(connection: Connection, run: Run, listener: ProgressListene
         )
     rules: list[RuleCheck] = []
     chances: list[ChanceCheck] = []
-    listener.phase("rows")
+    listener.phase(Phase.ROWS)
     for name in scope.model.names:
         rules.append(await count_rows(connection, scope, name))
     for table_with_ids in scope.model.tables:
@@ -360,13 +360,13 @@ async def judge_texts(
     """Judge the rules that need a locale's names and words."""
     rules: list[RuleCheck] = []
     chances: list[ChanceCheck] = []
-    listener.phase("names")
+    listener.phase(Phase.NAMES)
     if scope.has(columns(users="id name email")):
         rules += await read_names(connection, scope, corpus)
     if scope.has(columns(channels="id name is_dm")):
         rules += await read_companies(connection, scope, corpus)
     if scope.has(columns(messages="id content parent_id")):
-        listener.phase("texts")
+        listener.phase(Phase.TEXTS)
         for more, draws in (
             await read_texts(connection, scope, corpus),
             await distinct_contents(scope, corpus.lorem).judge(connection),

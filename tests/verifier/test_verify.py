@@ -13,7 +13,7 @@ from faker import Faker
 
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.errors import InputError, RunError, TargetError
-from bulkseed.listeners import NullListener
+from bulkseed.listeners import Phase
 from bulkseed.loader.load import load
 from bulkseed.plan.plan import Plan, Probabilities
 from bulkseed.postgres.address import Address
@@ -24,6 +24,7 @@ from support.app_rows import APP_ROWS
 from support.corruptions import CORRUPTIONS, SYSTEM, UNCHECKED, Corruption, sentence
 from support.databases import MakeDatabase, make_reference
 from support.errors import raises
+from support.listeners import Phases
 from support.plans import plan_of, planned
 from support.queries import digest, run_sql
 
@@ -244,41 +245,27 @@ async def test_refuses_a_run_that_is_not_complete(database: Address) -> None:
         await verify(database)
 
 
-class Recorder(NullListener):
-    """A listener that keeps the phases and the notes."""
-
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-        self.notes: list[str] = []
-
-    def phase(self, name: str) -> None:
-        self.phases.append(name)
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-
 async def test_reports_its_phases_and_another_version_of_faker(seeded: Address) -> None:
-    recorder = Recorder()
+    recorder = Phases()
     await verify(seeded, listener=recorder)
-    assert recorder.phases[:3] == ["check", "rows", "users"]
-    assert recorder.phases[-1] == "texts"
-    assert not recorder.notes
+    assert recorder.phases[:3] == [Phase.CHECK, Phase.ROWS, Phase.USERS]
+    assert recorder.phases[-1] == Phase.TEXTS
+    assert not recorder.said
     await run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"faker": "1.0"}'""")
     await verify(seeded, listener=recorder)
-    [note] = recorder.notes
+    [note] = recorder.said
     for fact in ("run 1", "Faker 1.0", "U2", "U5", "C2", "G3"):
         assert fact in note
 
 
 async def test_reports_another_version_of_anyascii_where_the_run_has_one(seeded: Address) -> None:
-    recorder = Recorder()
+    recorder = Phases()
     await run_sql(seeded, "UPDATE bulkseed.runs SET made_by = made_by - 'anyascii'")
     await verify(seeded, listener=recorder)
-    assert not recorder.notes
+    assert not recorder.said
     await run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"anyascii": "0.1"}'""")
     await verify(seeded, listener=recorder)
-    [note] = recorder.notes
+    [note] = recorder.said
     for fact in ("run 1", "anyascii 0.1", "U2"):
         assert fact in note
 
