@@ -115,6 +115,8 @@ class Parent:
 
     def __getattr__(self, name: str) -> int:
         """Return another column of the row, such as ``user_id``. Raises AttributeError for an unknown one."""
+        if name.startswith("_"):  # copy and pickle ask for special methods before the fields are set
+            raise AttributeError(name)
         try:
             return int(self._rows.columns[name][self._index])
         except KeyError:
