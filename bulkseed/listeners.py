@@ -69,8 +69,8 @@ class ProgressListener(Protocol):
     def phase(self, phase: Phase, step: int = 0, steps: int | None = None) -> None:
         """Note that ``phase`` begins, or that ``step`` of its ``steps`` are done.
 
-        ``steps`` is None for a phase that is not counted in steps. After a lost connection, steps are counted from the
-        first again.
+        ``steps`` is None for a phase without steps. Some steps of REBUILD may be done when it begins, as those of a
+        table are taken as soon as its rows are loaded. After a lost connection they are counted from the first again.
         """
 
     def expect(self, rows: Mapping[str, int]) -> None:

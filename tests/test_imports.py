@@ -39,7 +39,8 @@ MAY_IMPORT: Final = {
     "imports": "",
     "draws": "randomness",
     "api": "loader cleaner verifier ledger postgres plan",
-    "": "api scenarios generators plan",
+    "sync": "api postgres",
+    "": "sync api loader cleaner verifier scenarios generators fields postgres plan",
     "__main__": "cli",
 }
 """The folders, and the modules beside them, that each may import; ``""`` is the package itself."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -126,15 +126,25 @@ DISK_PAUSE: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class CleanupReport:
-    """The numbers of the removed runs, of their rows by table, and of the other rows removed with ``--cascade``.
-
-    ``rebuilt`` is the number of indexes and keys that an interrupted load had dropped, and that are rebuilt.
-    """
+    """The result of a cleanup."""
 
     runs: tuple[int, ...]
+    """The numbers of the removed runs."""
     removed: Mapping[str, int]
+    """The number of removed rows of these runs, by table."""
     others: Mapping[str, int]
+    """The number of other rows that were removed, by table: those that referenced these rows, with ``cascade``."""
     rebuilt: int = 0
+    """The number of indexes and keys that interrupted loads had dropped, and that were rebuilt."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as values of JSON."""
+        return {
+            "runs": list(self.runs),
+            "removed": dict(self.removed),
+            "others": dict(self.others),
+            "rebuilt": self.rebuilt,
+        }
 
 
 async def find_removable_runs(address: Address, number: int | None = None, *, ledger_schema: str = SCHEMA) -> list[Run]:

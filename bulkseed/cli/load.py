@@ -17,7 +17,6 @@ from bulkseed.cli.options import (
     LOAD_OPTIONS,
     PLAN_OPTIONS,
     QUIET_OPTION,
-    default_workers,
     failure_options,
     work_options,
 )
@@ -26,7 +25,7 @@ from bulkseed.cli.runner import Database, open_database, run
 from bulkseed.errors import InputError
 from bulkseed.ledger import Ledger, Run
 from bulkseed.listeners import Stop
-from bulkseed.load_options import Defer, Format, OnError
+from bulkseed.load_options import Defer, Format, OnError, default_workers
 from bulkseed.loader.complete import LoadReport
 from bulkseed.loader.load import find_interrupted_run, load, resume
 from bulkseed.plan.activity import expected_bytes, expected_rows
@@ -107,7 +106,7 @@ def load_command(
                     rows_per_shard=rows_per_shard,
                     workers=workers or default_workers(),
                     defer=defer,
-                    format=copy_format,
+                    copy_format=copy_format,
                     on_error=on_error,
                     retry_policy=RetryPolicy(seconds=retry_for),
                     ledger_schema=ledger_schema,
@@ -160,7 +159,7 @@ def resume_command(
                     interrupted.number,
                     listener=listener,
                     workers=workers or default_workers(),
-                    format=copy_format,
+                    copy_format=copy_format,
                     on_error=on_error,
                     retry_policy=RetryPolicy(seconds=retry_for),
                     ledger_schema=ledger_schema,

@@ -10,7 +10,7 @@ import click
 
 from bulkseed.errors import InputError
 from bulkseed.ledger import SCHEMA
-from bulkseed.load_options import Defer, Format, OnError, available_cores
+from bulkseed.load_options import DEFAULT_WORKERS, Defer, Format, OnError
 from bulkseed.plan.shards import ROWS_PER_SHARD
 from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.scenarios import shipped
@@ -24,7 +24,6 @@ __all__ = [
     "PLAN_OPTIONS",
     "QUIET_OPTION",
     "SHARD_OPTION",
-    "default_workers",
     "failure_options",
     "options",
     "work_options",
@@ -33,8 +32,6 @@ __all__ = [
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 MOST_WORKERS: Final = 256
-DEFAULT_WORKERS: Final = 8
-"""Each worker uses a core, about 90 MB of memory, and a connection, for which the server runs a process."""
 LEAST_ROWS: Final = 1000
 MOST_ROWS: Final = 2**31 - 1
 
@@ -209,8 +206,3 @@ LOAD_OPTIONS: Final = options(
     SHARD_OPTION,
     failure_options("undo"),
 )
-
-
-def default_workers() -> int:
-    """Return the default number of workers: one per core, at most DEFAULT_WORKERS."""
-    return min(available_cores(), DEFAULT_WORKERS)

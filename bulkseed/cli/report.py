@@ -62,17 +62,7 @@ def rows_table(title: str | None, columns: Iterable[str], lines: Iterable[tuple[
 
 def load_json(report: LoadReport, database_url: str) -> dict[str, Any]:
     """Return the result of a load as JSON."""
-    return {
-        "run": report.run,
-        "seed": report.plan.seed,
-        "as_of": report.plan.as_of.isoformat(),
-        "database_url": database_url,
-        "rows": dict(report.rows),
-        "loaded": dict(report.loaded),
-        "seconds": dict(report.seconds),
-        "workers": report.workers,
-        "deferred": report.deferred,
-    }
+    return report.to_dict() | {"database_url": database_url}
 
 
 def print_load(report: LoadReport, database_url: str, next_commands: Mapping[str, str]) -> None:
@@ -214,13 +204,7 @@ def print_verify(reports: Iterable[VerifyReport]) -> None:
 
 def cleanup_json(report: CleanupReport, database_url: str) -> dict[str, Any]:
     """Return the result of a cleanup as JSON."""
-    return {
-        "runs": list(report.runs),
-        "database_url": database_url,
-        "removed": dict(report.removed),
-        "others": dict(report.others),
-        "rebuilt": report.rebuilt,
-    }
+    return report.to_dict() | {"database_url": database_url}
 
 
 def print_cleanup(report: CleanupReport) -> None:

@@ -29,7 +29,7 @@ def verify_command(
         )
     holds = all(result.holds for result in reports)
     if as_json:
-        report.print_json({"holds": holds, "runs": [result.to_json() for result in reports]})
+        report.print_json({"holds": holds, "runs": [result.to_dict() for result in reports]})
     elif not quiet:
         report.print_verify(reports)
     return 0 if holds else 1

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -129,21 +129,40 @@ def describe_kept(kept: tuple[NotDeferred, ...]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """The result of a load: its number in the ledger, rows by table, and seconds by phase with ``total``.
-
-    The seconds of a table are those of its COPYs, added up over all workers; ``copy`` is the wall-clock time of all
-    COPYs. ``deferred``: whether indexes and keys were dropped and rebuilt. ``workers``: the number of workers. ``rows``
-    are all rows of the run, ``loaded`` those that this command has loaded: fewer, if it has resumed the run.
-    """
+    """The result of a load."""
 
     run: int
+    """The number of the run in the ledger."""
     plan: Plan
+    """The plan that was loaded."""
     placement: Placement
+    """The first ids of the run."""
     rows: Mapping[str, int]
+    """The number of rows of the run, by table."""
     seconds: Mapping[str, float]
+    """Wall-clock seconds by phase (:class:`bulkseed.Phase`), and ``total``.
+
+    Tables are among the names too: their seconds are those of their COPYs, added up over all workers.
+    """
     deferred: bool
+    """Whether indexes and keys were dropped for the load and rebuilt after it."""
     workers: int
+    """The number of processes that loaded, this one included."""
     loaded: Mapping[str, int]
+    """The number of rows that this load has added, by table: fewer than ``rows`` if it has resumed the run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as values of JSON, with the plan's ``seed`` and ``as_of``."""
+        return {
+            "run": self.run,
+            "seed": self.plan.seed,
+            "as_of": self.plan.as_of.isoformat(),
+            "rows": dict(self.rows),
+            "loaded": dict(self.loaded),
+            "seconds": dict(self.seconds),
+            "workers": self.workers,
+            "deferred": self.deferred,
+        }
 
 
 @dataclass(frozen=True, slots=True)

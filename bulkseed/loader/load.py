@@ -66,7 +66,7 @@ async def load(
     rows_per_shard: int = ROWS_PER_SHARD,
     workers: int = 1,
     defer: Defer = "auto",
-    format: Format = "auto",
+    copy_format: Format = "auto",
     on_error: OnError = "undo",
     retry_policy: RetryPolicy | None = None,
     ledger_schema: str = SCHEMA,
@@ -75,8 +75,8 @@ async def load(
     """Load ``plan`` into the database at ``address``: each shard is a transaction, recorded in the ledger.
 
     ``workers`` is the number of processes that load, this one included, each over a connection of its own. ``defer``:
-    whether indexes and keys are dropped for the load and rebuilt after it. ``format``: the format of COPY. The rows
-    depend on none of these. Transient errors (lost connections, deadlocks) are retried according to ``retry_policy``.
+    whether indexes and keys are dropped for the load and rebuilt after it. ``copy_format``: the format of COPY. The
+    rows depend on none of these. Transient errors (lost connections, deadlocks) are retried by ``retry_policy``.
 
     Raises InputError (ConnectError, TargetError) before anything is written, and RunError (ConnectionLostError) for a
     failure after that. The loaded rows are then removed, and dropped indexes and keys rebuilt, unless ``on_error`` is
@@ -94,7 +94,7 @@ async def load(
         with stopwatch.phase("check"):
             corpus, target = await read_corpus_and_target(control, plan)
             with translate_errors(control.connection, "checking the target"):
-                copy_plans = await plan_copies(control.connection, target, format)
+                copy_plans = await plan_copies(control.connection, target, copy_format)
                 # before the trial, whose errors would hide a missing right
                 await check_rights(control.connection, target)
                 await run_trial(control.connection, target, copy_plans, plan, corpus)
@@ -200,7 +200,7 @@ async def resume(
     *,
     listener: ProgressListener | None = None,
     workers: int = 1,
-    format: Format = "auto",
+    copy_format: Format = "auto",
     on_error: OnError = "keep",
     retry_policy: RetryPolicy | None = None,
     ledger_schema: str = SCHEMA,
@@ -229,7 +229,7 @@ async def resume(
             corpus, target = await read_corpus_and_target(control, run.plan)
             await check_target(control.connection, target, run, ledger)
             with translate_errors(control.connection, "checking the target"):
-                copy_plans = await plan_copies(control.connection, target, format)
+                copy_plans = await plan_copies(control.connection, target, copy_format)
 
         async def take_run_over(connection: Connection) -> Claim:
             async with transaction(connection):

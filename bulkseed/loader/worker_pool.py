@@ -17,8 +17,9 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from bulkseed.errors import BulkseedError, RunError, reraise_first
+from bulkseed.errors import BulkseedError, InputError, RunError, reraise_first
 from bulkseed.listeners import NullListener, ProgressListener
+from bulkseed.load_options import has_interpreter
 from bulkseed.loader.load_shard import CountingListener, Job
 from bulkseed.plan.shards import Shard
 
@@ -303,6 +304,12 @@ def is_connection_variable(variable: str) -> bool:
 
 
 async def start_process() -> Process:
+    if not has_interpreter():
+        raise InputError(
+            f"worker processes need a Python interpreter, and this program runs in none ({sys.executable!r}): "
+            "load with one worker",
+            code="no-worker-process",
+        )
     try:
         return await anyio.open_process(
             [sys.executable, *COMMAND],

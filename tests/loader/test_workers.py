@@ -29,12 +29,12 @@ from support.plans import plan_of
 from support.queries import EMPTY, counts, digest, has_ledger, run_sql
 
 SETTINGS: list[dict[str, Any]] = [
-    {"workers": 1, "format": "records", "defer": "never"},
-    {"workers": 1, "format": "binary", "defer": "always"},
-    {"workers": 2, "format": "binary", "defer": "never"},
-    {"workers": 2, "format": "records", "defer": "always"},
-    {"workers": 3, "format": "records", "defer": "never"},
-    {"workers": 3, "format": "binary", "defer": "always"},
+    {"workers": 1, "copy_format": "records", "defer": "never"},
+    {"workers": 1, "copy_format": "binary", "defer": "always"},
+    {"workers": 2, "copy_format": "binary", "defer": "never"},
+    {"workers": 2, "copy_format": "records", "defer": "always"},
+    {"workers": 3, "copy_format": "records", "defer": "never"},
+    {"workers": 3, "copy_format": "binary", "defer": "always"},
 ]
 
 

@@ -333,7 +333,7 @@ async def test_report_is_in_the_order_of_the_rules_and_survives_json(seeded: Add
     rules = "N U1 U2 U3 U4 U5 C1 C2 C3 C4 C5 M1 M2 M3 G1 G2 G3 G4 G5 G6 R0 R1 R2 R3 R4"
     assert " ".join(dict.fromkeys(judged)) == rules
     assert " ".join(check.rule for check in report.chances) == "U3 C1 C1 M2 M2 M2 M2 M2 G3 G4 R1 R1 R1 R1"
-    value = json.loads(json.dumps(report.to_json()))
+    value = json.loads(json.dumps(report.to_dict()))
     assert value["holds"] is True
     assert value["run"] == 1
     assert len(value["rules"]) == len(report.rules)
