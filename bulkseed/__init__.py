@@ -126,4 +126,4 @@ if not TYPE_CHECKING:  # type checkers would take any other name for Any
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
