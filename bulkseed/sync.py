@@ -49,7 +49,7 @@ def blocking(coroutine: Callable[Arguments, Awaitable[Result]]) -> Callable[Argu
             # asyncio raises it in place of the cancellation, whose notes name the run that is kept
             for note in getattr(interrupt.__context__, "__notes__", ()):
                 interrupt.add_note(note)
-            raise
+            raise interrupt from None
 
     run.__module__ = __name__
     return run

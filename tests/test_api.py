@@ -184,7 +184,7 @@ def test_ctrl_c_keeps_the_run_and_says_so(
     monkeypatch.setattr(sync, "LOOP", any_loop)
     press = Interfering("messages", lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt) as caught:
-        sync.load(plan_of("10x"), database, listener=press, workers=2, rows_per_shard=2000)
+        sync.load(plan_of("5x"), database, listener=press, workers=2, rows_per_shard=1000)
     assert any("`bulkseed resume 1`" in note for note in caught.value.__notes__)
     report = sync.resume(database)
     assert report is not None
