@@ -12,10 +12,9 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from bulkseed.errors import InputError
 from bulkseed.postgres import libpq
-from bulkseed.postgres.driver import ClientOptions
 from bulkseed.postgres.keywords import parse_keywords
 from bulkseed.postgres.libpq import password_file_problem, read_password
-from bulkseed.postgres.parameters import KEYWORDS, SQLALCHEMY_PARAMS, client_options
+from bulkseed.postgres.parameters import KEYWORDS, SQLALCHEMY_PARAMS, ClientOptions, client_options
 
 __all__ = ["Address", "Url", "named_address"]
 
@@ -133,7 +132,7 @@ DRIVERS: Final = {
     "pypostgresql",
 }
 """The names after ``postgresql+`` in URLs for SQLAlchemy, which say nothing about the server."""
-KEYWORD: Final = re.compile(r"\w+\s*=", re.ASCII)
+KEYWORD: Final = re.compile(r"\s*\w+\s*=", re.ASCII)
 """The beginning of a connection string."""
 
 VARIABLES: Final = ("BULKSEED_DATABASE_URL", "DATABASE_URL")
@@ -163,9 +162,9 @@ class Address:
         with that of a driver for SQLAlchemy (``postgresql+psycopg://``). The arguments are libpq's, such as
         ``?host=/socket/dir``, and SQLAlchemy's. Raises InputError for other texts.
         """
-        text = text.strip()
         if KEYWORD.match(text):
             return cls(keywords_url(parse_keywords(text)), environment)
+        text = text.strip()
         url = Url.parse(text.removeprefix("jdbc:"))
         query = tuple(
             # SQLAlchemy's dialect for asyncpg has another name for it than libpq

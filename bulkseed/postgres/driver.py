@@ -6,11 +6,12 @@ import asyncio
 import random
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final, Protocol, cast
 
 import asyncpg
+
+from bulkseed.postgres.parameters import ClientOptions
 
 __all__ = [
     "LOOP",
@@ -25,28 +26,6 @@ __all__ = [
 
 LOOP: Final = {"use_uvloop": find_spec("uvloop") is not None}
 """The ``backend_options`` of :func:`anyio.run`."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientOptions:
-    """What the parameters of a connection ask of the client, and asyncpg has no arguments for.
-
-    ``connect_timeout`` is in seconds for each host: None where none was given, 0 for no limit. ``tcp_user_timeout`` is
-    in milliseconds, the idle time and the interval of keepalives in seconds; 0 leaves these to the operating system.
-    ``random_host`` tries the hosts in random order.
-    """
-
-    connect_timeout: int | None = None
-    keepalives: bool = True
-    keepalives_idle: int = 0
-    keepalives_interval: int = 0
-    keepalives_count: int = 0
-    tcp_user_timeout: int = 0
-    random_host: bool = False
-
-    def seconds(self, default: float) -> float | None:
-        """Return the limit for one host, ``default`` where none was given; None for no limit."""
-        return default if self.connect_timeout is None else self.connect_timeout or None
 
 
 class ConnectionParams(Protocol):

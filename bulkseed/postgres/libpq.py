@@ -257,7 +257,7 @@ def resolve_tls(parameters: dict[str, str]) -> None:
     mode = parameters.get("sslmode", "prefer")
     if all(map(is_socket, hosts(parameters))) or mode == "disable":
         # libpq uses no TLS on Unix sockets; asyncpg would read its files all the same
-        for name in [name for name in parameters if name.startswith("ssl")]:
+        for name in [name for name in parameters if name in KEYWORDS and name.startswith("ssl")]:
             del parameters[name]
         if "host" in parameters:
             parameters["sslmode"] = "disable"

@@ -6,10 +6,10 @@ https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from bulkseed.errors import InputError
-from bulkseed.postgres.driver import ClientOptions
 
 __all__ = [
     "DRIVER_PARAMS",
@@ -17,6 +17,7 @@ __all__ = [
     "SESSION_LIMITS",
     "SQLALCHEMY_PARAMS",
     "VARIABLES",
+    "ClientOptions",
     "check_choice",
     "client_options",
     "refuse_unsupported",
@@ -163,6 +164,28 @@ def integer(parameters: Mapping[str, str], name: str, default: int) -> int:
     if not (digits.isascii() and digits.isdigit() and abs(int(text)) <= LARGEST):
         refuse(name, parameters[name], "an integer")
     return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """What the parameters of a connection ask of the client, and asyncpg has no arguments for.
+
+    ``connect_timeout`` is in seconds for each host: None where none was given, 0 for no limit. ``tcp_user_timeout`` is
+    in milliseconds, the idle time and the interval of keepalives in seconds; 0 leaves these to the operating system.
+    ``random_host`` tries the hosts in random order.
+    """
+
+    connect_timeout: int | None = None
+    keepalives: bool = True
+    keepalives_idle: int = 0
+    keepalives_interval: int = 0
+    keepalives_count: int = 0
+    tcp_user_timeout: int = 0
+    random_host: bool = False
+
+    def seconds(self, default: float) -> float | None:
+        """Return the limit for one host, ``default`` where none was given; None for no limit."""
+        return default if self.connect_timeout is None else self.connect_timeout or None
 
 
 def client_options(parameters: Mapping[str, str]) -> ClientOptions:

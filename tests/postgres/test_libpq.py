@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectError, InputError
@@ -22,7 +25,7 @@ from support.plans import plan_of
 SECRET: Final = "s3 cr%e:t\\'"
 ASKED: Final = """
 SELECT concat_ws(' ', current_user, current_database(),
-                 regexp_replace(current_setting('application_name'), '^(bulkseed|psql)$', 'default'),
+                 regexp_replace(current_setting('application_name'), '^(bulkseed|psql|)$', 'default'),
                  coalesce(host(inet_server_addr()), 'socket'), current_setting('search_path'))
 """
 
@@ -264,11 +267,21 @@ async def test_as_psql(case: str, listening: Server, files: dict[str, str], monk
 async def test_tls_is_not_for_sockets(named: str, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The psql at hand may know no TLS, so that it cannot be asked."""
     url = f"postgresql://bulkseed@{files['quoted']}:{files['port']}/other"
+    monkeypatch.setenv("PGSSLNEGOTIATION", "direct")
     monkeypatch.setenv("PGSSLMODE", "prefer" if named == "url" else "verify-full")
     assert await through_us(f"{url}?sslmode=verify-full" if named == "url" else url) == (
         "bulkseed other default socket public",
         "",
     )
+
+
+@given(st.text("a '\\=\n", max_size=10))
+@settings(max_examples=40)
+def test_a_connection_string_is_read_as_psql_does(listening: Server, rest: str) -> None:
+    text = f"host={listening.socket_dir} port={listening.tcp_port} user=bulkseed application_name={rest}"
+    theirs = through_psql(listening, text, {})
+    ours, said = anyio.run(through_us, text)
+    assert ours == theirs, said
 
 
 async def test_files_in_the_home_folder(listening: Server, files: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from bulkseed.postgres.connection import open_connection
 from bulkseed.postgres.driver import DriverConnection
 from bulkseed.postgres.keywords import parse_keywords
 from bulkseed.postgres.parameters import KEYWORDS, VARIABLES
+from support.commands import inside
 from support.databases import address_of
 from support.errors import raises
 from support.plans import plan_of
@@ -314,3 +316,21 @@ def test_connection_strings_that_are_refused(text: str) -> None:
     with raises("invalid-connection-string", "parameter", kind=InputError) as caught:
         parse_keywords(text)
     assert "words" not in str(caught.value).replace("two words", "")
+
+
+@pytest.mark.parametrize("argument", ["connect_timeout=abc", "sslmod=require"])
+def test_a_command_with_a_wrong_parameter(database: Address, argument: str) -> None:
+    done = inside("runs", DATABASE_URL=f"{database}&{argument}")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert argument.partition("=")[0] in done.stderr
+
+
+def test_a_command_with_a_connection_string(database: Address) -> None:
+    parameters = {**database.parameters, "application_name": "seeding", "password": SECRET}
+    text = " ".join(f"{name}='{value}'" for name, value in parameters.items())
+    done = inside("load", "--scale", "3x", "--database-url", text, "--quiet", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = json.loads(done.stdout)["database_url"]
+    assert "application_name=seeding" in shown
+    assert SECRET not in done.stdout
+    assert inside("runs", "--database-url", shown).returncode == 0
