@@ -55,7 +55,8 @@ def open_database(option: str | None, *, listen: Listen | None = None, tables: b
         yield Database(address, None)
         return
     with run_server(listen=listen) as server:
-        database = Database(Address.parse(server.url), server)
+        # libpq's variables are about other servers
+        database = Database(Address.parse(server.url, {}), server)
         if tables:
             # imported here: a named database has its tables
             from bulkseed.target.reference_schema import create_missing  # noqa: PLC0415

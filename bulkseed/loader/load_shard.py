@@ -15,6 +15,7 @@ from bulkseed.listeners import NullListener, ProgressListener, Stopwatch
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.connection import Connection, ConnectionParams, close, translate_errors
+from bulkseed.postgres.driver import ClientOptions
 from bulkseed.postgres.transaction import RetryPolicy, connect_with_retry, retry, transaction
 from bulkseed.text.names import Corpus
 
@@ -29,6 +30,7 @@ class Endpoint:
     """
 
     arguments: Mapping[str, Any] = field(repr=False)
+    client_options: ClientOptions
     server: str
     database: str
     unread: str | None = None
@@ -36,7 +38,7 @@ class Endpoint:
     @classmethod
     def of(cls, params: ConnectionParams) -> Endpoint:
         """Return a copy of ``params``."""
-        return cls(params.arguments, params.server, params.database, params.unread)
+        return cls(params.arguments, params.client_options, params.server, params.database, params.unread)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from bulkseed.errors import (
     TransientError,
     reraise_first,
 )
-from bulkseed.postgres.driver import Connection, ConnectionParams, DriverConnection
+from bulkseed.postgres.driver import Connection, ConnectionParams, connect_first, set_socket_options
 from bulkseed.postgres.pooler import NO_SESSION, backend_pid, check_session, is_pooling_error, pooler_error
 from bulkseed.sql import compose
 
@@ -42,6 +42,8 @@ __all__ = [
 ]
 
 CONNECT_SECONDS: Final = 20.0
+"""The time limit for each host where the parameters set none, and the least for setting up a session, for which a
+pooler may let it wait."""
 OLDEST_MAJOR: Final = 15
 KEEP_ALIVE_SECONDS: Final = 30.0
 
@@ -65,7 +67,7 @@ SELECT set_config(name, value, false) FROM (
 The limits that a role has for an app's short statements would end a long COPY. Committed rows must survive a crash of
 the server, because a load that continues afterwards does not load them again. A backend holds locks, so it must notice
 that its client was killed while it waits for a lock (the setting exists where the server can check this), and within a
-minute that its client's machine is gone. Where the login is called bulkseed, ``"$user"`` in its search_path would put
+minute that its client's machine is gone. Where the user is called bulkseed, ``"$user"`` in its search_path would put
 the ledger's schema before the app's."""
 
 
@@ -86,8 +88,10 @@ async def connect(params: ConnectionParams) -> Connection:
     TargetError for a server that is too old and for a pooler without sessions.
     """
     connection = await connect_driver(params)
+    given = params.client_options.seconds(CONNECT_SECONDS)
+    seconds = given and max(given, CONNECT_SECONDS)
     try:
-        with anyio.fail_after(CONNECT_SECONDS):
+        with anyio.fail_after(seconds):
             await begin_session(connection, params)
     except BaseException as error:
         lost = connection.is_closed()
@@ -96,7 +100,7 @@ async def connect(params: ConnectionParams) -> Connection:
             raise
         if isinstance(error, TimeoutError):
             raise ServerUnavailableError(
-                f"{params.server} accepted the connection but did not answer within {CONNECT_SECONDS:.0f} s: "
+                f"{params.server} accepted the connection but did not answer within {seconds:.0f} s: "
                 "try again when it is less busy; if it is a pooler, give it a larger pool or try fewer --workers",
                 code="no-session",
             ) from None
@@ -104,9 +108,16 @@ async def connect(params: ConnectionParams) -> Connection:
             translated := pooler_error(error, params)
         ):
             raise translated from error
+        if isinstance(error, asyncpg.QueryCanceledError):
+            raise ConnectError(
+                f"the server at {params.server} cancelled the first statement ({server_message(error)}): raise "
+                "statement_timeout in options, in PGOPTIONS, by ALTER ROLE or by ALTER DATABASE, whichever sets it",
+                code="session-limit",
+            ) from error
         if lost and isinstance(error, Exception):
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise ServerUnavailableError(
-                f"the server at {params.server} accepted a connection and ended it: {TRY_LATER}",
+                f"the server at {params.server} accepted a connection and ended it ({reason}): {TRY_LATER}",
                 code="connection-refused",
             ) from error
         raise
@@ -130,11 +141,10 @@ async def begin_session(connection: Connection, params: ConnectionParams) -> Non
 
 async def connect_driver(params: ConnectionParams) -> Connection:
     # no statement cache: a cached statement encodes by a table's old types, and PgBouncer cannot keep it
-    arguments = {**params.arguments, "timeout": CONNECT_SECONDS, "statement_cache_size": 0}
-    arguments["server_settings"] = {**arguments["server_settings"], "application_name": "bulkseed"}
+    arguments = {**params.arguments, "statement_cache_size": 0}
+    options = params.client_options
     try:
-        connection: Connection = await asyncpg.connect(**arguments, connection_class=DriverConnection)
-        return connection
+        connection = await connect_first(arguments, options, CONNECT_SECONDS)
     except asyncpg.PostgresError as error:
         raise connect_error(error, params) from None
     except ssl.SSLError as error:
@@ -144,7 +154,8 @@ async def connect_driver(params: ConnectionParams) -> Connection:
             code="tls-failed",
         ) from None
     except (TimeoutError, OSError) as error:
-        reason = error.strerror or str(error) or f"no answer in {CONNECT_SECONDS:.0f} s"
+        seconds = options.seconds(CONNECT_SECONDS)
+        reason = error.strerror or str(error) or (f"no answer in {seconds:.0f} s" if seconds else "no answer")
         if "SSL" in reason:
             raise ConnectError(
                 f"no PostgreSQL answers at {params.server} ({reason}): correct sslmode in the database URL",
@@ -160,15 +171,34 @@ async def connect_driver(params: ConnectionParams) -> Connection:
             f"the connection to {params.server} cannot be made ({reason}): correct the database URL",
             code="invalid-url",
         ) from None
+    try:
+        set_socket_options(connection, options)
+    except OSError as error:
+        connection.terminate()
+        raise ConnectError(
+            "the operating system refuses keepalives_idle, keepalives_interval, keepalives_count or tcp_user_timeout "
+            f"of the connection to {params.server} ({error.strerror}): write smaller values",
+            code="invalid-parameter",
+        ) from None
+    result: Connection = connection
+    return result
 
 
-def login_fix(reason: str) -> str:
-    """Return how to fix a login that the server rejects for ``reason``."""
+def user_fix(reason: str) -> str:
+    """Return how to fix a user or a password that the server rejects for ``reason``."""
     if "certificate" in reason:
-        return "correct sslcert and sslkey, or use another login"
+        return "correct sslcert and sslkey, or use another user"
     if "pg_hba.conf" in reason:
-        return "correct the user, the database or sslmode, or allow the login in pg_hba.conf"
+        return "correct the user, the database or sslmode, or allow the connection in pg_hba.conf"
     return "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass"
+
+
+INVALID_SETTINGS: Final = (
+    asyncpg.InvalidParameterValueError,
+    asyncpg.CantChangeRuntimeParamError,
+    asyncpg.PostgresSyntaxError,
+)
+"""The server's errors for settings in the parameters of a connection."""
 
 
 def connect_error(error: asyncpg.PostgresError, params: ConnectionParams) -> ConnectError:
@@ -177,13 +207,26 @@ def connect_error(error: asyncpg.PostgresError, params: ConnectionParams) -> Con
     if isinstance(error, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError):
         reason = "; ".join(filter(None, [message, params.unread]))
         return ConnectError(
-            f"the server at {params.server} rejects the login ({reason}): {login_fix(reason)}", code="login-rejected"
+            f"the server at {params.server} does not let the user connect ({reason}): {user_fix(reason)}",
+            code="login-rejected",
         )
     if isinstance(error, asyncpg.UndefinedObjectError):
         return ConnectError(
             f"the server at {params.server} does not know a parameter of the database URL ({message}): "
             "correct it, or leave it out",
             code="unsupported-parameter",
+        )
+    if isinstance(error, INVALID_SETTINGS):
+        return ConnectError(
+            f"the server at {params.server} refuses a parameter of the database URL, or PGOPTIONS ({message}): "
+            "correct it, or leave it out",
+            code="invalid-parameter",
+        )
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return ConnectError(
+            f"the server at {params.server} refuses a connection ({message}): grant the user the right, "
+            "or leave out what it may not set",
+            code="missing-privilege",
         )
     if translated := pooler_error(error, params):
         return translated
@@ -283,7 +326,7 @@ def translate_errors(connection: Connection, doing: str) -> Iterator[None]:
             ) from error
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
             raise RunError(
-                f"{doing}: this login may not ({message}): grant it the right, or use another",
+                f"{doing}: this user may not ({message}): grant it the right, or use another",
                 code="missing-privilege",
             ) from error
         if is_transient(error):

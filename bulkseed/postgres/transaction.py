@@ -55,7 +55,7 @@ async def safe_transaction(connection: Connection, *, isolation: str | None = No
 async def transaction(connection: Connection) -> AsyncIterator[None]:
     """Run the block in a :func:`safe_transaction` for the rows of a command.
 
-    The isolation level is read committed, even if the login's default is another. Row security raises an error instead
+    The isolation level is read committed, even if the role's default is another. Row security raises an error instead
     of hiding rows. Raises the errors of :func:`bulkseed.postgres.connection.translate_errors`, among them
     ConnectionLostError where the transaction cannot begin, or where it is unknown whether it was committed.
     """
