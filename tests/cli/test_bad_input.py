@@ -247,7 +247,7 @@ URLS: Final[dict[str, tuple[str, Problem]]] = {
     "one slash": ("postgresql:/u:s3cret@h/d", wrong("postgresql://")),
     "another database's": ("mysql://u:s3cret@h/d", wrong("mysql", "postgresql://")),
     "a file's": ("sqlite:///s3cret.db", wrong("sqlite", "postgresql://")),
-    "another driver's": ("postgresql+psycopg://u:s3cret@h/d", wrong("postgresql+psycopg", "postgresql://")),
+    "another program's driver": ("postgresql+ssh://u:s3cret@h/d", wrong("postgresql+ssh", "postgresql://u:***@h/d")),
     "an @ in the password": ("postgresql://u:half@s3cret@h/d", wrong("%40")),
     "an argument without a name": ("postgresql://u:s3cret@h/d?=1", wrong("parameter", "''")),
     "a NUL in an argument's name": ("postgresql://u:s3cret@h/d?a%00b=1", wrong("parameter", r"a\x00b")),

@@ -334,3 +334,27 @@ def test_a_command_with_a_connection_string(database: Address) -> None:
     assert "application_name=seeding" in shown
     assert SECRET not in done.stdout
     assert inside("runs", "--database-url", shown).returncode == 0
+
+
+NAMES: Final = st.sampled_from(["user", "password", "dbname", "host", "application_name", "options", "sslpassword"])
+
+
+@given(st.dictionaries(NAMES, WORDS, min_size=1))
+def test_the_url_of_a_connection_string_has_its_parameters(parameters: dict[str, str]) -> None:
+    """But for hosts, which may have a port in them, as SQLAlchemy writes it."""
+    if "password" in parameters:
+        parameters["password"] += SECRET
+    text = " ".join(
+        f"{name}='{value.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'"
+        for name, value in parameters.items()
+    )
+    try:
+        address = Address.parse(text, {})
+    except InputError:
+        assert "host" in parameters
+        return
+    assert {name: address.parameters[name] for name in parameters if name != "sslpassword"} == {
+        name: value for name, value in parameters.items() if name != "sslpassword"
+    }
+    assert Address.parse(address.dsn, {}).parameters == address.parameters
+    assert SECRET not in f"{address} {address!r} {address.without_passwords.dsn}"
