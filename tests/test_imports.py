@@ -37,6 +37,8 @@ MAY_IMPORT: Final = {
     "load_options": "",
     "listeners": "",
     "imports": "",
+    "processes": "",
+    "faker_process": "text",
     "draws": "randomness",
     "api": "loader cleaner verifier ledger postgres plan",
     "sync": "api postgres",
@@ -45,7 +47,7 @@ MAY_IMPORT: Final = {
 }
 """The folders, and the modules beside them, that each may import; ``""`` is the package itself."""
 
-BY_ALL: Final = {"arrays", "errors", "sql", "load_options", "listeners", "imports"}
+BY_ALL: Final = {"arrays", "errors", "sql", "load_options", "listeners", "imports", "processes"}
 """Modules beside the folders that every folder may import: none of them imports a folder."""
 
 VALUES: Final = (
@@ -55,7 +57,7 @@ PURE: Final = {
     "arrays": "numpy pyarrow uuid",
     "randomness": "numpy pyarrow hashlib",
     "plan": "numpy",
-    "text": "numpy pyarrow faker anyascii contextlib difflib random sys threading types warnings",
+    "text": "numpy pyarrow faker anyascii contextlib contextvars difflib random sys types",
     "fields": "numpy pyarrow random string",
     "generators": "numpy pyarrow random importlib inspect",
 }
@@ -63,7 +65,7 @@ PURE: Final = {
 
 ONE_IMPORTER: Final = {
     "anyascii": "bulkseed.text.names",
-    "faker": "bulkseed.text.faker_source",
+    "faker": "bulkseed.text.faker_source bulkseed.text.faker_values",
     "pydantic": "bulkseed.scenarios.file_schema",
     "sqlalchemy": "bulkseed.scenarios.metadata",
 }
@@ -81,11 +83,12 @@ HEAVY: Final = {
     "cli.runs": "pyarrow faker sqlalchemy pydantic",
     "cli.serve": "numpy pyarrow faker sqlalchemy pydantic",
     "cli.verify": "sqlalchemy pydantic",
+    "faker_process": "numpy pyarrow asyncpg sqlalchemy pydantic",
     "loader.worker": "faker sqlalchemy pydantic",
 }
 """What takes long to import, and each of these modules does without until it needs it."""
 
-RUN: Final = {"bulkseed.__main__", "bulkseed.embedded.keeper", "bulkseed.loader.worker"}
+RUN: Final = {"bulkseed.__main__", "bulkseed.faker_process", "bulkseed.embedded.keeper", "bulkseed.loader.worker"}
 """Modules that are run, and offer nothing."""
 
 ROOT: Final = Path(bulkseed.__file__).parent
@@ -195,6 +198,55 @@ def impure(trees: dict[str, ast.Module]) -> list[str]:
     return found
 
 
+OWN_PROCESSES: Final = {
+    "bulkseed.__main__",
+    "bulkseed.cli.runner",
+    "bulkseed.embedded.keeper",
+    "bulkseed.faker_process",
+    "bulkseed.loader.worker",
+    "bulkseed.text.faker_values",
+}
+"""Modules that run only in processes of bulkseed's own, and may change what all threads of a process share."""
+
+SHARED_STATE: Final = {
+    "gc": "disable enable freeze set_threshold",
+    "locale": "setlocale",
+    "logging": "basicConfig disable",
+    "np": "seterr",
+    "os": "chdir putenv umask unsetenv",
+    "random": "choice randint random seed setstate shuffle",
+    "signal": "pthread_sigmask signal",
+    "sys": "setrecursionlimit setswitchinterval",
+    "warnings": "catch_warnings filterwarnings simplefilter",
+}
+"""Functions of modules that change what all threads of a process share."""
+
+CHANGES: Final = {"append", "clear", "extend", "insert", "pop", "remove", "setdefault", "update"}
+
+
+def changes_of_shared_state(trees: dict[str, ast.Module]) -> list[str]:
+    """Changes of what all threads of a process share, in modules that run in the process of a program."""
+    found = []
+    for name, tree in trees.items():
+        if name in OWN_PROCESSES:
+            continue
+        imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setattr":
+                found.append(f"{name} calls setattr")
+            if not isinstance(node, ast.Attribute | ast.Subscript):
+                continue
+            of, part = ast.unparse(node.value), node.attr if isinstance(node, ast.Attribute) else ""
+            is_changed = not isinstance(node.ctx, ast.Load)
+            if (
+                (of in imported and is_changed)
+                or (of in imported | {"np"} and part in SHARED_STATE.get(of, "").split())
+                or (of in {"os.environ", "sys.path"} and (is_changed or part in CHANGES))
+            ):
+                found.append(f"{name} has {ast.unparse(node)}")
+    return found
+
+
 def test_every_folder_is_on_the_map() -> None:
     assert {folder_of(name) for name in TREES} == MAY_IMPORT.keys()
 
@@ -218,6 +270,12 @@ def test_no_import_goes_round_in_a_circle() -> None:
 
 def test_pure_folders_import_and_call_nothing_that_could_vary() -> None:
     assert impure(TREES) == []
+
+
+def test_nothing_that_all_threads_share_is_changed() -> None:
+    assert changes_of_shared_state(TREES) == []
+    importers = {name for name, modules in own_imports(TREES).items() if "bulkseed.text.faker_values" in modules}
+    assert importers == {"bulkseed.faker_process"}
 
 
 def test_some_packages_have_few_importers() -> None:
@@ -280,6 +338,14 @@ def test_the_tests_see_what_is_wrong() -> None:
     assert hidden_imports(object_of_names) == ["bulkseed.loader.load imports bulkseed.ledger"]
     clock = with_import("bulkseed.randomness.draws", "from time import time\nnp.random.default_rng(datetime.now())")
     assert impure(clock) == ["bulkseed.randomness.draws imports time", "bulkseed.randomness.draws calls now()"]
+
+
+def test_the_tests_see_what_changes_for_all_threads() -> None:
+    source = (
+        "import os, random, sys, warnings\nos.environ['A'] = 'b'\nsys.path += ['a']\nsys.path.append('b')\n"
+        "random.seed(1)\nsys.stdout = None\nsetattr(os, 'a', 1)\nwith warnings.catch_warnings():\n    pass\n"
+    )
+    assert len(changes_of_shared_state({"bulkseed.plan.plan": ast.parse(source)})) == 7
 
 
 def test_tests_import_no_test_module_and_no_conftest() -> None:

@@ -28,7 +28,7 @@ from bulkseed.embedded import Server
 from bulkseed.fields import parse_field
 from bulkseed.plan.plan import microseconds
 from bulkseed.postgres.address import Address
-from bulkseed.text.faker_source import Fakes
+from bulkseed.text.fakes import Fakes
 from support.commands import ROOT, environment
 from support.databases import MakeDatabase, address_of
 from support.listeners import Interfering

@@ -17,7 +17,7 @@ import pyarrow as pa
 from bulkseed.arrays import python_values
 from bulkseed.errors import InputError, RunError, suggestion
 from bulkseed.randomness.draws import Ints, Streams, Words
-from bulkseed.text.faker_source import Fakes
+from bulkseed.text.fakes import Fakes
 
 __all__ = ["Distinct", "Entry", "FieldRow", "FieldRows", "SharedRows", "Source", "normalise", "restore"]
 

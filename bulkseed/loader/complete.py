@@ -19,6 +19,7 @@ from bulkseed.copy.writer import CopyPlan
 from bulkseed.deferral import LOCK_SECONDS, Deferred, NotDeferred, capture, drop, mark_rebuilt, read_unfinished
 from bulkseed.errors import RunError
 from bulkseed.generators import Context
+from bulkseed.generators.shard_context import FakerPools, make_faker_pools
 from bulkseed.ledger import Claim, Ledger, Run, find_runs, finish_run, lost_run_error, share_run
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import Phase, ProgressListener, Stop, Stopwatch
@@ -40,6 +41,7 @@ from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.guard import estimate_rows
 from bulkseed.target.target import Target, read_target
 from bulkseed.text.faker_source import FAKER_VERSION, make_corpus
+from bulkseed.text.fakes import share_faker
 from bulkseed.text.names import Corpus
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "current_versions",
     "describe_locks",
     "is_worth_deferring",
+    "make_pools",
     "missing_shards",
     "read_corpus_and_target",
 ]
@@ -177,6 +180,7 @@ class LoadSession:
     stopwatch: Stopwatch
     stop: Stop
     on_error: OnError
+    pools: FakerPools
 
 
 async def read_corpus_and_target(control: Control, plan: Plan) -> tuple[Corpus, Target]:
@@ -187,6 +191,15 @@ async def read_corpus_and_target(control: Control, plan: Plan) -> tuple[Corpus, 
     corpus = await to_thread.run_sync(make_corpus, plan.locale)
     target = await control.do("reading the tables", lambda connection: read_target(connection, plan.model))
     return corpus, target
+
+
+async def make_pools(plan: Plan) -> FakerPools:
+    """Return the values of Faker that the plan's fields draw from. Raises InputError if Faker or a provider fails.
+
+    A cancellation takes effect at once: the end of the process that makes the values ends the thread too.
+    """
+    with share_faker():
+        return await to_thread.run_sync(make_faker_pools, plan, abandon_on_cancel=True)
 
 
 def current_versions() -> dict[str, str]:
@@ -266,6 +279,7 @@ async def complete_run(
             copy_plans,
             control.retry_policy,
             import_path_for(run.plan),
+            session.pools,
         )
         filling = TableFiller(job, shards, run.rows, pool, rebuild_connections, stopwatch, listener, stop)
         names = tables_to_fill(shards, run.plan.model)

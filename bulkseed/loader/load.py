@@ -34,6 +34,7 @@ from bulkseed.loader.complete import (
     choose_deferred,
     complete_run,
     current_versions,
+    make_pools,
     missing_shards,
     read_corpus_and_target,
 )
@@ -93,6 +94,7 @@ async def load(
         listener.phase(Phase.CHECK)
         with stopwatch.phase("check"):
             corpus, target = await read_corpus_and_target(control, plan)
+            pools = await make_pools(plan)
             with translate_errors(control.connection, "checking the target"):
                 copy_plans = await plan_copies(control.connection, target, copy_format)
                 # before the trial, whose errors would hide a missing right
@@ -143,7 +145,7 @@ async def load(
                 f"{error}\na run without rows may have been recorded: list the runs with {ledger.command('runs')}",
                 code=error.code,
             ) from error
-        session = LoadSession(control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error)
+        session = LoadSession(control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error, pools)
         return await complete_run(session, claim, corpus, pool, rebuild_connections=count, context=context)
 
 
@@ -228,6 +230,7 @@ async def resume(
             check_tables(run, ledger)
             corpus, target = await read_corpus_and_target(control, run.plan)
             await check_target(control.connection, target, run, ledger)
+            pools = await make_pools(run.plan) if missing_shards(run) else {}
             with translate_errors(control.connection, "checking the target"):
                 copy_plans = await plan_copies(control.connection, target, copy_format)
 
@@ -245,7 +248,9 @@ async def resume(
         count = max(1, min(workers, sum(shard.kind == "channels" for shard in missing_shards(run))))
         async with start_workers(count - 1) as pool:
             claim = await control.do("taking the run over", take_run_over)
-            session = LoadSession(control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error)
+            session = LoadSession(
+                control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error, pools
+            )
             return await complete_run(session, claim, corpus, pool, rebuild_connections=workers)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from bulkseed.copy.writer import CopyPlan, copy_shard
 from bulkseed.generators import Context
+from bulkseed.generators.shard_context import FakerPools, keep_faker_pools
 from bulkseed.ledger import Claim, Ledger, claim_shard, record_shard, share_run
 from bulkseed.listeners import NullListener, ProgressListener, Stopwatch
 from bulkseed.plan.plan import Placement, Plan
@@ -45,7 +46,8 @@ class Endpoint:
 class Job:
     """A run to load: the database, the ledger's record, the plan, how each table is copied, and the retry policy.
 
-    ``import_path`` is the ``sys.path`` of the process that planned, if the scenario has code of the user.
+    ``import_path`` is the ``sys.path`` of the process that planned, if the scenario has code of the user. ``pools`` are
+    the values of Faker that fields draw from.
     """
 
     endpoint: Endpoint
@@ -57,9 +59,11 @@ class Job:
     copy_plans: Mapping[str, CopyPlan]
     retry_policy: RetryPolicy
     import_path: tuple[str, ...] = ()
+    pools: FakerPools = field(default_factory=dict, repr=False)
 
     def make_context(self) -> Context:
         """Return the values that the generators of the run share."""
+        keep_faker_pools(self.pools)
         return Context(self.plan, self.placement, self.corpus)
 
 

@@ -20,9 +20,10 @@ import anyio
 from bulkseed.errors import BulkseedError, RunError
 from bulkseed.listeners import NullListener, Stopwatch
 from bulkseed.loader.load_shard import Job, ShardLoader
-from bulkseed.loader.worker_pool import HANDSHAKE, Done, Failed, Note, Ready, Rows, frame, read_frame
+from bulkseed.loader.worker_pool import Done, Failed, Note, Ready, Rows
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.driver import LOOP, ignore_lost_connection
+from bulkseed.processes import HANDSHAKE, frame, read_frame
 
 SECONDS_BETWEEN_ROWS: Final = 0.05
 YOUNG_OBJECTS: Final = 200_000

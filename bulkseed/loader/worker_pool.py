@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
-import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import anyio
 from anyio.abc import Process
@@ -22,9 +20,9 @@ from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.load_options import has_interpreter
 from bulkseed.loader.load_shard import CountingListener, Job
 from bulkseed.plan.shards import Shard
+from bulkseed.processes import HANDSHAKE, LENGTH, MAX_PRINTED_BYTES, describe_end, frame, python_environment
 
 __all__ = [
-    "HANDSHAKE",
     "Done",
     "Failed",
     "Note",
@@ -32,17 +30,10 @@ __all__ = [
     "Rows",
     "ShardQueue",
     "Worker",
-    "frame",
     "load_shards",
-    "read_frame",
     "receive_frame",
     "start_workers",
 ]
-
-LENGTH: Final = struct.Struct("!I")
-
-HANDSHAKE: Final = b"\0bulkseed worker\0"
-"""The first bytes of a worker; everything before them was printed by its interpreter while it started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +73,6 @@ class Failed:
 
     error: BulkseedError
     trace: str = ""
-
-
-def frame(value: object) -> bytes:
-    """Return the value as bytes for a pipe: its length (4 bytes, network order) and its pickle."""
-    data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    return LENGTH.pack(len(data)) + data
-
-
-def read_frame(pipe: BinaryIO) -> Any:
-    """Return the next value from a pipe. Raises EOFError if the other end has closed it."""
-    head = pipe.read(LENGTH.size)
-    length = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 0
-    data = pipe.read(length)
-    if not length or len(data) < length:
-        raise EOFError
-    return pickle.loads(data)  # noqa: S301 - of our own process
 
 
 async def receive_frame(pipe: BufferedByteReceiveStream) -> Any:
@@ -148,7 +123,6 @@ class ShardQueue:
 EXIT_SECONDS: Final = 5
 COMMAND: Final = ("-P", "-m", "bulkseed.loader.worker")
 """-P: a file in the current directory must not be imported in place of a module of bulkseed."""
-MAX_PRINTED_BYTES: Final = 2**20
 BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 ENDING: Final = "ending"
 MAX_CRASHES: Final = 3
@@ -267,13 +241,7 @@ class Worker:
         """Return how the process ended, as a sentence."""
         with anyio.move_on_after(EXIT_SECONDS):
             await self.process.wait()
-        status = self.process.returncode
-        if status is None:
-            how = "closed its pipes"
-        elif status < 0:
-            how = f"was ended by signal {-status} ({signal.strsignal(-status) or 'unknown'})"
-        else:
-            how = f"ended with status {status}"
+        how = describe_end(self.process.returncode)
         return (
             f"worker {self.number} (process {self.process.pid}) {how} while {self.doing}: "
             "find the cause, for example in the system's log if the machine ran out of memory"
@@ -314,15 +282,9 @@ async def start_process() -> Process:
         return await anyio.open_process(
             [sys.executable, *COMMAND],
             stderr=None,
-            env={
-                **{name: value for name, value in os.environ.items() if not is_connection_variable(name)},
-                # the worker must find the same packages as this process
-                "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
-                # Arrow's own pools take 40 MB more for each worker, and are no faster here
-                "ARROW_DEFAULT_MEMORY_POOL": "system",
-                # NumPy would start a thread for each core, and none of them would have work
-                "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1"),
-            },
+            env=python_environment(
+                {name: value for name, value in os.environ.items() if not is_connection_variable(name)}
+            ),
             # Ctrl-C must reach this process alone
             start_new_session=True,
         )

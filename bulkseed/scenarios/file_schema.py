@@ -36,7 +36,7 @@ from bulkseed.errors import suggestion
 from bulkseed.plan.plan import Probabilities
 from bulkseed.plan.scenario import Shape, describe_range
 from bulkseed.scenarios import shipped
-from bulkseed.text.faker_source import MOST_VALUES
+from bulkseed.text.fakes import MOST_VALUES
 
 __all__ = ["ScenarioValues", "check_structure", "json_schema"]
 

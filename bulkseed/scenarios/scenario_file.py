@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 import pyarrow as pa
 
 from bulkseed.errors import InputError, common_code, suggestion
-from bulkseed.fields import normalise, parse_field
+from bulkseed.fields import normalise, parse_field, uses_faker
 from bulkseed.generators.plugins import describe_plugin_table
 from bulkseed.plan.plan import Probabilities
 from bulkseed.plan.scenario import PluginTable, Rule, Scenario, Shape
@@ -23,7 +24,7 @@ from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.scenarios import shipped
 from bulkseed.scenarios.plugin_tables import arrange_tables, find_contradictions, has_order, make_relationship_table
 from bulkseed.target.target import ARROW_TYPES
-from bulkseed.text.faker_source import Fakes
+from bulkseed.text.fakes import Fakes, share_faker
 
 if TYPE_CHECKING:
     from bulkseed.scenarios.file_schema import ScenarioValues
@@ -57,6 +58,24 @@ def read_scenario(named: str, fakes: Fakes, *, schema: str | None = None, plugin
     and the fix. Its code is that of the problems, or ``wrong-scenario`` if they have several.
     """
     given = read_values(named)
+    with share_faker() as process:
+        if any(uses_faker(field) for field in each_field(given)):
+            with suppress(OSError):  # which the first value reports
+                process.start()  # early: it takes a moment until it answers
+        return check_scenario(named, given, fakes, schema, plugins)
+
+
+def each_field(given: Mapping[str, Any]) -> Iterator[object]:
+    """Yield the fields of a scenario whose structure may be wrong."""
+    tables = given.get("fields")
+    for columns in tables.values() if isinstance(tables, Mapping) else ():
+        yield from columns.values() if isinstance(columns, Mapping) else ()
+
+
+def check_scenario(
+    named: str, given: dict[str, Any], fakes: Fakes, schema: str | None, plugins: Iterable[str]
+) -> ScenarioFile:
+    """Return the scenario that :func:`read_values` has read."""
     problems = Problems(named, [*given])
     values = cast("ScenarioValues", given) if named in shipped() else problems.keep_valid(problems.add_base(given))
     fakes = replace(fakes, providers=tuple(values.get("providers", ())))

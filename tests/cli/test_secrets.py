@@ -19,9 +19,9 @@ from bulkseed.cli.serve import load_or_create_password
 from bulkseed.embedded import Server
 from bulkseed.errors import RunError
 from bulkseed.loader.load_shard import Endpoint
-from bulkseed.loader.worker_pool import frame
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
+from bulkseed.processes import frame
 from support.commands import ROOT, environment, inside
 from support.databases import address_of, make_reference
 from support.queries import run_sql

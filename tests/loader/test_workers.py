@@ -16,11 +16,12 @@ from bulkseed.errors import RunError
 from bulkseed.load_options import Defer
 from bulkseed.loader import worker_pool
 from bulkseed.loader.load import load, useful_workers
-from bulkseed.loader.worker_pool import HANDSHAKE, ShardQueue, frame
+from bulkseed.loader.worker_pool import ShardQueue
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import LOST
 from bulkseed.postgres.transaction import RetryPolicy
+from bulkseed.processes import HANDSHAKE, frame
 from bulkseed.verifier.verify import verify
 from support.databases import MakeDatabase
 from support.errors import raises
