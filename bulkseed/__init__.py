@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from bulkseed.api import cleanup, load, resume, verify
+    from bulkseed.api import check, cleanup, load, resume, verify
     from bulkseed.errors import BulkseedError, InputError, RunError
     from bulkseed.generators.plugins import Parent, Parents, SeedTable, table
     from bulkseed.listeners import NullListener, ProgressListener
@@ -31,6 +31,7 @@ __all__ = [
     "SeedTable",
     "Silent",
     "Watcher",
+    "check",
     "cleanup",
     "load",
     "make_plan",
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 SOURCES: Final = {
-    "api": ("cleanup", "load", "resume", "verify"),
+    "api": ("check", "cleanup", "load", "resume", "verify"),
     "errors": ("BulkseedError", "InputError", "RunError"),
     "generators.plugins": ("Parent", "Parents", "SeedTable", "table"),
     "plan.plan": ("Plan",),

@@ -14,7 +14,9 @@ from bulkseed.cleaner.cleanup import CleanupReport
 from bulkseed.ledger import SCHEMA, Claim
 from bulkseed.listeners import ProgressListener
 from bulkseed.load_options import Defer, Format, OnError
+from bulkseed.loader import check as checking
 from bulkseed.loader import load as loading
+from bulkseed.loader.check import CheckReport
 from bulkseed.loader.complete import LoadReport
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD
@@ -23,7 +25,7 @@ from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.verifier import verify as verifying
 from bulkseed.verifier.verify import VerifyReport
 
-__all__ = ["cleanup", "load", "resume", "verify"]
+__all__ = ["check", "cleanup", "load", "resume", "verify"]
 
 
 def to_address(url: str | Address) -> Address:
@@ -58,6 +60,34 @@ async def load(
         rows_per_shard=rows_per_shard,
         on_error=on_error,
         retry_policy=RetryPolicy(seconds=retry_for),
+        ledger_schema=ledger_schema,
+    )
+
+
+async def check(
+    plan: Plan,
+    url: str | Address,
+    *,
+    listener: ProgressListener | None = None,
+    workers: int = 1,
+    defer: Defer = "auto",
+    format: Format = "auto",
+    rows_per_shard: int = ROWS_PER_SHARD,
+    ledger_schema: str = SCHEMA,
+) -> CheckReport:
+    """Run all checks of :func:`load` without writing anything; return what the load would do.
+
+    The arguments are the options of ``bulkseed check``. Raises the errors that :func:`load` would raise before it
+    writes: InputError with a line for each problem.
+    """
+    return await checking.check(
+        plan,
+        to_address(url),
+        listener=listener,
+        workers=workers,
+        defer=defer,
+        format=format,
+        rows_per_shard=rows_per_shard,
         ledger_schema=ledger_schema,
     )
 
