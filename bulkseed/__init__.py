@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from bulkseed import sync
-    from bulkseed.api import cleanup, load, resume, verify
+    from bulkseed.api import check, cleanup, load, resume, verify
     from bulkseed.cleaner.cleanup import CleanupReport
     from bulkseed.errors import (
         BulkseedError,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bulkseed.listeners import NullListener as Silent
     from bulkseed.listeners import ProgressListener as Watcher
     from bulkseed.load_options import Defer, Format, OnError
+    from bulkseed.loader.check import CheckReport, TableCheck
     from bulkseed.loader.complete import LoadReport
     from bulkseed.plan.plan import Placement, Plan
     from bulkseed.postgres.address import Address
@@ -44,6 +45,7 @@ __all__ = [
     "Address",
     "BulkseedError",
     "ChanceCheck",
+    "CheckReport",
     "CleanupReport",
     "ConnectError",
     "ConnectionLostError",
@@ -69,10 +71,12 @@ __all__ = [
     "ServerUnavailableError",
     "Silent",
     "StoppedError",
+    "TableCheck",
     "TargetError",
     "TransientError",
     "VerifyReport",
     "Watcher",
+    "check",
     "cleanup",
     "load",
     "make_plan",
@@ -83,7 +87,7 @@ __all__ = [
 ]
 
 SOURCES: Final = {
-    "api": ("cleanup", "load", "resume", "verify"),
+    "api": ("check", "cleanup", "load", "resume", "verify"),
     "cleaner.cleanup": ("CleanupReport",),
     "errors": (
         "BulkseedError",
@@ -102,6 +106,7 @@ SOURCES: Final = {
     "generators.plugins": ("Parent", "Parents", "SeedTable", "table"),
     "listeners": ("NullListener", "Phase", "ProgressListener", "Silent", "Watcher"),
     "load_options": ("Defer", "Format", "OnError"),
+    "loader.check": ("CheckReport", "TableCheck"),
     "loader.complete": ("LoadReport",),
     "plan.plan": ("Placement", "Plan"),
     "postgres.address": ("Address",),

@@ -17,7 +17,9 @@ from bulkseed.errors import InputError
 from bulkseed.ledger import SCHEMA, Claim
 from bulkseed.listeners import ProgressListener, Stop
 from bulkseed.load_options import Defer, Format, OnError, default_workers
+from bulkseed.loader import check as checking
 from bulkseed.loader import load as loading
+from bulkseed.loader.check import CheckReport
 from bulkseed.loader.complete import LoadReport
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD
@@ -26,7 +28,7 @@ from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.verifier import verify as verifying
 from bulkseed.verifier.verify import VerifyReport
 
-__all__ = ["cleanup", "load", "resume", "verify"]
+__all__ = ["check", "cleanup", "load", "resume", "verify"]
 
 
 def to_address(url: str | Address) -> Address:
@@ -43,10 +45,13 @@ def check_least(name: str, value: float, least: int) -> None:
         raise InputError(f"{name} is {value!r}: give {least} or more", code="invalid-argument")
 
 
-def check_work(workers: int | None, copy_format: Format, on_error: OnError, retry_for: float) -> None:
+def check_work(workers: int | None, copy_format: Format) -> None:
     if workers is not None:
         check_least("workers", workers, 1)
     check_choice("copy_format", copy_format, get_args(Format))
+
+
+def check_failures(on_error: OnError, retry_for: float) -> None:
     check_choice("on_error", on_error, get_args(OnError))
     check_least("retry_for", retry_for, 0)
 
@@ -92,7 +97,8 @@ async def load(
     Raises InputError before anything is written; RunError later, after the loaded rows were removed again. A cancelled
     load keeps its run for :func:`resume`; the exception has a note with the number of the run.
     """
-    check_work(workers, copy_format, on_error, retry_for)
+    check_work(workers, copy_format)
+    check_failures(on_error, retry_for)
     check_choice("defer", defer, get_args(Defer))
     check_least("rows_per_shard", rows_per_shard, 1)
     stop = Stop()
@@ -112,6 +118,37 @@ async def load(
         )
 
 
+async def check(
+    plan: Plan,
+    url: str | Address,
+    *,
+    listener: ProgressListener | None = None,
+    workers: int | None = None,
+    defer: Defer = "auto",
+    copy_format: Format = "auto",
+    rows_per_shard: int = ROWS_PER_SHARD,
+    ledger_schema: str = SCHEMA,
+) -> CheckReport:
+    """Run all checks of :func:`load` without writing anything; return what the load would do.
+
+    The arguments are those of :func:`load`. Raises the errors that :func:`load` would raise before it writes:
+    InputError with a line for each problem.
+    """
+    check_work(workers, copy_format)
+    check_choice("defer", defer, get_args(Defer))
+    check_least("rows_per_shard", rows_per_shard, 1)
+    return await checking.check(
+        plan,
+        to_address(url),
+        listener=listener,
+        workers=workers or default_workers(),
+        defer=defer,
+        copy_format=copy_format,
+        rows_per_shard=rows_per_shard,
+        ledger_schema=ledger_schema,
+    )
+
+
 async def resume(
     url: str | Address,
     run: int | None = None,
@@ -127,7 +164,8 @@ async def resume(
 
     The arguments and errors are those of :func:`load`, except that a run that fails is kept by default.
     """
-    check_work(workers, copy_format, on_error, retry_for)
+    check_work(workers, copy_format)
+    check_failures(on_error, retry_for)
     stop = Stop()
     with tell_what_is_kept(stop):
         return await loading.resume(

@@ -15,13 +15,19 @@ from typing import Any, BinaryIO, NoReturn
 
 from bulkseed.errors import InputError
 from bulkseed.processes import HANDSHAKE, frame, read_frame
-from bulkseed.text.faker_values import make_pool
+from bulkseed.text.faker_values import make_generator, make_pool
 
 
 def answer_to(request: Mapping[str, Any]) -> object:
-    """Return what :func:`make_pool` returns for a request, or the InputError that it raises."""
+    """Return what :func:`make_pool` returns for a request, or the InputError that it raises.
+
+    For a request without a method, only the providers are imported.
+    """
     try:
-        return make_pool(**request)
+        if "method" in request:
+            return make_pool(**request)
+        make_generator(**request)
+        return None
     except InputError as error:
         return error
 

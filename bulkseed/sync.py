@@ -21,7 +21,7 @@ from bulkseed import api
 from bulkseed.errors import InputError
 from bulkseed.postgres.driver import LOOP, ignore_lost_connection
 
-__all__ = ["cleanup", "load", "resume", "verify"]
+__all__ = ["check", "cleanup", "load", "resume", "verify"]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -63,6 +63,7 @@ def is_loop_running() -> bool:
     return True
 
 
+check = blocking(api.check)
 load = blocking(api.load)
 resume = blocking(api.resume)
 verify = blocking(api.verify)

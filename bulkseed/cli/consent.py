@@ -12,7 +12,7 @@ from bulkseed.cli.runner import Database, run
 from bulkseed.errors import InputError, escape_controls
 from bulkseed.target.guard import DISK_PER_BYTE, Survey, check_allowed, check_folders, check_server, survey
 
-__all__ = ["Consent", "check_disk", "require_consent"]
+__all__ = ["Consent", "check_disk", "check_embedded_disk", "require_consent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,16 @@ def ask(question: str, yes: bool) -> None:
 
 
 def check_disk(database: Database, expected: Mapping[str, float]) -> None:
-    """Raises InputError where the server's disks are visible from here and too full for ``expected`` bytes by table."""
+    """Raise InputError where the server's disks are visible from here and too full for ``expected`` bytes by table."""
+    check_embedded_disk(database, expected)
+    if database.server is None and database.address.is_local:
+        run(check_server, database.address, expected)
+
+
+def check_embedded_disk(database: Database, expected: Mapping[str, float]) -> None:
+    """Raise InputError where ``database`` is embedded and its disk is too full for ``expected`` bytes by table."""
     if database.server is not None:
         check_folders(
             {database.server.data: sum(expected.values()) * DISK_PER_BYTE},
             "load less, free some space, or set BULKSEED_HOME to a folder on a larger disk",
         )
-    elif database.address.is_local:
-        run(check_server, database.address, expected)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bulkseed.cli import report
-from bulkseed.cli.consent import Consent, check_disk, require_consent
+from bulkseed.cli.consent import Consent, check_disk, check_embedded_disk, require_consent
 from bulkseed.cli.options import (
     CONSENT_OPTIONS,
     DATABASE_OPTION,
@@ -92,7 +92,7 @@ def load_command(
     plan = make_plan(**plan_options)
     with open_database(database_url) as database:
         tables = plan.model.sql_names
-        check_disk(database, {tables[name]: size for name, size in expected_bytes(plan).items()})
+        check_embedded_disk(database, expected_bytes(plan))
         rows = f"about {sum(expected_rows(plan).values()):,.0f}"
         question = f"Load {rows} rows into {database.address}?"
         require_consent(database, Consent(yes, allow, quiet), question, f"{rows} to load", list(tables.values()))

@@ -12,6 +12,7 @@ from bulkseed.errors import suggestion
 __all__ = ["COMMANDS", "cli"]
 
 COMMANDS: Final = {
+    "check": "check",
     "cleanup": "cleanup",
     "init": "init",
     "load": "load",

@@ -16,6 +16,7 @@ from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.scenarios import shipped
 
 __all__ = [
+    "CHECK_OPTIONS",
     "CONSENT_OPTIONS",
     "DATABASE_OPTION",
     "JSON_OPTION",
@@ -194,7 +195,7 @@ SHARD_OPTION: Final = click.option(
     show_default=True,
     help="Rows per transaction, approximately.",
 )
-LOAD_OPTIONS: Final = options(
+CHECK_OPTIONS: Final = options(
     work_options(),
     click.option(
         "--defer",
@@ -204,5 +205,5 @@ LOAD_OPTIONS: Final = options(
         help="Drop indexes and keys for the load and rebuild them after it; auto does so where it is faster.",
     ),
     SHARD_OPTION,
-    failure_options("undo"),
 )
+LOAD_OPTIONS: Final = options(CHECK_OPTIONS, failure_options("undo"))

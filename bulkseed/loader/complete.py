@@ -45,6 +45,7 @@ from bulkseed.text.fakes import share_faker
 from bulkseed.text.names import Corpus
 
 __all__ = [
+    "Deferral",
     "LoadReport",
     "LoadSession",
     "choose_deferred",
@@ -82,30 +83,38 @@ def is_worth_deferring(new_rows: float, existing_rows: float) -> bool:
     return new_rows >= LEAST_ROWS and existing_rows <= MOST_EXISTING_PER_NEW * new_rows
 
 
-async def choose_deferred(
-    connection: Connection, target: Target, plan: Plan, defer: Defer, listener: ProgressListener
-) -> tuple[Deferred, ...]:
-    """Return the indexes and keys to drop and rebuild; none if all of them stay in place. Changes nothing.
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """The indexes and keys to drop and rebuild, and the reason why all of them stay in place, if none are dropped.
 
-    Raises the errors of asyncpg.
+    ``notes`` are sentences for the user on what stays.
     """
+
+    deferred: tuple[Deferred, ...] = ()
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+async def choose_deferred(connection: Connection, target: Target, plan: Plan, defer: Defer) -> Deferral:
+    """Return which indexes and keys to drop and rebuild. Changes nothing. Raises the errors of asyncpg."""
     if defer == "never":
-        return ()
+        return Deferral(reason="--defer never")
     if defer == "auto":
         tables = target.sql_tables()
-        if not is_worth_deferring(sum(expected_rows(plan).values()), await estimate_rows(connection, tables)):
-            return ()
+        new, existing = sum(expected_rows(plan).values()), await estimate_rows(connection, tables)
+        if not is_worth_deferring(new, existing):
+            reason = f"rebuilding them would take longer than it saves, for {new:,.0f} rows beside {existing:,.0f}"
+            return Deferral(reason=reason)
         actions = [row[0] for row in await connection.fetch(INSERT_ACTIONS, tables)]
         if actions:
-            listener.note(
-                f"indexes and keys stay in place during the load, because they may be needed by {', '.join(actions)}: "
-                "give --defer always if they are not"
+            named = f"they may be needed by {', '.join(actions)}"
+            note = (
+                f"indexes and keys stay in place during the load, because {named}: give --defer always if they are not"
             )
-            return ()
+            return Deferral(reason=named, notes=(note,))
     captured = await capture(connection, target.schema, [target.model.name(table) for table in target.model.names])
-    for sentence in describe_kept(captured.kept):
-        listener.note(sentence)
-    return captured.deferred
+    notes = tuple(describe_kept(captured.kept))
+    return Deferral(captured.deferred, "" if captured.deferred else "none of them can be rebuilt exactly", notes)
 
 
 def describe_locks(deferred: Sequence[Deferred]) -> str:

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
+from anyio import to_thread
+
 from bulkseed.cleaner.delete_rows import check_owner
 from bulkseed.deferral import read_unfinished, save
 from bulkseed.errors import ConnectError, ConnectionLostError, InputError, RunError, TargetError
@@ -18,7 +20,6 @@ from bulkseed.ledger import (
     Run,
     begin_run,
     check_ledger,
-    find_other_ledgers,
     find_run_by_token,
     find_runs,
     make_ledger,
@@ -38,6 +39,7 @@ from bulkseed.loader.complete import (
     missing_shards,
     read_corpus_and_target,
 )
+from bulkseed.loader.preflight import check_ledgers, run_preflight
 from bulkseed.loader.worker_pool import start_workers
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Plan
@@ -49,9 +51,9 @@ from bulkseed.postgres.transaction import RetryPolicy, transaction
 from bulkseed.target.copy_plan import plan_copies
 from bulkseed.target.ids import allocate_ids, check_rights, find_unlogged_tables, read_system_reactions
 from bulkseed.target.target import Target
-from bulkseed.target.trial_load import run_trial
+from bulkseed.text.faker_source import make_corpus
 
-__all__ = ["find_interrupted_run", "load", "resume", "useful_workers"]
+__all__ = ["find_interrupted_run", "load", "read_highest_ids", "resume", "useful_workers"]
 
 
 def useful_workers(plan: Plan, limit: int, rows_per_shard: int = ROWS_PER_SHARD) -> int:
@@ -93,13 +95,13 @@ async def load(
     async with start_workers(count - 1) as pool, open_control(address, retry_policy, listener) as control:
         listener.phase(Phase.CHECK)
         with stopwatch.phase("check"):
-            corpus, target = await read_corpus_and_target(control, plan)
+            corpus = await to_thread.run_sync(make_corpus, plan.locale)
             pools = await make_pools(plan)
-            with translate_errors(control.connection, "checking the target"):
-                copy_plans = await plan_copies(control.connection, target, copy_format)
-                # before the trial, whose errors would hide a missing right
-                await check_rights(control.connection, target)
-                await run_trial(control.connection, target, copy_plans, plan, corpus)
+            checked = await control.do(
+                "checking the target",
+                lambda connection: run_preflight(connection, address, plan, corpus, ledger, copy_format),
+            )
+            target, copy_plans = checked.target, checked.copy_plans
         context: Context | None = None
         reserved: dict[str, int] = {}
 
@@ -112,12 +114,13 @@ async def load(
                         return claim
             async with transaction(connection):
                 with stopwatch.phase("check"), translate_errors(connection, "checking the target"):
-                    await check_ledger(connection, ledger)
-                    for other in (ledger, *await find_other_ledgers(connection, ledger)):
-                        await check_unfinished(connection, other)
+                    # again: where the connection was lost, another command may have been here
+                    await check_ledgers(connection, ledger)
                     if warning := await find_unlogged_tables(connection, target):
                         listener.note(warning)
-                    deferred = await choose_deferred(connection, target, plan, defer, listener)
+                    deferral = await choose_deferred(connection, target, plan, defer)
+                for sentence in deferral.notes:
+                    listener.note(sentence)
                 listener.phase(Phase.RESERVE)
                 with stopwatch.phase("reserve"), translate_errors(connection, "reserving ids"):
                     last_ids = await read_highest_ids(connection, ledger)
@@ -133,7 +136,7 @@ async def load(
                         expected_counts(context),
                         rows_per_shard,
                     )
-                    await save(connection, ledger.deferred, claim.number, deferred)
+                    await save(connection, ledger.deferred, claim.number, deferral.deferred)
             return claim
 
         try:
@@ -147,20 +150,6 @@ async def load(
             ) from error
         session = LoadSession(control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error, pools)
         return await complete_run(session, claim, corpus, pool, rebuild_connections=count, context=context)
-
-
-async def check_unfinished(connection: Connection, ledger: Ledger) -> None:
-    """Raise TargetError if a run was interrupted: the catalogue does not show the indexes and keys it has dropped."""
-    states = {run.number: run.state for run in await read_runs(connection, ledger) if not run.is_complete}
-    interrupted = states.keys() | (await read_unfinished(connection, ledger.deferred)).keys()
-    if interrupted:
-        number = min(interrupted)
-        finish = f"finish it with {ledger.command(f'resume {number}')}, or " if states.get(number) == "loading" else ""
-        raise TargetError(
-            f"run {number} was interrupted, and its rows, indexes and keys are incomplete: "
-            f"{finish}undo it with {ledger.command(f'cleanup {number}')}",
-            code="incomplete-run",
-        )
 
 
 async def read_highest_ids(connection: Connection, ledger: Ledger) -> dict[str, int]:

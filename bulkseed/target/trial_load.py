@@ -133,7 +133,7 @@ async def next_id(connection: Connection, target: Target, table: str, count: int
     if target.has_uuids(table):
         return 1
     id_range = await find_id_range(connection, target, table, "id", count)
-    return id_range.highest + id_range.gap + 1
+    return id_range.first
 
 
 def generate_samples(
@@ -175,6 +175,8 @@ async def try_batch(
     problems: list[Problem] = []
     with suppress(RollBack):
         async with safe_transaction(connection):
+            # a session of `bulkseed check` only reads by default
+            await connection.execute("SET TRANSACTION READ WRITE")
             try:
                 await connection.execute(
                     compose(

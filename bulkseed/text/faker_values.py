@@ -20,7 +20,7 @@ from faker.providers import BaseProvider
 from bulkseed.errors import InputError, suggestion
 from bulkseed.imports import describe_error, import_object
 
-__all__ = ["make_pool"]
+__all__ = ["make_generator", "make_pool"]
 
 UNREPRODUCIBLE: Final = frozenset({"passport_dates", "zip"})
 """Methods whose values depend on the time or the process in spite of :func:`freeze_clock`."""

@@ -76,6 +76,10 @@ class Fakes:
     as_of: int
     providers: tuple[str, ...] = ()
 
+    def check_providers(self) -> None:
+        """Raise InputError for a provider that cannot be imported, or is not one."""
+        self.ask({"locale": self.faker_locale, "providers": self.providers}, "imported the providers")
+
     def check(self, method: str, arguments: Mapping[str, Any]) -> Trial:
         """Return the first value of ``method``, as a trial.
 
@@ -93,7 +97,7 @@ class Fakes:
     def make(self, method: str, arguments: Mapping[str, Any], size: int) -> Pool:
         name = f"{method} {json.dumps(arguments, sort_keys=True, default=str)}"
         request = {
-            "locale": self.locale.replace("-", "_"),
+            "locale": self.faker_locale,
             "providers": self.providers,
             "method": method,
             "arguments": dict(arguments),
@@ -101,6 +105,16 @@ class Fakes:
             "now": EPOCH.replace(tzinfo=None) + timedelta(microseconds=self.as_of),
             "size": size,
         }
+        trial, values = self.ask(request, f"called Faker's {method}")
+        return Pool(Trial(*trial), values)
+
+    @property
+    def faker_locale(self) -> str:
+        """The locale in the form of Faker."""
+        return self.locale.replace("-", "_")
+
+    def ask(self, request: Mapping[str, Any], doing: str) -> Any:
+        """Return the answer of the process to ``request``. Raises InputError if it ends while ``doing`` that."""
         try:
             with share_faker() as process:
                 answer = process.ask(request)
@@ -112,10 +126,9 @@ class Fakes:
             ) from error
         except ProcessEndedError as error:
             raise InputError(
-                f"the process that called Faker's {method} {error}: correct the provider, or take another method",
+                f"the process that {doing} {error}: correct the provider, or take another method",
                 code="faker-process-ended",
             ) from error
         if isinstance(answer, InputError):
             raise answer
-        trial, values = answer
-        return Pool(Trial(*trial), values)
+        return answer

@@ -25,6 +25,7 @@ from bulkseed.sql import identifier
 from support.commands import Problem, reported_errors
 from support.databases import address_of
 from support.queries import run_sql
+from support.whole_database import State, state
 
 TABLES: Final = (*TABLE_NAMES, "reactions")
 SECRET: Final = "s3cret"
@@ -52,43 +53,6 @@ HOSTILE: Final = {
     "a URL's characters": "a/b?c#d@e:f&g=h+i",
     "the ledger's name": "bulkseed",
 }  # fmt: skip
-
-CATALOGUE: Final = """
-SELECT jsonb_build_array(
-    (SELECT jsonb_agg(jsonb_build_array(nspname, nspacl::text) ORDER BY 1) FROM pg_namespace
-     WHERE nspname !~ '^pg_(toast_)?temp_'),
-    (SELECT jsonb_agg(jsonb_build_array(oid::regclass::text, relkind, relfilenode, relacl::text, reloptions)
-                      ORDER BY oid) FROM pg_class WHERE oid >= 16384 AND NOT relnamespace::regnamespace::text ~ '^pg_'),
-    (SELECT jsonb_agg(jsonb_build_array(attrelid::regclass::text, attname, atttypid, attnotnull, attisdropped)
-                      ORDER BY attrelid, attnum) FROM pg_attribute WHERE attrelid >= 16384),
-    (SELECT jsonb_agg(jsonb_build_array(oid, pg_get_constraintdef(oid), convalidated) ORDER BY oid) FROM pg_constraint
-     WHERE oid >= 16384),
-    (SELECT jsonb_agg(jsonb_build_array(indexrelid, pg_get_indexdef(indexrelid), indisvalid) ORDER BY indexrelid)
-     FROM pg_index WHERE indexrelid >= 16384),
-    (SELECT jsonb_agg(to_jsonb(s) ORDER BY s::text) FROM pg_sequences AS s),
-    (SELECT jsonb_agg(jsonb_build_array(rolname, rolconfig) ORDER BY 1) FROM pg_roles
-     WHERE rolname = current_user)
-)::text
-"""
-
-
-State = tuple[dict[str, str], str]
-
-
-async def state(address: Address) -> State:
-    """All rows of all tables, as a digest, and all of the schema: objects, sequences, rights, roles."""
-    async with open_connection(address) as connection:
-        tables = await connection.fetch(
-            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-        )
-        rows = {
-            f"{schema}.{table}": await connection.fetchval(
-                "SELECT count(*) || ' ' || coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) "
-                f"FROM {identifier(schema, table)} AS t"
-            )
-            for schema, table in tables
-        }
-        return rows, await connection.fetchval(CATALOGUE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +250,8 @@ URLS: Final[dict[str, tuple[str, Problem]]] = {
 @pytest.mark.parametrize("case", URLS)
 def test_urls(case: str, shared: Untouched, refused: Refused) -> None:
     url, problem = URLS[case]
-    refused(["--yes", "--database-url", url], problem, shared)
+    told = refused(["load", "--yes", "--database-url", url], problem, shared)
+    assert refused(["check", "--database-url", url], problem, shared) == told
 
 
 @pytest.mark.parametrize("part", ["user", "database", "password", "schema"])
@@ -504,7 +469,9 @@ def test_targets(case: str, database: Address, changed: Callable[[str], None], r
     address = Address(database.url._replace(username="trainee")) if as_trainee else database
     arguments = more[1:] if as_trainee else more
     untouched = Untouched(database, asyncio.run(state(database)))
-    refused([*arguments, "--database-url", address.dsn], problem, untouched)
+    told = refused([*arguments, "--database-url", address.dsn], problem, untouched)
+    if arguments[:1] not in (["init"], ["verify"], ["cleanup"]):
+        assert refused(["check", *arguments, "--database-url", address.dsn], problem, untouched) == told
 
 
 async def moved(address: Address, schema: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import pty
 import re
@@ -212,6 +213,19 @@ class TestProduction:
         )
         assert done.returncode == 0, done.stderr
         asyncio.run(run_sql(admin, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+    def test_check_tells_what_a_load_needs(
+        self, listening: Server, made: dict[str, Address], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = asyncio.run(rows_of(made["app_production"]))
+        for host in (ELSEWHERE, "127.0.0.1"):
+            assert main(["check", "--json", "--database-url", url_of(listening, "app_production", host)]) == 0
+            found = json.loads(capsys.readouterr().out)
+            assert found["allow"] == f"{host}/app_production"
+            assert found["asks"] == (host == ELSEWHERE)
+            assert f"--allow {host}/app_production" in found["command"]
+            assert "guarded:p@" not in found["command"]
+        assert asyncio.run(rows_of(made["app_production"])) == before
 
     def test_allow_without_a_database_is_not_for_the_embedded_one(
         self, server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
