@@ -214,14 +214,15 @@ class ShardContext:
 
 
 def add_fields(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield the batches of a table with a further column for each of its fields, by the app's names."""
+    """Yield the batches of a table with a further column for each of its fields (:meth:`Model.field_source`)."""
     if not context.plan.scenario.fields.get(table):
         yield from batches
         return
     # imported here: most plans have no fields
     from bulkseed.fields import FieldRows, fill  # noqa: PLC0415
 
-    fields = fields_of(context.plan)[table]
+    fields, model = fields_of(context.plan)[table], context.plan.model
+    sources = {column: model.field_source(table, column) for column in fields}
     numbering = Numbering(context, table)
     first = context.placement.first(table) if table == numbering.parent else 0
     for batch in batches:
@@ -230,7 +231,7 @@ def add_fields(context: Context, table: str, batches: Iterator[pa.RecordBatch]) 
         for column, spec in fields.items():
             rows = FieldRows(context.streams, table, column, numbers, batch, context.as_of, first)
             arrays.append(fill(spec, rows))
-            names.append(column)
+            names.append(sources[column])
         yield pa.RecordBatch.from_arrays(arrays, names)
 
 

@@ -81,7 +81,7 @@ Side = Annotated[Literal["users", "channels", "messages"], give("users, channels
 class Counts(TypedDict, total=False):
     """Numbers of rows at a scale of 1x."""
 
-    users: Annotated[Count, Field(description="users of the workspace")]
+    users: Annotated[int, Field(ge=2, description="users of the workspace, at least 2"), give("a whole number from 2")]
     channels: Annotated[Count, Field(description="channels, DMs among them")]
     messages_per_channel: Annotated[
         Count, Field(description="top-level messages (replies not counted), as a mean over all channels")

@@ -28,7 +28,8 @@ async def plan_copies(connection: Connection, target: Target, format: Format) ->
     for table in target.model.tables:
         name = target.model.name(table.name)
         copy_plan = await plan_copy(connection, name, columns_of(target, table), target.schema, format)
-        fields = target.model.scenario.fields.get(table.name, {})
+        given = target.model.scenario.fields.get(table.name, {})
+        fields = {target.model.field_source(table.name, column): field for column, field in given.items()}
         mappings = tuple(
             replace(mapping, json="text") if is_json(fields.get(mapping.source)) else mapping
             for mapping in copy_plan.mappings
@@ -55,7 +56,8 @@ def with_keys(copy_plan: CopyPlan, table: Table, keys: Mapping[str, Keys]) -> Co
 def columns_of(target: Target, table: Table) -> dict[str, str]:
     """Return the names in the target of the columns that a load fills, by their names in a batch."""
     known = {column.name: target.model.column(table.name, column.name) for column in table.columns}
-    return known | {name: name for name in target.model.scenario.fields.get(table.name, ())}
+    fields = target.model.scenario.fields.get(table.name, ())
+    return known | {target.model.field_source(table.name, name): name for name in fields}
 
 
 async def plan_copy(

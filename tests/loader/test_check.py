@@ -136,6 +136,7 @@ RULES: dict[str, tuple[str, str]] = {
     "a text": ("rule-without-number", "SELECT 'many'"),
     "two columns": ("rule-without-number", "SELECT 1, 2"),
     "a parameter": ("rule-without-number", "SELECT $1::int"),
+    "a NUL": ("rule-failed", "SELECT 1 \\u0000"),
     "no query": ("rule-without-number", "CREATE TABLE made ()"),
 }
 
