@@ -72,6 +72,7 @@ IMPURE_CALLS: Final = {"now", "utcnow", "today", "hash", "id", "open", "input", 
 """Calls whose result depends on the moment, the process or the machine, and that need no import."""
 
 HEAVY: Final = {
+    "cli.check": "sqlalchemy pydantic",
     "cli.cleanup": "sqlalchemy pydantic",
     "cli.init": "pyarrow faker sqlalchemy pydantic",
     "cli.load": "sqlalchemy pydantic",

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 import bulkseed
+from bulkseed.copy.encoders import BINARY_TYPES
 from bulkseed.embedded import Server
 from bulkseed.errors import TargetError
 from bulkseed.ledger import acquire_load_lock
@@ -20,7 +21,7 @@ from bulkseed.loader.load import load
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import open_connection
+from bulkseed.postgres.connection import Connection, open_connection
 from support.app_rows import APP_ROWS
 from support.commands import FIXED, inside
 from support.databases import MakeDatabase, address_of
@@ -78,15 +79,48 @@ async def test_a_constraint_that_writes_is_rolled_back(database: Address) -> Non
     assert await state(database) == before
 
 
-async def test_formats_and_the_reason(database: Address) -> None:
-    await run_sql(database, "CREATE DOMAIN tags AS int4range", "ALTER TABLE users ADD tags tags")
-    found = await check(plan_of("1x"), database)
-    assert {table.format for table in found.tables.values()} == {"binary"}
-    assert {table.reason for table in found.tables.values()} == {""}
-    chosen = await check(plan_of("1x"), database, format="records")
-    assert {(table.format, table.reason) for table in chosen.tables.values()} == {("records", "--format records")}
-    await run_sql(database, "CREATE EXTENSION citext", "ALTER TABLE users ALTER bio TYPE citext")
-    assert (await check(plan_of("1x"), database)).tables["users"].name == '"public"."users"'
+async def test_locks_end_with_the_trial_of_a_table(database: Address) -> None:
+    await run_sql(
+        database,
+        "CREATE FUNCTION held() RETURNS bool LANGUAGE sql AS 'SELECT pg_advisory_xact_lock_shared(42) IS NOT NULL'",
+        "ALTER TABLE messages ADD CHECK (held())",
+    )
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    async with open_connection(database) as app, anyio.create_task_group() as tasks:
+        await app.execute("SELECT pg_advisory_lock(42)")
+        tasks.start_soon(check, plan_of("2x"), database)
+        with anyio.fail_after(30):
+            while not await app.fetchval(waiting):
+                await anyio.sleep(0.01)
+        async with app.transaction():
+            for table in ("users", "channels", "user_channels", "message_reactions"):
+                await app.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE NOWAIT")
+        await app.execute("SELECT pg_advisory_unlock(42)")
+
+
+async def test_the_session_only_reads(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write in any check is refused by the server; the trial alone may write, and is rolled back."""
+
+    async def write(connection: Connection, *_: object) -> None:
+        await connection.execute("SELECT nextval('users_id_seq')")
+
+    monkeypatch.setattr("bulkseed.loader.preflight.check_rights", write)
+    with raises("server-error", "nextval"):
+        await check(plan_of("1x"), database)
+
+
+async def test_formats_and_the_reason(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = (await check(plan_of("1x"), database)).tables.values()
+    assert {(table.format, table.reason) for table in found} == {("binary", "")}
+    chosen = (await check(plan_of("1x"), database, format="records")).tables.values()
+    assert {(table.format, table.reason) for table in chosen} == {("records", "--format records")}
+    monkeypatch.setattr("bulkseed.target.copy_plan.BINARY_TYPES", BINARY_TYPES.keys() - {"text"})
+    tables = (await check(plan_of("1x"), database)).tables
+    assert (tables["user_channels"].format, tables["messages"].format) == ("binary", "records")
+    assert tables["messages"].name == '"public"."messages"'
+    assert "content" in tables["messages"].reason
+    assert "text" in tables["messages"].reason
+    assert "created_at" not in tables["messages"].reason
 
 
 async def test_all_that_a_login_lacks_is_told_at_once(database: Address) -> None:
