@@ -14,7 +14,7 @@ from bulkseed.embedded import Server
 from bulkseed.errors import BulkseedError, InputError
 from bulkseed.postgres.address import Address
 from bulkseed.scenarios.planning import make_plan
-from support.commands import reported_errors
+from support.commands import FIXED, reported_errors
 from support.databases import address_of
 from support.errors import raises
 from support.queries import digest, run_sql
@@ -265,7 +265,7 @@ def refuse(
     file.write_text(text)
     before = asyncio.run(digest(address))
     with reported_errors() as errors:
-        status = main([command, "--scenario", str(file), "--database-url", address.dsn, "--quiet"])
+        status = main([command, *FIXED, "--scenario", str(file), "--database-url", address.dsn, "--quiet"])
     [error] = errors
     assert isinstance(error, BulkseedError)
     printed = capsys.readouterr()
