@@ -84,6 +84,10 @@ HEAVY: Final = {
 }
 """What takes long to import, and each of these modules does without until it needs it."""
 
+UNIX_MODULES: Final = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty", "uvloop"}
+NOT_ON_WINDOWS: Final = {"bulkseed.embedded.keeper"}
+"""Modules that only other systems run."""
+
 RUN: Final = {"bulkseed.__main__", "bulkseed.embedded.keeper", "bulkseed.loader.worker"}
 """Modules that are run, and offer nothing."""
 
@@ -260,6 +264,23 @@ def test_scenarios_that_ship_need_no_pydantic() -> None:
     assert "pydantic" not in printed.stdout.split()
 
 
+def unguarded_imports(trees: dict[str, ast.Module]) -> list[str]:
+    """Imports at module level of modules that Windows does not have, outside ``if sys.platform != "win32"``."""
+    return [
+        f"{name} imports {module}"
+        for name, tree in trees.items()
+        if name not in NOT_ON_WINDOWS
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for module, _ in imports_of(ast.Module([node], []))
+        if module.split(".")[0] in UNIX_MODULES
+    ]
+
+
+def test_the_package_can_be_imported_on_windows() -> None:
+    assert unguarded_imports(TREES) == []
+
+
 def test_the_tests_see_what_is_wrong() -> None:
     def with_import(module: str, source: str) -> dict[str, ast.Module]:
         return {**TREES, module: ast.Module([*TREES[module].body, *ast.parse(source).body], [])}
@@ -277,6 +298,7 @@ def test_the_tests_see_what_is_wrong() -> None:
     assert hidden_imports(private_within) == ["bulkseed.fields.values imports bulkseed.fields.source.READERS"]
     object_of_names = with_import("bulkseed.loader.load", "from bulkseed import ledger")
     assert hidden_imports(object_of_names) == ["bulkseed.loader.load imports bulkseed.ledger"]
+    assert unguarded_imports(with_import("bulkseed.cli.runner", "import pwd")) == ["bulkseed.cli.runner imports pwd"]
     clock = with_import("bulkseed.randomness.draws", "from time import time\nnp.random.default_rng(datetime.now())")
     assert impure(clock) == ["bulkseed.randomness.draws imports time", "bulkseed.randomness.draws calls now()"]
 
