@@ -39,6 +39,8 @@ MAY_IMPORT: Final = {
     "imports": "",
     "draws": "randomness",
     "api": "loader cleaner verifier ledger postgres plan",
+    "pytest_databases": "api embedded loader plan postgres target",
+    "pytest_plugin": "pytest_databases loader plan scenarios",
     "": "api scenarios generators plan",
     "__main__": "cli",
 }
@@ -63,6 +65,7 @@ PURE: Final = {
 ONE_IMPORTER: Final = {
     "anyascii": "bulkseed.text.names",
     "faker": "bulkseed.text.faker_source",
+    "pytest": "bulkseed.pytest_plugin",
     "pydantic": "bulkseed.scenarios.file_schema",
     "sqlalchemy": "bulkseed.scenarios.metadata",
 }
@@ -80,6 +83,7 @@ HEAVY: Final = {
     "cli.runs": "pyarrow faker sqlalchemy pydantic",
     "cli.serve": "numpy pyarrow faker sqlalchemy pydantic",
     "cli.verify": "sqlalchemy pydantic",
+    "pytest_plugin": "numpy pyarrow asyncpg anyio faker sqlalchemy pydantic click platformdirs",
     "loader.worker": "faker sqlalchemy pydantic",
 }
 """What takes long to import, and each of these modules does without until it needs it."""
