@@ -174,7 +174,6 @@ server-not-stopping
 server-unreachable
 several-schemas
 unsafe-home
-unsupported-platform
 unusable-programs
 """
 """The codes that no test asserts. That of a new error belongs in a test of its own, and not here."""

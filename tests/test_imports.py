@@ -42,6 +42,8 @@ MAY_IMPORT: Final = {
     "draws": "randomness",
     "api": "loader cleaner verifier ledger postgres plan",
     "sync": "api postgres",
+    "pytest_databases": "api embedded loader plan postgres target",
+    "pytest_plugin": "pytest_databases loader plan scenarios",
     "": "sync api loader cleaner verifier scenarios generators fields postgres plan",
     "__main__": "cli",
 }
@@ -66,6 +68,7 @@ PURE: Final = {
 ONE_IMPORTER: Final = {
     "anyascii": "bulkseed.text.names",
     "faker": "bulkseed.text.faker_source bulkseed.text.faker_values",
+    "pytest": "bulkseed.pytest_plugin",
     "pydantic": "bulkseed.scenarios.file_schema",
     "sqlalchemy": "bulkseed.scenarios.metadata",
 }
@@ -85,9 +88,14 @@ HEAVY: Final = {
     "cli.serve": "numpy pyarrow faker sqlalchemy pydantic",
     "cli.verify": "sqlalchemy pydantic",
     "faker_process": "numpy pyarrow asyncpg sqlalchemy pydantic",
+    "pytest_plugin": "numpy pyarrow asyncpg anyio faker sqlalchemy pydantic click platformdirs",
     "loader.worker": "faker sqlalchemy pydantic",
 }
 """What takes long to import, and each of these modules does without until it needs it."""
+
+UNIX_MODULES: Final = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty", "uvloop"}
+NOT_ON_WINDOWS: Final = {"bulkseed.embedded.keeper"}
+"""Modules that only other systems run."""
 
 RUN: Final = {"bulkseed.__main__", "bulkseed.faker_process", "bulkseed.embedded.keeper", "bulkseed.loader.worker"}
 """Modules that are run, and offer nothing."""
@@ -320,6 +328,23 @@ def test_scenarios_that_ship_need_no_pydantic() -> None:
     assert "pydantic" not in printed.stdout.split()
 
 
+def unguarded_imports(trees: dict[str, ast.Module]) -> list[str]:
+    """Imports at module level of modules that Windows does not have, outside ``if sys.platform != "win32"``."""
+    return [
+        f"{name} imports {module}"
+        for name, tree in trees.items()
+        if name not in NOT_ON_WINDOWS
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for module, _ in imports_of(ast.Module([node], []))
+        if module.split(".")[0] in UNIX_MODULES
+    ]
+
+
+def test_the_package_can_be_imported_on_windows() -> None:
+    assert unguarded_imports(TREES) == []
+
+
 def test_the_tests_see_what_is_wrong() -> None:
     def with_import(module: str, source: str) -> dict[str, ast.Module]:
         return {**TREES, module: ast.Module([*TREES[module].body, *ast.parse(source).body], [])}
@@ -337,6 +362,7 @@ def test_the_tests_see_what_is_wrong() -> None:
     assert hidden_imports(private_within) == ["bulkseed.fields.values imports bulkseed.fields.source.READERS"]
     object_of_names = with_import("bulkseed.loader.load", "from bulkseed import ledger")
     assert hidden_imports(object_of_names) == ["bulkseed.loader.load imports bulkseed.ledger"]
+    assert unguarded_imports(with_import("bulkseed.cli.runner", "import pwd")) == ["bulkseed.cli.runner imports pwd"]
     clock = with_import("bulkseed.randomness.draws", "from time import time\nnp.random.default_rng(datetime.now())")
     assert impure(clock) == ["bulkseed.randomness.draws imports time", "bulkseed.randomness.draws calls now()"]
 

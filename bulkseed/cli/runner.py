@@ -24,7 +24,8 @@ __all__ = ["Database", "Interrupted", "open_database", "run"]
 
 Result = TypeVar("Result")
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else (signal.SIGINT,)
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else ()
+"""The signals that end a command in order. Event loops on Windows handle none; Ctrl-C cancels the command there."""
 
 
 class Interrupted(BaseException):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -123,7 +123,7 @@ def attempts(arguments: Mapping[str, Any], options: ClientOptions) -> Iterator[M
     """Yield the arguments for each host in the order to try; none is named where asyncpg looks for a local server."""
     hosts = list(zip(arguments["host"], arguments["port"], strict=True)) if "host" in arguments else []
     if options.random_host:
-        random.shuffle(hosts)
+        secrets.SystemRandom().shuffle(hosts)
     kinds = [arguments["target_session_attrs"]]
     if kinds == ["prefer-standby"]:
         kinds = ["standby", "any"]
