@@ -75,7 +75,7 @@ def make_pool(pool: FakePool) -> pa.Array:
     except ConversionError as error:
         raise InputError(
             f"Faker's {pool.method} returned a value that {error.problem}: use another method", code="unusable-value"
-        ) from None
+        ) from error
 
 
 @lru_cache(maxsize=64)

@@ -264,7 +264,7 @@ class Fakes:
             with warnings.catch_warnings(), freeze_clock(now, seed, self.modules):
                 warnings.simplefilter("ignore")  # Faker warns of deprecated methods
                 return [call(**arguments) for _ in range(size)]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"Faker's {method} cannot be called with these args ({type(error).__name__}: {error}): correct them",
                 code="faker-call-failed",
