@@ -6,6 +6,7 @@ report = await bulkseed.load(plan, "postgresql:///staging")
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +48,9 @@ SOURCES: Final = {
     "scenarios.planning": ("make_plan",),
     "listeners": ("NullListener", "ProgressListener", "Silent", "Watcher"),
 }
+
+# the log is shown only where the program configures it
+logging.getLogger("bulkseed").addHandler(logging.NullHandler())
 
 FORMER: Final = {"Silent": "NullListener", "Watcher": "ProgressListener"}
 """Public names of 0.1.0, which programs may still import, and their present names."""

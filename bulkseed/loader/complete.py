@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import sys
 from collections import Counter
@@ -54,6 +55,8 @@ __all__ = [
     "read_corpus_and_target",
 ]
 
+logger = logging.getLogger(__name__)
+
 LEAST_ROWS: Final = 20_000
 """For fewer new rows, dropping and rebuilding costs more than it saves (``python -m benchmarks inplace``)."""
 
@@ -87,10 +90,14 @@ async def choose_deferred(
     Raises the errors of asyncpg.
     """
     if defer == "never":
+        logger.info("indexes and keys stay in place, as asked for")
         return ()
     if defer == "auto":
         tables = target.sql_tables()
-        if not is_worth_deferring(sum(expected_rows(plan).values()), await estimate_rows(connection, tables)):
+        new_rows, existing_rows = sum(expected_rows(plan).values()), await estimate_rows(connection, tables)
+        if not is_worth_deferring(new_rows, existing_rows):
+            reason = "indexes and keys stay in place: for about %.0f new rows beside %.0f that is faster"
+            logger.info(reason, new_rows, existing_rows)
             return ()
         actions = [row[0] for row in await connection.fetch(INSERT_ACTIONS, tables)]
         if actions:
@@ -100,6 +107,7 @@ async def choose_deferred(
             )
             return ()
     captured = await capture(connection, target.schema, [target.model.name(table) for table in target.model.names])
+    logger.info("%s indexes and keys are dropped for the load, and rebuilt after it", len(captured.deferred))
     for sentence in describe_kept(captured.kept):
         listener.note(sentence)
     return captured.deferred
@@ -233,6 +241,7 @@ async def complete_run(
         if context is None or context.placement != run.placement:
             context = await to_thread.run_sync(Context, run.plan, run.placement, corpus)
         shards = missing_shards(run)
+        logger.info("run %s: %s shards to load with %s workers", run.number, len(shards), 1 + len(pool))
         endpoint = Endpoint.of(address)
         keys = uuids_of(run.plan, run.placement, run.expected.get("messages", 0))
         tables = run.plan.model.by_name
@@ -247,6 +256,7 @@ async def complete_run(
             copy_plans,
             control.retry_policy,
             import_path_for(run.plan),
+            lowest_log_level(),
         )
         filling = TableFiller(job, shards, run.rows, pool, rebuild_connections, stopwatch, listener, stop)
         names = tables_to_fill(shards, run.plan.model)
@@ -279,6 +289,7 @@ async def complete_run(
                     await finish_run(connection, ledger, run.claim, filling.rows, stopwatch.report())
 
         await control.do("recording the run", record)
+        logger.info("run %s is complete: %s rows", run.number, sum(filling.rows.values()))
     return LoadReport(
         run.number,
         run.plan,
@@ -305,6 +316,12 @@ async def check_all_shards(connection: Connection, ledger: Ledger, claim: Claim)
 def import_path_for(plan: Plan) -> tuple[str, ...]:
     """Return the ``sys.path`` with which a worker imports the code of a scenario; empty if the plan needs none."""
     return tuple(sys.path) if plan.scenario.extras or plan.scenario.fields else ()
+
+
+def lowest_log_level() -> int:
+    """Return the lowest level of bulkseed's loggers: workers send no records below it."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("bulkseed.")]
+    return min(logging.getLogger(name).getEffectiveLevel() for name in ("bulkseed", *names))
 
 
 def tables_to_fill(shards: Iterable[Shard], model: Model) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,9 @@ from bulkseed.target.target import TYPES_SQL, Target, column_mapping_of, type_of
 __all__ = ["plan_copies", "plan_copy", "with_keys"]
 
 
+logger = logging.getLogger(__name__)
+
+
 async def plan_copies(connection: Connection, target: Target, format: Format) -> dict[str, CopyPlan]:
     """Return the copy plan of each table, by bulkseed's name. Raises TargetError as plan_copy does.
 
@@ -28,6 +32,7 @@ async def plan_copies(connection: Connection, target: Target, format: Format) ->
     for table in target.model.tables:
         name = target.model.name(table.name)
         copy_plan = await plan_copy(connection, name, columns_of(target, table), target.schema, format)
+        logger.info("COPY format of %s: %s (%s)", name, copy_plan.format, format_reason(copy_plan, format))
         fields = target.model.scenario.fields.get(table.name, {})
         mappings = tuple(
             replace(mapping, json="text") if is_json(fields.get(mapping.source)) else mapping
@@ -35,6 +40,13 @@ async def plan_copies(connection: Connection, target: Target, format: Format) ->
         )
         copy_plans[table.name] = replace(copy_plan, mappings=mappings)
     return copy_plans
+
+
+def format_reason(copy_plan: CopyPlan, format: Format) -> str:
+    if format != "auto":
+        return f"asked for by --format {format}"
+    others = ", ".join(name for name in copy_plan.columns if name not in copy_plan.types)
+    return f"the types of {others} have no binary format here" if others else "all column types allow it"
 
 
 def is_json(field: Any) -> bool:
