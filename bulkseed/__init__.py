@@ -8,6 +8,7 @@ Without an event loop: ``bulkseed.sync.load(plan, "postgresql:///staging")``.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         DiskFullError,
         EmbeddedError,
         InputError,
+        NoEmbeddedServerError,
         RunError,
         ServerUnavailableError,
         StoppedError,
@@ -57,6 +59,7 @@ __all__ = [
     "Format",
     "InputError",
     "LoadReport",
+    "NoEmbeddedServerError",
     "NullListener",
     "OnError",
     "Parent",
@@ -96,6 +99,7 @@ SOURCES: Final = {
         "DiskFullError",
         "EmbeddedError",
         "InputError",
+        "NoEmbeddedServerError",
         "RunError",
         "ServerUnavailableError",
         "StoppedError",
@@ -113,6 +117,9 @@ SOURCES: Final = {
     "scenarios.planning": ("make_plan",),
     "verifier.verify": ("ChanceCheck", "RuleCheck", "VerifyReport"),
 }
+
+# the log is shown only where the program configures it
+logging.getLogger("bulkseed").addHandler(logging.NullHandler())
 
 FORMER: Final = {"Silent": "NullListener", "Watcher": "ProgressListener"}
 """Public names of 0.1.0, which programs may still import, and their present names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -100,9 +101,10 @@ class NullListener:
 
 
 class Stopwatch:
-    """Adds up wall-clock seconds by phase, from its creation on."""
+    """Adds up wall-clock seconds by phase, from its creation on; logs the end of each phase if it has a ``logger``."""
 
-    def __init__(self) -> None:
+    def __init__(self, logger: logging.Logger | None = None) -> None:
+        self.logger = logger
         self.began = time.perf_counter()
         self.seconds: dict[str, float] = {}
 
@@ -113,7 +115,10 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+            if self.logger is not None:
+                self.logger.info("phase %s: %.3f s", name, seconds)
 
     def add(self, seconds: Mapping[str, float]) -> None:
         """Add the seconds by phase of another stopwatch."""

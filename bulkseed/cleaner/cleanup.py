@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -53,6 +54,8 @@ __all__ = [
     "vacuum",
 ]
 
+logger = logging.getLogger(__name__)
+
 LOCK_SECONDS: Final = 10
 ROWS_AT_ONCE: Final = 1_000_000
 """The rows of a batch: each takes some 40 bytes of the session's memory."""
@@ -65,6 +68,7 @@ async def free_disk_space(
 
     ``dropped`` are the definitions that are still in the ledger, by run. Raises ConnectionLostError.
     """
+    logger.info("the server's disk is full: dropping rebuilt indexes, and VACUUM")
     listener.note("the server's disk is full: the rows are removed in batches, which takes longer")
     for definitions in dropped.values():
         try:
@@ -225,6 +229,7 @@ async def remove_runs(
             raise
         await rebuild_dropped(connection, address, ledger, dropped, listener)
         raise RunError(f"{error}\nthe indexes and keys of the run are rebuilt", code=error.code) from error
+    logger.info("runs %s: %s rows are removed", ", ".join(map(str, sorted(numbers))), sum(removed.values()))
     try:
         await rebuild_dropped(connection, address, ledger, dropped, listener)
     except anyio.get_cancelled_exc_class():

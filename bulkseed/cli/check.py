@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from bulkseed.cli import report
 from bulkseed.cli.consent import check_embedded_disk
+from bulkseed.cli.log_options import log_options
 from bulkseed.cli.options import (
     CHECK_OPTIONS,
     DATABASE_OPTION,
@@ -38,6 +39,7 @@ OWN: Final = ("as_json", "quiet")
 @LEDGER_OPTION
 @JSON_OPTION
 @QUIET_OPTION
+@log_options
 def check_command(
     workers: int | None,
     defer: Defer,

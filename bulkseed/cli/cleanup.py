@@ -7,6 +7,7 @@ import click
 from bulkseed.cleaner.cleanup import CleanupReport, cleanup, find_removable_runs
 from bulkseed.cli import report
 from bulkseed.cli.consent import Consent, require_consent
+from bulkseed.cli.log_options import log_options
 from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
 from bulkseed.cli.progress import show_progress
 from bulkseed.cli.runner import open_database, run
@@ -22,6 +23,7 @@ __all__ = ["cleanup_command"]
 @QUIET_OPTION
 @click.option("--cascade", is_flag=True, help="Also remove rows not made by bulkseed that reference loaded rows.")
 @CONSENT_OPTIONS
+@log_options
 def cleanup_command(
     run_number: int | None,
     database_url: str | None,

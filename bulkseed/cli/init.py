@@ -6,6 +6,7 @@ import click
 
 from bulkseed.cli import report
 from bulkseed.cli.consent import Consent, require_consent
+from bulkseed.cli.log_options import log_options
 from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION
 from bulkseed.cli.runner import open_database, run
 from bulkseed.plan.scenario import Scenario
@@ -19,6 +20,7 @@ __all__ = ["init_command"]
 @DATABASE_OPTION
 @JSON_OPTION
 @CONSENT_OPTIONS
+@log_options
 def init_command(database_url: str | None, as_json: bool, yes: bool, allow: str | None) -> None:
     """Create missing reference tables and the reaction catalogue."""
     with open_database(database_url) as database:

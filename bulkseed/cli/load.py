@@ -9,6 +9,7 @@ import click
 
 from bulkseed.cli import report
 from bulkseed.cli.consent import Consent, check_disk, check_embedded_disk, require_consent
+from bulkseed.cli.log_options import log_options
 from bulkseed.cli.options import (
     CONSENT_OPTIONS,
     DATABASE_OPTION,
@@ -66,6 +67,7 @@ def next_commands(database: Database, option: str | None, ledger_schema: str) ->
 @JSON_OPTION
 @QUIET_OPTION
 @CONSENT_OPTIONS
+@log_options
 @click.argument("rest", nargs=-1, metavar="")
 def load_command(
     workers: int | None,
@@ -126,6 +128,7 @@ def load_command(
 @JSON_OPTION
 @QUIET_OPTION
 @CONSENT_OPTIONS
+@log_options
 def resume_command(
     run_number: int | None,
     workers: int | None,

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar, get_args
 
 import click
 
+from bulkseed.cli.output import Output
 from bulkseed.errors import InputError
 from bulkseed.ledger import SCHEMA
 from bulkseed.load_options import DEFAULT_WORKERS, Defer, Format, OnError
@@ -133,8 +134,23 @@ LEDGER_OPTION: Final = click.option(
     show_default=True,
     help="Schema where runs are recorded; created if missing.",
 )
+
+
+def use_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    """Return ``value``, and print JSON from now on if it is true."""
+    if value and (output := ctx.find_object(Output)):
+        output.use_json(ctx.find_root())
+    return value
+
+
 JSON_OPTION: Final = click.option(
-    "--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout."
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,  # an error in another option must be JSON too
+    callback=use_json,
+    envvar="BULKSEED_JSON",
+    help="Print the result, or the error, as one JSON object on stdout.",
 )
 QUIET_OPTION: Final = click.option("--quiet", is_flag=True, help="Print only errors, and the object of --json.")
 CONSENT_OPTIONS: Final = options(

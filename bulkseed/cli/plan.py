@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from bulkseed.cli import report
+from bulkseed.cli.log_options import log_options
 from bulkseed.cli.options import JSON_OPTION, PLAN_OPTIONS, SHARD_OPTION
 from bulkseed.scenarios.planning import make_plan
 
@@ -17,6 +18,7 @@ __all__ = ["plan_command"]
 @PLAN_OPTIONS
 @SHARD_OPTION
 @JSON_OPTION
+@log_options
 def plan_command(rows_per_shard: int, as_json: bool, **plan_options: Any) -> None:
     """Show the expected rows, bytes and shards; write nothing."""
     plan = make_plan(**plan_options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,6 +15,8 @@ from rich.text import Text
 from bulkseed.listeners import NullListener, Phase, ProgressListener
 
 __all__ = ["show_progress"]
+
+logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES: Final = 5.0
 
@@ -149,7 +152,8 @@ class Lines:
         """Print the progress every SECONDS_BETWEEN_LINES seconds."""
         self.done += count
         now = time.monotonic()
-        if self.total and now - self.printed >= SECONDS_BETWEEN_LINES:
+        # after a failed attempt, whose rows are taken back, there may be none
+        if self.total and self.done > 0 and now - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = now
             rate = self.done / (now - self.began)
             left = max(0, self.total - self.done) / rate
@@ -192,8 +196,9 @@ class BestEffortListener:
     def ignore_failure(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError):
-            # the terminal or the reader of the pipe is gone, or the disk is full
+        except Exception:
+            # the terminal or the reader of the pipe is gone, the disk is full, or the display has a fault
+            logger.debug("progress is no longer shown", exc_info=True)
             self.listener = NullListener()
 
 
@@ -205,12 +210,12 @@ def show_progress(*, quiet: bool, bars: bool = True) -> Iterator[ProgressListene
         yield NullListener()
     elif console.is_terminal and bars:
         display = Bars(console)
-        with suppress(OSError, ValueError):
+        with suppress(Exception):
             display.progress.start()
         try:
             yield BestEffortListener(display)
         finally:
-            with suppress(OSError, ValueError):
+            with suppress(Exception):
                 display.progress.stop()
     else:
         yield BestEffortListener(Lines(console))

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
+import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bulkseed.cli.output import Output
 from bulkseed.errors import escape_controls
 from bulkseed.plan.activity import expected_bytes, expected_rows
 from bulkseed.plan.plan import Plan
@@ -48,7 +50,9 @@ UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
 def print_json(value: Any) -> None:
     """Print one JSON object."""
-    print(json.dumps(value, ensure_ascii=False))
+    output = click.get_current_context().find_object(Output)
+    assert output is not None
+    output.print_json(value)
 
 
 def console() -> Console:

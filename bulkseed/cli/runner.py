@@ -6,13 +6,16 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Final, TypeVar
 
 import anyio
 
+from bulkseed.cli.output import Interrupted
 from bulkseed.cli.progress import show_progress
 from bulkseed.embedded import Listen, Server, run_server
 from bulkseed.errors import ConnectionLostError, StoppedError, first_cause, reraise_first
@@ -26,14 +29,6 @@ Result = TypeVar("Result")
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else ()
 """The signals that end a command in order. Event loops on Windows handle none; Ctrl-C cancels the command there."""
-
-
-class Interrupted(BaseException):
-    """A signal ended the command, after it had cleaned up."""
-
-    def __init__(self, number: int, message: str = "interrupted") -> None:
-        super().__init__(message)
-        self.exit_status = 128 + number
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +100,7 @@ async def run_interruptible(
                         task.cancel()
         finally:
             if caught:
-                # the command has yet to print how it ended: another Ctrl-C must not prevent that
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                ignore_ctrl_c_briefly()
 
     try:
         async with anyio.create_task_group() as watching:
@@ -117,15 +111,30 @@ async def run_interruptible(
     except BaseExceptionGroup as group:
         error = first_cause(group)
         if isinstance(error, StoppedError) and caught:
-            raise Interrupted(caught[0], f"interrupted: {error}") from None
+            raise Interrupted(caught[0], f"interrupted: {error}") from error
         reraise_first(group)
     except asyncio.CancelledError:
         if len(caught) > 1:
+            # the cancellation is our own
             raise Interrupted(caught[0], interruption_message(stop)) from None
         raise
     if caught and scope.cancelled_caught:
         raise Interrupted(caught[0], interruption_message(stop))
     return result
+
+
+DEAF_SECONDS: Final = 2.0
+
+
+def ignore_ctrl_c_briefly() -> None:
+    """Ignore Ctrl-C for DEAF_SECONDS: the command has yet to print how it ended. Later it ends a long wait, as ever."""
+    until = time.monotonic() + DEAF_SECONDS
+
+    def handle(_: int, __: FrameType | None) -> None:
+        if time.monotonic() >= until:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
 
 
 def interruption_message(stop: Stop) -> str:

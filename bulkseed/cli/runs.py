@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bulkseed.cli import report
+from bulkseed.cli.log_options import log_options
 from bulkseed.cli.options import DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION
 from bulkseed.cli.runner import open_database, run
 from bulkseed.ledger.runs import History, read_history
@@ -16,6 +17,7 @@ __all__ = ["runs_command"]
 @DATABASE_OPTION
 @LEDGER_OPTION
 @JSON_OPTION
+@log_options
 def runs_command(database_url: str | None, ledger_schema: str, as_json: bool) -> None:
     """List the recorded runs: state, rows, start, duration, user."""
     with open_database(database_url, tables=False) as database:

@@ -13,6 +13,7 @@ from typing import Final
 import anyio
 import click
 
+from bulkseed.cli.log_options import log_options
 from bulkseed.cli.runner import Interrupted, open_database, run
 from bulkseed.embedded import Listen
 from bulkseed.postgres.address import Address
@@ -65,6 +66,7 @@ async def set_password(address: Address, password: str) -> None:
     metavar="N",
     help=f"Port on 127.0.0.1.  [default: {DEFAULT_PORT} if it is free, else any free port]",
 )
+@log_options
 def serve_command(port: int | None) -> None:
     """Run the embedded server on a local port until Ctrl-C."""
     if port is None:

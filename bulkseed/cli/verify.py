@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from bulkseed.cli import report
+from bulkseed.cli.log_options import log_options
 from bulkseed.cli.options import DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
 from bulkseed.cli.progress import show_progress
 from bulkseed.cli.runner import open_database, run
 from bulkseed.verifier.verify import VerifyReport, verify
 
 __all__ = ["verify_command"]
+
+BROKEN_RULE: Final = 3
+"""The exit status if a rule is broken."""
 
 
 @click.command("verify")
@@ -19,6 +25,7 @@ __all__ = ["verify_command"]
 @LEDGER_OPTION
 @JSON_OPTION
 @QUIET_OPTION
+@log_options
 def verify_command(
     run_number: int | None, database_url: str | None, ledger_schema: str, as_json: bool, quiet: bool
 ) -> int:
@@ -32,4 +39,4 @@ def verify_command(
         report.print_json({"holds": holds, "runs": [result.to_dict() for result in reports]})
     elif not quiet:
         report.print_verify(reports)
-    return 0 if holds else 1
+    return 0 if holds else BROKEN_RULE

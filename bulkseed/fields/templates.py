@@ -112,7 +112,7 @@ class Template(Source):
                 f"the template {text!r} cannot be read ({error}): double the braces that belong to the text, as in "
                 "{{ and }}",
                 code="wrong-template",
-            ) from None
+            ) from error
         return cls(tuple(read_parts(entry, pieces)))
 
     @property

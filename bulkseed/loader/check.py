@@ -24,6 +24,7 @@ from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, preflight_errors
 from bulkseed.postgres.transaction import safe_transaction
+from bulkseed.target.copy_plan import format_reason
 from bulkseed.target.guard import Disk, estimate_rows, production_names, survey_with
 from bulkseed.target.ids import allocate_ids, find_unlogged_tables
 from bulkseed.target.reference_schema import create_in_transaction
@@ -216,11 +217,5 @@ async def check_table(
     connection: Connection, target: Target, name: str, copy_plan: CopyPlan, format: Format, expected: int
 ) -> TableCheck:
     table = target.sql_name(name)
-    reason = ""
-    if copy_plan.format != "binary":
-        declared = {column.name: column.type for column in target.columns[name].values()}
-        others = [
-            f"{column} is of type {declared[column]}" for column in copy_plan.columns if column not in copy_plan.types
-        ]
-        reason = "--format records" if format == "records" else ", ".join(others)
+    reason = format_reason(copy_plan, target.columns[name].values(), format)
     return TableCheck(table, round(await estimate_rows(connection, [table])), expected, copy_plan.format, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import sys
 from collections import Counter
@@ -57,6 +58,8 @@ __all__ = [
     "missing_shards",
     "read_corpus_and_target",
 ]
+
+logger = logging.getLogger(__name__)
 
 LEAST_ROWS: Final = 20_000
 """For fewer new rows, dropping and rebuilding costs more than it saves (``python -m benchmarks inplace``)."""
@@ -274,6 +277,7 @@ async def complete_run(
         if context is None or context.placement != run.placement:
             context = await to_thread.run_sync(Context, run.plan, run.placement, corpus)
         shards = missing_shards(run)
+        logger.info("run %s: %s shards to load with %s workers", run.number, len(shards), 1 + len(pool))
         endpoint = Endpoint.of(address)
         keys = uuids_of(run.plan, run.placement, run.expected.get("messages", 0))
         tables = run.plan.model.by_name
@@ -289,6 +293,7 @@ async def complete_run(
             control.retry_policy,
             import_path_for(run.plan),
             session.pools,
+            lowest_log_level(),
         )
         filling = TableFiller(job, shards, run.rows, pool, rebuild_connections, stopwatch, listener, stop)
         names = tables_to_fill(shards, run.plan.model)
@@ -321,6 +326,7 @@ async def complete_run(
                     await finish_run(connection, ledger, run.claim, filling.rows, stopwatch.report())
 
         await control.do("recording the run", record)
+        logger.info("run %s is complete: %s rows", run.number, sum(filling.rows.values()))
     return LoadReport(
         run.number,
         run.plan,
@@ -347,6 +353,12 @@ async def check_all_shards(connection: Connection, ledger: Ledger, claim: Claim)
 def import_path_for(plan: Plan) -> tuple[str, ...]:
     """Return the ``sys.path`` with which a worker imports the code of a scenario; empty if the plan needs none."""
     return tuple(sys.path) if plan.scenario.extras or plan.scenario.fields else ()
+
+
+def lowest_log_level() -> int:
+    """Return the lowest level of bulkseed's loggers: workers send no records below it."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("bulkseed.")]
+    return min(logging.getLogger(name).getEffectiveLevel() for name in ("bulkseed", *names))
 
 
 def tables_to_fill(shards: Iterable[Shard], model: Model) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Sequence
 from typing import Final
@@ -56,6 +57,9 @@ from bulkseed.text.faker_source import make_corpus
 __all__ = ["find_interrupted_run", "load", "read_highest_ids", "resume", "useful_workers"]
 
 
+logger = logging.getLogger(__name__)
+
+
 def useful_workers(plan: Plan, limit: int, rows_per_shard: int = ROWS_PER_SHARD) -> int:
     """Return the number of workers, up to ``limit``, that have work: at most one for each shard of channels."""
     return max(1, min(limit, shard_counts(plan, rows_per_shard)["channels"]))
@@ -89,7 +93,7 @@ async def load(
     ledger = Ledger(ledger_schema)
     retry_policy = retry_policy or RetryPolicy()
     listener = listener or NullListener()
-    stopwatch = Stopwatch()
+    stopwatch = Stopwatch(logger)
     token = str(uuid.uuid4())
     count = useful_workers(plan, workers, rows_per_shard)
     async with start_workers(count - 1) as pool, open_control(address, retry_policy, listener) as control:
@@ -119,6 +123,10 @@ async def load(
                     if warning := await find_unlogged_tables(connection, target):
                         listener.note(warning)
                     deferral = await choose_deferred(connection, target, plan, defer)
+                if dropped := len(deferral.deferred):
+                    logger.info("%s indexes and keys are dropped for the load, and rebuilt after it", dropped)
+                else:
+                    logger.info("indexes and keys stay in place: %s", deferral.reason)
                 for sentence in deferral.notes:
                     listener.note(sentence)
                 listener.phase(Phase.RESERVE)
@@ -148,6 +156,7 @@ async def load(
                 f"{error}\na run without rows may have been recorded: list the runs with {ledger.command('runs')}",
                 code=error.code,
             ) from error
+        logger.info("run %s is recorded in %s, for the schema %s", claim.number, ledger.runs, target.schema)
         session = LoadSession(control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error, pools)
         return await complete_run(session, claim, corpus, pool, rebuild_connections=count, context=context)
 
@@ -206,7 +215,7 @@ async def resume(
     """
     ledger = Ledger(ledger_schema)
     listener = listener or NullListener()
-    stopwatch = Stopwatch()
+    stopwatch = Stopwatch(logger)
     token = str(uuid.uuid4())
     async with open_control(address, retry_policy or RetryPolicy(), listener) as control:
         listener.phase(Phase.CHECK)
@@ -237,6 +246,7 @@ async def resume(
         count = max(1, min(workers, sum(shard.kind == "channels" for shard in missing_shards(run))))
         async with start_workers(count - 1) as pool:
             claim = await control.do("taking the run over", take_run_over)
+            logger.info("run %s is taken over", claim.number)
             session = LoadSession(
                 control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error, pools
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +23,9 @@ from bulkseed.postgres.transaction import RetryPolicy, connect_with_retry, retry
 from bulkseed.text.names import Corpus
 
 __all__ = ["CountingListener", "Endpoint", "Job", "ShardLoader"]
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Job:
     """A run to load: the database, the ledger's record, the plan, how each table is copied, and the retry policy.
 
     ``import_path`` is the ``sys.path`` of the process that planned, if the scenario has code of the user. ``pools`` are
-    the values of Faker that fields draw from.
+    the values of Faker that fields draw from. ``log_level`` is the level from which on the worker sends its log.
     """
 
     endpoint: Endpoint
@@ -60,6 +65,7 @@ class Job:
     retry_policy: RetryPolicy
     import_path: tuple[str, ...] = ()
     pools: FakerPools = field(default_factory=dict, repr=False)
+    log_level: int = logging.WARNING
 
     def make_context(self) -> Context:
         """Return the values that the generators of the run share."""
@@ -134,7 +140,13 @@ class ShardLoader:
                 counting.take_back()
                 raise
 
-        return await retry(self.job.retry_policy, self.listener, f"shard {shard.number}", once)
+        began = time.perf_counter()
+        rows = await retry(self.job.retry_policy, self.listener, f"shard {shard.number}", once)
+        seconds = time.perf_counter() - began
+        logger.info(
+            "shard %s (%s) is committed: %s rows in %.3f s", shard.number, shard.stage, sum(rows.values()), seconds
+        )
+        return rows
 
 
 async def load_shard(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pickle
 import sys
@@ -25,6 +26,7 @@ from bulkseed.processes import HANDSHAKE, LENGTH, MAX_PRINTED_BYTES, describe_en
 __all__ = [
     "Done",
     "Failed",
+    "Logged",
     "Note",
     "Ready",
     "Rows",
@@ -34,6 +36,8 @@ __all__ = [
     "receive_frame",
     "start_workers",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,13 @@ class Note:
     """Message: a text for the user."""
 
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """Message: the attributes of a log record, whose message is formatted already."""
+
+    record: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +160,7 @@ class Worker:
         self.stdout = BufferedByteReceiveStream(process.stdout)
         self.doing = "starting"
         self.handshaken = False
+        logger.info("worker %s is started: process %s", self.number, process.pid)
 
     async def load(
         self, job: Job, queue: ShardQueue, listener: ProgressListener, on_done: Callable[[Shard, Done], None]
@@ -197,7 +209,7 @@ class Worker:
             await self.receive(NullListener())
 
     async def receive(self, listener: ProgressListener) -> Done | Ready:
-        """Return the worker's next message; rows and notes are passed to ``listener``, and errors raised."""
+        """Return the worker's next message; rows and notes go to ``listener``, the log to its loggers; raise errors."""
         while True:
             try:
                 if not self.handshaken:
@@ -211,6 +223,9 @@ class Worker:
             if isinstance(message, Note):
                 listener.note(f"worker {self.number}: {message.message}")
                 continue
+            if isinstance(message, Logged):
+                self.log(message.record)
+                continue
             if isinstance(message, Failed):
                 if not message.trace:
                     raise message.error
@@ -222,6 +237,13 @@ class Worker:
             assert isinstance(message, Rows)
             for table, count in message.counts.items():
                 listener.rows(table, count)
+
+    def log(self, attributes: Mapping[str, Any]) -> None:
+        """Pass a record of the worker on to the handlers of this process."""
+        record = logging.makeLogRecord({**attributes, "msg": f"worker {self.number}: {attributes['msg']}"})
+        origin = logging.getLogger(record.name)
+        if origin.isEnabledFor(record.levelno):
+            origin.handle(record)
 
     def kill(self) -> None:
         """End the process at once."""
@@ -236,6 +258,7 @@ class Worker:
             self.kill()
             await self.process.wait()
         await self.process.aclose()
+        logger.info("worker %s has ended with status %s", self.number, self.process.returncode)
 
     async def describe_exit(self) -> str:
         """Return how the process ended, as a sentence."""

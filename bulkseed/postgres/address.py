@@ -69,6 +69,7 @@ class Url(NamedTuple):
             text.encode()  # raises for bytes that were not UTF-8
             return cls.split(text)
         except ValueError:
+            # the cause may quote a part of the text
             raise InputError(f"the database URL cannot be read: write it as {URL_FORM}", code="invalid-url") from None
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -40,6 +41,8 @@ __all__ = [
     "server_message",
     "translate_errors",
 ]
+
+logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS: Final = 20.0
 """The time limit for each host where the parameters set none, and the least for setting up a session, for which a
@@ -103,7 +106,7 @@ async def connect(params: ConnectionParams) -> Connection:
                 f"{params.server} accepted the connection but did not answer within {seconds:.0f} s: "
                 "try again when it is less busy; if it is a pooler, give it a larger pool or try fewer --workers",
                 code="no-session",
-            ) from None
+            ) from error
         if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError) and (
             translated := pooler_error(error, params)
         ):
@@ -121,7 +124,16 @@ async def connect(params: ConnectionParams) -> Connection:
                 code="connection-refused",
             ) from error
         raise
-    major = connection.get_server_version().major
+    version = connection.get_server_version()
+    major = version.major
+    logger.info(
+        "connected to %s, database %s: PostgreSQL %s.%s, server process %s",
+        params.server,
+        params.database,
+        major,
+        version.minor,
+        connection.get_server_pid(),
+    )
     if major < OLDEST_MAJOR:
         connection.terminate()
         raise TargetError(
@@ -134,7 +146,9 @@ async def connect(params: ConnectionParams) -> Connection:
 async def begin_session(connection: Connection, params: ConnectionParams) -> None:
     # one statement of the simple protocol, which changes nothing in a backend that may be shared with an app
     only_own = compose("{setup} WHERE pg_backend_pid() = {pid}", setup=SESSION, pid=connection.get_server_pid())
+    logger.debug("setting up the session: %s", " ".join(SESSION.split()))
     if await connection.execute(only_own) == "SELECT 0":
+        logger.debug("the server process is another one than announced: %s is a pooler", params.server)
         await check_session(connection, params, partial(connect_driver, params))
         await connection.execute(SESSION)
 
@@ -146,13 +160,13 @@ async def connect_driver(params: ConnectionParams) -> Connection:
     try:
         connection = await connect_first(arguments, options, CONNECT_SECONDS)
     except asyncpg.PostgresError as error:
-        raise connect_error(error, params) from None
+        raise connect_error(error, params) from error
     except ssl.SSLError as error:
         reason = getattr(error, "verify_message", "") or error.reason or str(error)
         raise ConnectError(
             f"no TLS connection to {params.server} can be made ({reason}): correct sslmode and its files",
             code="tls-failed",
-        ) from None
+        ) from error
     except (TimeoutError, OSError) as error:
         seconds = options.seconds(CONNECT_SECONDS)
         reason = error.strerror or str(error) or (f"no answer in {seconds:.0f} s" if seconds else "no answer")
@@ -160,12 +174,13 @@ async def connect_driver(params: ConnectionParams) -> Connection:
             raise ConnectError(
                 f"no PostgreSQL answers at {params.server} ({reason}): correct sslmode in the database URL",
                 code="tls-failed",
-            ) from None
+            ) from error
         raise ServerUnavailableError(
             f"no PostgreSQL answers at {params.server} ({reason}): start it, or correct the database URL",
             code="no-answer",
-        ) from None
+        ) from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
+        # the cause may quote more of the parameters, one of which is the password
         reason = str(error).partition("\n")[0]
         raise ConnectError(
             f"the connection to {params.server} cannot be made ({reason}): correct the database URL",
@@ -230,9 +245,14 @@ def connect_error(error: asyncpg.PostgresError, params: ConnectionParams) -> Con
         )
     if translated := pooler_error(error, params):
         return translated
-    kind = ServerUnavailableError if is_transient(error) else ConnectError
-    return kind(
-        f"the server at {params.server} refuses a connection ({message}): {TRY_LATER}", code="connection-refused"
+    if is_transient(error) or str(error.sqlstate or "")[:2] in SERVER_FAULTS:
+        return ServerUnavailableError(
+            f"the server at {params.server} refuses a connection ({message}): {TRY_LATER}", code="connection-refused"
+        )
+    return ConnectError(
+        f"the server at {params.server} allows no connection to {params.database!r} ({message}): grant this login "
+        "CONNECT, or use another login or database",
+        code="connection-not-allowed",
     )
 
 
@@ -288,6 +308,10 @@ TRANSIENT_STATES: Final = {"08", "40", "53300", "57P01", "57P02", "57P03", "57P0
 """SQLSTATE codes, and classes of two characters, of temporary failures: lost connections, deadlocks and serialization
 failures, too many connections, a server that stops or starts.
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+
+SERVER_FAULTS: Final = {"53", "58", "XX"}
+"""Classes of SQLSTATE codes for faults of the server or its machine, such as too little memory to start a session."""
 
 
 def is_transient(error: asyncpg.PostgresError) -> bool:

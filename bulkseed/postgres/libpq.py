@@ -148,7 +148,7 @@ def read_service(name: str, own: str | None, system: str | None) -> dict[str, st
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise InputError(
                 f"the service file {file} cannot be read ({reason}): correct it", code="unreadable-service-file"
-            ) from None
+            ) from error
         parameters: dict[str, str] = {}
         for keyword, value in service_entries(text, name, file):
             parameters.setdefault(keyword, value)
@@ -313,7 +313,7 @@ def check_readable(parameter: str, file: str) -> None:
             f"the file {file} of {parameter} cannot be read ({error.strerror}): "
             f"correct {parameter} in the database URL or the service file, or {VARIABLES[parameter]}",
             code="unreadable-tls-file",
-        ) from None
+        ) from error
 
 
 def driver_arguments(parameters: Mapping[str, str], password: str | None) -> dict[str, Any]:

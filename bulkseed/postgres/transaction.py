@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from bulkseed.listeners import ProgressListener
 from bulkseed.postgres.connection import Connection, ConnectionParams, close, connect, translate_errors
 
 __all__ = ["RetryPolicy", "connect_with_retry", "open_with_retry", "retry", "safe_transaction", "transaction"]
+
+logger = logging.getLogger(__name__)
 
 ROLLBACK_SECONDS: Final = 5
 
@@ -135,6 +138,13 @@ async def retry_until(
     def note_retry(state: RetryCallState) -> None:
         assert state.outcome is not None
         pause = state.next_action.sleep if state.next_action else 0.0
+        logger.info(
+            "%s: try %s failed, the next follows in %.1f s: %s",
+            doing,
+            state.attempt_number,
+            pause,
+            state.outcome.exception(),
+        )
         if pause >= LONGEST_PAUSE and state.attempt_number % NOTED:
             return
         listener.note(f"{state.outcome.exception()}; {doing} is tried again in {pause:.1f} s")

@@ -54,7 +54,7 @@ def give(what: str) -> WrapValidator:
         try:
             return validate(value)
         except ValidationError:
-            raise PydanticCustomError("give", "give {what}", {"what": what}) from None
+            raise PydanticCustomError("give", "give {what}", {"what": what}) from None  # pydantic keeps no cause
 
     return WrapValidator(check)
 

@@ -17,7 +17,7 @@ import pytest
 from bulkseed.__main__ import main, report_failure
 from bulkseed.cli.main import COMMANDS
 from bulkseed.embedded import Server
-from bulkseed.errors import ConnectError, InputError, TargetError
+from bulkseed.errors import ConnectError, InputError, ServerUnavailableError, TargetError
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
@@ -108,9 +108,9 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
         with reported_errors() as errors:
             status = main(arguments)
         printed = capsys.readouterr()
-        assert status == 2, printed
-        assert printed.out == ""
         [error] = errors
+        assert status == (4 if isinstance(error, ServerUnavailableError) else 2), printed
+        assert printed.out == ""
         problem.check(error, printed.err)
         for secret in (SECRET, "Traceback", "Error("):
             assert secret not in printed.err
@@ -570,7 +570,8 @@ def dumped(server: Server, address: Address) -> str:
 
 
 def test_errors_keep_their_lines_and_command_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert report_failure("a:  first\tproblem\n\n  b: \x1b[2Jsecond\r\nbulkseed: \u202ethird\x85fourth\n", 2) == 2
+    message = "a:  first\tproblem\n\n  b: \x1b[2Jsecond\r\nbulkseed: \u202ethird\x85fourth\n"
+    assert report_failure(message, 2, "some-code") == 2
     assert capsys.readouterr().err == (
-        "bulkseed: a: first problem\n  b: \\x1b[2Jsecond\n  bulkseed: \\u202ethird fourth\n"
+        "bulkseed: error [some-code]: a: first problem\n  b: \\x1b[2Jsecond\n  bulkseed: \\u202ethird fourth\n"
     )

@@ -168,3 +168,21 @@ async def test_channels_wait_for_all_users() -> None:
         assert not shards
         queue.mark_done()
     assert shards == [*channels, None]
+
+
+async def test_records_of_workers_reach_the_handlers_of_this_process(
+    database: Address, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "bulkseed")
+    await load(plan_of("5x"), database, rows_per_shard=1000, workers=2)
+    records = [record for record in caplog.records if record.getMessage().startswith("worker 2: ")]
+    assert {"bulkseed.loader.load_shard", "bulkseed.postgres.connection"} <= {record.name for record in records}
+    assert {record.levelname for record in records} == {"INFO", "DEBUG"}
+    assert os.getpid() not in {record.process for record in records}
+
+
+async def test_workers_send_no_record_that_nobody_wants(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[object] = []
+    monkeypatch.setattr(worker_pool.Worker, "log", lambda _, record: received.append(record))
+    await load(plan_of("5x"), database, rows_per_shard=1000, workers=2)
+    assert not received

@@ -69,7 +69,7 @@ def test_no_command_uses_a_pool_of_transactions(seeded: Address, pool: Pool) -> 
     for arguments in ([], ["verify"], ["cleanup", "--yes"], ["init"]):
         done = inside(*arguments, DATABASE_URL=through.dsn)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith(f"bulkseed: {through.server} ")
+        assert done.stderr.startswith(f"bulkseed: error [pooler-without-sessions]: {through.server} ")
         assert done.stderr.count("\n") == 1
         assert "session" in done.stderr
     assert asyncio.run(digest(seeded)) == before

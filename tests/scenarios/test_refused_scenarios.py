@@ -332,8 +332,8 @@ def test_each_problem_has_a_line_in_the_order_of_the_file(
         a = "who"
     """
     file = tmp_path / "app.toml"
-    _, printed = refuse(prepared, tmp_path, text, capsys)
-    lines = printed.replace("bulkseed: ", "  ", 1).splitlines()
+    code, printed = refuse(prepared, tmp_path, text, capsys)
+    lines = printed.replace(f"bulkseed: error [{code}]: ", "  ", 1).splitlines()
     assert [line.split(": ")[:2] for line in lines] == [
         [f"  {file}", place]
         for place in (

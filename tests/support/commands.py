@@ -82,9 +82,9 @@ def reported_errors() -> Iterator[list[BaseException | None]]:
     """Collect the errors with which commands in this process end. They are printed all the same."""
     errors: list[BaseException | None] = []
 
-    def report(message: str, status: int) -> int:
+    def report(message: str, status: int, code: str) -> int:
         errors.append(sys.exception())
-        return report_failure(message, status)
+        return report_failure(message, status, code)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bulkseed.__main__.report_failure", report)
