@@ -72,14 +72,14 @@ IMPURE_CALLS: Final = {"now", "utcnow", "today", "hash", "id", "open", "input", 
 """Calls whose result depends on the moment, the process or the machine, and that need no import."""
 
 HEAVY: Final = {
-    "cli.cleanup": "sqlalchemy pydantic",
-    "cli.init": "pyarrow faker sqlalchemy pydantic",
-    "cli.load": "sqlalchemy pydantic",
-    "cli.plan": "sqlalchemy pydantic",
-    "cli.psql": "numpy pyarrow asyncpg faker sqlalchemy pydantic",
-    "cli.runs": "pyarrow faker sqlalchemy pydantic",
-    "cli.serve": "numpy pyarrow faker sqlalchemy pydantic",
-    "cli.verify": "sqlalchemy pydantic",
+    **dict.fromkeys(
+        [
+            f"cli.{name}"
+            for name in ("cleanup", "completion", "init", "load", "main", "plan", "psql", "runs", "serve", "verify")
+        ],
+        "numpy pyarrow asyncpg sqlalchemy faker pydantic rich anyio",
+    ),
+    "cli.report": "faker sqlalchemy pydantic",
     "loader.worker": "faker sqlalchemy pydantic",
 }
 """What takes long to import, and each of these modules does without until it needs it."""

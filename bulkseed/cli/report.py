@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bulkseed.cli.output import print_json
 from bulkseed.plan.activity import expected_bytes, expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import shard_counts
@@ -39,11 +40,6 @@ PHASES: Final = ("check", "reserve", "drop", "copy", "rebuild", "analyze")
 STATES: Final = {"whole": "complete"}
 """The words that the screen has for states of the ledger; others are shown as they are."""
 UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON object."""
-    print(json.dumps(value, ensure_ascii=False))
 
 
 def console() -> Console:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from bulkseed.cli import report
+from bulkseed.cli.command import command
 from bulkseed.cli.options import DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
-from bulkseed.cli.progress import show_progress
-from bulkseed.cli.runner import open_database, run
-from bulkseed.verifier.verify import VerifyReport, verify
+
+if TYPE_CHECKING:
+    from bulkseed.verifier.verify import VerifyReport
 
 __all__ = ["verify_command"]
 
 
-@click.command("verify")
+@command("verify")
 @click.argument("run_number", metavar="[RUN]", type=int, required=False)
 @DATABASE_OPTION
 @LEDGER_OPTION
@@ -23,6 +25,11 @@ def verify_command(
     run_number: int | None, database_url: str | None, ledger_schema: str, as_json: bool, quiet: bool
 ) -> int:
     """Check every rule with SQL, for one run or all runs."""
+    from bulkseed.cli import report
+    from bulkseed.cli.progress import show_progress
+    from bulkseed.cli.runner import open_database, run
+    from bulkseed.verifier.verify import verify
+
     with open_database(database_url, tables=False) as database, show_progress(quiet=quiet) as listener:
         reports: list[VerifyReport] = run(
             lambda: verify(database.address, run_number, listener=listener, ledger_schema=ledger_schema)

@@ -14,7 +14,7 @@ from bulkseed.errors import InputError
 from bulkseed.postgres import libpq
 from bulkseed.postgres.libpq import password_file_problem, read_password
 
-__all__ = ["Address", "Url", "named_address"]
+__all__ = ["SCHEMES", "SECRET", "URL_FORM", "Address", "Url", "named_address", "named_url", "url_parameters"]
 
 URL_FORM: Final = "postgresql://user:password@host:port/database"
 
@@ -233,9 +233,15 @@ def named_address(option: str | None, environment: Mapping[str, str]) -> Address
 
     Raises InputError for an invalid URL, and for an empty option, which is usually an unset variable of the shell.
     """
+    text = named_url(option, environment)
+    return Address.parse(text) if text else None
+
+
+def named_url(option: str | None, environment: Mapping[str, str]) -> str | None:
+    """Return the URL in the option, else in the first variable that is set, as text; None for the embedded server.
+
+    Raises InputError for an empty option.
+    """
     if option is not None and not option.strip():
         raise InputError("--database-url is empty: name a database, or leave the option out", code="empty-url")
-    for text in (option, *(environment.get(name) for name in VARIABLES)):
-        if text:
-            return Address.parse(text)
-    return None
+    return option or next((text for name in VARIABLES if (text := environment.get(name))), None)
