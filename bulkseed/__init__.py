@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from bulkseed.plan.plan import Placement, Plan
     from bulkseed.postgres.address import Address
     from bulkseed.scenarios.planning import make_plan
+    from bulkseed.target.guard import Disk
     from bulkseed.verifier.verify import ChanceCheck, RuleCheck, VerifyReport
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "ConnectError",
     "ConnectionLostError",
     "Defer",
+    "Disk",
     "DiskFullError",
     "EmbeddedError",
     "FieldRow",
@@ -115,6 +117,7 @@ SOURCES: Final = {
     "plan.plan": ("Placement", "Plan"),
     "postgres.address": ("Address",),
     "scenarios.planning": ("make_plan",),
+    "target.guard": ("Disk",),
     "verifier.verify": ("ChanceCheck", "RuleCheck", "VerifyReport"),
 }
 

@@ -49,7 +49,11 @@ def run_command(arguments: list[str], output: Output) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import click  # noqa: PLC0415
 
+    from bulkseed.cli.completion import VARIABLE, complete  # noqa: PLC0415
     from bulkseed.cli.main import cli  # noqa: PLC0415
+
+    if instruction := os.environ.get(VARIABLE):
+        return complete(cli, instruction)
     from bulkseed.errors import BulkseedError  # noqa: PLC0415
 
     gc.freeze()  # imported objects stay until the end: no collection needs to visit them

@@ -206,6 +206,7 @@ async def cleanup(
 ) -> CleanupReport:
     """Remove exactly the rows of the given runs, or of every run that no process is loading now; return the report.
 
+    The report is empty where the database has no run, or ``runs`` is empty.
     Raises InputError where there is no such run; RunError, with nothing removed, where other rows reference these rows
     and ``cascade`` is false.
     """

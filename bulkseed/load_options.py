@@ -9,6 +9,9 @@ from typing import Final, Literal
 
 __all__ = [
     "DEFAULT_WORKERS",
+    "LEDGER_SCHEMA",
+    "RETRY_SECONDS",
+    "ROWS_PER_SHARD",
     "Defer",
     "Format",
     "OnError",
@@ -26,6 +29,15 @@ Format = Literal["auto", "records", "binary"]
 
 OnError = Literal["undo", "keep"]
 """Whether a run that fails is undone, or kept for ``bulkseed resume``."""
+
+ROWS_PER_SHARD: Final = 200_000
+"""The default rows of a shard: they make the fixed cost of a COPY negligible, and load in a second or two."""
+
+RETRY_SECONDS: Final = 120.0
+"""The default of the longest wait for a server that accepts no connection."""
+
+LEDGER_SCHEMA: Final = "bulkseed"
+"""The default schema of the ledger."""
 
 
 def available_memory() -> int:

@@ -78,15 +78,16 @@ IMPURE_CALLS: Final = {"now", "utcnow", "today", "hash", "id", "open", "input", 
 """Calls whose result depends on the moment, the process or the machine, and that need no import."""
 
 HEAVY: Final = {
-    "cli.check": "sqlalchemy pydantic",
-    "cli.cleanup": "sqlalchemy pydantic",
-    "cli.init": "pyarrow faker sqlalchemy pydantic",
-    "cli.load": "sqlalchemy pydantic",
-    "cli.plan": "sqlalchemy pydantic",
-    "cli.psql": "numpy pyarrow asyncpg faker sqlalchemy pydantic",
-    "cli.runs": "pyarrow faker sqlalchemy pydantic",
-    "cli.serve": "numpy pyarrow faker sqlalchemy pydantic",
-    "cli.verify": "sqlalchemy pydantic",
+    **dict.fromkeys(
+        [
+            f"cli.{name}"
+            for name in (
+                *("check", "cleanup", "completion", "init", "load", "main", "plan", "psql", "runs", "serve", "verify"),
+            )
+        ],
+        "numpy pyarrow asyncpg sqlalchemy faker pydantic rich anyio",
+    ),
+    "cli.report": "faker sqlalchemy pydantic",
     "faker_process": "numpy pyarrow asyncpg sqlalchemy pydantic",
     "pytest_plugin": "numpy pyarrow asyncpg anyio faker sqlalchemy pydantic click platformdirs",
     "loader.worker": "faker sqlalchemy pydantic",

@@ -35,6 +35,7 @@ from bulkseed.ledger import (
     forget_shards,
     mark_emptied,
     mark_undoing,
+    read_runs,
 )
 from bulkseed.ledger.control import open_control
 from bulkseed.listeners import NullListener, Phase, ProgressListener
@@ -45,6 +46,7 @@ from bulkseed.postgres.transaction import RetryPolicy, transaction
 from bulkseed.sql import SQL, compose
 
 __all__ = [
+    "NOTHING_REMOVED",
     "CleanupReport",
     "cleanup",
     "find_removable_runs",
@@ -130,7 +132,7 @@ DISK_PAUSE: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class CleanupReport:
-    """The result of a cleanup."""
+    """The result of a cleanup. All fields are empty where there was no run to remove."""
 
     runs: tuple[int, ...]
     """The numbers of the removed runs."""
@@ -151,15 +153,23 @@ class CleanupReport:
         }
 
 
+NOTHING_REMOVED: Final = CleanupReport((), {}, {})
+"""The report of a cleanup without a run to remove."""
+
+
 async def find_removable_runs(address: Address, number: int | None = None, *, ledger_schema: str = SCHEMA) -> list[Run]:
     """Return the runs that a cleanup may remove: the one with ``number``, or all that no other command is loading now.
 
-    Raises InputError if there is none, or ``number`` does not exist.
+    None where the database has no run. Raises InputError if ``number`` does not exist, or another command is loading
+    the only runs.
     """
     ledger = Ledger(ledger_schema)
     async with open_connection(address) as connection:
         with preflight_errors(connection, "reading the ledger"):
-            runs = await find_runs(connection, ledger, None if number is None else [number])
+            if number is None:
+                runs = await read_runs(connection, ledger)
+            else:
+                runs = await find_runs(connection, ledger, [number])
             lock_holder = await describe_lock_holder(connection)
     loading = [run for run in runs if run.state == "loading"] if lock_holder is not None else []
     if loading and len(loading) == len(runs):
@@ -188,6 +198,8 @@ async def cleanup(
     the run stays in the ledger until another cleanup rebuilds the rest; ``listener`` gets a note of a cancellation.
     """
     listener = listener or NullListener()
+    if not chosen:
+        return NOTHING_REMOVED
     async with open_control(address, RetryPolicy(), listener) as control:
         return await remove_runs(
             control.connection, address, Ledger(ledger_schema), chosen, cascade=cascade, listener=listener

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
 
-from bulkseed.cli import report
-from bulkseed.cli.consent import check_embedded_disk
-from bulkseed.cli.log_options import log_options
+from bulkseed.cli.command import command
 from bulkseed.cli.options import (
     CHECK_OPTIONS,
     DATABASE_OPTION,
@@ -19,12 +17,12 @@ from bulkseed.cli.options import (
     PLAN_OPTIONS,
     QUIET_OPTION,
 )
-from bulkseed.cli.progress import show_progress
-from bulkseed.cli.runner import Database, open_database, run
+from bulkseed.cli.output import print_json
 from bulkseed.load_options import Defer, Format, default_workers
-from bulkseed.loader.check import CheckReport, check
-from bulkseed.plan.activity import expected_bytes
-from bulkseed.scenarios.planning import make_plan
+
+if TYPE_CHECKING:
+    from bulkseed.cli.runner import Database
+    from bulkseed.loader.check import CheckReport
 
 __all__ = ["check_command"]
 
@@ -32,14 +30,13 @@ OWN: Final = ("as_json", "quiet")
 """The options that a load has too, and that do not change what it does."""
 
 
-@click.command("check")
+@command("check")
 @PLAN_OPTIONS
 @CHECK_OPTIONS
 @DATABASE_OPTION
 @LEDGER_OPTION
 @JSON_OPTION
 @QUIET_OPTION
-@log_options
 def check_command(
     workers: int | None,
     defer: Defer,
@@ -52,8 +49,16 @@ def check_command(
     **plan_options: Any,
 ) -> None:
     """Check whether a load would start; write nothing."""
+    from bulkseed.cli import report
+    from bulkseed.cli.consent import check_embedded_disk
+    from bulkseed.cli.progress import show_progress
+    from bulkseed.cli.runner import open_database, run
+    from bulkseed.loader.check import check
+    from bulkseed.plan.activity import expected_bytes
+    from bulkseed.scenarios.planning import make_plan
+
     plan = make_plan(**plan_options)
-    with open_database(database_url, tables=False) as database:
+    with open_database(database_url, tables=False, quiet=quiet) as database:
         check_embedded_disk(database, expected_bytes(plan))
         with show_progress(quiet=quiet) as listener:
             result: CheckReport = run(
@@ -69,11 +74,11 @@ def check_command(
                     embedded=database.server is not None,
                 )
             )
-        url, command = str(database.address), load_command_for(click.get_current_context(), database, result)
+        url, to_load = str(database.address), load_command_for(click.get_current_context(), database, result)
         if as_json:
-            report.print_json(report.check_json(result, url, command))
+            print_json(report.check_json(result, url, to_load))
         elif not quiet:
-            report.print_check(result, url, command)
+            report.print_check(result, url, to_load)
 
 
 def load_command_for(context: click.Context, database: Database, result: CheckReport) -> str:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
 
 import click
+from click.shell_completion import CompletionItem
 
 from bulkseed.cli.output import Output
 from bulkseed.errors import InputError
-from bulkseed.ledger import SCHEMA
-from bulkseed.load_options import DEFAULT_WORKERS, Defer, Format, OnError
-from bulkseed.plan.shards import ROWS_PER_SHARD
-from bulkseed.postgres.transaction import RetryPolicy
+from bulkseed.load_options import (
+    DEFAULT_WORKERS,
+    LEDGER_SCHEMA,
+    RETRY_SECONDS,
+    ROWS_PER_SHARD,
+    Defer,
+    Format,
+    OnError,
+)
 from bulkseed.scenarios import shipped
 
 __all__ = [
@@ -49,9 +58,53 @@ def options(*added: Callable[[Command], Command]) -> Callable[[Command], Command
     return add
 
 
+def not_empty(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return ``value``. Raises InputError where it is empty, which is usually an unset variable of the shell."""
+    if value is not None and not value.strip():
+        raise InputError(f"{parameter.opts[0]} is empty: give a value, or leave the option out", code="empty-option")
+    return value
+
+
+def none_empty(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return ``values``. Raises InputError where one is empty."""
+    for value in values:
+        not_empty(context, parameter, value)
+    return values
+
+
+def complete_scenario(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the shipped scenarios, TOML files and folders that begin with ``incomplete``."""
+    start, last = os.path.split(incomplete)
+    try:
+        entries = sorted(entry for entry in Path(start or ".").iterdir() if entry.name.startswith(last))
+    except OSError:
+        entries = []
+    visible = [entry for entry in entries if last or not entry.name.startswith(".")]
+    files = [os.path.join(start, entry.name) for entry in visible if entry.suffix == ".toml"]  # noqa: PTH118 - keeps ./
+    folders = [os.path.join(start, entry.name, "") for entry in visible if entry.is_dir()]  # noqa: PTH118
+    names = [name for name in shipped() if name.startswith(incomplete)]
+    if folders and not names and not files:
+        # the shell itself completes a folder without a space behind it
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(value) for value in (*names, *files, *folders)]
+
+
+def complete_locale(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Return Faker's locales that begin with ``incomplete``: the names of folders, as importing Faker takes long."""
+    spec = find_spec("faker")
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    found = {entry.name for folder in folders for entry in Path(folder, "providers").glob("*/*_[A-Z][A-Z]")}
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
 PLAN_OPTIONS: Final = options(
     click.option(
-        "--scale", default="1x", metavar="SCALE", show_default=True, help="Size of the data, such as 100x or 2.5."
+        "--scale",
+        callback=not_empty,
+        default="1x",
+        metavar="SCALE",
+        show_default=True,
+        help="Size of the data, such as 100x or 2.5.",
     ),
     click.option("--users", type=int, metavar="N", help="Number of users.  [default: from --scale]"),
     click.option("--channels", type=int, metavar="N", help="Number of channels.  [default: from --scale]"),
@@ -72,26 +125,46 @@ PLAN_OPTIONS: Final = options(
         show_default=True,
         help="Seed of the random values; the same seed and --as-of give the same rows.",
     ),
-    click.option("--as-of", metavar="TIME", help="Latest time in the data, ISO 8601, UTC by default.  [default: now]"),
     click.option(
-        "--locale", default="en_US", metavar="LOCALE", show_default=True, help="Faker locale of names and texts."
+        "--as-of",
+        callback=not_empty,
+        metavar="TIME",
+        help="Latest time in the data, ISO 8601, UTC by default.  [default: now]",
+    ),
+    click.option(
+        "--locale",
+        callback=not_empty,
+        shell_complete=complete_locale,
+        default="en_US",
+        metavar="LOCALE",
+        show_default=True,
+        help="Faker locale of names and texts.",
     ),
     click.option(
         "--scenario",
+        callback=not_empty,
+        shell_complete=complete_scenario,
         default="default",
         metavar="FILE",
         show_default=True,
         help=f"Scenario to load: {', '.join(shipped())}, or a TOML file.",
     ),
-    click.option("--schema", metavar="SCHEMA", help="Schema of the tables.  [default: found by search_path]"),
+    click.option(
+        "--schema",
+        callback=not_empty,
+        metavar="SCHEMA",
+        help="Schema of the tables.  [default: found by search_path]",
+    ),
     click.option(
         "--metadata",
+        callback=not_empty,
         metavar="MODULE:NAME",
         help="SQLAlchemy base or MetaData of the app, whose defaults fill columns.  [default: none]",
     ),
     click.option(
         "--plugin",
         "plugins",
+        callback=none_empty,
         multiple=True,
         metavar="MODULE:NAME",
         help="Code that makes the rows of another table; may be repeated.  [default: none]",
@@ -130,7 +203,7 @@ LEDGER_OPTION: Final = click.option(
     "--ledger-schema",
     callback=schema_name,
     metavar="SCHEMA",
-    default=SCHEMA,
+    default=LEDGER_SCHEMA,
     show_default=True,
     help="Schema where runs are recorded; created if missing.",
 )
@@ -156,7 +229,10 @@ QUIET_OPTION: Final = click.option("--quiet", is_flag=True, help="Print only err
 CONSENT_OPTIONS: Final = options(
     click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
     click.option(
-        "--allow", metavar="HOST/DB", help="Allow writing to HOST/DB although its name looks like production."
+        "--allow",
+        callback=not_empty,
+        metavar="HOST/DB",
+        help="Allow writing to HOST/DB although its name looks like production.",
     ),
 )
 
@@ -195,7 +271,7 @@ def failure_options(on_error: OnError) -> Callable[[Command], Command]:
             "--retry-for",
             type=click.FloatRange(0),
             callback=seconds,
-            default=RetryPolicy().seconds,
+            default=RETRY_SECONDS,
             metavar="SECONDS",
             show_default=True,
             help="Longest wait for a server that went away; 0 turns off all retries.",

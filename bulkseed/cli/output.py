@@ -18,7 +18,7 @@ from bulkseed.errors import escape_controls
 if TYPE_CHECKING:
     import click
 
-__all__ = ["Interrupted", "Output", "OutputError", "asks_for_json", "discard_output", "mark_failures"]
+__all__ = ["Interrupted", "Output", "OutputError", "asks_for_json", "discard_output", "mark_failures", "print_json"]
 
 
 class OutputError(OSError):
@@ -50,7 +50,7 @@ def mark_failures(stream: TextIO) -> TextIO:
     )
 
 
-WITHOUT_JSON: Final = {"psql", "serve"}
+WITHOUT_JSON: Final = {"completion", "psql", "serve"}
 """The commands whose standard output is not a result, and that have no ``--json``."""
 TRUE: Final = {"1", "on", "t", "true", "y", "yes"}
 """The values with which click turns a flag on by an environment variable."""
@@ -139,6 +139,15 @@ class Output:
             text = "".join(traceback.format_exception(error))
             with suppress(OSError, ValueError):
                 print(escape_lines(text), file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """Print the JSON object that is the result of the command."""
+    import click
+
+    output = click.get_current_context().find_object(Output)
+    assert output is not None
+    output.print_json(value)
 
 
 @contextmanager

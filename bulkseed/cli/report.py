@@ -8,12 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bulkseed.cli.output import Output
 from bulkseed.errors import escape_controls
 from bulkseed.plan.activity import expected_bytes, expected_rows
 from bulkseed.plan.plan import Plan
@@ -33,7 +31,6 @@ __all__ = [
     "plan_json",
     "print_check",
     "print_cleanup",
-    "print_json",
     "print_load",
     "print_plan",
     "print_runs",
@@ -46,13 +43,6 @@ PHASES: Final = ("check", "reserve", "drop", "copy", "rebuild", "analyze")
 STATES: Final = {"whole": "complete"}
 """The words that the screen has for states of the ledger; others are shown as they are."""
 UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON object."""
-    output = click.get_current_context().find_object(Output)
-    assert output is not None
-    output.print_json(value)
 
 
 def console() -> Console:

@@ -11,10 +11,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import anyio
+import click
 
+from bulkseed.cli.command import is_from_environment
 from bulkseed.cli.output import Interrupted
 from bulkseed.cli.progress import show_progress
 from bulkseed.embedded import Listen, Server, run_server
@@ -31,33 +33,41 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform 
 """The signals that end a command in order. Event loops on Windows handle none; Ctrl-C cancels the command there."""
 
 
+Source = Literal["option", "BULKSEED_DATABASE_URL", "DATABASE_URL", "embedded"]
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """The database that a command works on. ``server`` is None unless it is on the embedded server."""
 
     address: Address
     server: Server | None
+    source: Source
+    """What names it."""
 
 
 @contextmanager
-def open_database(option: str | None, *, listen: Listen | None = None, tables: bool = True) -> Iterator[Database]:
+def open_database(
+    option: str | None, *, listen: Listen | None = None, tables: bool = True, quiet: bool = False
+) -> Iterator[Database]:
     """Yield the database that ``option`` or the environment names, else that of the embedded server.
 
-    The embedded server runs during the block, and with ``tables`` the reference tables are created if missing.
+    The embedded server runs during the block, and with ``tables`` the reference tables are created if missing, without
+    a message if ``quiet``.
     Raises InputError for a wrong URL, EmbeddedError, and ConnectError.
     """
     address = None if listen else named_address(option, os.environ)
     if address is not None:
-        yield Database(address, None)
+        yield Database(address, None, source_of(option))
         return
     with run_server(listen=listen) as server:
         # libpq's variables are about other servers
-        database = Database(Address.parse(server.url, {}), server)
+        database = Database(Address.parse(server.url, {}), server, "embedded")
         if tables:
             # imported here: a named database has its tables
-            from bulkseed.target.reference_schema import create_missing  # noqa: PLC0415
+            from bulkseed.target.reference_schema import create_missing
 
-            with show_progress(quiet=False, bars=False) as listener:
+            with show_progress(quiet=quiet, bars=False) as listener:
                 run(lambda: create_missing(database.address, listener=listener))
         try:
             yield database
@@ -65,6 +75,16 @@ def open_database(option: str | None, *, listen: Listen | None = None, tables: b
             log = server.last_words()
             message = f"{error}\nthe end of the server's log: {log}" if log else str(error)
             raise ConnectionLostError(message, code=error.code) from error
+
+
+def source_of(option: str | None) -> Source:
+    """Return what names the database, which is not the embedded one; ``option`` is the value of ``--database-url``."""
+    context = click.get_current_context(silent=True)
+    if option is None:
+        return "DATABASE_URL"
+    if context is not None and is_from_environment(context, "database_url"):
+        return "BULKSEED_DATABASE_URL"
+    return "option"
 
 
 def run(command: Callable[..., Awaitable[Result]], *arguments: object, stop: Stop | None = None) -> Result:

@@ -185,9 +185,9 @@ pyarrow and Python documented functions, whose results the golden rows of the te
 
 
 async def find_interrupted_run(address: Address, number: int | None, *, ledger_schema: str = SCHEMA) -> Run | None:
-    """Return the run to resume: the one with ``number``, or the incomplete one; None if it is complete.
+    """Return the run to resume: the one with ``number``, or the incomplete one; None if there is none.
 
-    Raises InputError if the ledger has no run, or not this one, or the run is being undone.
+    Raises InputError if there is no run with ``number``, or the run is being undone.
     """
     async with open_connection(address) as connection:
         with preflight_errors(connection, "reading the ledger"):
@@ -254,7 +254,10 @@ async def resume(
 
 
 async def find_interrupted(connection: Connection, ledger: Ledger, wanted: int | Claim | None) -> Run | None:
-    runs = await find_runs(connection, ledger, None if wanted is None else [wanted])
+    if wanted is None:
+        runs = await read_runs(connection, ledger)
+    else:
+        runs = await find_runs(connection, ledger, [wanted])
     incomplete = [run for run in runs if not run.is_complete]
     loading = [run for run in incomplete if run.state == "loading"]
     if incomplete and not loading:

@@ -310,7 +310,5 @@ def named_address(option: str | None, environment: Mapping[str, str]) -> Address
     """
     if option is not None and not option.strip():
         raise InputError("--database-url is empty: name a database, or leave the option out", code="empty-url")
-    for text in (option, *(environment.get(name) for name in VARIABLES)):
-        if text:
-            return Address.parse(text)
-    return None
+    text = option or next((text for name in VARIABLES if (text := environment.get(name))), None)
+    return Address.parse(text) if text else None

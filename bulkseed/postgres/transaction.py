@@ -16,6 +16,7 @@ from tenacity.wait import wait_exponential, wait_random
 
 from bulkseed.errors import ConnectionLostError, ServerUnavailableError, is_transient_failure
 from bulkseed.listeners import ProgressListener
+from bulkseed.load_options import RETRY_SECONDS
 from bulkseed.postgres.connection import Connection, ConnectionParams, close, connect, translate_errors
 
 __all__ = ["RetryPolicy", "connect_with_retry", "open_with_retry", "retry", "safe_transaction", "transaction"]
@@ -92,7 +93,7 @@ class RetryPolicy:
     """The limits of retries: ``tries`` of a piece of work, and ``seconds`` for a server that accepts no connection."""
 
     tries: int = 6
-    seconds: float = 120.0
+    seconds: float = RETRY_SECONDS
 
 
 async def retry(

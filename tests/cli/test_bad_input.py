@@ -130,7 +130,7 @@ def shared(server: Server, templates: dict[str, str]) -> Untouched:
 
 
 OPTIONS: Final[dict[str, tuple[list[str], Problem]]] = {
-    "scale empty": (["--scale", ""], wrong("--scale")),
+    "scale empty": (["--scale", ""], wrong("--scale", code="empty-option")),
     "scale nan": (["--scale", "nan"], wrong("--scale", "nan")),
     "scale infinite": (["--scale", "infx"], wrong("--scale", "infx")),
     "scale of other digits": (["--scale", "\uff11\uff10x"], wrong("--scale", "\uff11\uff10x")),
@@ -145,11 +145,16 @@ OPTIONS: Final[dict[str, tuple[list[str], Problem]]] = {
     "channels negative": (["--channels", "-1"], wrong("-1 channels", "--channels", "1")),
     "no messages": (["--messages-per-channel", "0"], wrong("0 messages", "--messages-per-channel", "1")),
     "members negative": (["--max-members", "-3"], wrong("--max-members", "-3")),
-    "as_of empty": (["--as-of", ""], wrong("--as-of", "ISO 8601")),
+    "as_of empty": (["--as-of", ""], wrong("--as-of", code="empty-option")),
     "as_of no such month": (["--as-of", "2026-13-01"], wrong("--as-of", "2026-13-01", "ISO 8601")),
     "as_of no such hour": (["--as-of", "2026-06-01T25:00"], wrong("--as-of", "2026-06-01T25:00", "ISO 8601")),
     "as_of a statement": (["--as-of", DROP], wrong("--as-of", DROP, "ISO 8601")),
-    "locale empty": (["--locale", ""], wrong("locale", "''")),
+    "locale empty": (["--locale", ""], wrong("--locale", code="empty-option")),
+    "scenario empty": (["--scenario", ""], wrong("--scenario", code="empty-option")),
+    "schema empty": (["--schema", " "], wrong("--schema", code="empty-option")),
+    "metadata empty": (["--metadata", ""], wrong("--metadata", code="empty-option")),
+    "plugin empty": (["--plugin", "a:b", "--plugin", ""], wrong("--plugin", code="empty-option")),
+    "allow empty": (["--allow", ""], wrong("--allow", code="empty-option")),
     "locale a path": (["--locale", "../../etc/passwd"], wrong("locale", "../../etc/passwd")),
     "locale a statement": (["--locale", DROP], wrong("locale", DROP)),
     "locale an emoji": (["--locale", "🦄"], wrong("locale", "🦄")),
@@ -201,7 +206,7 @@ OPTIONS: Final[dict[str, tuple[list[str], Problem]]] = {
 @pytest.mark.parametrize("case", OPTIONS)
 def test_options(case: str, shared: Untouched, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, problem = OPTIONS[case]
-    monkeypatch.setenv("DATABASE_URL", shared.address.dsn)
+    monkeypatch.setenv("BULKSEED_DATABASE_URL", shared.address.dsn)
     refused(arguments, problem, shared)
 
 

@@ -70,7 +70,10 @@ def test_a_load_hands_no_password_on(way: str, guarded: str, listening: Server, 
         url += "?service=s"
     file.touch()
     file.chmod(0o600)
-    given = {"DATABASE_URL": url, way: {"DATABASE_URL": url, "PGPASSWORD": SECRET}.get(way, str(file))}
+    given = {
+        "BULKSEED_DATABASE_URL": url,
+        way: {"BULKSEED_DATABASE_URL": url, "PGPASSWORD": SECRET}.get(way, str(file)),
+    }
     command = [sys.executable, "-m", "bulkseed", "--scale", "5x", "--rows-per-shard", "2000", "--workers", "2"]
     seen: dict[int, tuple[str, str]] = {}
     with subprocess.Popen(

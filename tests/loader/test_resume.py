@@ -266,8 +266,9 @@ REFUSED: list[tuple[str, str, tuple[str, ...]]] = [
 
 
 async def test_a_run_that_cannot_be_resumed_is_an_error(database: Address) -> None:
+    assert await resume(database) is None
     with raises("no-runs", kind=InputError):
-        await resume(database)
+        await resume(database, 1)
     await cut_off(database, "channels")
     with raises("no-such-run", "run 7", "has 1", kind=InputError):
         await resume(database, 7)

@@ -50,7 +50,7 @@ def pool(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 def test_all_commands_through_a_pool_of_sessions(database: Address, server: Server, pool: Pool) -> None:
     asyncio.run(run_sql(database, *APP_ROWS, MUSEUM))
     before = asyncio.run(digest(database)), dump(server, database)
-    url = {"DATABASE_URL": pool("session", database).dsn}
+    url = {"BULKSEED_DATABASE_URL": pool("session", database).dsn}
     assert inside("init", **url).returncode == 0
     small = ("--scale", "3x", *FIXED, "--rows-per-shard", "1000", "--quiet")
     for workers, defer in (("2", "always"), ("1", "never")):
@@ -66,8 +66,8 @@ def test_all_commands_through_a_pool_of_sessions(database: Address, server: Serv
 def test_no_command_uses_a_pool_of_transactions(seeded: Address, pool: Pool) -> None:
     before = asyncio.run(digest(seeded))
     through = pool("transaction", seeded)
-    for arguments in ([], ["verify"], ["cleanup", "--yes"], ["init"]):
-        done = inside(*arguments, DATABASE_URL=through.dsn)
+    for arguments in (["load"], ["verify"], ["cleanup", "--yes"], ["init"]):
+        done = inside(*arguments, BULKSEED_DATABASE_URL=through.dsn)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"bulkseed: error [pooler-without-sessions]: {through.server} ")
         assert done.stderr.count("\n") == 1

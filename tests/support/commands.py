@@ -21,8 +21,13 @@ ROOT = Path(__file__).parents[2]
 FIXED = ["--as-of", AS_OF.date().isoformat()]
 
 
+def is_setting(variable: str) -> bool:
+    """Whether a variable changes what a command does; not BULKSEED_HOME."""
+    return variable.endswith("DATABASE_URL") or (variable.startswith("BULKSEED_") and variable != "BULKSEED_HOME")
+
+
 def environment(**changed: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.endswith("DATABASE_URL")}
+    kept = {name: value for name, value in os.environ.items() if not is_setting(name)}
     return kept | {"PYTHONWARNINGS": "error"} | changed
 
 
@@ -47,9 +52,8 @@ def inside(*arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
         redirect_stderr(io.StringIO()) as err,
     ):
         patch.setattr("sys.stdin", io.StringIO())
-        for name in os.environ:
-            if name.endswith("DATABASE_URL"):
-                patch.delenv(name)
+        for name in filter(is_setting, [*os.environ]):
+            patch.delenv(name)
         for name, value in changed.items():
             patch.setenv(name, value)
         status = main([*arguments])
