@@ -44,7 +44,7 @@ MAY_IMPORT: Final = {
     "sync": "api postgres",
     "pytest_databases": "api embedded loader plan postgres target",
     "pytest_plugin": "pytest_databases loader plan scenarios",
-    "": "sync api loader cleaner verifier scenarios generators fields postgres plan",
+    "": "sync api loader cleaner verifier scenarios target generators fields postgres plan",
     "__main__": "cli",
 }
 """The folders, and the modules beside them, that each may import; ``""`` is the package itself."""
