@@ -290,7 +290,7 @@ def test_the_ci_job_on_a_fresh_database(
     """Nothing is cleaned up where nothing is; then what was loaded is."""
     name = "readme_staging"
     admin, target = address_of(server, "postgres"), address_of(server, name)
-    monkeypatch.setenv("DATABASE_URL", target.dsn)
+    monkeypatch.setenv("BULKSEED_DATABASE_URL", target.dsn)
     named = f"{','.join(target.hosts)}/{name}"
     job = NAMED[".github/workflows/seed-staging.yaml"].replace('"$TARGET"', shlex.quote(named))
     [counted] = re.findall(r"\$\(bulkseed (.*) \| jq '\.runs \| length'\)", job)

@@ -80,16 +80,16 @@ def closing() -> Iterator[str]:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_without_a_server_it_is_4(command: list[str]) -> None:
-    assert error_of(*command, DATABASE_URL="postgresql://u@127.0.0.1:1/d") == (4, "no-answer")
+    assert error_of(*command, BULKSEED_DATABASE_URL="postgresql://u@127.0.0.1:1/d") == (4, "no-answer")
 
 
 def test_an_unknown_host_and_a_missing_socket_are_4(tmp_path: Path) -> None:
-    assert error_of("verify", DATABASE_URL="postgresql://u@nowhere.invalid/d") == (4, "no-answer")
-    assert error_of("verify", DATABASE_URL=f"postgresql://u@/d?host={tmp_path}") == (4, "no-answer")
+    assert error_of("verify", BULKSEED_DATABASE_URL="postgresql://u@nowhere.invalid/d") == (4, "no-answer")
+    assert error_of("verify", BULKSEED_DATABASE_URL=f"postgresql://u@/d?host={tmp_path}") == (4, "no-answer")
 
 
 def test_a_connection_that_is_closed_at_once_is_4(closing: str) -> None:
-    status, code = error_of("verify", DATABASE_URL=closing)
+    status, code = error_of("verify", BULKSEED_DATABASE_URL=closing)
     assert (status, code) in {(4, "connection-refused"), (4, "no-answer")}
 
 
@@ -98,7 +98,7 @@ def test_a_full_server_is_4_and_a_login_without_rights_2(database: Address) -> N
     login = Address(database.url._replace(username="visitor")).dsn
     asyncio.run(run_sql(database, "CREATE ROLE visitor LOGIN", f"ALTER DATABASE {name} CONNECTION LIMIT 0"))
     try:
-        assert error_of("verify", DATABASE_URL=login) == (4, "connection-refused")
+        assert error_of("verify", BULKSEED_DATABASE_URL=login) == (4, "connection-refused")
         asyncio.run(
             run_sql(
                 database,
@@ -106,17 +106,17 @@ def test_a_full_server_is_4_and_a_login_without_rights_2(database: Address) -> N
                 f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC",
             )
         )
-        assert error_of("verify", DATABASE_URL=login) == (2, "connection-not-allowed")
+        assert error_of("verify", BULKSEED_DATABASE_URL=login) == (2, "connection-not-allowed")
     finally:
         asyncio.run(run_sql(database, f"GRANT CONNECT ON DATABASE {name} TO PUBLIC", "DROP ROLE visitor"))
 
 
 def test_mistakes_are_2(listening: Server, database: Address) -> None:
     wrong_password = f"postgresql://bulkseed:wrong@127.0.0.1:{listening.tcp_port}/bulkseed"
-    assert error_of("verify", DATABASE_URL=wrong_password) == (2, "login-rejected")
-    assert error_of("verify", DATABASE_URL=address_of(listening, "absent").dsn) == (2, "missing-database")
-    assert error_of("verify", DATABASE_URL=database.dsn) == (2, "no-runs")
-    assert error_of("load", "--scale", "0x", DATABASE_URL=database.dsn)[0] == 2
+    assert error_of("verify", BULKSEED_DATABASE_URL=wrong_password) == (2, "login-rejected")
+    assert error_of("verify", BULKSEED_DATABASE_URL=address_of(listening, "absent").dsn) == (2, "missing-database")
+    assert error_of("verify", BULKSEED_DATABASE_URL=database.dsn) == (2, "no-runs")
+    assert error_of("load", "--scale", "0x", BULKSEED_DATABASE_URL=database.dsn)[0] == 2
     assert error_of("load", "--nope") == (2, "usage-error")
 
 
@@ -133,15 +133,15 @@ def test_an_embedded_server_that_cannot_start_is_4(tmp_path: Path) -> None:
 
 def test_a_broken_rule_is_3(seeded: Address) -> None:
     asyncio.run(run_sql(seeded, "UPDATE users SET bio = '' WHERE id = 3"))
-    done = inside("verify", "--json", DATABASE_URL=seeded.dsn)
+    done = inside("verify", "--json", BULKSEED_DATABASE_URL=seeded.dsn)
     assert done.returncode == 3
     assert json.loads(done.stdout)["holds"] is False
-    assert inside("verify", "--quiet", DATABASE_URL=seeded.dsn).returncode == 3
+    assert inside("verify", "--quiet", BULKSEED_DATABASE_URL=seeded.dsn).returncode == 3
 
 
 def test_a_failed_run_is_1(database: Address) -> None:
     asyncio.run(run_sql(database, FAIL))
-    assert error_of("load", "--scale", "3x", "--workers", "1", DATABASE_URL=database.dsn) == (1, "server-error")
+    assert error_of("load", "--scale", "3x", "--workers", "1", BULKSEED_DATABASE_URL=database.dsn) == (1, "server-error")
 
 
 async def test_a_server_lost_in_a_load_is_1(database: Address) -> None:

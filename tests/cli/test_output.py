@@ -58,14 +58,14 @@ def error_in(out: str) -> dict[str, Any]:
     ],
 )
 def test_errors_are_json_wherever_the_option_stands(arguments: list[str], code: str) -> None:
-    done = inside(*arguments, DATABASE_URL=NOWHERE)
+    done = inside(*arguments, BULKSEED_DATABASE_URL=NOWHERE)
     error = error_in(done.stdout)
     assert (error["code"], error["exit_status"], done.returncode) == (code, 2, 2)
     assert done.stderr == f"bulkseed: error [{code}]: {error['message']}\n"
     without = [argument for argument in arguments if argument != "--json"]
-    by_variable = inside(*without, DATABASE_URL=NOWHERE, BULKSEED_JSON="1")
+    by_variable = inside(*without, BULKSEED_DATABASE_URL=NOWHERE, BULKSEED_JSON="1")
     assert (by_variable.stdout, by_variable.stderr) == (done.stdout, done.stderr)
-    plain = inside(*without, DATABASE_URL=NOWHERE)
+    plain = inside(*without, BULKSEED_DATABASE_URL=NOWHERE)
     assert (plain.stdout, plain.stderr) == ("", done.stderr)
 
 
@@ -129,7 +129,7 @@ def test_what_a_plugin_prints_does_not_get_into_the_json(plugin: Any) -> None:
 
 def test_a_failed_load_is_json_with_a_line_for_what_became_of_it(database: Address) -> None:
     asyncio.run(run_sql(database, FAIL))
-    done = inside("load", "--scale", "3x", "--workers", "1", "--json", DATABASE_URL=database.dsn)
+    done = inside("load", "--scale", "3x", "--workers", "1", "--json", BULKSEED_DATABASE_URL=database.dsn)
     error = error_in(done.stdout)
     assert (error["code"], done.returncode) == ("server-error", 1)
     assert error["message"].splitlines()[-1] == "run 1 was undone"
@@ -140,14 +140,14 @@ def test_a_fault_of_bulkseed_says_what_became_of_the_run(database: Address, monk
         raise KeyError("of the test")
 
     monkeypatch.setattr("bulkseed.loader.load_shard.record_shard", fail)
-    done = inside("load", "--workers", "1", "--quiet", "--json", DATABASE_URL=database.dsn)
+    done = inside("load", "--workers", "1", "--quiet", "--json", BULKSEED_DATABASE_URL=database.dsn)
     error = error_in(done.stdout)
     assert (error["code"], done.returncode) == ("internal-error", 1)
     assert "KeyError: 'of the test'" in done.stderr
     assert "--debug" in done.stderr
     assert "run 1 was undone" in done.stderr
     assert "Traceback" not in done.stderr
-    done = inside("load", "--workers", "1", "--quiet", "--debug", DATABASE_URL=database.dsn)
+    done = inside("load", "--workers", "1", "--quiet", "--debug", BULKSEED_DATABASE_URL=database.dsn)
     assert (done.stdout, done.returncode) == ("", 1)
     assert "Traceback (most recent call last):" in done.stderr
     assert re.search(r"^bulkseed: error \[internal-error\]: KeyError", done.stderr, re.MULTILINE)
@@ -170,7 +170,7 @@ def test_debug_prints_tracebacks_with_their_causes_and_without_passwords() -> No
         done = inside("load", "--debug", "--database-url", url)
         assert "Traceback" in done.stderr
         assert secret not in done.stdout + done.stderr
-        assert secret not in inside("load", "--debug", "--json", DATABASE_URL=url).stderr
+        assert secret not in inside("load", "--debug", "--json", BULKSEED_DATABASE_URL=url).stderr
         assert "Traceback" not in inside("load", "--verbose", "--database-url", url).stderr
     done = inside("plan", "--debug", "--as-of", "yesterday")
     assert "ValueError" in done.stderr
@@ -179,7 +179,7 @@ def test_debug_prints_tracebacks_with_their_causes_and_without_passwords() -> No
 
 def test_verbose_logs_a_load(database: Address) -> None:
     load = ("load", "--scale", "3x", "--rows-per-shard", "1000", "--defer", "always", "--quiet", "--workers", "2")
-    done = inside(*load, "--verbose", DATABASE_URL=database.dsn)
+    done = inside(*load, "--verbose", BULKSEED_DATABASE_URL=database.dsn)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     for fact in (
         database.server,
@@ -199,8 +199,8 @@ def test_verbose_logs_a_load(database: Address) -> None:
     pattern = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO \[bulkseed\.[\w.]+\] .+"
     assert all(re.fullmatch(pattern, line) for line in done.stderr.splitlines())
     assert not [handler for handler in logging.getLogger("bulkseed").handlers if type(handler).__name__ == "LogHandler"]
-    assert inside("verify", "--quiet", DATABASE_URL=database.dsn).stderr == ""
-    done = inside("cleanup", "--yes", "--verbose", "--debug", "--quiet", DATABASE_URL=database.dsn)
+    assert inside("verify", "--quiet", BULKSEED_DATABASE_URL=database.dsn).stderr == ""
+    done = inside("cleanup", "--yes", "--verbose", "--debug", "--quiet", BULKSEED_DATABASE_URL=database.dsn)
     assert " DEBUG " in done.stderr
     assert done.stderr.count("rows are removed") == 1
 
@@ -214,7 +214,7 @@ def test_the_log_tells_choices_and_ddl(database: Address) -> None:
             ["DROP INDEX IF EXISTS public.messages_channel_id_", "CREATE INDEX messages_channel_id_"],
         ),
     ):
-        done = inside("load", "--workers", "1", "--quiet", "--debug", *options, DATABASE_URL=database.dsn)
+        done = inside("load", "--workers", "1", "--quiet", "--debug", *options, BULKSEED_DATABASE_URL=database.dsn)
         assert done.returncode == 0
         log = done.stderr.replace('"', "")
         assert [fact for fact in facts if fact not in log] == [], log
@@ -224,7 +224,7 @@ def test_log_lines_stand_above_the_bars(database: Address) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "bulkseed", "load", "--verbose", "--scale", "5x", "--rows-per-shard", "2000"]
     child = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(DATABASE_URL=database.dsn), cwd=ROOT
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(BULKSEED_DATABASE_URL=database.dsn), cwd=ROOT
     )
     os.close(theirs)
     shown = b""
@@ -366,6 +366,6 @@ def test_the_library_configures_no_logging() -> None:
 
 
 def test_the_command_itself_prints_the_log() -> None:
-    done = bulkseed("verify", "--debug", "--json", DATABASE_URL=NOWHERE)
+    done = bulkseed("verify", "--debug", "--json", BULKSEED_DATABASE_URL=NOWHERE)
     assert error_in(done.stdout)["code"] == "no-answer"
     assert "ConnectionRefusedError" in done.stderr
