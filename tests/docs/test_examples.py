@@ -1,4 +1,4 @@
-"""The examples of the README, taken out of it and run: none of them may rot."""
+"""The examples of the documentation, taken out of it and run: none of them may rot."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from typing import Final
 from xml.etree import ElementTree
 
 import anyio
-import click
 import pytest
 
 import bulkseed
 from bulkseed.__main__ import main
-from bulkseed.cli.main import COMMANDS, cli
 from bulkseed.embedded import Server
 from bulkseed.fields import parse_field
 from bulkseed.plan.plan import microseconds
@@ -32,9 +30,9 @@ from bulkseed.text.faker_source import Fakes
 from support.commands import ROOT, environment
 from support.databases import MakeDatabase, address_of
 from support.listeners import Interfering
+from support.pages import BLOCKS, NAMED, PAGES, tables
 from support.plans import AS_OF
 from support.queries import digest, rows, run_sql
-from support.readme import BLOCKS, NAMED, README
 
 LISTED: Final = {
     "acme/schema.sql",
@@ -50,6 +48,8 @@ LISTED: Final = {
     "calls.toml",
     "fields.toml",
     "providers.toml",
+    "startup.toml",
+    "team.toml",
     "pyproject.toml",
     "conftest.py",
     "test_inbox.py",
@@ -81,10 +81,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_all_files_are_known() -> None:
     """A new one is to be run by a test here."""
     assert set(NAMED) == LISTED
-    assert all(ast.parse(text) for language, text in BLOCKS if language == "python")
-    assert all(tomllib.loads(text) for language, text in BLOCKS if language == "toml")
-    assert {"python", "toml", "sql", "yaml"} >= {language for language, _ in BLOCKS} - {"console"}
-    assert len(NAMED) == sum(language != "console" for language, _ in BLOCKS)
+    assert all(ast.parse(text) for _, language, text in BLOCKS if language == "python")
+    assert all(tomllib.loads(text) for _, language, text in BLOCKS if language == "toml")
+    assert {"python", "toml", "sql", "yaml", "console", "mermaid"} >= {language for _, language, _ in BLOCKS}
+    assert len(NAMED) == sum(language not in {"console", "mermaid"} for _, language, _ in BLOCKS)
 
 
 async def lived_through(plan: bulkseed.Plan, database: Address, cut_off_at: str) -> dict[str, int]:
@@ -133,12 +133,18 @@ async def test_fields(folder: Path, database: Address, scenario: str) -> None:
 
 def test_what_can_fill_a_column() -> None:
     """Each line of the table is a field."""
-    [table] = re.findall(r"^\| field \| values \|\n(.*?)\n\n", README, re.MULTILINE | re.DOTALL)
-    cells = [each for line in table.splitlines()[1:] for each in re.findall(r"`([^`]+)`", line.split(" | ")[0])]
+    [table] = [table for table in tables(PAGES["docs/how-to/fields.md"]) if table[0] == ["field", "values"]]
+    cells = [each for row in table[1:] for each in re.findall(r"`([^`]+)`", row[0])]
     assert len(cells) > 12
     for cell in cells:
         if "call" not in cell:
             parse_field("a field", tomllib.loads(f"it = {cell}")["it"], Fakes("en_US", 1, microseconds(AS_OF)))
+
+
+@pytest.mark.parametrize("scenario", ["startup.toml", "team.toml"])
+def test_a_shape(folder: Path, scenario: str) -> None:
+    plan = bulkseed.make_plan("1x", as_of=AS_OF, scenario=scenario)
+    assert plan.scenario.shape != bulkseed.make_plan("1x").scenario.shape
 
 
 async def test_tables_relationships_and_rules(folder: Path, database: Address) -> None:
@@ -207,17 +213,6 @@ async def test_python(folder: Path, database: Address, capsys: pytest.CaptureFix
     assert int(rows_sent.replace(",", "")) == loaded
 
 
-def test_the_signatures_are_those_of_the_package() -> None:
-    [section] = re.findall(r"^## From Python$(.*?)^##", README, re.MULTILINE | re.DOTALL)
-    found = re.findall(r"^\| `(?:await )?(\w+)\(([^)]*)\)` \|", section, re.MULTILINE)
-    assert len(found) == 5
-    for name, listed in found:
-        code = getattr(bulkseed, name).__code__
-        known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        told = [each for each in listed.split(", ") if each not in {"*", "…"}]
-        assert set(told) == set(known) if "…" not in listed else set(told) <= set(known), name
-
-
 async def test_a_pytest_fixture(folder: Path, database: Address) -> None:
     before = await digest(database)
     done = await asyncio.to_thread(
@@ -238,63 +233,17 @@ async def test_a_pytest_fixture(folder: Path, database: Address) -> None:
     assert await digest(database) == before
 
 
-# --- what is shown of other programs ---------------------------------------------------------------------------------
-
-
-def commands() -> Iterator[list[str]]:
-    """Each command line of bulkseed's, in the examples for a terminal, Compose and CI."""
-    text = "\n".join(text for language, text in BLOCKS if language in {"console", "yaml"})
-    for line in re.findall(r"(?:^\$ |^ +- run: |&& |^ +)(?:python -m )?bulkseed(?: (.*))?$", text, re.MULTILINE):
-        yield shlex.split(line or "", comments=True)
-    for line in re.findall(r"docker compose run --rm seed(?: (.*))?$", text, re.MULTILINE):
-        yield shlex.split(line or "", comments=True)
-    yield from (json.loads(each) for each in re.findall(r"^ +command: (\[.*\])$", text, re.MULTILINE))
-
-
-def test_commands_are_understood() -> None:
-    found = list(commands())
-    assert len(found) > 20
-    for arguments in found:
-        name, *rest = arguments if arguments[:1] and arguments[0] in COMMANDS else ["load", *arguments]
-        command = cli.get_command(click.Context(cli), name)
-        assert command is not None
-        assert command.make_context(name, rest), arguments
-
-
-def test_yaml_is_yaml() -> None:
-    yaml = importlib.import_module("yaml") if importlib.util.find_spec("yaml") else None
-    for name in (name for name in NAMED if name.endswith(".yaml")):
-        lines = NAMED[name].splitlines()
-        assert not any("\t" in line for line in lines)
-        assert all((len(line) - len(line.lstrip())) % 2 == 0 for line in lines)
-        assert all(re.match(r" *(#|- |[\w-]+:( |$))", line) for line in outside_literals(lines)), name
-        if yaml is not None:
-            assert isinstance(yaml.safe_load(NAMED[name]), dict)
-
-
-def outside_literals(lines: list[str]) -> Iterator[str]:
-    """The lines that are no part of a text that a ``|`` begins."""
-    inside: int | None = None
-    for line in lines:
-        depth = len(line) - len(line.lstrip())
-        if inside is not None and (depth > inside or not line):
-            continue
-        inside = depth if line.endswith("|") else None
-        if line:
-            yield line
-
-
 def test_the_ci_job_on_a_fresh_database(
     server: Server, templates: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is cleaned up where nothing is; then what was loaded is."""
-    name = "readme_staging"
+    name = "docs_staging"
     admin, target = address_of(server, "postgres"), address_of(server, name)
     monkeypatch.setenv("DATABASE_URL", target.dsn)
     named = f"{','.join(target.hosts)}/{name}"
     job = NAMED[".github/workflows/seed-staging.yaml"].replace('"$TARGET"', shlex.quote(named))
     [counted] = re.findall(r"\$\(bulkseed (.*) \| jq '\.runs \| length'\)", job)
-    [loaded, cleaned] = [
+    [cleaned, loaded] = [
         shlex.split(re.sub(r"--scenario \S+ --scale 30x", "", line))
         for line in sorted(re.findall(r"^ +bulkseed (.*--allow .*)$", job, re.MULTILINE))
     ]
