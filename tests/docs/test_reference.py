@@ -36,6 +36,9 @@ async def test_rules_are_those_that_verify_prints(seeded: Address) -> None:
     [report] = await bulkseed.verify(seeded)
     described = [row[0] for table in tables(RULES) if table[0] == ["number", "rule"] for row in table[1:]]
     assert len(described) == len(set(described))
+    shown = re.findall(r"^  ([A-Z]\d?) +(\d+)   (.*)$", PAGES["docs/tutorial.md"], re.MULTILINE)
+    assert len(shown) > 1
+    assert set(shown) <= {(rule.rule, str(rule.violations), rule.text) for rule in report.rules}
     assert set(described) == {rule.rule for rule in report.rules} | {chance.rule for chance in report.chances}
 
 
