@@ -2,19 +2,24 @@
 
 Each takes the URL of a database, as ``--database-url`` does, and an optional ``listener`` for the progress
 (:class:`bulkseed.ProgressListener`, or a subclass of :class:`bulkseed.NullListener`). Failures raise a
-:class:`bulkseed.BulkseedError`.
+:class:`bulkseed.BulkseedError`. :mod:`bulkseed.sync` has the same functions for programs without an event loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import get_args
 
 from bulkseed.cleaner import cleanup as cleaning
 from bulkseed.cleaner.cleanup import CleanupReport
+from bulkseed.errors import InputError
 from bulkseed.ledger import SCHEMA, Claim
-from bulkseed.listeners import ProgressListener
-from bulkseed.load_options import Defer, Format, OnError
+from bulkseed.listeners import ProgressListener, Stop
+from bulkseed.load_options import Defer, Format, OnError, default_workers
+from bulkseed.loader import check as checking
 from bulkseed.loader import load as loading
+from bulkseed.loader.check import CheckReport
 from bulkseed.loader.complete import LoadReport
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD
@@ -23,11 +28,43 @@ from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.verifier import verify as verifying
 from bulkseed.verifier.verify import VerifyReport
 
-__all__ = ["cleanup", "load", "resume", "verify"]
+__all__ = ["check", "cleanup", "load", "resume", "verify"]
 
 
 def to_address(url: str | Address) -> Address:
     return url if isinstance(url, Address) else Address.parse(url)
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} is {value!r}: give one of {', '.join(allowed)}", code="invalid-argument")
+
+
+def check_least(name: str, value: float, least: int) -> None:
+    if not value >= least:  # NaN too
+        raise InputError(f"{name} is {value!r}: give {least} or more", code="invalid-argument")
+
+
+def check_work(workers: int | None, copy_format: Format) -> None:
+    if workers is not None:
+        check_least("workers", workers, 1)
+    check_choice("copy_format", copy_format, get_args(Format))
+
+
+def check_failures(on_error: OnError, retry_for: float) -> None:
+    check_choice("on_error", on_error, get_args(OnError))
+    check_least("retry_for", retry_for, 0)
+
+
+@contextmanager
+def tell_what_is_kept(stop: Stop) -> Iterator[None]:
+    """Add the text for a cancelled run to the exception that ends it."""
+    try:
+        yield
+    except BaseException as error:
+        if stop.message and not isinstance(error, Exception):
+            error.add_note(stop.message)
+        raise
 
 
 async def load(
@@ -35,9 +72,9 @@ async def load(
     url: str | Address,
     *,
     listener: ProgressListener | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     defer: Defer = "auto",
-    format: Format = "auto",
+    copy_format: Format = "auto",
     rows_per_shard: int = ROWS_PER_SHARD,
     on_error: OnError = "undo",
     retry_for: float = RetryPolicy().seconds,
@@ -45,19 +82,69 @@ async def load(
 ) -> LoadReport:
     """Load ``plan`` (from :func:`bulkseed.make_plan`) into the existing tables of the database; return the report.
 
-    The arguments are the options of ``bulkseed load``. Raises InputError before anything is written; RunError later,
-    after the loaded rows were removed again. A cancelled load keeps its run for :func:`resume`.
+    The arguments are the options of ``bulkseed load``:
+
+    - ``workers``: the number of processes that load, this one included, each with a connection of its own. By default
+      one per core, at most 8. A small plan is loaded by fewer. The other processes run
+      ``python -m bulkseed.loader.worker``: they do not import the caller's ``__main__``.
+    - ``defer``: whether indexes and keys are dropped before the load and rebuilt after it.
+    - ``copy_format``: the format of COPY.
+    - ``rows_per_shard``: rows per transaction, approximately.
+    - ``on_error``: whether a run that fails is undone, or kept for :func:`resume`.
+    - ``retry_for``: seconds to wait for a server that went away; 0 turns off all retries.
+    - ``ledger_schema``: the schema where runs are recorded.
+
+    Raises InputError before anything is written; RunError later, after the loaded rows were removed again. A cancelled
+    load keeps its run for :func:`resume`; the exception has a note with the number of the run.
     """
-    return await loading.load(
+    check_work(workers, copy_format)
+    check_failures(on_error, retry_for)
+    check_choice("defer", defer, get_args(Defer))
+    check_least("rows_per_shard", rows_per_shard, 1)
+    stop = Stop()
+    with tell_what_is_kept(stop):
+        return await loading.load(
+            plan,
+            to_address(url),
+            listener=listener,
+            workers=workers or default_workers(),
+            defer=defer,
+            copy_format=copy_format,
+            rows_per_shard=rows_per_shard,
+            on_error=on_error,
+            retry_policy=RetryPolicy(seconds=retry_for),
+            ledger_schema=ledger_schema,
+            stop=stop,
+        )
+
+
+async def check(
+    plan: Plan,
+    url: str | Address,
+    *,
+    listener: ProgressListener | None = None,
+    workers: int | None = None,
+    defer: Defer = "auto",
+    copy_format: Format = "auto",
+    rows_per_shard: int = ROWS_PER_SHARD,
+    ledger_schema: str = SCHEMA,
+) -> CheckReport:
+    """Run all checks of :func:`load` without writing anything; return what the load would do.
+
+    The arguments are those of :func:`load`. Raises the errors that :func:`load` would raise before it writes:
+    InputError with a line for each problem.
+    """
+    check_work(workers, copy_format)
+    check_choice("defer", defer, get_args(Defer))
+    check_least("rows_per_shard", rows_per_shard, 1)
+    return await checking.check(
         plan,
         to_address(url),
         listener=listener,
-        workers=workers,
+        workers=workers or default_workers(),
         defer=defer,
-        format=format,
+        copy_format=copy_format,
         rows_per_shard=rows_per_shard,
-        on_error=on_error,
-        retry_policy=RetryPolicy(seconds=retry_for),
         ledger_schema=ledger_schema,
     )
 
@@ -67,26 +154,31 @@ async def resume(
     run: int | None = None,
     *,
     listener: ProgressListener | None = None,
-    workers: int = 1,
-    format: Format = "auto",
+    workers: int | None = None,
+    copy_format: Format = "auto",
     on_error: OnError = "keep",
     retry_for: float = RetryPolicy().seconds,
     ledger_schema: str = SCHEMA,
 ) -> LoadReport | None:
     """Finish the given run, or the interrupted one; return the report, or None where nothing is left to do.
 
-    Raises the errors of :func:`load`.
+    The arguments and errors are those of :func:`load`, except that a run that fails is kept by default.
     """
-    return await loading.resume(
-        to_address(url),
-        run,
-        listener=listener,
-        workers=workers,
-        format=format,
-        on_error=on_error,
-        retry_policy=RetryPolicy(seconds=retry_for),
-        ledger_schema=ledger_schema,
-    )
+    check_work(workers, copy_format)
+    check_failures(on_error, retry_for)
+    stop = Stop()
+    with tell_what_is_kept(stop):
+        return await loading.resume(
+            to_address(url),
+            run,
+            listener=listener,
+            workers=workers or default_workers(),
+            copy_format=copy_format,
+            on_error=on_error,
+            retry_policy=RetryPolicy(seconds=retry_for),
+            ledger_schema=ledger_schema,
+            stop=stop,
+        )
 
 
 async def verify(
@@ -114,6 +206,7 @@ async def cleanup(
 ) -> CleanupReport:
     """Remove exactly the rows of the given runs, or of every run that no process is loading now; return the report.
 
+    The report is empty where the database has no run, or ``runs`` is empty.
     Raises InputError where there is no such run; RunError, with nothing removed, where other rows reference these rows
     and ``cascade`` is false.
     """

@@ -102,7 +102,7 @@ def array_of(values: Sequence[Any]) -> pa.Array:
     try:
         array = pa.array(values)
     except (pa.ArrowException, ValueError, OverflowError) as error:
-        raise ConversionError(0, f"is among values that no column can hold ({error})") from None
+        raise ConversionError(0, f"is among values that no column can hold ({error})") from error
     if first == "texts" and (index := pc.index(pc.match_substring(array, "\0"), True).as_py()) >= 0:
         raise ConversionError(index, "has a NUL character, which PostgreSQL's texts cannot hold")
     return JSON.wrap_array(array) if first == "tables" else array
@@ -147,7 +147,7 @@ def array_of_lists(values: Sequence[Any]) -> pa.Array:
     try:
         flat = array_of([element for value in values for element in value or ()])
     except ConversionError as error:
-        raise ConversionError(indexes[error.place], f"holds a value that {error.problem}") from None
+        raise ConversionError(indexes[error.place], f"holds a value that {error.problem}") from error
     if pa.types.is_list(flat.type):
         raise ConversionError(0, "is a list of lists, which no column can hold")
     ends = np.cumsum([0, *(len(value or ()) for value in values)])

@@ -16,6 +16,7 @@ __all__ = [
     "DiskFullError",
     "EmbeddedError",
     "InputError",
+    "NoEmbeddedServerError",
     "RunError",
     "ServerUnavailableError",
     "StoppedError",
@@ -35,7 +36,7 @@ class BulkseedError(Exception):
     """Base of all errors that bulkseed raises on purpose."""
 
     exit_status: ClassVar[int] = 1
-    """The exit status of the command line when this error ends it."""
+    """The exit status of the command line when this error ends it: 1 unless a subclass says otherwise."""
 
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
@@ -52,25 +53,38 @@ def revive(kind: type[BulkseedError], message: str, code: str) -> BulkseedError:
 
 
 class InputError(BulkseedError):
-    """The request cannot be carried out; nothing was changed."""
+    """The request cannot be carried out; nothing was changed. Its exit status is 2, or 4 where no server was found."""
 
     exit_status: ClassVar[int] = 2
 
 
 class ConnectError(InputError):
-    """The server does not answer, or rejects this login."""
+    """The server does not answer, or rejects this login; nothing was changed."""
 
 
 class ServerUnavailableError(ConnectError):
-    """The server accepts no connection at the moment: it does not answer, is starting, or has too many."""
+    """The server accepts no connection at the moment: it does not answer, is starting, or has too many.
+
+    The same request may succeed later. Nothing was changed.
+    """
+
+    exit_status: ClassVar[int] = 4
 
 
 class TargetError(InputError):
-    """The database answers, but its tables, types or privileges do not allow the command."""
+    """The database answers, but its tables, types or privileges do not allow the command; nothing was changed."""
 
 
 class EmbeddedError(InputError):
-    """The embedded server cannot be created, started or reached."""
+    """The embedded server cannot be created, started or reached; nothing was changed."""
+
+    exit_status: ClassVar[int] = 4
+
+
+class NoEmbeddedServerError(EmbeddedError):
+    """There can be no embedded server here: its package is not installed, or does not support the platform."""
+
+    exit_status: ClassVar[int] = 2
 
 
 class RunError(BulkseedError):

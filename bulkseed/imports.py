@@ -33,7 +33,7 @@ def import_object(reference: str, where: str) -> Any:
         )
     try:
         module = import_module(match["module"])
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and not locate_error(error)
         fix = "install it here, or add its folder to PYTHONPATH" if missing else "fix it"
         raise InputError(

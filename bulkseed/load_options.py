@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-__all__ = ["Defer", "Format", "OnError", "available_cores", "available_memory"]
+__all__ = [
+    "DEFAULT_WORKERS",
+    "LEDGER_SCHEMA",
+    "RETRY_SECONDS",
+    "ROWS_PER_SHARD",
+    "Defer",
+    "Format",
+    "OnError",
+    "available_cores",
+    "available_memory",
+    "default_workers",
+    "has_interpreter",
+]
 
 Defer = Literal["auto", "always", "never"]
 """Whether indexes and keys are dropped before a load and rebuilt after it; ``auto``: where that saves time."""
@@ -16,6 +29,15 @@ Format = Literal["auto", "records", "binary"]
 
 OnError = Literal["undo", "keep"]
 """Whether a run that fails is undone, or kept for ``bulkseed resume``."""
+
+ROWS_PER_SHARD: Final = 200_000
+"""The default rows of a shard: they make the fixed cost of a COPY negligible, and load in a second or two."""
+
+RETRY_SECONDS: Final = 120.0
+"""The default of the longest wait for a server that accepts no connection."""
+
+LEDGER_SCHEMA: Final = "bulkseed"
+"""The default schema of the ledger."""
 
 
 def available_memory() -> int:
@@ -42,3 +64,17 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+DEFAULT_WORKERS: Final = 8
+"""Each worker uses a core, about 90 MB of memory, and a connection, for which the server runs a process."""
+
+
+def default_workers() -> int:
+    """Return the default number of workers: one per core, at most DEFAULT_WORKERS; 1 without an interpreter to run."""
+    return min(available_cores(), DEFAULT_WORKERS) if has_interpreter() else 1
+
+
+def has_interpreter() -> bool:
+    """Return whether ``sys.executable`` is a Python, which worker processes need: in a frozen app it is the app."""
+    return bool(sys.executable) and not getattr(sys, "frozen", False)

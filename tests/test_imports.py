@@ -37,14 +37,19 @@ MAY_IMPORT: Final = {
     "load_options": "",
     "listeners": "",
     "imports": "",
+    "processes": "",
+    "faker_process": "text",
     "draws": "randomness",
     "api": "loader cleaner verifier ledger postgres plan",
-    "": "api scenarios generators plan",
+    "sync": "api postgres",
+    "pytest_databases": "api embedded loader plan postgres target",
+    "pytest_plugin": "pytest_databases loader plan scenarios",
+    "": "sync api loader cleaner verifier scenarios target generators fields postgres plan",
     "__main__": "cli",
 }
 """The folders, and the modules beside them, that each may import; ``""`` is the package itself."""
 
-BY_ALL: Final = {"arrays", "errors", "sql", "load_options", "listeners", "imports"}
+BY_ALL: Final = {"arrays", "errors", "sql", "load_options", "listeners", "imports", "processes"}
 """Modules beside the folders that every folder may import: none of them imports a folder."""
 
 VALUES: Final = (
@@ -54,7 +59,7 @@ PURE: Final = {
     "arrays": "numpy pyarrow uuid",
     "randomness": "numpy pyarrow hashlib",
     "plan": "numpy",
-    "text": "numpy pyarrow faker anyascii contextlib difflib random sys threading types warnings",
+    "text": "numpy pyarrow faker anyascii contextlib contextvars difflib random sys types",
     "fields": "numpy pyarrow random string",
     "generators": "numpy pyarrow random importlib inspect",
 }
@@ -62,7 +67,8 @@ PURE: Final = {
 
 ONE_IMPORTER: Final = {
     "anyascii": "bulkseed.text.names",
-    "faker": "bulkseed.text.faker_source",
+    "faker": "bulkseed.text.faker_source bulkseed.text.faker_values",
+    "pytest": "bulkseed.pytest_plugin",
     "pydantic": "bulkseed.scenarios.file_schema",
     "sqlalchemy": "bulkseed.scenarios.metadata",
 }
@@ -72,19 +78,27 @@ IMPURE_CALLS: Final = {"now", "utcnow", "today", "hash", "id", "open", "input", 
 """Calls whose result depends on the moment, the process or the machine, and that need no import."""
 
 HEAVY: Final = {
-    "cli.cleanup": "sqlalchemy pydantic",
-    "cli.init": "pyarrow faker sqlalchemy pydantic",
-    "cli.load": "sqlalchemy pydantic",
-    "cli.plan": "sqlalchemy pydantic",
-    "cli.psql": "numpy pyarrow asyncpg faker sqlalchemy pydantic",
-    "cli.runs": "pyarrow faker sqlalchemy pydantic",
-    "cli.serve": "numpy pyarrow faker sqlalchemy pydantic",
-    "cli.verify": "sqlalchemy pydantic",
+    **dict.fromkeys(
+        [
+            f"cli.{name}"
+            for name in (
+                *("check", "cleanup", "completion", "init", "load", "main", "plan", "psql", "runs", "serve", "verify"),
+            )
+        ],
+        "numpy pyarrow asyncpg sqlalchemy faker pydantic rich anyio",
+    ),
+    "cli.report": "faker sqlalchemy pydantic",
+    "faker_process": "numpy pyarrow asyncpg sqlalchemy pydantic",
+    "pytest_plugin": "numpy pyarrow asyncpg anyio faker sqlalchemy pydantic click platformdirs",
     "loader.worker": "faker sqlalchemy pydantic",
 }
 """What takes long to import, and each of these modules does without until it needs it."""
 
-RUN: Final = {"bulkseed.__main__", "bulkseed.embedded.keeper", "bulkseed.loader.worker"}
+UNIX_MODULES: Final = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty", "uvloop"}
+NOT_ON_WINDOWS: Final = {"bulkseed.embedded.keeper"}
+"""Modules that only other systems run."""
+
+RUN: Final = {"bulkseed.__main__", "bulkseed.faker_process", "bulkseed.embedded.keeper", "bulkseed.loader.worker"}
 """Modules that are run, and offer nothing."""
 
 ROOT: Final = Path(bulkseed.__file__).parent
@@ -194,6 +208,55 @@ def impure(trees: dict[str, ast.Module]) -> list[str]:
     return found
 
 
+OWN_PROCESSES: Final = {
+    "bulkseed.__main__",
+    "bulkseed.cli.runner",
+    "bulkseed.embedded.keeper",
+    "bulkseed.faker_process",
+    "bulkseed.loader.worker",
+    "bulkseed.text.faker_values",
+}
+"""Modules that run only in processes of bulkseed's own, and may change what all threads of a process share."""
+
+SHARED_STATE: Final = {
+    "gc": "disable enable freeze set_threshold",
+    "locale": "setlocale",
+    "logging": "basicConfig disable",
+    "np": "seterr",
+    "os": "chdir putenv umask unsetenv",
+    "random": "choice randint random seed setstate shuffle",
+    "signal": "pthread_sigmask signal",
+    "sys": "setrecursionlimit setswitchinterval",
+    "warnings": "catch_warnings filterwarnings simplefilter",
+}
+"""Functions of modules that change what all threads of a process share."""
+
+CHANGES: Final = {"append", "clear", "extend", "insert", "pop", "remove", "setdefault", "update"}
+
+
+def changes_of_shared_state(trees: dict[str, ast.Module]) -> list[str]:
+    """Changes of what all threads of a process share, in modules that run in the process of a program."""
+    found = []
+    for name, tree in trees.items():
+        if name in OWN_PROCESSES:
+            continue
+        imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setattr":
+                found.append(f"{name} calls setattr")
+            if not isinstance(node, ast.Attribute | ast.Subscript):
+                continue
+            of, part = ast.unparse(node.value), node.attr if isinstance(node, ast.Attribute) else ""
+            is_changed = not isinstance(node.ctx, ast.Load)
+            if (
+                (of in imported and is_changed)
+                or (of in imported | {"np"} and part in SHARED_STATE.get(of, "").split())
+                or (of in {"os.environ", "sys.path"} and (is_changed or part in CHANGES))
+            ):
+                found.append(f"{name} has {ast.unparse(node)}")
+    return found
+
+
 def test_every_folder_is_on_the_map() -> None:
     assert {folder_of(name) for name in TREES} == MAY_IMPORT.keys()
 
@@ -217,6 +280,12 @@ def test_no_import_goes_round_in_a_circle() -> None:
 
 def test_pure_folders_import_and_call_nothing_that_could_vary() -> None:
     assert impure(TREES) == []
+
+
+def test_nothing_that_all_threads_share_is_changed() -> None:
+    assert changes_of_shared_state(TREES) == []
+    importers = {name for name, modules in own_imports(TREES).items() if "bulkseed.text.faker_values" in modules}
+    assert importers == {"bulkseed.faker_process"}
 
 
 def test_some_packages_have_few_importers() -> None:
@@ -260,6 +329,23 @@ def test_scenarios_that_ship_need_no_pydantic() -> None:
     assert "pydantic" not in printed.stdout.split()
 
 
+def unguarded_imports(trees: dict[str, ast.Module]) -> list[str]:
+    """Imports at module level of modules that Windows does not have, outside ``if sys.platform != "win32"``."""
+    return [
+        f"{name} imports {module}"
+        for name, tree in trees.items()
+        if name not in NOT_ON_WINDOWS
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for module, _ in imports_of(ast.Module([node], []))
+        if module.split(".")[0] in UNIX_MODULES
+    ]
+
+
+def test_the_package_can_be_imported_on_windows() -> None:
+    assert unguarded_imports(TREES) == []
+
+
 def test_the_tests_see_what_is_wrong() -> None:
     def with_import(module: str, source: str) -> dict[str, ast.Module]:
         return {**TREES, module: ast.Module([*TREES[module].body, *ast.parse(source).body], [])}
@@ -277,8 +363,17 @@ def test_the_tests_see_what_is_wrong() -> None:
     assert hidden_imports(private_within) == ["bulkseed.fields.values imports bulkseed.fields.source.READERS"]
     object_of_names = with_import("bulkseed.loader.load", "from bulkseed import ledger")
     assert hidden_imports(object_of_names) == ["bulkseed.loader.load imports bulkseed.ledger"]
+    assert unguarded_imports(with_import("bulkseed.cli.runner", "import pwd")) == ["bulkseed.cli.runner imports pwd"]
     clock = with_import("bulkseed.randomness.draws", "from time import time\nnp.random.default_rng(datetime.now())")
     assert impure(clock) == ["bulkseed.randomness.draws imports time", "bulkseed.randomness.draws calls now()"]
+
+
+def test_the_tests_see_what_changes_for_all_threads() -> None:
+    source = (
+        "import os, random, sys, warnings\nos.environ['A'] = 'b'\nsys.path += ['a']\nsys.path.append('b')\n"
+        "random.seed(1)\nsys.stdout = None\nsetattr(os, 'a', 1)\nwith warnings.catch_warnings():\n    pass\n"
+    )
+    assert len(changes_of_shared_state({"bulkseed.plan.plan": ast.parse(source)})) == 7
 
 
 def test_tests_import_no_test_module_and_no_conftest() -> None:

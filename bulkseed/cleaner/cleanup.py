@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
 from bulkseed.cleaner.delete_rows import check_owner, check_rights, remove_rows
-from bulkseed.deferral import Deferred, drop, mark_rebuilt, read_unfinished, rebuild
+from bulkseed.deferral import Deferred, count_steps, drop, mark_rebuilt, read_unfinished, rebuild
 from bulkseed.errors import (
     BulkseedError,
     ConnectError,
@@ -34,9 +35,10 @@ from bulkseed.ledger import (
     forget_shards,
     mark_emptied,
     mark_undoing,
+    read_runs,
 )
 from bulkseed.ledger.control import open_control
-from bulkseed.listeners import NullListener, ProgressListener
+from bulkseed.listeners import NullListener, Phase, ProgressListener
 from bulkseed.load_options import available_cores
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, preflight_errors, translate_errors
@@ -44,6 +46,7 @@ from bulkseed.postgres.transaction import RetryPolicy, transaction
 from bulkseed.sql import SQL, compose
 
 __all__ = [
+    "NOTHING_REMOVED",
     "CleanupReport",
     "cleanup",
     "find_removable_runs",
@@ -52,6 +55,8 @@ __all__ = [
     "remove_runs",
     "vacuum",
 ]
+
+logger = logging.getLogger(__name__)
 
 LOCK_SECONDS: Final = 10
 ROWS_AT_ONCE: Final = 1_000_000
@@ -65,6 +70,7 @@ async def free_disk_space(
 
     ``dropped`` are the definitions that are still in the ledger, by run. Raises ConnectionLostError.
     """
+    logger.info("the server's disk is full: dropping rebuilt indexes, and VACUUM")
     listener.note("the server's disk is full: the rows are removed in batches, which takes longer")
     for definitions in dropped.values():
         try:
@@ -126,26 +132,44 @@ DISK_PAUSE: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class CleanupReport:
-    """The numbers of the removed runs, of their rows by table, and of the other rows removed with ``--cascade``.
-
-    ``rebuilt`` is the number of indexes and keys that an interrupted load had dropped, and that are rebuilt.
-    """
+    """The result of a cleanup. All fields are empty where there was no run to remove."""
 
     runs: tuple[int, ...]
+    """The numbers of the removed runs."""
     removed: Mapping[str, int]
+    """The number of removed rows of these runs, by table."""
     others: Mapping[str, int]
+    """The number of other rows that were removed, by table: those that referenced these rows, with ``cascade``."""
     rebuilt: int = 0
+    """The number of indexes and keys that interrupted loads had dropped, and that were rebuilt."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as values of JSON."""
+        return {
+            "runs": list(self.runs),
+            "removed": dict(self.removed),
+            "others": dict(self.others),
+            "rebuilt": self.rebuilt,
+        }
+
+
+NOTHING_REMOVED: Final = CleanupReport((), {}, {})
+"""The report of a cleanup without a run to remove."""
 
 
 async def find_removable_runs(address: Address, number: int | None = None, *, ledger_schema: str = SCHEMA) -> list[Run]:
     """Return the runs that a cleanup may remove: the one with ``number``, or all that no other command is loading now.
 
-    Raises InputError if there is none, or ``number`` does not exist.
+    None where the database has no run. Raises InputError if ``number`` does not exist, or another command is loading
+    the only runs.
     """
     ledger = Ledger(ledger_schema)
     async with open_connection(address) as connection:
         with preflight_errors(connection, "reading the ledger"):
-            runs = await find_runs(connection, ledger, None if number is None else [number])
+            if number is None:
+                runs = await read_runs(connection, ledger)
+            else:
+                runs = await find_runs(connection, ledger, [number])
             lock_holder = await describe_lock_holder(connection)
     loading = [run for run in runs if run.state == "loading"] if lock_holder is not None else []
     if loading and len(loading) == len(runs):
@@ -174,6 +198,8 @@ async def cleanup(
     the run stays in the ledger until another cleanup rebuilds the rest; ``listener`` gets a note of a cancellation.
     """
     listener = listener or NullListener()
+    if not chosen:
+        return NOTHING_REMOVED
     async with open_control(address, RetryPolicy(), listener) as control:
         return await remove_runs(
             control.connection, address, Ledger(ledger_schema), chosen, cascade=cascade, listener=listener
@@ -215,6 +241,7 @@ async def remove_runs(
             raise
         await rebuild_dropped(connection, address, ledger, dropped, listener)
         raise RunError(f"{error}\nthe indexes and keys of the run are rebuilt", code=error.code) from error
+    logger.info("runs %s: %s rows are removed", ", ".join(map(str, sorted(numbers))), sum(removed.values()))
     try:
         await rebuild_dropped(connection, address, ledger, dropped, listener)
     except anyio.get_cancelled_exc_class():
@@ -317,15 +344,22 @@ async def rebuild_dropped(
     listener: ProgressListener,
 ) -> None:
     """Rebuild the indexes and keys that loads have dropped, and record that."""
-    steps = itertools.count(1)
+    done, steps = 0, sum(map(count_steps, dropped.values()))
+
+    def on_step(_name: str, _seconds: float) -> None:
+        nonlocal done
+        done += 1
+        listener.phase(Phase.REBUILD, done, steps)
+
     for number, definitions in dropped.items():
-        listener.phase("rebuild")
-        on_step = partial(report_step, listener, steps)
+        earlier = done
+        listener.phase(Phase.REBUILD, done, steps)
         try:
             try:
                 await rebuild_all(connection, address, definitions, on_step)
             except DiskFullError:
                 await vacuum(connection, sorted({definition.table for definition in definitions}))
+                done = earlier
                 await rebuild_all(connection, address, definitions, on_step)
         except ConnectionLostError:
             raise
@@ -349,7 +383,3 @@ async def rebuild_all(
     except ConnectError:
         # the server accepts no more connections than this one
         await rebuild(lambda: nullcontext(connection), definitions, on_step=on_step)
-
-
-def report_step(listener: ProgressListener, steps: Iterator[int], _name: str, _seconds: float) -> None:
-    listener.phase(f"rebuild, step {next(steps)}")

@@ -18,7 +18,7 @@ from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.plugins import load_plugin_table
 from bulkseed.ledger import Run
-from bulkseed.listeners import ProgressListener
+from bulkseed.listeners import Phase, ProgressListener
 from bulkseed.plan.shards import ROWS_PER_SHARD, split_into_shards
 from bulkseed.plan.tables import Model, Names
 from bulkseed.postgres.connection import Connection, translate_errors
@@ -99,7 +99,7 @@ async def remove_rows(
     delete, unless ``cascade`` deletes those too, and InputError for rows of another generator's. With ``diskless`` the
     list of rows to delete is in the session's memory instead of on the server's disk (not with ``cascade``).
     """
-    listener.phase("find")
+    listener.phase(Phase.FIND)
     for run in runs:
         if not cascade and (missing_code := find_missing_code(run)):
             error = next(iter(missing_code.values()))
@@ -138,7 +138,7 @@ async def remove_rows(
             raise RunError("\n".join(lines), code="referenced-rows")
         if counts:
             await add_referencing_rows(connection, known, deletions)
-    listener.phase("remove")
+    listener.phase(Phase.REMOVE)
     with translate_errors(connection, "removing rows"):
         return await delete_rows(connection, runs, deletions)
 

@@ -1,3 +1,3 @@
 """The command line: commands, options, progress and reports."""
 
-__all__ = ["main", "runner"]
+__all__ = ["completion", "main", "output", "runner"]

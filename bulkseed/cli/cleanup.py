@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from bulkseed.cleaner.cleanup import CleanupReport, cleanup, find_removable_runs
-from bulkseed.cli import report
-from bulkseed.cli.consent import Consent, require_consent
+from bulkseed.cli.command import command, is_from_environment
 from bulkseed.cli.options import CONSENT_OPTIONS, DATABASE_OPTION, JSON_OPTION, LEDGER_OPTION, QUIET_OPTION
-from bulkseed.cli.progress import show_progress
-from bulkseed.cli.runner import open_database, run
+from bulkseed.cli.output import print_json
+
+if TYPE_CHECKING:
+    from bulkseed.cleaner.cleanup import CleanupReport
 
 __all__ = ["cleanup_command"]
 
 
-@click.command("cleanup")
+@command("cleanup")
 @click.argument("run_number", metavar="[RUN]", type=int, required=False)
 @DATABASE_OPTION
 @LEDGER_OPTION
@@ -22,7 +24,9 @@ __all__ = ["cleanup_command"]
 @QUIET_OPTION
 @click.option("--cascade", is_flag=True, help="Also remove rows not made by bulkseed that reference loaded rows.")
 @CONSENT_OPTIONS
+@click.pass_context
 def cleanup_command(
+    context: click.Context,
     run_number: int | None,
     database_url: str | None,
     ledger_schema: str,
@@ -33,8 +37,18 @@ def cleanup_command(
     allow: str | None,
 ) -> None:
     """Remove the rows of one run or of all runs, and no others."""
+    from bulkseed.cleaner.cleanup import cleanup, find_removable_runs
+    from bulkseed.cli import report
+    from bulkseed.cli.consent import Consent, require_consent
+    from bulkseed.cli.progress import show_progress
+    from bulkseed.cli.runner import open_database, run
+
+    if cascade and is_from_environment(context, "cascade") and is_from_environment(context, "yes"):
+        yes = False  # two variables that are left over must not remove rows of others
     with open_database(database_url, tables=False) as database:
         runs = run(lambda: find_removable_runs(database.address, run_number, ledger_schema=ledger_schema))
+        if not runs:
+            return print_nothing_to_remove(str(database.address), as_json, quiet)
         rows = sum(sum(recorded.rows.values()) for recorded in runs)
         numbers = f"run{'s' * (len(runs) > 1)} {', '.join(str(recorded.number) for recorded in runs)}"
         others = " and all rows that reference them" if cascade else ""
@@ -50,6 +64,17 @@ def cleanup_command(
                 )
             )
         if as_json:
-            report.print_json(report.cleanup_json(result, str(database.address)))
+            print_json(report.cleanup_json(result, str(database.address)))
         elif not quiet:
             report.print_cleanup(result)
+        return None
+
+
+def print_nothing_to_remove(url: str, as_json: bool, quiet: bool) -> None:
+    from bulkseed.cleaner.cleanup import NOTHING_REMOVED
+    from bulkseed.cli import report
+
+    if as_json:
+        print_json(report.cleanup_json(NOTHING_REMOVED, url))
+    elif not quiet:
+        print("nothing to remove: no run is recorded in this database")

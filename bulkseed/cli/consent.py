@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import click
 
+from bulkseed.cli.command import is_from_environment
 from bulkseed.cli.runner import Database, run
 from bulkseed.errors import InputError, escape_controls
 from bulkseed.target.guard import DISK_PER_BYTE, Survey, check_allowed, check_folders, check_server, survey
 
-__all__ = ["Consent", "check_disk", "require_consent"]
+__all__ = ["Consent", "check_disk", "check_embedded_disk", "require_consent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,9 @@ class Consent:
 def require_consent(
     database: Database, consent: Consent, question: str, rows: str, tables: Sequence[str], *, always: bool = False
 ) -> None:
-    """Ask the user ``question`` if the server is on another machine, or ``always``.
+    """Ask the user ``question`` if the server is on another machine, or only $DATABASE_URL names it, or ``always``.
+
+    That variable is an application's, whose database is not meant to be filled unless the user says so.
 
     ``rows`` describes the change, as in "about 500 to load"; ``tables`` are the names of its tables in SQL.
     Raises InputError where the user declines, no terminal is there to ask, or the target looks like production and
@@ -41,17 +44,20 @@ def require_consent(
                 code="allow-without-database",
             )
         if always:
-            ask(question, consent.yes)
+            ask(question, consent)
         return
-    asking = always or not database.address.is_local
+    is_strange = not database.address.is_local or database.source == "DATABASE_URL"
+    asking = always or is_strange
+    if database.source == "DATABASE_URL":
+        question = f"{question.removesuffix('?')} ($DATABASE_URL)?"
     if asking and not consent.yes:
         check_terminal(question)
     target = run(survey, database.address, tables)
     check_allowed(target, consent.allow)
-    if not database.address.is_local and not (consent.quiet and consent.yes):
+    if is_strange and not (consent.quiet and consent.yes):
         print("\n".join(describe_target(target, rows)), file=sys.stderr)
     if asking:
-        ask(question, consent.yes)
+        ask(question, consent)
 
 
 def describe_target(target: Survey, rows: str) -> list[str]:
@@ -70,8 +76,11 @@ def check_terminal(question: str) -> None:
         raise InputError(f"no terminal to ask {question!r}: to agree, give --yes", code="confirmation-needed")
 
 
-def ask(question: str, yes: bool) -> None:
-    if yes:
+def ask(question: str, consent: Consent) -> None:
+    if consent.yes:
+        if not consent.quiet and is_from_environment(click.get_current_context(), "yes"):
+            # agreed to by a variable that may be left over from another time
+            print(f"bulkseed: {question} yes, by BULKSEED_YES", file=sys.stderr)
         return
     check_terminal(question)
     if not click.confirm(question, err=True):
@@ -79,11 +88,16 @@ def ask(question: str, yes: bool) -> None:
 
 
 def check_disk(database: Database, expected: Mapping[str, float]) -> None:
-    """Raises InputError where the server's disks are visible from here and too full for ``expected`` bytes by table."""
+    """Raise InputError where the server's disks are visible from here and too full for ``expected`` bytes by table."""
+    check_embedded_disk(database, expected)
+    if database.server is None and database.address.is_local:
+        run(check_server, database.address, expected)
+
+
+def check_embedded_disk(database: Database, expected: Mapping[str, float]) -> None:
+    """Raise InputError where ``database`` is embedded and its disk is too full for ``expected`` bytes by table."""
     if database.server is not None:
         check_folders(
             {database.server.data: sum(expected.values()) * DISK_PER_BYTE},
             "load less, free some space, or set BULKSEED_HOME to a folder on a larger disk",
         )
-    elif database.address.is_local:
-        run(check_server, database.address, expected)

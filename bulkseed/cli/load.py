@@ -1,14 +1,13 @@
-"""``bulkseed load``, the default command, and ``bulkseed resume``."""
+"""``bulkseed load`` and ``bulkseed resume``."""
 
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bulkseed.cli import report
-from bulkseed.cli.consent import Consent, check_disk, require_consent
+from bulkseed.cli.command import command
 from bulkseed.cli.options import (
     CONSENT_OPTIONS,
     DATABASE_OPTION,
@@ -17,49 +16,55 @@ from bulkseed.cli.options import (
     LOAD_OPTIONS,
     PLAN_OPTIONS,
     QUIET_OPTION,
-    default_workers,
     failure_options,
     work_options,
 )
-from bulkseed.cli.progress import show_progress
-from bulkseed.cli.runner import Database, open_database, run
+from bulkseed.cli.output import print_json
 from bulkseed.errors import InputError
-from bulkseed.ledger import Ledger, Run
-from bulkseed.listeners import Stop
-from bulkseed.load_options import Defer, Format, OnError
-from bulkseed.loader.complete import LoadReport
-from bulkseed.loader.load import find_interrupted_run, load, resume
-from bulkseed.plan.activity import expected_bytes, expected_rows
-from bulkseed.postgres.transaction import RetryPolicy
-from bulkseed.scenarios.planning import make_plan
+from bulkseed.load_options import Defer, Format, OnError, default_workers
+
+if TYPE_CHECKING:
+    from bulkseed.cli.runner import Database
+    from bulkseed.ledger import Run
+    from bulkseed.loader.complete import LoadReport
 
 __all__ = ["load_command", "resume_command"]
 
 
-def print_result(
-    result: LoadReport, database: Database, option: str | None, ledger_schema: str, *, as_json: bool, quiet: bool
-) -> None:
-    """Print what was loaded, and useful next commands; ``option`` is the value of ``--database-url``."""
+def print_result(result: LoadReport, database: Database, ledger_schema: str, *, as_json: bool, quiet: bool) -> None:
+    """Print what was loaded, and useful next commands."""
+    from bulkseed.cli import report
+
     url = str(database.address)
     if as_json:
-        report.print_json(report.load_json(result, url))
+        print_json(report.load_json(result, url))
     elif not quiet:
-        report.print_load(result, url, next_commands(database, option, ledger_schema))
+        report.print_load(result, url, next_commands(database, ledger_schema))
+        if database.source == "option" and str(database.address.without_passwords) != url:
+            print("these commands need the password too: set PGPASSWORD, or add it to ~/.pgpass")
 
 
-def next_commands(database: Database, option: str | None, ledger_schema: str) -> dict[str, str]:
-    """Return the commands that may follow a load, and what each does."""
-    options = f" --database-url {shlex.quote(str(database.address.without_passwords))}" if option else ""
-    options += Ledger(ledger_schema).option
-    commands = {f"bulkseed verify{options}": "check every rule with SQL"}
+def next_commands(database: Database, ledger_schema: str) -> dict[str, str]:
+    """Return the commands that may follow a load, and what each does.
+
+    They name the database by its URL where the option did; a variable that names it is still set.
+    """
+    from bulkseed.ledger import Ledger
+
+    named = database.source == "option"
+    option = f" --database-url {shlex.quote(str(database.address.without_passwords))}" if named else ""
+    ledger = Ledger(ledger_schema).option
+    commands = {
+        f"bulkseed verify{option}{ledger}": "check every rule with SQL",
+        f"bulkseed psql{option}": "open the database in psql",
+    }
     if database.server is not None:
-        commands["bulkseed psql"] = "open the database in psql"
         commands["bulkseed serve"] = "keep the server running for a load test, and print its URL"
-    commands[f"bulkseed cleanup{options}"] = "remove the loaded rows"
+    commands[f"bulkseed cleanup{option}{ledger}"] = "remove the loaded rows"
     return commands
 
 
-@click.command("load")
+@command("load")
 @PLAN_OPTIONS
 @LOAD_OPTIONS
 @DATABASE_OPTION
@@ -84,16 +89,25 @@ def load_command(
     rest: tuple[str, ...],
     **plan_options: Any,
 ) -> None:
-    """Load rows into the database (the default command)."""
+    """Load rows into the database."""
+    from bulkseed.cli.consent import Consent, check_embedded_disk, require_consent
+    from bulkseed.cli.progress import show_progress
+    from bulkseed.cli.runner import open_database, run
+    from bulkseed.listeners import Stop
+    from bulkseed.loader.load import load
+    from bulkseed.plan.activity import expected_bytes, expected_rows
+    from bulkseed.postgres.transaction import RetryPolicy
+    from bulkseed.scenarios.planning import make_plan
+
     if rest:
         raise InputError(
             f"load takes no argument {rest[0]!r}: put the command first, as in `bulkseed verify …`",
             code="unexpected-argument",
         )
     plan = make_plan(**plan_options)
-    with open_database(database_url) as database:
+    with open_database(database_url, quiet=quiet) as database:
         tables = plan.model.sql_names
-        check_disk(database, {tables[name]: size for name, size in expected_bytes(plan).items()})
+        check_embedded_disk(database, expected_bytes(plan))
         rows = f"about {sum(expected_rows(plan).values()):,.0f}"
         question = f"Load {rows} rows into {database.address}?"
         require_consent(database, Consent(yes, allow, quiet), question, f"{rows} to load", list(tables.values()))
@@ -107,7 +121,7 @@ def load_command(
                     rows_per_shard=rows_per_shard,
                     workers=workers or default_workers(),
                     defer=defer,
-                    format=copy_format,
+                    copy_format=copy_format,
                     on_error=on_error,
                     retry_policy=RetryPolicy(seconds=retry_for),
                     ledger_schema=ledger_schema,
@@ -115,10 +129,10 @@ def load_command(
                 ),
                 stop=stop,
             )
-        print_result(result, database, database_url, ledger_schema, as_json=as_json, quiet=quiet)
+        print_result(result, database, ledger_schema, as_json=as_json, quiet=quiet)
 
 
-@click.command("resume")
+@command("resume")
 @click.argument("run_number", metavar="[RUN]", type=int, required=False)
 @work_options()
 @failure_options("keep")
@@ -141,7 +155,14 @@ def resume_command(
     allow: str | None,
 ) -> None:
     """Finish an interrupted load: missing rows, indexes, keys."""
-    with open_database(database_url) as database:
+    from bulkseed.cli.consent import Consent, check_disk, require_consent
+    from bulkseed.cli.progress import show_progress
+    from bulkseed.cli.runner import open_database, run
+    from bulkseed.listeners import Stop
+    from bulkseed.loader.load import find_interrupted_run, resume
+    from bulkseed.postgres.transaction import RetryPolicy
+
+    with open_database(database_url, quiet=quiet) as database:
         address = database.address
         interrupted = run(lambda: find_interrupted_run(address, run_number, ledger_schema=ledger_schema))
         if interrupted is None:
@@ -160,7 +181,7 @@ def resume_command(
                     interrupted.number,
                     listener=listener,
                     workers=workers or default_workers(),
-                    format=copy_format,
+                    copy_format=copy_format,
                     on_error=on_error,
                     retry_policy=RetryPolicy(seconds=retry_for),
                     ledger_schema=ledger_schema,
@@ -170,11 +191,13 @@ def resume_command(
             )
         if result is None:  # another command has finished it meanwhile
             return print_nothing_to_resume(run_number, as_json, quiet)
-        return print_result(result, database, database_url, ledger_schema, as_json=as_json, quiet=quiet)
+        return print_result(result, database, ledger_schema, as_json=as_json, quiet=quiet)
 
 
 def estimate_missing_bytes(interrupted: Run) -> dict[str, float]:
     """Return the expected bytes of the rows that are not loaded yet, by the app's name of the table."""
+    from bulkseed.plan.activity import expected_bytes
+
     return {
         interrupted.names.sql_name(table): size
         * max(0.0, 1 - interrupted.rows[table] / max(1, interrupted.expected[table]))
@@ -184,6 +207,6 @@ def estimate_missing_bytes(interrupted: Run) -> dict[str, float]:
 
 def print_nothing_to_resume(number: int | None, as_json: bool, quiet: bool) -> None:
     if as_json:
-        report.print_json({"run": None})
+        print_json({"run": None})
     elif not quiet:
-        print("nothing to resume:", "every run is complete" if number is None else f"run {number} is complete")
+        print("nothing to resume:", "no run is incomplete" if number is None else f"run {number} is complete")

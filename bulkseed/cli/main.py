@@ -6,13 +6,16 @@ from importlib import import_module
 from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from bulkseed.errors import suggestion
 
 __all__ = ["COMMANDS", "cli"]
 
 COMMANDS: Final = {
+    "check": "check",
     "cleanup": "cleanup",
+    "completion": "completion",
     "init": "init",
     "load": "load",
     "plan": "plan",
@@ -25,8 +28,18 @@ COMMANDS: Final = {
 """The module of each command, in the order of ``--help``."""
 
 
-class DefaultsToLoad(click.Group):
-    """A group whose default command is ``load``. It imports only the command that runs."""
+OWN_OPTIONS: Final = {"--help", "-h", "--version"}
+EXAMPLES: Final = """\b
+Examples:
+  bulkseed load --scale 10x             load into the embedded PostgreSQL
+  bulkseed psql                         look at the rows
+  bulkseed load --database-url URL      load into the tables of another database
+  bulkseed cleanup --database-url URL   remove these rows, and no others
+"""
+
+
+class Commands(click.Group):
+    """The group of all commands. It imports only the command that runs; options without a command are those of load."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
@@ -43,31 +56,32 @@ class DefaultsToLoad(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS:
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
             commands = f"the commands are {', '.join(COMMANDS)}"
             raise click.UsageError(f"unknown command {args[0]!r}: {suggestion(args[0], COMMANDS, commands)}", ctx)
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own = {"--help", "-h", "--version"}
-        if not args or (args[0].startswith("-") and args[0] not in own):
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        if args and args[0].startswith("-") and args[0] not in OWN_OPTIONS:
             args = ["load", *args]
         return super().parse_args(ctx, args)
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options of ``load`` first, as it is the default command."""
-        load_command = self.get_command(ctx, "load")
-        assert load_command is not None
-        with formatter.section("Options of load"):
-            options = [option for option in load_command.params if isinstance(option, click.Option)]
-            formatter.write_dl([row for option in options if (row := option.get_help_record(ctx))])
-        super().format_options(ctx, formatter)
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin with ``incomplete``; for the beginning of an option, also those of load."""
+        load_command = self.get_command(ctx, "load") if incomplete.startswith("-") else None
+        of_load = [] if load_command is None else load_command.shell_complete(ctx, incomplete)
+        known = {item.value for item in of_load}
+        return of_load + [item for item in super().shell_complete(ctx, incomplete) if item.value not in known]
 
 
-@click.group(cls=DefaultsToLoad, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
 @click.version_option(package_name="bulkseed", prog_name="bulkseed", message="%(prog)s %(version)s")
 def cli() -> None:
     """Fill a PostgreSQL database with believable chat data: users, channels, memberships, messages, reactions.
 
-    The default command is load. The default database is an embedded PostgreSQL in your data folder.
+    Without --database-url, the database is an embedded PostgreSQL in your data folder. Options without a command are
+    those of load: `bulkseed --scale 10x` loads. `bulkseed COMMAND --help` shows the options of a command.
     """

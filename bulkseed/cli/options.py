@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
 
 import click
+from click.shell_completion import CompletionItem
 
+from bulkseed.cli.output import Output
 from bulkseed.errors import InputError
-from bulkseed.ledger import SCHEMA
-from bulkseed.load_options import Defer, Format, OnError, available_cores
-from bulkseed.plan.shards import ROWS_PER_SHARD
-from bulkseed.postgres.transaction import RetryPolicy
+from bulkseed.load_options import (
+    DEFAULT_WORKERS,
+    LEDGER_SCHEMA,
+    RETRY_SECONDS,
+    ROWS_PER_SHARD,
+    Defer,
+    Format,
+    OnError,
+)
 from bulkseed.scenarios import shipped
 
 __all__ = [
+    "CHECK_OPTIONS",
     "CONSENT_OPTIONS",
     "DATABASE_OPTION",
     "JSON_OPTION",
@@ -24,7 +35,6 @@ __all__ = [
     "PLAN_OPTIONS",
     "QUIET_OPTION",
     "SHARD_OPTION",
-    "default_workers",
     "failure_options",
     "options",
     "work_options",
@@ -33,8 +43,6 @@ __all__ = [
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 MOST_WORKERS: Final = 256
-DEFAULT_WORKERS: Final = 8
-"""Each worker uses a core, about 90 MB of memory, and a connection, for which the server runs a process."""
 LEAST_ROWS: Final = 1000
 MOST_ROWS: Final = 2**31 - 1
 
@@ -50,9 +58,53 @@ def options(*added: Callable[[Command], Command]) -> Callable[[Command], Command
     return add
 
 
+def not_empty(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return ``value``. Raises InputError where it is empty, which is usually an unset variable of the shell."""
+    if value is not None and not value.strip():
+        raise InputError(f"{parameter.opts[0]} is empty: give a value, or leave the option out", code="empty-option")
+    return value
+
+
+def none_empty(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return ``values``. Raises InputError where one is empty."""
+    for value in values:
+        not_empty(context, parameter, value)
+    return values
+
+
+def complete_scenario(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the shipped scenarios, TOML files and folders that begin with ``incomplete``."""
+    start, last = os.path.split(incomplete)
+    try:
+        entries = sorted(entry for entry in Path(start or ".").iterdir() if entry.name.startswith(last))
+    except OSError:
+        entries = []
+    visible = [entry for entry in entries if last or not entry.name.startswith(".")]
+    files = [os.path.join(start, entry.name) for entry in visible if entry.suffix == ".toml"]  # noqa: PTH118 - keeps ./
+    folders = [os.path.join(start, entry.name, "") for entry in visible if entry.is_dir()]  # noqa: PTH118
+    names = [name for name in shipped() if name.startswith(incomplete)]
+    if folders and not names and not files:
+        # the shell itself completes a folder without a space behind it
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(value) for value in (*names, *files, *folders)]
+
+
+def complete_locale(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Return Faker's locales that begin with ``incomplete``: the names of folders, as importing Faker takes long."""
+    spec = find_spec("faker")
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    found = {entry.name for folder in folders for entry in Path(folder, "providers").glob("*/*_[A-Z][A-Z]")}
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
 PLAN_OPTIONS: Final = options(
     click.option(
-        "--scale", default="1x", metavar="SCALE", show_default=True, help="Size of the data, such as 100x or 2.5."
+        "--scale",
+        callback=not_empty,
+        default="1x",
+        metavar="SCALE",
+        show_default=True,
+        help="Size of the data, such as 100x or 2.5.",
     ),
     click.option("--users", type=int, metavar="N", help="Number of users.  [default: from --scale]"),
     click.option("--channels", type=int, metavar="N", help="Number of channels.  [default: from --scale]"),
@@ -73,26 +125,46 @@ PLAN_OPTIONS: Final = options(
         show_default=True,
         help="Seed of the random values; the same seed and --as-of give the same rows.",
     ),
-    click.option("--as-of", metavar="TIME", help="Latest time in the data, ISO 8601, UTC by default.  [default: now]"),
     click.option(
-        "--locale", default="en_US", metavar="LOCALE", show_default=True, help="Faker locale of names and texts."
+        "--as-of",
+        callback=not_empty,
+        metavar="TIME",
+        help="Latest time in the data, ISO 8601, UTC by default.  [default: now]",
+    ),
+    click.option(
+        "--locale",
+        callback=not_empty,
+        shell_complete=complete_locale,
+        default="en_US",
+        metavar="LOCALE",
+        show_default=True,
+        help="Faker locale of names and texts.",
     ),
     click.option(
         "--scenario",
+        callback=not_empty,
+        shell_complete=complete_scenario,
         default="default",
         metavar="FILE",
         show_default=True,
         help=f"Scenario to load: {', '.join(shipped())}, or a TOML file.",
     ),
-    click.option("--schema", metavar="SCHEMA", help="Schema of the tables.  [default: found by search_path]"),
+    click.option(
+        "--schema",
+        callback=not_empty,
+        metavar="SCHEMA",
+        help="Schema of the tables.  [default: found by search_path]",
+    ),
     click.option(
         "--metadata",
+        callback=not_empty,
         metavar="MODULE:NAME",
         help="SQLAlchemy base or MetaData of the app, whose defaults fill columns.  [default: none]",
     ),
     click.option(
         "--plugin",
         "plugins",
+        callback=none_empty,
         multiple=True,
         metavar="MODULE:NAME",
         help="Code that makes the rows of another table; may be repeated.  [default: none]",
@@ -131,18 +203,36 @@ LEDGER_OPTION: Final = click.option(
     "--ledger-schema",
     callback=schema_name,
     metavar="SCHEMA",
-    default=SCHEMA,
+    default=LEDGER_SCHEMA,
     show_default=True,
     help="Schema where runs are recorded; created if missing.",
 )
+
+
+def use_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    """Return ``value``, and print JSON from now on if it is true."""
+    if value and (output := ctx.find_object(Output)):
+        output.use_json(ctx.find_root())
+    return value
+
+
 JSON_OPTION: Final = click.option(
-    "--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout."
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,  # an error in another option must be JSON too
+    callback=use_json,
+    envvar="BULKSEED_JSON",
+    help="Print the result, or the error, as one JSON object on stdout.",
 )
 QUIET_OPTION: Final = click.option("--quiet", is_flag=True, help="Print only errors, and the object of --json.")
 CONSENT_OPTIONS: Final = options(
     click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
     click.option(
-        "--allow", metavar="HOST/DB", help="Allow writing to HOST/DB although its name looks like production."
+        "--allow",
+        callback=not_empty,
+        metavar="HOST/DB",
+        help="Allow writing to HOST/DB although its name looks like production.",
     ),
 )
 
@@ -181,7 +271,7 @@ def failure_options(on_error: OnError) -> Callable[[Command], Command]:
             "--retry-for",
             type=click.FloatRange(0),
             callback=seconds,
-            default=RetryPolicy().seconds,
+            default=RETRY_SECONDS,
             metavar="SECONDS",
             show_default=True,
             help="Longest wait for a server that went away; 0 turns off all retries.",
@@ -197,7 +287,7 @@ SHARD_OPTION: Final = click.option(
     show_default=True,
     help="Rows per transaction, approximately.",
 )
-LOAD_OPTIONS: Final = options(
+CHECK_OPTIONS: Final = options(
     work_options(),
     click.option(
         "--defer",
@@ -207,10 +297,5 @@ LOAD_OPTIONS: Final = options(
         help="Drop indexes and keys for the load and rebuild them after it; auto does so where it is faster.",
     ),
     SHARD_OPTION,
-    failure_options("undo"),
 )
-
-
-def default_workers() -> int:
-    """Return the default number of workers: one per core, at most DEFAULT_WORKERS."""
-    return min(available_cores(), DEFAULT_WORKERS)
+LOAD_OPTIONS: Final = options(CHECK_OPTIONS, failure_options("undo"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,9 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from bulkseed.listeners import NullListener, ProgressListener
+from bulkseed.listeners import NullListener, Phase, ProgressListener
 
 __all__ = ["show_progress"]
+
+logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES: Final = 5.0
 
@@ -38,20 +41,28 @@ class Count(MofNCompleteColumn):
 
 
 PHASES: Final = {
-    "check": "checking",
-    "reserve": "reserving ids",
-    "drop": "dropping indexes and keys",
-    "commit": "committing",
-    "rebuild": "rebuilding",
-    "analyze": "analyzing tables",
-    "undo": "undoing the run",
-    "find": "finding rows",
-    "remove": "removing rows",
-    "rows": "checking rows",
-    "names": "checking names",
-    "texts": "checking texts",
+    Phase.CHECK: "checking",
+    Phase.RESERVE: "reserving ids",
+    Phase.DROP: "dropping indexes and keys",
+    Phase.COPY: "loading rows",
+    Phase.REBUILD: "rebuilding",
+    Phase.ANALYZE: "analyzing tables",
+    Phase.COMMIT: "committing",
+    Phase.UNDO: "undoing the run",
+    Phase.FIND: "finding rows",
+    Phase.REMOVE: "removing rows",
+    Phase.ROWS: "checking rows",
+    Phase.USERS: "checking users",
+    Phase.CHANNELS: "checking channels",
+    Phase.MEMBERS: "checking members",
+    Phase.MESSAGES: "checking messages",
+    Phase.REPLIES: "checking replies",
+    Phase.REACTIONS: "checking reactions",
+    Phase.SHAPE: "checking the shape",
+    Phase.NAMES: "checking names",
+    Phase.TEXTS: "checking texts",
 }
-"""The words that the screen has for a phase; others are shown as they are."""
+"""The words that the screen has for each phase."""
 
 
 class Bars:
@@ -71,11 +82,13 @@ class Bars:
         self.tables: dict[str, TaskID] = {}
         self.now = self.progress.add_task("starting", total=None)
 
-    def phase(self, name: str) -> None:
+    def phase(self, phase: Phase, step: int = 0, steps: int | None = None) -> None:
         """Show the phase above the bars; hide it while rows are copied."""
-        phase, comma, step = name.partition(",")
-        description = PHASES.get(phase, phase) + comma + step
-        self.progress.update(self.now, description=description, visible=name != "copy")
+        description = PHASES[phase]
+        if steps is not None:
+            description += f", {step} of {steps} steps"
+        # the column of Count shows numbers of rows, so the steps are in the description
+        self.progress.update(self.now, description=description, visible=phase != Phase.COPY)
 
     def expect(self, rows: Mapping[str, int]) -> None:
         """Add a bar for each table."""
@@ -100,8 +113,8 @@ class Bars:
 
 
 LONG_PHASES: Final = {
-    "rebuild": "rebuilding indexes and keys",
-    "undo": "undoing the run (Ctrl-C twice interrupts this; `bulkseed cleanup` finishes it)",
+    Phase.REBUILD: "rebuilding indexes and keys",
+    Phase.UNDO: "undoing the run (Ctrl-C twice interrupts this; `bulkseed cleanup` finishes it)",
 }
 """The plain lines for phases that may take long without loading or removing rows."""
 
@@ -111,29 +124,36 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.now = ""
+        self.now: Phase | None = None
         self.total = 0
         self.done = 0
         self.began = self.printed = time.monotonic()
 
-    def phase(self, name: str) -> None:
-        """Print a line if the phase may take long."""
-        self.now = name
-        if name in LONG_PHASES:
-            self.note(LONG_PHASES[name])
+    def phase(self, phase: Phase, step: int = 0, steps: int | None = None) -> None:
+        """Print a line when a phase begins that may take long, and its steps every SECONDS_BETWEEN_LINES seconds."""
+        now = time.monotonic()
+        if phase != self.now:
+            self.now = phase
+            if phase in LONG_PHASES:
+                self.printed = now
+                self.note(LONG_PHASES[phase])
+        elif steps is not None and now - self.printed >= SECONDS_BETWEEN_LINES:
+            self.printed = now
+            self.note(f"{PHASES[phase]}: {step} of {steps} steps are done")
 
     def expect(self, rows: Mapping[str, int]) -> None:
         """Print how many rows are expected."""
         self.total = sum(rows.values())
         self.began = self.printed = time.monotonic()
         self.done = 0
-        self.note(f"{'removing' if self.now == 'find' else 'loading'} about {self.total:,} rows")
+        self.note(f"{'removing' if self.now == Phase.FIND else 'loading'} about {self.total:,} rows")
 
     def rows(self, table: str, count: int) -> None:
         """Print the progress every SECONDS_BETWEEN_LINES seconds."""
         self.done += count
         now = time.monotonic()
-        if self.total and now - self.printed >= SECONDS_BETWEEN_LINES:
+        # after a failed attempt, whose rows are taken back, there may be none
+        if self.total and self.done > 0 and now - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = now
             rate = self.done / (now - self.began)
             left = max(0, self.total - self.done) / rate
@@ -152,10 +172,10 @@ class BestEffortListener:
     def __init__(self, listener: ProgressListener) -> None:
         self.listener = listener
 
-    def phase(self, name: str) -> None:
+    def phase(self, phase: Phase, step: int = 0, steps: int | None = None) -> None:
         """Pass it on."""
         with self.ignore_failure():
-            self.listener.phase(name)
+            self.listener.phase(phase, step, steps)
 
     def expect(self, rows: Mapping[str, int]) -> None:
         """Pass it on."""
@@ -176,8 +196,9 @@ class BestEffortListener:
     def ignore_failure(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError):
-            # the terminal or the reader of the pipe is gone, or the disk is full
+        except Exception:
+            # the terminal or the reader of the pipe is gone, the disk is full, or the display has a fault
+            logger.debug("progress is no longer shown", exc_info=True)
             self.listener = NullListener()
 
 
@@ -189,12 +210,12 @@ def show_progress(*, quiet: bool, bars: bool = True) -> Iterator[ProgressListene
         yield NullListener()
     elif console.is_terminal and bars:
         display = Bars(console)
-        with suppress(OSError, ValueError):
+        with suppress(Exception):
             display.progress.start()
         try:
             yield BestEffortListener(display)
         finally:
-            with suppress(OSError, ValueError):
+            with suppress(Exception):
                 display.progress.stop()
     else:
         yield BestEffortListener(Lines(console))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bulkseed.errors import escape_controls
 from bulkseed.plan.activity import expected_bytes, expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import shard_counts
@@ -18,15 +20,17 @@ from bulkseed.plan.shards import shard_counts
 if TYPE_CHECKING:
     from bulkseed.cleaner.cleanup import CleanupReport
     from bulkseed.ledger.runs import History
+    from bulkseed.loader.check import CheckReport
     from bulkseed.loader.complete import LoadReport
     from bulkseed.verifier.verify import VerifyReport
 
 __all__ = [
+    "check_json",
     "cleanup_json",
     "load_json",
     "plan_json",
+    "print_check",
     "print_cleanup",
-    "print_json",
     "print_load",
     "print_plan",
     "print_runs",
@@ -39,11 +43,6 @@ PHASES: Final = ("check", "reserve", "drop", "copy", "rebuild", "analyze")
 STATES: Final = {"whole": "complete"}
 """The words that the screen has for states of the ledger; others are shown as they are."""
 UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON object."""
-    print(json.dumps(value, ensure_ascii=False))
 
 
 def console() -> Console:
@@ -62,17 +61,7 @@ def rows_table(title: str | None, columns: Iterable[str], lines: Iterable[tuple[
 
 def load_json(report: LoadReport, database_url: str) -> dict[str, Any]:
     """Return the result of a load as JSON."""
-    return {
-        "run": report.run,
-        "seed": report.plan.seed,
-        "as_of": report.plan.as_of.isoformat(),
-        "database_url": database_url,
-        "rows": dict(report.rows),
-        "loaded": dict(report.loaded),
-        "seconds": dict(report.seconds),
-        "workers": report.workers,
-        "deferred": report.deferred,
-    }
+    return report.to_dict() | {"database_url": database_url}
 
 
 def print_load(report: LoadReport, database_url: str, next_commands: Mapping[str, str]) -> None:
@@ -171,6 +160,73 @@ def print_plan(plan: Plan, rows_per_shard: int) -> None:
     )
 
 
+def check_json(report: CheckReport, database_url: str, command: str) -> dict[str, Any]:
+    """Return the result of a check as JSON; ``command`` is the one that would load."""
+    return {
+        "database_url": database_url,
+        "server": report.server,
+        "server_version": report.version,
+        "database": report.database,
+        "user": report.user,
+        "schema": report.schema,
+        "seed": report.plan.seed,
+        "as_of": report.plan.as_of.isoformat(),
+        "tables": {name: asdict(table) for name, table in report.tables.items()},
+        "created": list(report.created),
+        "dropped": list(report.dropped),
+        "kept": report.kept or None,
+        "ids": {table: {"first": first, "last": last} for table, (first, last) in report.ids.items()},
+        "shards": report.shards,
+        "workers": report.workers,
+        "connections": {"needed": report.connections, "free": report.free_connections},
+        "disks": [
+            {"folder": str(disk.folder), "needed": round(disk.needed), "free": disk.free} for disk in report.disks
+        ],
+        "allow": report.title if report.production else None,
+        "asks": report.asks,
+        "notes": list(report.notes),
+        "command": command,
+    }
+
+
+def print_check(report: CheckReport, database_url: str, command: str) -> None:
+    """Print what a load would do, and the command for it."""
+    lines = [
+        (table.name, f"{table.existing:,}", f"{table.rows:,}", table.format, table.reason)
+        for table in report.tables.values()
+    ]
+    shown = rows_table(
+        None, ("table", "existing rows (estimate)", "rows to load", "COPY format", "why not binary"), lines
+    )
+    shown.columns[4].justify = "left"
+    shown.columns[4].no_wrap = False
+    console().print(shown)
+    facts = {
+        "database": f"{report.database} as {report.user}, PostgreSQL {report.version} at {report.server}",
+        "schema": report.schema,
+        "created": ", ".join(report.created),
+        "indexes and keys": f"{len(report.dropped)} are dropped, and rebuilt after the load"
+        if report.dropped
+        else f"stay in place ({report.kept})",
+        "ids": "; ".join(f"{table} {first:,} to {last:,}" for table, (first, last) in report.ids.items()),
+        "work": f"{report.shards:,} shards, {report.workers} worker{'s' * (report.workers > 1)}, "
+        f"{report.connections} connections ({report.free_connections:,} free)",
+        "disk": "; ".join(f"{size(disk.needed)} of {size(disk.free)} free in {disk.folder}" for disk in report.disks)
+        or "not visible from here",
+        "confirmation": f"--allow is needed, since {' and '.join(report.production)} looks like production"
+        if report.production
+        else "",
+        "": "the load asks for it, unless --yes is given" if report.asks else "",
+    }
+    width = max(map(len, facts))
+    for name, text in facts.items():
+        if text:
+            print(f"{name:<{width}}  {escape_controls(text)}")
+    for note in report.notes:
+        print(escape_controls(note))
+    print(f"nothing was written to {database_url}; the load would start:\n  {escape_controls(command)}")
+
+
 def size(count: float) -> str:
     power = 0
     while count >= 1000 and power < len(UNITS) - 1:
@@ -214,13 +270,7 @@ def print_verify(reports: Iterable[VerifyReport]) -> None:
 
 def cleanup_json(report: CleanupReport, database_url: str) -> dict[str, Any]:
     """Return the result of a cleanup as JSON."""
-    return {
-        "runs": list(report.runs),
-        "database_url": database_url,
-        "removed": dict(report.removed),
-        "others": dict(report.others),
-        "rebuilt": report.rebuilt,
-    }
+    return report.to_dict() | {"database_url": database_url}
 
 
 def print_cleanup(report: CleanupReport) -> None:

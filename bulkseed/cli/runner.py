@@ -6,13 +6,18 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from types import FrameType
+from typing import Final, Literal, TypeVar
 
 import anyio
+import click
 
+from bulkseed.cli.command import is_from_environment
+from bulkseed.cli.output import Interrupted
 from bulkseed.cli.progress import show_progress
 from bulkseed.embedded import Listen, Server, run_server
 from bulkseed.errors import ConnectionLostError, StoppedError, first_cause, reraise_first
@@ -24,15 +29,11 @@ __all__ = ["Database", "Interrupted", "open_database", "run"]
 
 Result = TypeVar("Result")
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else (signal.SIGINT,)
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else ()
+"""The signals that end a command in order. Event loops on Windows handle none; Ctrl-C cancels the command there."""
 
 
-class Interrupted(BaseException):
-    """A signal ended the command, after it had cleaned up."""
-
-    def __init__(self, number: int, message: str = "interrupted") -> None:
-        super().__init__(message)
-        self.exit_status = 128 + number
+Source = Literal["option", "BULKSEED_DATABASE_URL", "DATABASE_URL", "embedded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +42,32 @@ class Database:
 
     address: Address
     server: Server | None
+    source: Source
+    """What names it."""
 
 
 @contextmanager
-def open_database(option: str | None, *, listen: Listen | None = None, tables: bool = True) -> Iterator[Database]:
+def open_database(
+    option: str | None, *, listen: Listen | None = None, tables: bool = True, quiet: bool = False
+) -> Iterator[Database]:
     """Yield the database that ``option`` or the environment names, else that of the embedded server.
 
-    The embedded server runs during the block, and with ``tables`` the reference tables are created if missing.
+    The embedded server runs during the block, and with ``tables`` the reference tables are created if missing, without
+    a message if ``quiet``.
     Raises InputError for a wrong URL, EmbeddedError, and ConnectError.
     """
     address = None if listen else named_address(option, os.environ)
     if address is not None:
-        yield Database(address, None)
+        yield Database(address, None, source_of(option))
         return
     with run_server(listen=listen) as server:
-        database = Database(Address.parse(server.url), server)
+        # libpq's variables are about other servers
+        database = Database(Address.parse(server.url, {}), server, "embedded")
         if tables:
             # imported here: a named database has its tables
-            from bulkseed.target.reference_schema import create_missing  # noqa: PLC0415
+            from bulkseed.target.reference_schema import create_missing
 
-            with show_progress(quiet=False, bars=False) as listener:
+            with show_progress(quiet=quiet, bars=False) as listener:
                 run(lambda: create_missing(database.address, listener=listener))
         try:
             yield database
@@ -68,6 +75,16 @@ def open_database(option: str | None, *, listen: Listen | None = None, tables: b
             log = server.last_words()
             message = f"{error}\nthe end of the server's log: {log}" if log else str(error)
             raise ConnectionLostError(message, code=error.code) from error
+
+
+def source_of(option: str | None) -> Source:
+    """Return what names the database, which is not the embedded one; ``option`` is the value of ``--database-url``."""
+    context = click.get_current_context(silent=True)
+    if option is None:
+        return "DATABASE_URL"
+    if context is not None and is_from_environment(context, "database_url"):
+        return "BULKSEED_DATABASE_URL"
+    return "option"
 
 
 def run(command: Callable[..., Awaitable[Result]], *arguments: object, stop: Stop | None = None) -> Result:
@@ -103,8 +120,7 @@ async def run_interruptible(
                         task.cancel()
         finally:
             if caught:
-                # the command has yet to print how it ended: another Ctrl-C must not prevent that
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                ignore_ctrl_c_briefly()
 
     try:
         async with anyio.create_task_group() as watching:
@@ -115,15 +131,30 @@ async def run_interruptible(
     except BaseExceptionGroup as group:
         error = first_cause(group)
         if isinstance(error, StoppedError) and caught:
-            raise Interrupted(caught[0], f"interrupted: {error}") from None
+            raise Interrupted(caught[0], f"interrupted: {error}") from error
         reraise_first(group)
     except asyncio.CancelledError:
         if len(caught) > 1:
+            # the cancellation is our own
             raise Interrupted(caught[0], interruption_message(stop)) from None
         raise
     if caught and scope.cancelled_caught:
         raise Interrupted(caught[0], interruption_message(stop))
     return result
+
+
+DEAF_SECONDS: Final = 2.0
+
+
+def ignore_ctrl_c_briefly() -> None:
+    """Ignore Ctrl-C for DEAF_SECONDS: the command has yet to print how it ended. Later it ends a long wait, as ever."""
+    until = time.monotonic() + DEAF_SECONDS
+
+    def handle(_: int, __: FrameType | None) -> None:
+        if time.monotonic() >= until:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
 
 
 def interruption_message(stop: Stop) -> str:

@@ -8,16 +8,15 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import anyio
 import click
 
-from bulkseed.cli.runner import Interrupted, open_database, run
-from bulkseed.embedded import Listen
-from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import open_connection, translate_errors
+from bulkseed.cli.command import command
 from bulkseed.sql import compose, literal
+
+if TYPE_CHECKING:
+    from bulkseed.postgres.address import Address
 
 __all__ = ["DEFAULT_PORT", "is_port_free", "load_or_create_password", "serve_command", "set_password"]
 
@@ -51,13 +50,15 @@ def load_or_create_password(home: Path) -> str:
 
 async def set_password(address: Address, password: str) -> None:
     """Set the password of the role of ``address``. Raises ConnectError, and RunError where the server refuses."""
+    from bulkseed.postgres.connection import open_connection, translate_errors
+
     async with open_connection(address) as connection:
         with translate_errors(connection, "setting the role's password"):
             alter = compose("ALTER ROLE CURRENT_USER PASSWORD {password}", password=literal(password))
             await connection.execute(alter)
 
 
-@click.command("serve")
+@command("serve")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -65,18 +66,26 @@ async def set_password(address: Address, password: str) -> None:
     metavar="N",
     help=f"Port on 127.0.0.1.  [default: {DEFAULT_PORT} if it is free, else any free port]",
 )
-def serve_command(port: int | None) -> None:
+@click.option("--quiet", is_flag=True, help="Print only the URL, and errors.")
+def serve_command(port: int | None, quiet: bool) -> None:
     """Run the embedded server on a local port until Ctrl-C."""
+    import anyio
+
+    from bulkseed.cli.runner import Interrupted, open_database, run
+    from bulkseed.embedded import Listen
+
     if port is None:
         port = DEFAULT_PORT if is_port_free(DEFAULT_PORT) else 0
-    with open_database(None, listen=Listen(port)) as database:
+    with open_database(None, listen=Listen(port), quiet=quiet) as database:
         server = database.server
         assert server is not None
         password = load_or_create_password(server.home)
         run(set_password, database.address, password)
         print(f"postgresql://{server.user}:{password}@127.0.0.1:{server.tcp_port}/{server.database}", flush=True)
-        print("bulkseed: serving until Ctrl-C", file=sys.stderr)
+        if not quiet:
+            print("bulkseed: serving until Ctrl-C", file=sys.stderr)
         try:
             run(anyio.sleep_forever)
         except (Interrupted, KeyboardInterrupt):
-            print("bulkseed: stopping", file=sys.stderr)
+            if not quiet:
+                print("bulkseed: stopping", file=sys.stderr)

@@ -17,7 +17,7 @@ from bulkseed.deferral.definitions import (
     save,
 )
 from bulkseed.deferral.drop import drop
-from bulkseed.deferral.rebuild import rebuild
+from bulkseed.deferral.rebuild import count_steps, rebuild
 from bulkseed.deferral.steps import LOCK_SECONDS, describe_holders
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Deferred",
     "NotDeferred",
     "capture",
+    "count_steps",
     "describe_holders",
     "drop",
     "find_foreign_owners",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
 from typing import Final
 
 import anyio
@@ -16,6 +18,8 @@ from bulkseed.postgres.connection import Connection, server_message
 from bulkseed.sql import SQL, compose, identifier
 
 __all__ = ["drop"]
+
+logger = logging.getLogger(__name__)
 
 DOING: Final = "dropping indexes and keys for the load"
 TRIES: Final = 5
@@ -54,8 +58,10 @@ async def drop(
                 await before()
             await drop_all(connection, deferred, Budget(lock_timeout))
 
+    began = perf_counter()
     try:
         await run_with_retries(connection, DOING, tables, limits, drop_once)
+        logger.info("%s indexes and keys are dropped in %.3f s", len(deferred), perf_counter() - began)
     except NoLockError as error:
         raise TargetError(f"{error}\nnothing was dropped", code=error.code) from error
 
@@ -88,11 +94,14 @@ async def drop_all(connection: Connection, deferred: Sequence[Deferred], budget:
                 table=constraint.table,
                 name=identifier(constraint.name),
             )
+            logger.debug("%s", statement)
             await connection.execute(budget.limit(statement))
         for definition in existing:
             # of keys too: an interrupted rebuild leaves the index of a key without its constraint
             if definition.kind != "foreign key":
-                await connection.execute(compose("DROP INDEX IF EXISTS {index}", index=definition.index))
+                statement = compose("DROP INDEX IF EXISTS {index}", index=definition.index)
+                logger.debug("%s", statement)
+                await connection.execute(statement)
     except asyncpg.DependentObjectsStillExistError as error:
         raise TargetError(
             f"{DOING}: another object has become dependent on one of them ({server_message(error)}); "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,7 +30,9 @@ from bulkseed.errors import DiskFullError, RunError, TransientError, common_code
 from bulkseed.postgres.connection import Connection, backend_pid, server_message, translate_errors
 from bulkseed.sql import SQL, compose
 
-__all__ = ["Rebuilder", "rebuild"]
+__all__ = ["Rebuilder", "count_steps", "rebuild"]
+
+logger = logging.getLogger(__name__)
 
 MOST_SHOWN: Final = 3
 """The number of failures whose messages are shown."""
@@ -86,7 +89,7 @@ class Rebuilder:
                         return
                     await connection.fetchval("SELECT set_config('default_tablespace', $1, true)", index.tablespace)
                 with explain_duplicates(index):
-                    await connection.execute(index.create)
+                    await execute(connection, index.create)
 
         await self.run_step(connection, f"index {index.name}", [index], build_once)
 
@@ -106,9 +109,9 @@ class Rebuilder:
                     }
                 for index in built:
                     if index in missing:
-                        await connection.execute(index.attach)
+                        await execute(connection, index.attach)
                     for attribute in index.attributes:
-                        await connection.execute(attribute)
+                        await execute(connection, attribute)
 
         await self.run_step(connection, f"keys {table}", built, attach_once)
 
@@ -144,9 +147,9 @@ class Rebuilder:
                 async with qualified_names(connection):
                     exists = is_same(await constraint_state(connection, foreign_key), foreign_key)
                 if not exists:
-                    await connection.execute(foreign_key.create)
+                    await execute(connection, foreign_key.create)
                 for attribute in foreign_key.attributes:
-                    await connection.execute(attribute)
+                    await execute(connection, attribute)
 
         await self.run_step(connection, f"foreign key {foreign_key.table}.{foreign_key.name}", [foreign_key], add_once)
 
@@ -159,7 +162,7 @@ class Rebuilder:
                     return
                 await connection.fetchval(ASSUME_ORDERED_PAGES)
                 with explain_orphans(foreign_key):
-                    await connection.execute(foreign_key.validate)
+                    await execute(connection, foreign_key.validate)
 
         await self.run_step(
             connection, f"validate {foreign_key.table}.{foreign_key.name}", [foreign_key], validate_once
@@ -179,6 +182,7 @@ class Rebuilder:
             self.broken.update(definitions)  # an earlier step could not get a lock on the table
             return
         begun = perf_counter()
+        failures = len(self.failures)
         doing = f"rebuilding {name} of {tables[0]}" if definitions else name
         try:
             await run_with_retries(connection, doing, tables, self.limits, once)
@@ -200,7 +204,16 @@ class Rebuilder:
                 self.failures.append(error)
                 self.broken.update(definitions)
         else:
-            self.on_step(name, perf_counter() - begun)
+            seconds = perf_counter() - begun
+            logger.info("rebuild: %s in %.3f s", name, seconds)
+            self.on_step(name, seconds)
+        for failure in self.failures[failures:]:
+            logger.info("rebuild: %s failed: %s", name, failure)
+
+
+async def execute(connection: Connection, statement: SQL) -> None:
+    logger.debug("%s", statement)
+    await connection.execute(statement)
 
 
 def is_same(state: str, deferred: Deferred) -> bool:
@@ -297,6 +310,22 @@ async def rebuild(
             reraise_first(group)
     if rebuilder.failures:
         raise rebuilder.error(len(deferred))
+
+
+def count_steps(deferred: Sequence[Deferred], tables: Iterable[SQL] = ()) -> int:
+    """Return the number of steps of a :func:`rebuild` of which none fails; ``tables`` are its ``rows_complete``."""
+    indexes: dict[SQL, list[Deferred]] = {table: [] for table in tables}
+    steps = 0
+    for definition in dict.fromkeys(deferred):
+        if definition.kind == "foreign key":
+            steps += 2 if definition.validate else 1
+        else:
+            indexes.setdefault(definition.table, []).append(definition)
+    for of_table in indexes.values():
+        steps += len(of_table)
+        steps += any(index.attach or index.attributes for index in of_table)
+        steps += 2  # VACUUM, ANALYZE
+    return steps
 
 
 class Schedule:

@@ -4,4 +4,4 @@ from bulkseed.embedded.cluster import Listen, settings
 from bulkseed.embedded.server import Server
 from bulkseed.embedded.session import home, run_server
 
-__all__ = ["Listen", "Server", "home", "run_server", "settings"]
+__all__ = ["Listen", "Server", "home", "programs", "run_server", "settings"]

@@ -85,12 +85,12 @@ def ensure_cluster(home: Path, data: Path, binaries: Path, account: Account | No
     ours = major_version(account, binaries)
     try:
         theirs = (data / "PG_VERSION").read_text().strip()
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         if data.is_dir() and any(data.iterdir()):
             raise EmbeddedError(
                 f"{data} is not a data folder of PostgreSQL: move it away, or set BULKSEED_HOME to another folder",
                 code="not-a-data-folder",
-            ) from None
+            ) from error
         _create_cluster(home, data, binaries, account, start_lock)
         return
     if theirs != ours:

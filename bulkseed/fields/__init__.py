@@ -7,11 +7,23 @@ the values before anything is written.
 
 from __future__ import annotations
 
+from bulkseed.fields.fakers import FakePool, keep_pools, make_pools
 from bulkseed.fields.source import Distinct, FieldRow, FieldRows, normalise
-from bulkseed.fields.spec import FieldSpec, distinct, expected_arrow, extremes, fill, longest, parse_field
+from bulkseed.fields.spec import (
+    FieldSpec,
+    distinct,
+    expected_arrow,
+    extremes,
+    fill,
+    longest,
+    parse_field,
+    pools_of,
+    uses_faker,
+)
 
 __all__ = [
     "Distinct",
+    "FakePool",
     "FieldRow",
     "FieldRows",
     "FieldSpec",
@@ -19,7 +31,11 @@ __all__ = [
     "expected_arrow",
     "extremes",
     "fill",
+    "keep_pools",
     "longest",
+    "make_pools",
     "normalise",
     "parse_field",
+    "pools_of",
+    "uses_faker",
 ]

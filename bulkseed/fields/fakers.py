@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Self
@@ -11,14 +11,14 @@ from typing import Any, Final, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bulkseed.arrays import ConversionError, array_of, longest_in
+from bulkseed.arrays import longest_in
 from bulkseed.errors import InputError
 from bulkseed.fields.source import Distinct, Entry, FieldRows, Source, normalise, restore
 from bulkseed.randomness.draws import Words, below
-from bulkseed.text.faker_source import Fakes
+from bulkseed.text.fakes import Fakes, Pool, Trial, share_faker
 from bulkseed.text.names import scalar
 
-__all__ = ["POOL", "Fake", "FakePool"]
+__all__ = ["POOL", "Fake", "FakePool", "keep_pools", "make_pools"]
 
 POOL: Final = 1000
 """The number of values that Faker makes for a field by default."""
@@ -40,8 +40,13 @@ class FakePool:
     @property
     def array(self) -> pa.Array:
         """The values: shape ``(size,)``. Raises InputError for values that no column can hold."""
+        kept = KEPT.get(self) or make_pools([self])[self]
+        return kept.values
+
+    def make(self) -> Pool:
+        """Return the values, and the first of them as a trial. Raises the errors of :meth:`check` and ``array``."""
         try:
-            return make_pool(self)
+            return self.fakes.pool(self.method, self.parsed_arguments, self.size)
         except InputError as error:
             raise InputError(f"{self.where}: {error}", code=error.code) from error
 
@@ -49,14 +54,12 @@ class FakePool:
         """Return a value for each of ``words``."""
         return self.array.take(pa.array(below(words, self.size)))
 
-    def make_values(self, size: int) -> list[Any]:
-        """Return ``size`` values of the method."""
-        return self.fakes.pool(self.method, self.parsed_arguments, size)
-
-    def check(self) -> object:
+    def check(self) -> Trial:
         """Return a value made as a trial. Raises InputError if the method is unknown or cannot be called."""
+        if kept := KEPT.get(self):
+            return kept.trial
         try:
-            return self.fakes.check(self.method, self.parsed_arguments)
+            return try_method(self)
         except InputError as error:
             raise InputError(f"{self.where}: {error}", code=error.code) from error
 
@@ -67,15 +70,34 @@ class FakePool:
         return arguments
 
 
-@lru_cache(maxsize=64)
-def make_pool(pool: FakePool) -> pa.Array:
-    """Return the values of ``pool`` as an Arrow array, the same array for all fields with an equal pool."""
-    try:
-        return array_of(pool.make_values(pool.size))
-    except ConversionError as error:
-        raise InputError(
-            f"Faker's {pool.method} returned a value that {error.problem}: use another method", code="unusable-value"
-        ) from None
+KEPT: Final[dict[FakePool, Pool]] = {}
+MOST_KEPT: Final = 64
+
+
+def keep_pools(pools: Mapping[FakePool, Pool]) -> None:
+    """Keep pools for later fields that need them; the oldest ones are dropped if there are too many."""
+    for pool in pools:
+        KEPT.pop(pool, None)  # so that it comes last
+    KEPT.update(pools)
+    for pool in list(KEPT)[: -max(MOST_KEPT, len(pools))]:
+        KEPT.pop(pool, None)
+
+
+def make_pools(pools: Iterable[FakePool]) -> dict[FakePool, Pool]:
+    """Return the values of ``pools``, made by one process, and keep them.
+
+    Raises InputError, with the field, if Faker fails.
+    """
+    with share_faker():
+        made = {pool: KEPT.get(pool) or pool.make() for pool in dict.fromkeys(pools)}
+    # not read from KEPT, where another thread may have dropped them
+    keep_pools(made)
+    return made
+
+
+@lru_cache(maxsize=256)
+def try_method(pool: FakePool) -> Trial:
+    return pool.fakes.check(pool.method, pool.parsed_arguments)
 
 
 @lru_cache(maxsize=64)
@@ -99,15 +121,20 @@ class Fake(Source):
     pool: FakePool
     unique: bool
 
+    @property
+    def pools(self) -> tuple[FakePool, ...]:
+        return (self.pool,)
+
     @classmethod
     def read(cls, entry: Entry) -> Self:
         method: str = entry.options["faker"]
         unique: bool = entry.options.get("unique", False)
         arguments = json.dumps(normalise(entry.options.get("args", {}), entry.where), sort_keys=True)
         pool = FakePool(entry.where, entry.fakes, method, arguments, entry.options.get("pool", POOL))
-        if not isinstance(value := pool.check(), str) and unique:
+        trial = pool.check()
+        if unique and not trial.is_text:
             raise entry.error(
-                f"unique needs texts, and Faker's {method} returns {type(value).__name__}: leave unique out",
+                f"unique needs texts, and Faker's {method} returns {trial.type_name}: leave unique out",
                 code="faker-not-text",
             )
         return cls(pool, unique)

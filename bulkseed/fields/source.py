@@ -17,7 +17,7 @@ import pyarrow as pa
 from bulkseed.arrays import python_values
 from bulkseed.errors import InputError, RunError, suggestion
 from bulkseed.randomness.draws import Ints, Streams, Words
-from bulkseed.text.faker_source import Fakes
+from bulkseed.text.fakes import Fakes
 
 __all__ = ["Distinct", "Entry", "FieldRow", "FieldRows", "SharedRows", "Source", "normalise", "restore"]
 
@@ -229,10 +229,10 @@ def restore(given: object, where: str) -> Any:
         if len(keys) == 1 and keys[0] in READERS:
             try:
                 return READERS[keys[0]](given[keys[0]])
-            except (TypeError, ValueError):
+            except (TypeError, ValueError) as error:
                 raise InputError(
                     f"{where}: {given[keys[0]]!r} is not a {keys[0][1:]}: write it in ISO 8601", code="wrong-date"
-                ) from None
+                ) from error
         return {key: restore(value, where) for key, value in given.items()}
     if isinstance(given, list | tuple):
         return [restore(value, where) for value in given]

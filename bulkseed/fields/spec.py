@@ -11,16 +11,27 @@ import pyarrow as pa
 
 from bulkseed.arrays import ConversionError, array_of, in_microseconds
 from bulkseed.errors import BulkseedError, RunError
-from bulkseed.fields.fakers import Fake
+from bulkseed.fields.fakers import Fake, FakePool
 from bulkseed.fields.ranges import After, Uniform
 from bulkseed.fields.source import Distinct, Entry, FieldRow, FieldRows, SharedRows, Source, normalise, restore
-from bulkseed.fields.templates import Template
+from bulkseed.fields.templates import FAKER_PLACEHOLDER, Template
 from bulkseed.fields.values import Choice, Copy, Sequence, Uuid, Value
 from bulkseed.imports import describe_error, import_object
 from bulkseed.randomness.draws import chance
-from bulkseed.text.faker_source import Fakes
+from bulkseed.text.fakes import Fakes
 
-__all__ = ["Call", "FieldSpec", "distinct", "expected_arrow", "extremes", "fill", "longest", "parse_field"]
+__all__ = [
+    "Call",
+    "FieldSpec",
+    "distinct",
+    "expected_arrow",
+    "extremes",
+    "fill",
+    "longest",
+    "parse_field",
+    "pools_of",
+    "uses_faker",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +65,7 @@ class Call(Source):
             return array_of(values)
         except ConversionError as error:
             problem = f"returned {values[error.place]!r}, which {error.problem}: return values of one kind"
-            raise self.error(rows, error.place, problem, code="wrong-result") from None
+            raise self.error(rows, error.place, problem, code="wrong-result") from error
 
     def arrow(self, schema: pa.Schema | None) -> pa.DataType | None:
         return None
@@ -80,7 +91,7 @@ class Call(Source):
             return function(argument)
         except BulkseedError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problem = f"failed ({describe_error(error)}): fix the function"
             raise self.error(rows, index, problem, code="function-failed") from error
 
@@ -160,6 +171,23 @@ def parse_field(where: str, given: object, fakes: Fakes, schema: pa.Schema | Non
     entry = Entry(where, options, fakes, schema)
     [read] = [KINDS[key] for key in options if key in KINDS]
     return FieldSpec(where, declaration, options.get("null", 0.0), read(entry))
+
+
+def uses_faker(given: object) -> bool:
+    """Return whether the field ``given``, as :func:`parse_field` takes it, has Faker's values."""
+    match given:
+        case str():
+            return given.startswith(FAKER)
+        case {"faker": _}:
+            return True
+        case {"template": str(text)}:
+            return FAKER_PLACEHOLDER in text
+    return False
+
+
+def pools_of(spec: FieldSpec) -> tuple[FakePool, ...]:
+    """Return the pools of Faker values that :func:`fill` draws from."""
+    return spec.source.pools if isinstance(spec.source, Fake | Template) else ()
 
 
 def fill(spec: FieldSpec, rows: FieldRows) -> pa.Array:

@@ -18,9 +18,10 @@ from bulkseed.fields.source import Distinct, Entry, FieldRows, Source
 from bulkseed.fields.values import UUID_CHARACTERS, make_uuid_texts
 from bulkseed.text.names import scalar
 
-__all__ = ["Template"]
+__all__ = ["FAKER_PLACEHOLDER", "Template"]
 
 WIDTH: Final = re.compile(r"0[1-9]\d?")
+FAKER_PLACEHOLDER: Final = "{faker."
 PLACEHOLDERS: Final = "{n}, {id}, {uuid}, {email} or another column, or {faker.domain_name}"
 
 
@@ -111,12 +112,16 @@ class Template(Source):
                 f"the template {text!r} cannot be read ({error}): double the braces that belong to the text, as in "
                 "{{ and }}",
                 code="wrong-template",
-            ) from None
+            ) from error
         return cls(tuple(read_parts(entry, pieces)))
 
     @property
     def reads(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(part.name for part in self.parts if isinstance(part, Column)))
+
+    @property
+    def pools(self) -> tuple[FakePool, ...]:
+        return tuple(part.pool for part in self.parts if isinstance(part, FakerText))
 
     def values(self, rows: FieldRows) -> pa.Array:
         texts = [
@@ -181,9 +186,10 @@ def read_placeholder(entry: Entry, name: str, width: str, conversion: str | None
         return RandomUuid()
     if name.startswith("faker."):
         pool = FakePool(entry.where, entry.fakes, name.removeprefix("faker."))
-        if isinstance(value := pool.check(), list | tuple | bytes):
+        trial = pool.check()
+        if trial.is_list:
             raise entry.error(
-                f"a template cannot hold the {type(value).__name__} of Faker's {pool.method}: use another method",
+                f"a template cannot hold the {trial.type_name} of Faker's {pool.method}: use another method",
                 code="faker-not-text",
             )
         return FakerText(pool)

@@ -24,7 +24,7 @@ def convert_options(entry: Entry, values: list[Any]) -> pa.Array:
     except ConversionError as error:
         raise entry.error(
             f"{values[error.place]!r} {error.problem}: give values of one kind", code="unusable-value"
-        ) from None
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,7 +66,7 @@ def plugin_batches(shard: ShardContext, extra: PluginTable) -> Iterator[pa.Recor
             yield from make_batches(rows(parents), extra.name, extra.columns)
         except BulkseedError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise RunError(
                 f"the table {extra.name} of {extra.source!r} failed ({describe_error(error)}): correct its code",
                 code="plugin-failed",

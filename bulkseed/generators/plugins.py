@@ -115,13 +115,15 @@ class Parent:
 
     def __getattr__(self, name: str) -> int:
         """Return another column of the row, such as ``user_id``. Raises AttributeError for an unknown one."""
+        if name.startswith("_"):  # copy and pickle ask for special methods before the fields are set
+            raise AttributeError(name)
         try:
             return int(self._rows.columns[name][self._index])
         except KeyError:
             known = ", ".join(["id", "number", "created_at", *self._rows.columns])
             raise AttributeError(
                 f"the rows that {self._rows.table} follows have no {name!r}: they have {known}"
-            ) from None
+            ) from None  # a KeyError of the same name says nothing more
 
 
 MICROSECOND: Final = timedelta(microseconds=1)
@@ -205,7 +207,7 @@ def as_table(plugin: Any, source: str) -> SeedTable:
     if inspect.isclass(plugin):
         try:
             plugin = plugin()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"the plugin {source!r} cannot be made ({describe_error(error)}): let its class need no arguments",
                 code="not-a-plugin-table",
@@ -343,5 +345,5 @@ def make_batch(rows: Sequence[Sequence[Any]], table: str, columns: Sequence[str]
             raise row_error(
                 f"a value of {table}.{column} is {values[error.place]!r:.80}, which {error.problem}: "
                 "yield values of one kind, or None"
-            ) from None
+            ) from error
     return pa.RecordBatch.from_arrays(arrays, list(columns))

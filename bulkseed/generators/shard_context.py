@@ -21,17 +21,25 @@ from bulkseed.plan.tables import CATALOGUE
 from bulkseed.randomness.draws import KEY_WORDS, Ints, below, between, permute
 
 if TYPE_CHECKING:
-    from bulkseed.fields import FieldSpec
+    from bulkseed.fields import FakePool, FieldSpec
+    from bulkseed.text.fakes import Pool
 
 __all__ = [
+    "FakerPools",
     "Numbering",
     "ShardContext",
     "TableGenerator",
     "add_fields",
     "fields_of",
+    "keep_faker_pools",
+    "make_faker_pools",
     "relationship_batches",
+    "uses_faker",
     "whole_numbers",
 ]
+
+FakerPools = Mapping["FakePool", "Pool"]
+"""Values of Faker, by the description from which Faker makes them."""
 
 STRIDE: Final = 2**16
 """The most rows of a further table for one id: each row has a number of its own."""
@@ -214,14 +222,15 @@ class ShardContext:
 
 
 def add_fields(context: Context, table: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield the batches of a table with a further column for each of its fields, by the app's names."""
+    """Yield the batches of a table with a further column for each of its fields (:meth:`Model.field_source`)."""
     if not context.plan.scenario.fields.get(table):
         yield from batches
         return
     # imported here: most plans have no fields
     from bulkseed.fields import FieldRows, fill  # noqa: PLC0415
 
-    fields = fields_of(context.plan)[table]
+    fields, model = fields_of(context.plan)[table], context.plan.model
+    sources = {column: model.field_source(table, column) for column in fields}
     numbering = Numbering(context, table)
     first = context.placement.first(table) if table == numbering.parent else 0
     for batch in batches:
@@ -230,7 +239,7 @@ def add_fields(context: Context, table: str, batches: Iterator[pa.RecordBatch]) 
         for column, spec in fields.items():
             rows = FieldRows(context.streams, table, column, numbers, batch, context.as_of, first)
             arrays.append(fill(spec, rows))
-            names.append(column)
+            names.append(sources[column])
         yield pa.RecordBatch.from_arrays(arrays, names)
 
 
@@ -238,13 +247,45 @@ def add_fields(context: Context, table: str, batches: Iterator[pa.RecordBatch]) 
 def fields_of(plan: Plan) -> Mapping[str, Mapping[str, FieldSpec]]:
     """Return the fields that a plan's scenario adds, by table and by the app's name of the column."""
     from bulkseed.fields import parse_field  # noqa: PLC0415
-    from bulkseed.text.faker_source import Fakes  # noqa: PLC0415
+    from bulkseed.text.fakes import Fakes  # noqa: PLC0415
 
     fakes = Fakes(plan.locale, plan.seed, microseconds(plan.as_of), plan.scenario.providers)
     return {
         table: {column: parse_field(f"fields.{table}.{column}", entry, fakes) for column, entry in columns.items()}
         for table, columns in plan.scenario.fields.items()
     }
+
+
+def uses_faker(plan: Plan) -> bool:
+    """Return whether fields of the plan have Faker's values."""
+    if not plan.scenario.fields:
+        return False
+    from bulkseed.fields import uses_faker as field_uses_faker  # noqa: PLC0415
+
+    return any(field_uses_faker(given) for columns in plan.scenario.fields.values() for given in columns.values())
+
+
+def make_faker_pools(plan: Plan) -> FakerPools:
+    """Return the values of Faker that the plan's fields draw from, made once for all processes of a run.
+
+    Raises InputError, with the field, if Faker or a provider of the user's fails.
+    """
+    if not plan.scenario.fields:
+        return {}
+    from bulkseed.fields import make_pools, pools_of  # noqa: PLC0415
+    from bulkseed.text.fakes import share_faker  # noqa: PLC0415
+
+    with share_faker():
+        tables = fields_of(plan).values()
+        return make_pools(pool for columns in tables for spec in columns.values() for pool in pools_of(spec))
+
+
+def keep_faker_pools(pools: FakerPools) -> None:
+    """Let fields draw from ``pools``, which another process has made."""
+    if pools:
+        from bulkseed.fields import keep_pools  # noqa: PLC0415
+
+        keep_pools(pools)
 
 
 Side = Literal["users", "channels", "messages"]

@@ -11,12 +11,13 @@ import asyncpg
 
 from bulkseed.deferral import DDL, read_unfinished
 from bulkseed.errors import TargetError
+from bulkseed.load_options import LEDGER_SCHEMA
 from bulkseed.postgres.connection import Connection
 from bulkseed.sql import SQL, compose, identifier, literal
 
 __all__ = ["SCHEMA", "Ledger", "check_ledger", "drop_ledger", "exists", "find_other_ledgers", "make_ledger", "version"]
 
-SCHEMA: Final = "bulkseed"
+SCHEMA: Final = LEDGER_SCHEMA
 """The ledger's schema, unless the user names another."""
 
 COMMENT: Final = "what bulkseed loaded, so that it can be verified and removed"

@@ -1,3 +1,3 @@
 """A run, from its first row to its last index."""
 
-__all__ = ["complete", "load"]
+__all__ = ["check", "complete", "load"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import sys
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +20,10 @@ from bulkseed.copy.writer import CopyPlan
 from bulkseed.deferral import LOCK_SECONDS, Deferred, NotDeferred, capture, drop, mark_rebuilt, read_unfinished
 from bulkseed.errors import RunError
 from bulkseed.generators import Context
+from bulkseed.generators.shard_context import FakerPools, make_faker_pools
 from bulkseed.ledger import Claim, Ledger, Run, find_runs, finish_run, lost_run_error, share_run
 from bulkseed.ledger.control import Control
-from bulkseed.listeners import ProgressListener, Stop, Stopwatch
+from bulkseed.listeners import Phase, ProgressListener, Stop, Stopwatch
 from bulkseed.load_options import Defer, OnError
 from bulkseed.loader.fill_tables import TableFiller
 from bulkseed.loader.load_shard import Endpoint, Job
@@ -40,9 +42,11 @@ from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.guard import estimate_rows
 from bulkseed.target.target import Target, read_target
 from bulkseed.text.faker_source import FAKER_VERSION, make_corpus
+from bulkseed.text.fakes import share_faker
 from bulkseed.text.names import Corpus
 
 __all__ = [
+    "Deferral",
     "LoadReport",
     "LoadSession",
     "choose_deferred",
@@ -50,9 +54,12 @@ __all__ = [
     "current_versions",
     "describe_locks",
     "is_worth_deferring",
+    "make_pools",
     "missing_shards",
     "read_corpus_and_target",
 ]
+
+logger = logging.getLogger(__name__)
 
 LEAST_ROWS: Final = 20_000
 """For fewer new rows, dropping and rebuilding costs more than it saves (``python -m benchmarks inplace``)."""
@@ -79,30 +86,38 @@ def is_worth_deferring(new_rows: float, existing_rows: float) -> bool:
     return new_rows >= LEAST_ROWS and existing_rows <= MOST_EXISTING_PER_NEW * new_rows
 
 
-async def choose_deferred(
-    connection: Connection, target: Target, plan: Plan, defer: Defer, listener: ProgressListener
-) -> tuple[Deferred, ...]:
-    """Return the indexes and keys to drop and rebuild; none if all of them stay in place. Changes nothing.
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """The indexes and keys to drop and rebuild, and the reason why all of them stay in place, if none are dropped.
 
-    Raises the errors of asyncpg.
+    ``notes`` are sentences for the user on what stays.
     """
+
+    deferred: tuple[Deferred, ...] = ()
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+async def choose_deferred(connection: Connection, target: Target, plan: Plan, defer: Defer) -> Deferral:
+    """Return which indexes and keys to drop and rebuild. Changes nothing. Raises the errors of asyncpg."""
     if defer == "never":
-        return ()
+        return Deferral(reason="--defer never")
     if defer == "auto":
         tables = target.sql_tables()
-        if not is_worth_deferring(sum(expected_rows(plan).values()), await estimate_rows(connection, tables)):
-            return ()
+        new, existing = sum(expected_rows(plan).values()), await estimate_rows(connection, tables)
+        if not is_worth_deferring(new, existing):
+            reason = f"rebuilding them would take longer than it saves, for {new:,.0f} rows beside {existing:,.0f}"
+            return Deferral(reason=reason)
         actions = [row[0] for row in await connection.fetch(INSERT_ACTIONS, tables)]
         if actions:
-            listener.note(
-                f"indexes and keys stay in place during the load, because they may be needed by {', '.join(actions)}: "
-                "give --defer always if they are not"
+            named = f"they may be needed by {', '.join(actions)}"
+            note = (
+                f"indexes and keys stay in place during the load, because {named}: give --defer always if they are not"
             )
-            return ()
+            return Deferral(reason=named, notes=(note,))
     captured = await capture(connection, target.schema, [target.model.name(table) for table in target.model.names])
-    for sentence in describe_kept(captured.kept):
-        listener.note(sentence)
-    return captured.deferred
+    notes = tuple(describe_kept(captured.kept))
+    return Deferral(captured.deferred, "" if captured.deferred else "none of them can be rebuilt exactly", notes)
 
 
 def describe_locks(deferred: Sequence[Deferred]) -> str:
@@ -129,21 +144,40 @@ def describe_kept(kept: tuple[NotDeferred, ...]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """The result of a load: its number in the ledger, rows by table, and seconds by phase with ``total``.
-
-    The seconds of a table are those of its COPYs, added up over all workers; ``copy`` is the wall-clock time of all
-    COPYs. ``deferred``: whether indexes and keys were dropped and rebuilt. ``workers``: the number of workers. ``rows``
-    are all rows of the run, ``loaded`` those that this command has loaded: fewer, if it has resumed the run.
-    """
+    """The result of a load."""
 
     run: int
+    """The number of the run in the ledger."""
     plan: Plan
+    """The plan that was loaded."""
     placement: Placement
+    """The first ids of the run."""
     rows: Mapping[str, int]
+    """The number of rows of the run, by table."""
     seconds: Mapping[str, float]
+    """Wall-clock seconds by phase (:class:`bulkseed.Phase`), and ``total``.
+
+    Tables are among the names too: their seconds are those of their COPYs, added up over all workers.
+    """
     deferred: bool
+    """Whether indexes and keys were dropped for the load and rebuilt after it."""
     workers: int
+    """The number of processes that loaded, this one included."""
     loaded: Mapping[str, int]
+    """The number of rows that this load has added, by table: fewer than ``rows`` if it has resumed the run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as values of JSON, with the plan's ``seed`` and ``as_of``."""
+        return {
+            "run": self.run,
+            "seed": self.plan.seed,
+            "as_of": self.plan.as_of.isoformat(),
+            "rows": dict(self.rows),
+            "loaded": dict(self.loaded),
+            "seconds": dict(self.seconds),
+            "workers": self.workers,
+            "deferred": self.deferred,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +192,7 @@ class LoadSession:
     stopwatch: Stopwatch
     stop: Stop
     on_error: OnError
+    pools: FakerPools
 
 
 async def read_corpus_and_target(control: Control, plan: Plan) -> tuple[Corpus, Target]:
@@ -168,6 +203,15 @@ async def read_corpus_and_target(control: Control, plan: Plan) -> tuple[Corpus, 
     corpus = await to_thread.run_sync(make_corpus, plan.locale)
     target = await control.do("reading the tables", lambda connection: read_target(connection, plan.model))
     return corpus, target
+
+
+async def make_pools(plan: Plan) -> FakerPools:
+    """Return the values of Faker that the plan's fields draw from. Raises InputError if Faker or a provider fails.
+
+    A cancellation takes effect at once: the end of the process that makes the values ends the thread too.
+    """
+    with share_faker():
+        return await to_thread.run_sync(make_faker_pools, plan, abandon_on_cancel=True)
 
 
 def current_versions() -> dict[str, str]:
@@ -233,6 +277,7 @@ async def complete_run(
         if context is None or context.placement != run.placement:
             context = await to_thread.run_sync(Context, run.plan, run.placement, corpus)
         shards = missing_shards(run)
+        logger.info("run %s: %s shards to load with %s workers", run.number, len(shards), 1 + len(pool))
         endpoint = Endpoint.of(address)
         keys = uuids_of(run.plan, run.placement, run.expected.get("messages", 0))
         tables = run.plan.model.by_name
@@ -247,6 +292,8 @@ async def complete_run(
             copy_plans,
             control.retry_policy,
             import_path_for(run.plan),
+            session.pools,
+            lowest_log_level(),
         )
         filling = TableFiller(job, shards, run.rows, pool, rebuild_connections, stopwatch, listener, stop)
         names = tables_to_fill(shards, run.plan.model)
@@ -258,7 +305,7 @@ async def complete_run(
             await drop(connection, to_drop, lock_timeout=LOCK_SECONDS, before=check_claim)
 
         if to_drop:
-            listener.phase("drop")
+            listener.phase(Phase.DROP)
             listener.note(describe_locks(to_drop))
             with stopwatch.phase("drop"):
                 await control.do("dropping indexes and keys", drop_definitions)
@@ -269,7 +316,7 @@ async def complete_run(
         else:
             await filling.fill(control, context)
             await analyze(control, target, stopwatch, listener)
-        listener.phase("commit")
+        listener.phase(Phase.COMMIT)
 
         async def record(connection: Connection) -> None:
             async with transaction(connection):
@@ -279,6 +326,7 @@ async def complete_run(
                     await finish_run(connection, ledger, run.claim, filling.rows, stopwatch.report())
 
         await control.do("recording the run", record)
+        logger.info("run %s is complete: %s rows", run.number, sum(filling.rows.values()))
     return LoadReport(
         run.number,
         run.plan,
@@ -307,6 +355,12 @@ def import_path_for(plan: Plan) -> tuple[str, ...]:
     return tuple(sys.path) if plan.scenario.extras or plan.scenario.fields else ()
 
 
+def lowest_log_level() -> int:
+    """Return the lowest level of bulkseed's loggers: workers send no records below it."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("bulkseed.")]
+    return min(logging.getLogger(name).getEffectiveLevel() for name in ("bulkseed", *names))
+
+
 def tables_to_fill(shards: Iterable[Shard], model: Model) -> list[str]:
     stages = {shard.stage for shard in shards}
     return [table for table in model.names if model.stage(table) in stages]
@@ -320,7 +374,7 @@ def definitions_to_drop(tables: Sequence[str], deferred: Sequence[Deferred], tar
 
 async def analyze(control: Control, target: Target, stopwatch: Stopwatch, listener: ProgressListener) -> None:
     # so that the first queries of a load test are planned with the statistics of the new rows
-    listener.phase("analyze")
+    listener.phase(Phase.ANALYZE)
 
     async def once(connection: Connection) -> None:
         with translate_errors(connection, "ANALYZE"):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 import anyio
 
-from bulkseed.deferral import Deferred, rebuild
+from bulkseed.deferral import Deferred, count_steps, rebuild
 from bulkseed.errors import StoppedError, reraise_first
 from bulkseed.generators import Context
 from bulkseed.ledger.control import Control
-from bulkseed.listeners import ProgressListener, Stop, Stopwatch
+from bulkseed.listeners import Phase, ProgressListener, Stop, Stopwatch
 from bulkseed.loader.load_shard import Job, ShardLoader
 from bulkseed.loader.worker_pool import Done, ShardQueue, Worker, load_shards
 from bulkseed.plan.shards import Shard
@@ -52,6 +51,8 @@ class TableFiller:
         self.stopwatch = stopwatch
         self.listener = listener
         self.stop = stop
+        self.steps_done = self.steps = 0
+        """The steps of the rebuilding."""
         self.rows_complete: dict[Stage, anyio.Event] = {"users": anyio.Event(), "channels": anyio.Event()}
 
     async def fill(self, control: Control, context: Context) -> None:
@@ -74,7 +75,7 @@ class TableFiller:
                     on_done(shard, Done(shard.number, rows, stopwatch.seconds))
                     queue.mark_done()
 
-        self.listener.phase("copy")
+        self.listener.phase(Phase.COPY)
         with self.stopwatch.phase("copy"), self.stop.graceful_section():
             async with control.held(), anyio.create_task_group() as tasks:
                 tasks.start_soon(self.close_when_asked, queue)
@@ -105,13 +106,14 @@ class TableFiller:
         rows_complete: dict[SQL, anyio.Event] = {
             target.sql_name(table): self.rows_complete.get(model.stage(table), anyio.Event()) for table in model.names
         }
+        self.steps = count_steps(deferred, rows_complete)
         rebuilt = anyio.Event()
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.rebuild, deferred, rows_complete, rebuilt)
                 if self.shards:
                     await self.fill(control, context)
-                self.listener.phase("rebuild")
+                self.listener.phase(Phase.REBUILD, self.steps_done, self.steps)
                 for event in rows_complete.values():
                     event.set()
                 with self.stopwatch.phase("rebuild"):
@@ -123,17 +125,17 @@ class TableFiller:
     async def rebuild(
         self, deferred: Sequence[Deferred], rows_complete: Mapping[SQL, anyio.Event], rebuilt: anyio.Event
     ) -> None:
-        steps = itertools.count(1)
-
-        def on_step(_: str, __: float) -> None:
-            step = next(steps)
+        def on_step(_name: str, _seconds: float) -> None:
+            self.steps_done += 1
+            # before that the phase is still COPY
             if all(event.is_set() for event in rows_complete.values()):
-                self.listener.phase(f"rebuild, step {step}")
+                self.listener.phase(Phase.REBUILD, self.steps_done, self.steps)
 
         connect = partial(open_with_retry, self.job.endpoint, self.job.retry_policy, self.listener)
 
         async def once() -> None:
-            # a repetition skips what an earlier attempt has rebuilt
+            # a repetition goes quickly through what an earlier attempt has rebuilt
+            self.steps_done = 0
             count = self.rebuild_connections
             await rebuild(
                 connect, deferred, rows_complete=rows_complete, connections=count, cores=count, on_step=on_step

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Sequence
 from typing import Final
+
+from anyio import to_thread
 
 from bulkseed.cleaner.delete_rows import check_owner
 from bulkseed.deferral import read_unfinished, save
@@ -18,7 +21,6 @@ from bulkseed.ledger import (
     Run,
     begin_run,
     check_ledger,
-    find_other_ledgers,
     find_run_by_token,
     find_runs,
     make_ledger,
@@ -26,7 +28,7 @@ from bulkseed.ledger import (
     take_over,
 )
 from bulkseed.ledger.control import open_control
-from bulkseed.listeners import NullListener, ProgressListener, Stop, Stopwatch
+from bulkseed.listeners import NullListener, Phase, ProgressListener, Stop, Stopwatch
 from bulkseed.load_options import Defer, Format, OnError
 from bulkseed.loader.complete import (
     LoadReport,
@@ -34,9 +36,11 @@ from bulkseed.loader.complete import (
     choose_deferred,
     complete_run,
     current_versions,
+    make_pools,
     missing_shards,
     read_corpus_and_target,
 )
+from bulkseed.loader.preflight import check_ledgers, run_preflight
 from bulkseed.loader.worker_pool import start_workers
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Plan
@@ -48,9 +52,12 @@ from bulkseed.postgres.transaction import RetryPolicy, transaction
 from bulkseed.target.copy_plan import plan_copies
 from bulkseed.target.ids import allocate_ids, check_rights, find_unlogged_tables, read_system_reactions
 from bulkseed.target.target import Target
-from bulkseed.target.trial_load import run_trial
+from bulkseed.text.faker_source import make_corpus
 
-__all__ = ["find_interrupted_run", "load", "resume", "useful_workers"]
+__all__ = ["find_interrupted_run", "load", "read_highest_ids", "resume", "useful_workers"]
+
+
+logger = logging.getLogger(__name__)
 
 
 def useful_workers(plan: Plan, limit: int, rows_per_shard: int = ROWS_PER_SHARD) -> int:
@@ -66,7 +73,7 @@ async def load(
     rows_per_shard: int = ROWS_PER_SHARD,
     workers: int = 1,
     defer: Defer = "auto",
-    format: Format = "auto",
+    copy_format: Format = "auto",
     on_error: OnError = "undo",
     retry_policy: RetryPolicy | None = None,
     ledger_schema: str = SCHEMA,
@@ -75,8 +82,8 @@ async def load(
     """Load ``plan`` into the database at ``address``: each shard is a transaction, recorded in the ledger.
 
     ``workers`` is the number of processes that load, this one included, each over a connection of its own. ``defer``:
-    whether indexes and keys are dropped for the load and rebuilt after it. ``format``: the format of COPY. The rows
-    depend on none of these. Transient errors (lost connections, deadlocks) are retried according to ``retry_policy``.
+    whether indexes and keys are dropped for the load and rebuilt after it. ``copy_format``: the format of COPY. The
+    rows depend on none of these. Transient errors (lost connections, deadlocks) are retried by ``retry_policy``.
 
     Raises InputError (ConnectError, TargetError) before anything is written, and RunError (ConnectionLostError) for a
     failure after that. The loaded rows are then removed, and dropped indexes and keys rebuilt, unless ``on_error`` is
@@ -86,18 +93,19 @@ async def load(
     ledger = Ledger(ledger_schema)
     retry_policy = retry_policy or RetryPolicy()
     listener = listener or NullListener()
-    stopwatch = Stopwatch()
+    stopwatch = Stopwatch(logger)
     token = str(uuid.uuid4())
     count = useful_workers(plan, workers, rows_per_shard)
     async with start_workers(count - 1) as pool, open_control(address, retry_policy, listener) as control:
-        listener.phase("check")
+        listener.phase(Phase.CHECK)
         with stopwatch.phase("check"):
-            corpus, target = await read_corpus_and_target(control, plan)
-            with translate_errors(control.connection, "checking the target"):
-                copy_plans = await plan_copies(control.connection, target, format)
-                # before the trial, whose errors would hide a missing right
-                await check_rights(control.connection, target)
-                await run_trial(control.connection, target, copy_plans, plan, corpus)
+            corpus = await to_thread.run_sync(make_corpus, plan.locale)
+            pools = await make_pools(plan)
+            checked = await control.do(
+                "checking the target",
+                lambda connection: run_preflight(connection, address, plan, corpus, ledger, copy_format),
+            )
+            target, copy_plans = checked.target, checked.copy_plans
         context: Context | None = None
         reserved: dict[str, int] = {}
 
@@ -110,13 +118,18 @@ async def load(
                         return claim
             async with transaction(connection):
                 with stopwatch.phase("check"), translate_errors(connection, "checking the target"):
-                    await check_ledger(connection, ledger)
-                    for other in (ledger, *await find_other_ledgers(connection, ledger)):
-                        await check_unfinished(connection, other)
+                    # again: where the connection was lost, another command may have been here
+                    await check_ledgers(connection, ledger)
                     if warning := await find_unlogged_tables(connection, target):
                         listener.note(warning)
-                    deferred = await choose_deferred(connection, target, plan, defer, listener)
-                listener.phase("reserve")
+                    deferral = await choose_deferred(connection, target, plan, defer)
+                if dropped := len(deferral.deferred):
+                    logger.info("%s indexes and keys are dropped for the load, and rebuilt after it", dropped)
+                else:
+                    logger.info("indexes and keys stay in place: %s", deferral.reason)
+                for sentence in deferral.notes:
+                    listener.note(sentence)
+                listener.phase(Phase.RESERVE)
                 with stopwatch.phase("reserve"), translate_errors(connection, "reserving ids"):
                     last_ids = await read_highest_ids(connection, ledger)
                     context = await allocate_ids(connection, target, plan, corpus, reserved, last_ids)
@@ -131,7 +144,7 @@ async def load(
                         expected_counts(context),
                         rows_per_shard,
                     )
-                    await save(connection, ledger.deferred, claim.number, deferred)
+                    await save(connection, ledger.deferred, claim.number, deferral.deferred)
             return claim
 
         try:
@@ -143,22 +156,9 @@ async def load(
                 f"{error}\na run without rows may have been recorded: list the runs with {ledger.command('runs')}",
                 code=error.code,
             ) from error
-        session = LoadSession(control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error)
+        logger.info("run %s is recorded in %s, for the schema %s", claim.number, ledger.runs, target.schema)
+        session = LoadSession(control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error, pools)
         return await complete_run(session, claim, corpus, pool, rebuild_connections=count, context=context)
-
-
-async def check_unfinished(connection: Connection, ledger: Ledger) -> None:
-    """Raise TargetError if a run was interrupted: the catalogue does not show the indexes and keys it has dropped."""
-    states = {run.number: run.state for run in await read_runs(connection, ledger) if not run.is_complete}
-    interrupted = states.keys() | (await read_unfinished(connection, ledger.deferred)).keys()
-    if interrupted:
-        number = min(interrupted)
-        finish = f"finish it with {ledger.command(f'resume {number}')}, or " if states.get(number) == "loading" else ""
-        raise TargetError(
-            f"run {number} was interrupted, and its rows, indexes and keys are incomplete: "
-            f"{finish}undo it with {ledger.command(f'cleanup {number}')}",
-            code="incomplete-run",
-        )
 
 
 async def read_highest_ids(connection: Connection, ledger: Ledger) -> dict[str, int]:
@@ -185,9 +185,9 @@ pyarrow and Python documented functions, whose results the golden rows of the te
 
 
 async def find_interrupted_run(address: Address, number: int | None, *, ledger_schema: str = SCHEMA) -> Run | None:
-    """Return the run to resume: the one with ``number``, or the incomplete one; None if it is complete.
+    """Return the run to resume: the one with ``number``, or the incomplete one; None if there is none.
 
-    Raises InputError if the ledger has no run, or not this one, or the run is being undone.
+    Raises InputError if there is no run with ``number``, or the run is being undone.
     """
     async with open_connection(address) as connection:
         with preflight_errors(connection, "reading the ledger"):
@@ -200,7 +200,7 @@ async def resume(
     *,
     listener: ProgressListener | None = None,
     workers: int = 1,
-    format: Format = "auto",
+    copy_format: Format = "auto",
     on_error: OnError = "keep",
     retry_policy: RetryPolicy | None = None,
     ledger_schema: str = SCHEMA,
@@ -215,10 +215,10 @@ async def resume(
     """
     ledger = Ledger(ledger_schema)
     listener = listener or NullListener()
-    stopwatch = Stopwatch()
+    stopwatch = Stopwatch(logger)
     token = str(uuid.uuid4())
     async with open_control(address, retry_policy or RetryPolicy(), listener) as control:
-        listener.phase("check")
+        listener.phase(Phase.CHECK)
         with stopwatch.phase("check"):
             with translate_errors(control.connection, "reading the ledger"):
                 run = await find_interrupted(control.connection, ledger, wanted)
@@ -228,8 +228,9 @@ async def resume(
             check_tables(run, ledger)
             corpus, target = await read_corpus_and_target(control, run.plan)
             await check_target(control.connection, target, run, ledger)
+            pools = await make_pools(run.plan) if missing_shards(run) else {}
             with translate_errors(control.connection, "checking the target"):
-                copy_plans = await plan_copies(control.connection, target, format)
+                copy_plans = await plan_copies(control.connection, target, copy_format)
 
         async def take_run_over(connection: Connection) -> Claim:
             async with transaction(connection):
@@ -245,12 +246,18 @@ async def resume(
         count = max(1, min(workers, sum(shard.kind == "channels" for shard in missing_shards(run))))
         async with start_workers(count - 1) as pool:
             claim = await control.do("taking the run over", take_run_over)
-            session = LoadSession(control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error)
+            logger.info("run %s is taken over", claim.number)
+            session = LoadSession(
+                control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error, pools
+            )
             return await complete_run(session, claim, corpus, pool, rebuild_connections=workers)
 
 
 async def find_interrupted(connection: Connection, ledger: Ledger, wanted: int | Claim | None) -> Run | None:
-    runs = await find_runs(connection, ledger, None if wanted is None else [wanted])
+    if wanted is None:
+        runs = await read_runs(connection, ledger)
+    else:
+        runs = await find_runs(connection, ledger, [wanted])
     incomplete = [run for run in runs if not run.is_complete]
     loading = [run for run in incomplete if run.state == "loading"]
     if incomplete and not loading:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,15 +12,20 @@ from typing import Any, Self
 
 from bulkseed.copy.writer import CopyPlan, copy_shard
 from bulkseed.generators import Context
+from bulkseed.generators.shard_context import FakerPools, keep_faker_pools
 from bulkseed.ledger import Claim, Ledger, claim_shard, record_shard, share_run
 from bulkseed.listeners import NullListener, ProgressListener, Stopwatch
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.connection import Connection, ConnectionParams, close, translate_errors
+from bulkseed.postgres.driver import ClientOptions
 from bulkseed.postgres.transaction import RetryPolicy, connect_with_retry, retry, transaction
 from bulkseed.text.names import Corpus
 
 __all__ = ["CountingListener", "Endpoint", "Job", "ShardLoader"]
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,7 @@ class Endpoint:
     """
 
     arguments: Mapping[str, Any] = field(repr=False)
+    client_options: ClientOptions
     server: str
     database: str
     unread: str | None = None
@@ -36,14 +44,15 @@ class Endpoint:
     @classmethod
     def of(cls, params: ConnectionParams) -> Endpoint:
         """Return a copy of ``params``."""
-        return cls(params.arguments, params.server, params.database, params.unread)
+        return cls(params.arguments, params.client_options, params.server, params.database, params.unread)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A run to load: the database, the ledger's record, the plan, how each table is copied, and the retry policy.
 
-    ``import_path`` is the ``sys.path`` of the process that planned, if the scenario has code of the user.
+    ``import_path`` is the ``sys.path`` of the process that planned, if the scenario has code of the user. ``pools`` are
+    the values of Faker that fields draw from. ``log_level`` is the level from which on the worker sends its log.
     """
 
     endpoint: Endpoint
@@ -55,9 +64,12 @@ class Job:
     copy_plans: Mapping[str, CopyPlan]
     retry_policy: RetryPolicy
     import_path: tuple[str, ...] = ()
+    pools: FakerPools = field(default_factory=dict, repr=False)
+    log_level: int = logging.WARNING
 
     def make_context(self) -> Context:
         """Return the values that the generators of the run share."""
+        keep_faker_pools(self.pools)
         return Context(self.plan, self.placement, self.corpus)
 
 
@@ -128,7 +140,13 @@ class ShardLoader:
                 counting.take_back()
                 raise
 
-        return await retry(self.job.retry_policy, self.listener, f"shard {shard.number}", once)
+        began = time.perf_counter()
+        rows = await retry(self.job.retry_policy, self.listener, f"shard {shard.number}", once)
+        seconds = time.perf_counter() - began
+        logger.info(
+            "shard %s (%s) is committed: %s rows in %.3f s", shard.number, shard.stage, sum(rows.values()), seconds
+        )
+        return rows
 
 
 async def load_shard(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,13 +12,16 @@ from bulkseed.cleaner.cleanup import remove_runs
 from bulkseed.errors import BulkseedError, RunError, ServerUnavailableError, StoppedError, TargetError
 from bulkseed.ledger import Claim, Ledger, read_runs
 from bulkseed.ledger.control import Control
-from bulkseed.listeners import Stop
+from bulkseed.listeners import Phase, Stop
 from bulkseed.load_options import OnError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.postgres.transaction import RetryPolicy
 
 __all__ = ["RunStatusText", "undo_on_error"]
+
+
+logger = logging.getLogger(__name__)
 
 
 class RunStatusText:
@@ -51,7 +55,8 @@ async def undo_on_error(
       cancellation, ``stop.message`` gets the text.
     - RunError, and TargetError if the undoing succeeds: an error of the same class, with the result of the undoing.
     - Other errors of bulkseed: RunError with the result of the undoing.
-    - Any other exception: the same exception, or RunError if the undoing fails.
+    - Any other exception: the same exception, with the result as a note (``add_note``), or RunError if the undoing
+      fails.
 
     The result is a line of its own. The code is that of the error, or ``undo-failed`` if the undoing fails.
 
@@ -70,9 +75,10 @@ async def undo_on_error(
             # a server that cannot be reached cannot undo anything, and may come back
             result = status.kept
         else:
-            listener.phase("undo")
+            listener.phase(Phase.UNDO)
             stop.message = status.undoing
             result, is_undo_failed = await undo_run(control, address, status, claim)
+        logger.info("%s: %s", type(error).__name__, result)
         code = "undo-failed" if is_undo_failed or not isinstance(error, BulkseedError) else error.code
         # still an InputError: if a table was locked, for example, nothing was dropped and no row was loaded
         if isinstance(error, RunError) or (
@@ -84,8 +90,7 @@ async def undo_on_error(
             raise RunError(f"{error}\n{result}", code=code) from error
         if is_undo_failed:
             raise RunError(f"{error!r}\n{result}", code=code) from error
-        for line in result.splitlines():
-            listener.note(line)
+        error.add_note(result)
         raise
     except BaseException:
         stop.message = status.kept

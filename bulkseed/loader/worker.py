@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import sys
 import threading
@@ -20,9 +21,10 @@ import anyio
 from bulkseed.errors import BulkseedError, RunError
 from bulkseed.listeners import NullListener, Stopwatch
 from bulkseed.loader.load_shard import Job, ShardLoader
-from bulkseed.loader.worker_pool import HANDSHAKE, Done, Failed, Note, Ready, Rows, frame, read_frame
+from bulkseed.loader.worker_pool import Done, Failed, Logged, Note, Ready, Rows
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.driver import LOOP, ignore_lost_connection
+from bulkseed.processes import HANDSHAKE, frame, read_frame
 
 SECONDS_BETWEEN_ROWS: Final = 0.05
 YOUNG_OBJECTS: Final = 200_000
@@ -52,6 +54,19 @@ class PipeListener(NullListener):
             send(self.out, Rows(dict(self.counts)))
             self.counts.clear()
         self.last_sent = time.monotonic()
+
+
+class PipeHandler(logging.Handler):
+    """Sends log records to the parent, whose handlers print them."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        super().__init__()
+        self.out = out
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send the record with its message formatted, as not every argument and exception can be pickled."""
+        text = self.format(record)
+        send(self.out, Logged({**vars(record), "msg": text, "args": None, "exc_info": None, "exc_text": None}))
 
 
 def send(out: BinaryIO, value: object) -> None:
@@ -86,6 +101,9 @@ async def work(out: BinaryIO) -> int:
         return 0
     # the user's code must import the same modules as in the process that planned
     sys.path += [folder for folder in job.import_path if folder not in sys.path]
+    log = logging.getLogger("bulkseed")
+    log.setLevel(job.log_level)
+    log.addHandler(PipeHandler(out))
     try:
         context = job.make_context()
         listener = PipeListener(out)

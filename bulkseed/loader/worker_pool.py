@@ -3,45 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pickle
-import signal
-import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from bulkseed.errors import BulkseedError, RunError, reraise_first
+from bulkseed.errors import BulkseedError, InputError, RunError, reraise_first
 from bulkseed.listeners import NullListener, ProgressListener
+from bulkseed.load_options import has_interpreter
 from bulkseed.loader.load_shard import CountingListener, Job
 from bulkseed.plan.shards import Shard
+from bulkseed.processes import HANDSHAKE, LENGTH, MAX_PRINTED_BYTES, describe_end, frame, python_environment
 
 __all__ = [
-    "HANDSHAKE",
     "Done",
     "Failed",
+    "Logged",
     "Note",
     "Ready",
     "Rows",
     "ShardQueue",
     "Worker",
-    "frame",
     "load_shards",
-    "read_frame",
     "receive_frame",
     "start_workers",
 ]
 
-LENGTH: Final = struct.Struct("!I")
-
-HANDSHAKE: Final = b"\0bulkseed worker\0"
-"""The first bytes of a worker; everything before them was printed by its interpreter while it started."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +60,13 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Logged:
+    """Message: the attributes of a log record, whose message is formatted already."""
+
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """Message: the worker has committed a shard; its number, its rows by table, and its seconds by phase."""
 
@@ -81,22 +84,6 @@ class Failed:
 
     error: BulkseedError
     trace: str = ""
-
-
-def frame(value: object) -> bytes:
-    """Return the value as bytes for a pipe: its length (4 bytes, network order) and its pickle."""
-    data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    return LENGTH.pack(len(data)) + data
-
-
-def read_frame(pipe: BinaryIO) -> Any:
-    """Return the next value from a pipe. Raises EOFError if the other end has closed it."""
-    head = pipe.read(LENGTH.size)
-    length = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 0
-    data = pipe.read(length)
-    if not length or len(data) < length:
-        raise EOFError
-    return pickle.loads(data)  # noqa: S301 - of our own process
 
 
 async def receive_frame(pipe: BufferedByteReceiveStream) -> Any:
@@ -147,7 +134,6 @@ class ShardQueue:
 EXIT_SECONDS: Final = 5
 COMMAND: Final = ("-P", "-m", "bulkseed.loader.worker")
 """-P: a file in the current directory must not be imported in place of a module of bulkseed."""
-MAX_PRINTED_BYTES: Final = 2**20
 BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 ENDING: Final = "ending"
 MAX_CRASHES: Final = 3
@@ -174,6 +160,7 @@ class Worker:
         self.stdout = BufferedByteReceiveStream(process.stdout)
         self.doing = "starting"
         self.handshaken = False
+        logger.info("worker %s is started: process %s", self.number, process.pid)
 
     async def load(
         self, job: Job, queue: ShardQueue, listener: ProgressListener, on_done: Callable[[Shard, Done], None]
@@ -222,7 +209,7 @@ class Worker:
             await self.receive(NullListener())
 
     async def receive(self, listener: ProgressListener) -> Done | Ready:
-        """Return the worker's next message; rows and notes are passed to ``listener``, and errors raised."""
+        """Return the worker's next message; rows and notes go to ``listener``, the log to its loggers; raise errors."""
         while True:
             try:
                 if not self.handshaken:
@@ -236,6 +223,9 @@ class Worker:
             if isinstance(message, Note):
                 listener.note(f"worker {self.number}: {message.message}")
                 continue
+            if isinstance(message, Logged):
+                self.log(message.record)
+                continue
             if isinstance(message, Failed):
                 if not message.trace:
                     raise message.error
@@ -247,6 +237,13 @@ class Worker:
             assert isinstance(message, Rows)
             for table, count in message.counts.items():
                 listener.rows(table, count)
+
+    def log(self, attributes: Mapping[str, Any]) -> None:
+        """Pass a record of the worker on to the handlers of this process."""
+        record = logging.makeLogRecord({**attributes, "msg": f"worker {self.number}: {attributes['msg']}"})
+        origin = logging.getLogger(record.name)
+        if origin.isEnabledFor(record.levelno):
+            origin.handle(record)
 
     def kill(self) -> None:
         """End the process at once."""
@@ -261,18 +258,13 @@ class Worker:
             self.kill()
             await self.process.wait()
         await self.process.aclose()
+        logger.info("worker %s has ended with status %s", self.number, self.process.returncode)
 
     async def describe_exit(self) -> str:
         """Return how the process ended, as a sentence."""
         with anyio.move_on_after(EXIT_SECONDS):
             await self.process.wait()
-        status = self.process.returncode
-        if status is None:
-            how = "closed its pipes"
-        elif status < 0:
-            how = f"was ended by signal {-status} ({signal.strsignal(-status) or 'unknown'})"
-        else:
-            how = f"ended with status {status}"
+        how = describe_end(self.process.returncode)
         return (
             f"worker {self.number} (process {self.process.pid}) {how} while {self.doing}: "
             "find the cause, for example in the system's log if the machine ran out of memory"
@@ -303,19 +295,19 @@ def is_connection_variable(variable: str) -> bool:
 
 
 async def start_process() -> Process:
+    if not has_interpreter():
+        raise InputError(
+            f"worker processes need a Python interpreter, and this program runs in none ({sys.executable!r}): "
+            "load with one worker",
+            code="no-worker-process",
+        )
     try:
         return await anyio.open_process(
             [sys.executable, *COMMAND],
             stderr=None,
-            env={
-                **{name: value for name, value in os.environ.items() if not is_connection_variable(name)},
-                # the worker must find the same packages as this process
-                "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
-                # Arrow's own pools take 40 MB more for each worker, and are no faster here
-                "ARROW_DEFAULT_MEMORY_POOL": "system",
-                # NumPy would start a thread for each core, and none of them would have work
-                "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1"),
-            },
+            env=python_environment(
+                {name: value for name, value in os.environ.items() if not is_connection_variable(name)}
+            ),
             # Ctrl-C must reach this process alone
             start_new_session=True,
         )

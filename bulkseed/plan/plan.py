@@ -71,12 +71,12 @@ def parse_as_of(text: str, now: datetime) -> datetime:
     try:
         moment = datetime.fromisoformat(text.strip())
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError) as error:
         raise InputError(
             f"the time {text!r} is not in ISO 8601: "
             "give --as-of a date or time such as 2026-06-01 or 2026-06-01T12:30:00Z",
             code="invalid-as-of",
-        ) from None
+        ) from error
     if moment.year < EARLIEST_YEAR:
         raise InputError(
             f"the time {text!r} is too early: give --as-of a time in the year {EARLIEST_YEAR} or later",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from bulkseed.load_options import ROWS_PER_SHARD
 from bulkseed.plan.activity import expected_channel_rows, expected_rows
 from bulkseed.plan.plan import Placement, Plan, microseconds
 from bulkseed.plan.tables import Stage
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["BLOCK", "ROWS_PER_SHARD", "MessageLayout", "Shard", "shard_counts", "split_into_shards", "uuids_of"]
 
 KINDS: Final[tuple[Literal["users", "channels"], ...]] = ("users", "channels")
-
-ROWS_PER_SHARD: Final = 200_000
-"""Large enough to make the fixed cost of a COPY negligible, small enough to load in a second or two."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,6 +197,11 @@ class Model:
         """Return the app's name of the column: plain text, not SQL."""
         return self.scenario.columns.get(table, {}).get(column) or column
 
+    def field_source(self, table: str, column: str) -> str:
+        """Return the name in batches of the column that a field fills: the app's, unless the generators use it."""
+        generated = next(known.column_names for known in self.all_tables() if known.name == table)
+        return f"fields.{column}" if column in generated else column
+
     def stage(self, table: str) -> Stage:
         """Return the stage of a load in which the rows of the table are generated."""
         if table in self.extras and self.extras[table].late:

@@ -12,22 +12,36 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from bulkseed.errors import InputError
 from bulkseed.postgres import libpq
+from bulkseed.postgres.keywords import parse_keywords
 from bulkseed.postgres.libpq import password_file_problem, read_password
+from bulkseed.postgres.parameters import KEYWORDS, SQLALCHEMY_PARAMS, ClientOptions, client_options
 
 __all__ = ["Address", "Url", "named_address"]
 
 URL_FORM: Final = "postgresql://user:password@host:port/database"
 
-SCHEME: Final = r"(?P<scheme>\w+(?:\+\w+)?)://"
-LOGIN: Final = r"(?:(?P<username>[^:/@]*)(?::(?P<password>[^@]*))?@)?"
+SCHEME: Final = r"(?P<scheme>\w[\w+.-]*)://"
+USER: Final = r"(?:(?P<username>[^:/@]*)(?::(?P<password>[^@]*))?@)?"
 REST: Final = r"(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?"
-WITHOUT_LOGIN: Final = re.compile(rf"{SCHEME}(?P<hosts>[^/?@]*){REST}", re.DOTALL)
-WITH_LOGIN: Final = re.compile(rf"{SCHEME}{LOGIN}(?P<hosts>[^/?]*){REST}", re.DOTALL)
-"""Tried second, because the password of a login may contain ``/`` and ``?``."""
+WITHOUT_USER: Final = re.compile(rf"{SCHEME}(?P<hosts>[^/?@]*){REST}", re.DOTALL)
+WITH_USER: Final = re.compile(rf"{SCHEME}{USER}(?P<hosts>[^/?]*){REST}", re.DOTALL)
+"""Tried second, because the password may contain ``/`` and ``?``."""
 HOST: Final = re.compile(r"(?:\[(?P<address>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>[0-9]*))?", re.ASCII)
+
+OPTION_ESCAPED: Final = re.compile(r"([\s\\])")
+ESCAPE: Final = r"\\\1"
+"""What a backslash must precede in a value of ``options``, and the replacement that puts it there."""
+
+HOST_NAME: Final = re.compile(r"[\w.-]+", re.ASCII)
+PORT: Final = re.compile("[0-9]{1,5}", re.ASCII)
 
 SAFE: Final = "/:,*"
 """Characters that arguments keep: folders of sockets, lists of hosts and the mask of a password stay legible."""
+
+
+SECRET: Final = re.compile("passw|pwd|secret|token|scram_", re.IGNORECASE)
+"""What the names of arguments with secrets contain. They are masked even if misspelt."""
+MASK: Final = "***"
 
 
 class Url(NamedTuple):
@@ -55,20 +69,26 @@ class Url(NamedTuple):
             text.encode()  # raises for bytes that were not UTF-8
             return cls.split(text)
         except ValueError:
+            # the cause may quote a part of the text
             raise InputError(f"the database URL cannot be read: write it as {URL_FORM}", code="invalid-url") from None
 
     @classmethod
     def split(cls, text: str) -> Url:
-        """Return the URL in ``text``. Raises ValueError where it is no URL, InputError for an ``@`` in its login."""
-        match = WITHOUT_LOGIN.fullmatch(text)
+        """Return the URL in ``text``. Raises ValueError where it is none, InputError for an unescaped character."""
+        match = WITHOUT_USER.fullmatch(text)
         if match is None or not all(HOST.fullmatch(host) for host in match["hosts"].split(",")):
-            match = WITH_LOGIN.fullmatch(text)
+            match = WITH_USER.fullmatch(text)
         if match is None:
             raise ValueError("no URL of a database")
         parts = {"username": None, "password": None, **match.groupdict()}
         host, port = match["hosts"], ""
         if "@" in host:
             raise InputError("the database URL has an @ in its user or password: write it as %40", code="unescaped-at")
+        if any(argument and "=" not in argument for argument in (match["query"] or "").split("&")):
+            raise InputError(
+                "an argument of the database URL, after its ?, has no =: write name=value, and & in a value as %26",
+                code="invalid-url",
+            )
         query = parse_qsl(match["query"] or "", errors="strict")
         if "," in host:
             query.insert(0, ("host", unquote(host, errors="strict")))
@@ -85,8 +105,8 @@ class Url(NamedTuple):
 
     def render(self) -> str:
         """Return the URL as text, with its passwords."""
-        login = "" if self.username is None else percent_encode(self.username)
-        login += "" if self.password is None else f":{percent_encode(self.password, '*')}"
+        user = "" if self.username is None else percent_encode(self.username)
+        user += "" if self.password is None else f":{percent_encode(self.password, '*')}"
         host = percent_encode(self.host or "", ":")
         host = f"[{host}]" if ":" in host else host
         port = "" if self.port is None else f":{self.port}"
@@ -95,18 +115,28 @@ class Url(NamedTuple):
         arguments = "&".join(f"{percent_encode(name)}={percent_encode(value, SAFE)}" for name, value in self.query)
         if arguments:
             arguments = f"?{arguments}" if database else f"/?{arguments}"
-        return f"{self.scheme}://{login}{at}{host}{port}{database}{arguments}"
+        return f"{self.scheme}://{user}{at}{host}{port}{database}{arguments}"
+
+    def masked(self) -> str:
+        """Return the URL as text, with ``***`` for each password."""
+        query = tuple((name, MASK if SECRET.search(name) else value) for name, value in self.query)
+        return self._replace(password=self.password and MASK, query=query).render()
 
 
 def percent_encode(part: str, safe: str = "") -> str:
     return quote(part, safe=safe)
 
 
-SCHEMES: Final = {"postgresql", "postgres", "postgresql+asyncpg"}
-VARIABLES: Final = ("BULKSEED_DATABASE_URL", "DATABASE_URL")
+SCHEMES: Final = {"postgresql", "postgres", "postgis", "pgsql"}
+DRIVERS: Final = {
+    *("asyncpg", "psycopg", "psycopg_async", "psycopg2", "psycopg2cffi", "pg8000", "aiopg", "pygresql"),
+    "pypostgresql",
+}
+"""The names after ``postgresql+`` in URLs for SQLAlchemy, which say nothing about the server."""
+KEYWORD: Final = re.compile(r"\s*\w+\s*=", re.ASCII)
+"""The beginning of a connection string."""
 
-SECRET: Final = {"password", "passwd", "sslpassword"}
-MASK: Final = "***"
+VARIABLES: Final = ("BULKSEED_DATABASE_URL", "DATABASE_URL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,45 +144,79 @@ class Address:
     """The address of a database. ``url`` and ``dsn`` may contain a password, which ``str`` and ``repr`` mask.
 
     ``parameters`` are libpq's by name, from the URL, the service file and the environment. The constructor raises
-    InputError where they are invalid or cannot be read.
+    InputError where they are invalid or cannot be read. ``environment`` has libpq's variables.
     """
 
     url: Url
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, compare=False)
     parameters: Mapping[str, str] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parameters", libpq.resolve_parameters(url_parameters(self.url), os.environ))
+        resolved = libpq.resolve_parameters(url_parameters(self.url), self.environment)
+        object.__setattr__(self, "parameters", resolved)
 
     @classmethod
-    def parse(cls, text: str) -> Address:
-        """Return the address in ``text``: ``postgresql://``, ``postgres://`` or ``postgresql+asyncpg://``.
+    def parse(cls, text: str, environment: Mapping[str, str] = os.environ) -> Address:
+        """Return the address in ``text``: a URL, or a connection string of libpq (``host=localhost dbname=app``).
 
-        The arguments are libpq's, such as ``?host=/socket/dir``, and SQLAlchemy's. Raises InputError for other URLs.
+        URLs begin with ``postgresql://``, with another name of it (``postgres://``, ``postgis://``, ``pgsql://``), or
+        with that of a driver for SQLAlchemy (``postgresql+psycopg://``). The arguments are libpq's, such as
+        ``?host=/socket/dir``, and SQLAlchemy's. Raises InputError for other texts.
         """
-        url = Url.parse(text.strip())
-        if url.scheme not in SCHEMES:
-            raise InputError(
-                f"the database URL begins with {url.scheme!r}, which is not PostgreSQL: write {URL_FORM}",
-                code="invalid-url",
-            )
+        if KEYWORD.match(text):
+            return cls(keywords_url(parse_keywords(text)), environment)
+        text = text.strip()
+        url = Url.parse(text.removeprefix("jdbc:"))
         query = tuple(
             # SQLAlchemy's dialect for asyncpg has another name for it than libpq
             ("sslmode", libpq.to_sslmode(value)) if name == "ssl" else (name, value)
             for name, value in url.query
-            if name not in libpq.CLIENT_PARAMS
+            if name not in SQLALCHEMY_PARAMS
         )
-        return cls(url._replace(scheme="postgresql", query=query))
+        scheme, _, driver = url.scheme.lower().partition("+")
+        plain = url._replace(scheme="postgresql", query=query)
+        if scheme not in SCHEMES:
+            raise InputError(
+                f"the database URL begins with {url.scheme!r}, which is not PostgreSQL: write {URL_FORM}",
+                code="invalid-url",
+            )
+        if text.startswith("jdbc:") or (driver and driver not in DRIVERS):
+            raise InputError(
+                f"the database URL begins with {text.partition('//')[0] + '//'!r}, which is for another program: "
+                f"write {plain.masked()}",
+                code="invalid-url",
+            )
+        return cls(plain, environment)
 
     @property
     def dsn(self) -> str:
-        """The URL for psql and asyncpg, with its passwords."""
-        return self.url.render()
+        """The URL for psql and other programs with libpq, with its passwords.
+
+        Settings of the server, which libpq does not take as arguments, are in ``options``.
+        """
+        query = {{"database": "dbname"}.get(name, name): value for name, value in self.url.query}
+        settings = [name for name in query if name not in KEYWORDS]
+        given = [query["options"]] if "options" in query else []
+        given += [f"-c {name}={OPTION_ESCAPED.sub(ESCAPE, query.pop(name))}" for name in settings]
+        if given:
+            query["options"] = " ".join(given)
+        listed = libpq.hosts(url_parameters(self.url))
+        if len(listed) > 1 and "host" in query:
+            # libpq has the ports in a list of their own
+            query["host"] = ",".join(host.name for host in listed)
+            query["port"] = ",".join(str(host.port) for host in listed)
+        return self.url._replace(query=tuple(query.items())).render()
 
     @property
     def arguments(self) -> Mapping[str, Any]:
         """The arguments of :func:`asyncpg.connect`, with the password."""
         password = self.parameters.get("password") or read_password(self.parameters)
         return libpq.driver_arguments(self.parameters, password)
+
+    @property
+    def client_options(self) -> ClientOptions:
+        """What the parameters ask of the client itself, such as a time limit for connecting."""
+        return client_options(self.parameters)
 
     @property
     def unread(self) -> str | None:
@@ -165,14 +229,13 @@ class Address:
         return self.parameters["dbname"]
 
     def __str__(self) -> str:
-        masked = tuple((name, MASK if name in SECRET else value) for name, value in self.url.query)
-        return self.url._replace(password=self.url.password and MASK, query=masked).render()
+        return self.url.masked()
 
     @property
     def without_passwords(self) -> Address:
         """The address without passwords, for commands that read them elsewhere: PGPASSWORD, ~/.pgpass."""
-        query = tuple((name, value) for name, value in self.url.query if name not in SECRET)
-        return Address(self.url._replace(password=None, query=query))
+        query = tuple((name, value) for name, value in self.url.query if not SECRET.search(name))
+        return Address(self.url._replace(password=None, query=query), self.environment)
 
     def __repr__(self) -> str:
         return f"Address({str(self)!r})"
@@ -206,6 +269,18 @@ class Address:
         return listed or f"localhost:{self.parameters.get('port', libpq.DEFAULT_PORT)}"
 
 
+def keywords_url(parameters: Mapping[str, str]) -> Url:
+    """Return the URL for the parameters of a connection string, with the password where URLs have it."""
+    rest = {name: value for name, value in parameters.items() if value}
+    user, password, database = (rest.pop(name, None) for name in ("user", "password", "dbname"))
+    host, port = None, None
+    if HOST_NAME.fullmatch(rest.get("host", "")):
+        host = rest.pop("host")
+        if PORT.fullmatch(rest.get("port", "")):
+            port = int(rest.pop("port"))
+    return Url("postgresql", user, password, host, port, database, tuple(rest.items()))
+
+
 def url_parameters(url: Url) -> dict[str, str]:
     """Return the parameters in a URL by libpq's names; arguments take precedence over the parts before them."""
     parameters = {
@@ -235,7 +310,5 @@ def named_address(option: str | None, environment: Mapping[str, str]) -> Address
     """
     if option is not None and not option.strip():
         raise InputError("--database-url is empty: name a database, or leave the option out", code="empty-url")
-    for text in (option, *(environment.get(name) for name in VARIABLES)):
-        if text:
-            return Address.parse(text)
-    return None
+    text = option or next((text for name in VARIABLES if (text := environment.get(name))), None)
+    return Address.parse(text) if text else None

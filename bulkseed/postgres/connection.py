@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,7 +23,7 @@ from bulkseed.errors import (
     TransientError,
     reraise_first,
 )
-from bulkseed.postgres.driver import Connection, ConnectionParams, DriverConnection
+from bulkseed.postgres.driver import Connection, ConnectionParams, connect_first, set_socket_options
 from bulkseed.postgres.pooler import NO_SESSION, backend_pid, check_session, is_pooling_error, pooler_error
 from bulkseed.sql import compose
 
@@ -41,7 +42,11 @@ __all__ = [
     "translate_errors",
 ]
 
+logger = logging.getLogger(__name__)
+
 CONNECT_SECONDS: Final = 20.0
+"""The time limit for each host where the parameters set none, and the least for setting up a session, for which a
+pooler may let it wait."""
 OLDEST_MAJOR: Final = 15
 KEEP_ALIVE_SECONDS: Final = 30.0
 
@@ -65,7 +70,7 @@ SELECT set_config(name, value, false) FROM (
 The limits that a role has for an app's short statements would end a long COPY. Committed rows must survive a crash of
 the server, because a load that continues afterwards does not load them again. A backend holds locks, so it must notice
 that its client was killed while it waits for a lock (the setting exists where the server can check this), and within a
-minute that its client's machine is gone. Where the login is called bulkseed, ``"$user"`` in its search_path would put
+minute that its client's machine is gone. Where the user is called bulkseed, ``"$user"`` in its search_path would put
 the ledger's schema before the app's."""
 
 
@@ -86,8 +91,10 @@ async def connect(params: ConnectionParams) -> Connection:
     TargetError for a server that is too old and for a pooler without sessions.
     """
     connection = await connect_driver(params)
+    given = params.client_options.seconds(CONNECT_SECONDS)
+    seconds = given and max(given, CONNECT_SECONDS)
     try:
-        with anyio.fail_after(CONNECT_SECONDS):
+        with anyio.fail_after(seconds):
             await begin_session(connection, params)
     except BaseException as error:
         lost = connection.is_closed()
@@ -96,21 +103,37 @@ async def connect(params: ConnectionParams) -> Connection:
             raise
         if isinstance(error, TimeoutError):
             raise ServerUnavailableError(
-                f"{params.server} accepted the connection but did not answer within {CONNECT_SECONDS:.0f} s: "
+                f"{params.server} accepted the connection but did not answer within {seconds:.0f} s: "
                 "try again when it is less busy; if it is a pooler, give it a larger pool or try fewer --workers",
                 code="no-session",
-            ) from None
+            ) from error
         if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError) and (
             translated := pooler_error(error, params)
         ):
             raise translated from error
+        if isinstance(error, asyncpg.QueryCanceledError):
+            raise ConnectError(
+                f"the server at {params.server} cancelled the first statement ({server_message(error)}): raise "
+                "statement_timeout in options, in PGOPTIONS, by ALTER ROLE or by ALTER DATABASE, whichever sets it",
+                code="session-limit",
+            ) from error
         if lost and isinstance(error, Exception):
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise ServerUnavailableError(
-                f"the server at {params.server} accepted a connection and ended it: {TRY_LATER}",
+                f"the server at {params.server} accepted a connection and ended it ({reason}): {TRY_LATER}",
                 code="connection-refused",
             ) from error
         raise
-    major = connection.get_server_version().major
+    version = connection.get_server_version()
+    major = version.major
+    logger.info(
+        "connected to %s, database %s: PostgreSQL %s.%s, server process %s",
+        params.server,
+        params.database,
+        major,
+        version.minor,
+        connection.get_server_pid(),
+    )
     if major < OLDEST_MAJOR:
         connection.terminate()
         raise TargetError(
@@ -123,52 +146,74 @@ async def connect(params: ConnectionParams) -> Connection:
 async def begin_session(connection: Connection, params: ConnectionParams) -> None:
     # one statement of the simple protocol, which changes nothing in a backend that may be shared with an app
     only_own = compose("{setup} WHERE pg_backend_pid() = {pid}", setup=SESSION, pid=connection.get_server_pid())
+    logger.debug("setting up the session: %s", " ".join(SESSION.split()))
     if await connection.execute(only_own) == "SELECT 0":
+        logger.debug("the server process is another one than announced: %s is a pooler", params.server)
         await check_session(connection, params, partial(connect_driver, params))
         await connection.execute(SESSION)
 
 
 async def connect_driver(params: ConnectionParams) -> Connection:
     # no statement cache: a cached statement encodes by a table's old types, and PgBouncer cannot keep it
-    arguments = {**params.arguments, "timeout": CONNECT_SECONDS, "statement_cache_size": 0}
-    arguments["server_settings"] = {**arguments["server_settings"], "application_name": "bulkseed"}
+    arguments = {**params.arguments, "statement_cache_size": 0}
+    options = params.client_options
     try:
-        connection: Connection = await asyncpg.connect(**arguments, connection_class=DriverConnection)
-        return connection
+        connection = await connect_first(arguments, options, CONNECT_SECONDS)
     except asyncpg.PostgresError as error:
-        raise connect_error(error, params) from None
+        raise connect_error(error, params) from error
     except ssl.SSLError as error:
         reason = getattr(error, "verify_message", "") or error.reason or str(error)
         raise ConnectError(
             f"no TLS connection to {params.server} can be made ({reason}): correct sslmode and its files",
             code="tls-failed",
-        ) from None
+        ) from error
     except (TimeoutError, OSError) as error:
-        reason = error.strerror or str(error) or f"no answer in {CONNECT_SECONDS:.0f} s"
+        seconds = options.seconds(CONNECT_SECONDS)
+        reason = error.strerror or str(error) or (f"no answer in {seconds:.0f} s" if seconds else "no answer")
         if "SSL" in reason:
             raise ConnectError(
                 f"no PostgreSQL answers at {params.server} ({reason}): correct sslmode in the database URL",
                 code="tls-failed",
-            ) from None
+            ) from error
         raise ServerUnavailableError(
             f"no PostgreSQL answers at {params.server} ({reason}): start it, or correct the database URL",
             code="no-answer",
-        ) from None
+        ) from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
+        # the cause may quote more of the parameters, one of which is the password
         reason = str(error).partition("\n")[0]
         raise ConnectError(
             f"the connection to {params.server} cannot be made ({reason}): correct the database URL",
             code="invalid-url",
         ) from None
+    try:
+        set_socket_options(connection, options)
+    except OSError as error:
+        connection.terminate()
+        raise ConnectError(
+            "the operating system refuses keepalives_idle, keepalives_interval, keepalives_count or tcp_user_timeout "
+            f"of the connection to {params.server} ({error.strerror}): write smaller values",
+            code="invalid-parameter",
+        ) from None
+    result: Connection = connection
+    return result
 
 
-def login_fix(reason: str) -> str:
-    """Return how to fix a login that the server rejects for ``reason``."""
+def user_fix(reason: str) -> str:
+    """Return how to fix a user or a password that the server rejects for ``reason``."""
     if "certificate" in reason:
-        return "correct sslcert and sslkey, or use another login"
+        return "correct sslcert and sslkey, or use another user"
     if "pg_hba.conf" in reason:
-        return "correct the user, the database or sslmode, or allow the login in pg_hba.conf"
+        return "correct the user, the database or sslmode, or allow the connection in pg_hba.conf"
     return "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass"
+
+
+INVALID_SETTINGS: Final = (
+    asyncpg.InvalidParameterValueError,
+    asyncpg.CantChangeRuntimeParamError,
+    asyncpg.PostgresSyntaxError,
+)
+"""The server's errors for settings in the parameters of a connection."""
 
 
 def connect_error(error: asyncpg.PostgresError, params: ConnectionParams) -> ConnectError:
@@ -177,7 +222,8 @@ def connect_error(error: asyncpg.PostgresError, params: ConnectionParams) -> Con
     if isinstance(error, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError):
         reason = "; ".join(filter(None, [message, params.unread]))
         return ConnectError(
-            f"the server at {params.server} rejects the login ({reason}): {login_fix(reason)}", code="login-rejected"
+            f"the server at {params.server} does not let the user connect ({reason}): {user_fix(reason)}",
+            code="login-rejected",
         )
     if isinstance(error, asyncpg.UndefinedObjectError):
         return ConnectError(
@@ -185,11 +231,28 @@ def connect_error(error: asyncpg.PostgresError, params: ConnectionParams) -> Con
             "correct it, or leave it out",
             code="unsupported-parameter",
         )
+    if isinstance(error, INVALID_SETTINGS):
+        return ConnectError(
+            f"the server at {params.server} refuses a parameter of the database URL, or PGOPTIONS ({message}): "
+            "correct it, or leave it out",
+            code="invalid-parameter",
+        )
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return ConnectError(
+            f"the server at {params.server} refuses a connection ({message}): grant the user the right, "
+            "or leave out what it may not set",
+            code="missing-privilege",
+        )
     if translated := pooler_error(error, params):
         return translated
-    kind = ServerUnavailableError if is_transient(error) else ConnectError
-    return kind(
-        f"the server at {params.server} refuses a connection ({message}): {TRY_LATER}", code="connection-refused"
+    if is_transient(error) or str(error.sqlstate or "")[:2] in SERVER_FAULTS:
+        return ServerUnavailableError(
+            f"the server at {params.server} refuses a connection ({message}): {TRY_LATER}", code="connection-refused"
+        )
+    return ConnectError(
+        f"the server at {params.server} allows no connection to {params.database!r} ({message}): grant this login "
+        "CONNECT, or use another login or database",
+        code="connection-not-allowed",
     )
 
 
@@ -247,6 +310,10 @@ failures, too many connections, a server that stops or starts.
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
+SERVER_FAULTS: Final = {"53", "58", "XX"}
+"""Classes of SQLSTATE codes for faults of the server or its machine, such as too little memory to start a session."""
+
+
 def is_transient(error: asyncpg.PostgresError) -> bool:
     """Return whether the same statement may succeed a moment later."""
     state = str(error.sqlstate or "")
@@ -283,7 +350,7 @@ def translate_errors(connection: Connection, doing: str) -> Iterator[None]:
             ) from error
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
             raise RunError(
-                f"{doing}: this login may not ({message}): grant it the right, or use another",
+                f"{doing}: this user may not ({message}): grant it the right, or use another",
                 code="missing-privilege",
             ) from error
         if is_transient(error):

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import secrets
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import asyncpg
 
-__all__ = ["LOOP", "Connection", "ConnectionParams", "DriverConnection", "ignore_lost_connection"]
+from bulkseed.postgres.parameters import ClientOptions
+
+__all__ = [
+    "LOOP",
+    "ClientOptions",
+    "Connection",
+    "ConnectionParams",
+    "DriverConnection",
+    "connect_first",
+    "ignore_lost_connection",
+    "set_socket_options",
+]
 
 LOOP: Final = {"use_uvloop": find_spec("uvloop") is not None}
 """The ``backend_options`` of :func:`anyio.run`."""
@@ -19,11 +32,14 @@ class ConnectionParams(Protocol):
     """The parameters of a connection.
 
     ``arguments`` are those of :func:`asyncpg.connect`, and may contain a password; messages show only the rest.
+    ``client_options`` are what bulkseed does itself.
     ``unread`` is the reason why an existing password file was not used, ``server`` the hosts and ports as text.
     """
 
     @property
     def arguments(self) -> Mapping[str, Any]: ...
+    @property
+    def client_options(self) -> ClientOptions: ...
     @property
     def unread(self) -> str | None: ...
     @property
@@ -39,6 +55,7 @@ class Connection(Protocol):
     async def fetch(self, query: str, *args: object) -> list[Any]: ...
     async def fetchrow(self, query: str, *args: object) -> Any: ...
     async def fetchval(self, query: str, *args: object) -> Any: ...
+    async def prepare(self, query: str) -> Any: ...
     def cursor(self, query: str, *args: object, prefetch: int | None = None) -> Any: ...
     async def copy_records_to_table(
         self, table_name: str, *, records: object, columns: Sequence[str], schema_name: str | None
@@ -60,6 +77,11 @@ class Connection(Protocol):
 class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
     """The connection of asyncpg, which by itself refuses the subclass :class:`bulkseed.sql.SQL` of str."""
 
+    @property
+    def socket(self) -> socket.socket:
+        """The client's end of the connection."""
+        return cast("socket.socket", self._transport.get_extra_info("socket"))
+
     async def execute(self, query: str, *args: object, **options: Any) -> Any:
         return await super().execute(str(query), *args, **options)
 
@@ -74,6 +96,65 @@ class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg shi
 
     def cursor(self, query: str, *args: object, **options: Any) -> Any:
         return super().cursor(str(query), *args, **options)
+
+
+async def connect_first(
+    arguments: Mapping[str, Any], options: ClientOptions, default_seconds: float
+) -> DriverConnection:
+    """Return a connection to the first host that accepts one, each tried for the seconds of ``options``.
+
+    ``arguments`` are those of :func:`asyncpg.connect`, whose own time limit is one for all hosts. Raises its errors,
+    of several hosts that of the last.
+    """
+    last: Exception | None = None
+    for attempt in attempts(arguments, options):
+        try:
+            connection = await asyncpg.connect(
+                **attempt, timeout=options.seconds(default_seconds), connection_class=DriverConnection
+            )
+            return cast("DriverConnection", connection)
+        except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
+            last = error
+    assert last is not None
+    raise last
+
+
+def attempts(arguments: Mapping[str, Any], options: ClientOptions) -> Iterator[Mapping[str, Any]]:
+    """Yield the arguments for each host in the order to try; none is named where asyncpg looks for a local server."""
+    hosts = list(zip(arguments["host"], arguments["port"], strict=True)) if "host" in arguments else []
+    if options.random_host:
+        secrets.SystemRandom().shuffle(hosts)
+    kinds = [arguments["target_session_attrs"]]
+    if kinds == ["prefer-standby"]:
+        kinds = ["standby", "any"]
+    for kind in kinds:
+        for host, port in hosts:
+            yield {**arguments, "host": host, "port": port, "target_session_attrs": kind}
+        if not hosts:
+            yield {**arguments, "target_session_attrs": kind}
+
+
+KEEPALIVES: Final = (
+    ("keepalives_idle", getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))),
+    ("keepalives_interval", getattr(socket, "TCP_KEEPINTVL", None)),
+    ("keepalives_count", getattr(socket, "TCP_KEEPCNT", None)),
+)
+"""The socket option for each parameter; None where the operating system has none, and libpq ignores it too."""
+
+
+def set_socket_options(connection: DriverConnection, options: ClientOptions) -> None:
+    """Set the TCP keepalives and timeout of the connection, as libpq does. Raises OSError where the system refuses."""
+    end = connection.socket
+    if end.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(options.keepalives))
+    if options.keepalives:
+        for name, option in KEEPALIVES:
+            if option is not None and (value := getattr(options, name)):
+                end.setsockopt(socket.IPPROTO_TCP, option, value)
+    user_timeout = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if user_timeout is not None and options.tcp_user_timeout:
+        end.setsockopt(socket.IPPROTO_TCP, user_timeout, options.tcp_user_timeout)
 
 
 def ignore_lost_connection(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -18,9 +18,18 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from bulkseed.errors import InputError
+from bulkseed.postgres.parameters import (
+    DRIVER_PARAMS,
+    KEYWORDS,
+    SESSION_LIMITS,
+    VARIABLES,
+    check_choice,
+    client_options,
+    refuse_unsupported,
+    session_name,
+)
 
 __all__ = [
-    "CLIENT_PARAMS",
     "DEFAULT_PORT",
     "Host",
     "driver_arguments",
@@ -31,51 +40,6 @@ __all__ = [
     "to_sslmode",
 ]
 
-VARIABLES: Final = {
-    **{"host": "PGHOST", "hostaddr": "PGHOSTADDR", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER"},
-    **{"password": "PGPASSWORD", "passfile": "PGPASSFILE", "options": "PGOPTIONS", "krbsrvname": "PGKRBSRVNAME"},
-    **{"sslmode": "PGSSLMODE", "sslnegotiation": "PGSSLNEGOTIATION", "sslrootcert": "PGSSLROOTCERT"},
-    **{"sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY", "sslcrl": "PGSSLCRL", "sslcrldir": "PGSSLCRLDIR"},
-    **{"ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION", "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION"},
-    **{"target_session_attrs": "PGTARGETSESSIONATTRS", "gsslib": "PGGSSLIB"},
-}
-"""The environment variable for each parameter that neither the URL nor the service sets."""
-
-DRIVER_PARAMS: Final = frozenset(
-    {
-        *("sslmode", "sslnegotiation", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword"),
-        *("ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib"),
-    }
-)
-"""The parameters that asyncpg reads from a URL's query with libpq's meaning."""
-
-CLIENT_PARAMS: Final = frozenset(
-    {
-        *("prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"),
-        *("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
-        *("tcp_user_timeout", "channel_binding", "gssencmode", "gssdelegation", "sslcompression", "sslsni"),
-        *("fallback_application_name", "load_balance_hosts", "sslcertmode"),
-        *("sslkeylogfile", "min_protocol_version", "max_protocol_version", "client_encoding", "application_name"),
-    }
-)
-"""Parameters of SQLAlchemy or libpq that are dropped, as asyncpg would pass them to the server; bulkseed sets its own
-application name and encoding."""
-
-UNSUPPORTED: Final = {
-    "replication": "bulkseed loads rows by SQL: leave it out",
-    "sslcrldir": "name one file with sslcrl instead",
-    "requiressl": "write sslmode=require instead",
-    "requirepeer": "the driver cannot check it: leave it out",
-    "require_auth": "the driver cannot check it: leave it out",
-}
-"""Parameters that raise an error, and the reason or the fix."""
-
-TARGET_PARAMS: Final = frozenset({"host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"})
-KEYWORDS: Final = frozenset({*VARIABLES, *DRIVER_PARAMS, *CLIENT_PARAMS, *UNSUPPORTED, *TARGET_PARAMS, "options"})
-"""The keywords that a service file may contain."""
-
-SESSION_ATTRS: Final = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
-SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 DEFAULT_PORT: Final = 5432
 LAST_PORT: Final = 65535
@@ -107,12 +71,15 @@ def resolve_parameters(url_parameters: Mapping[str, str], environment: Mapping[s
     """
     parameters = {name: value for name, value in url_parameters.items() if value}
     service = parameters.pop("service", None) or environment.get("PGSERVICE")
+    file = parameters.pop("servicefile", None) or environment.get("PGSERVICEFILE")
     if service:
-        parameters = read_service(service, environment) | parameters
+        parameters = read_service(service, file, environment.get("PGSYSCONFDIR")) | parameters
     for name, variable in VARIABLES.items():
         if environment.get(variable):
             parameters.setdefault(name, environment[variable])
-    parameters.setdefault("user", login_name())
+    if environment.get("PGREQUIRESSL", "").startswith("1"):
+        parameters.setdefault("sslmode", "require")
+    parameters.setdefault("user", account_name())
     parameters.setdefault("dbname", parameters["user"])
     for name, value in parameters.items():
         if not name or "\0" in name:
@@ -125,26 +92,13 @@ def resolve_parameters(url_parameters: Mapping[str, str], environment: Mapping[s
                 f"the connection parameter {name} contains a NUL byte, or is not UTF-8: correct it",
                 code="invalid-parameter",
             )
-    session_attrs = parameters.get("target_session_attrs", "any")
-    if session_attrs not in SESSION_ATTRS:
-        raise InputError(
-            f"invalid target_session_attrs {session_attrs!r}: write one of {', '.join(SESSION_ATTRS)}",
-            code="invalid-parameter",
-        )
-    for name in ("channel_binding", "gssencmode", "sslcertmode"):
-        if parameters.get(name) == "require":
-            raise InputError(
-                f"the driver does not support {name}=require: leave it out, or write prefer",
-                code="unsupported-parameter",
-            )
-    for name, fix in UNSUPPORTED.items():
-        if name in parameters:
-            raise InputError(
-                f"bulkseed does not support the connection parameter {name}: {fix}", code="unsupported-parameter"
-            )
     resolve_tls(parameters)
-    hosts(parameters)
-    return {name: value for name, value in parameters.items() if name not in CLIENT_PARAMS}
+    listed = hosts(parameters)
+    if listed and not any(map(is_socket, listed)):
+        parameters.pop("requirepeer", None)  # libpq checks it on sockets only
+    refuse_unsupported(parameters)
+    client_options(parameters)
+    return parameters
 
 
 def is_encodable(text: str) -> bool:
@@ -155,7 +109,7 @@ def is_encodable(text: str) -> bool:
     return True
 
 
-def login_name() -> str:
+def account_name() -> str:
     """Return the name of the account that this process runs under."""
     if sys.platform == "win32":
         return getpass.getuser()
@@ -176,14 +130,12 @@ def home_folder() -> Path:
         return Path(os.devnull)
 
 
-def read_service(name: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters of the service ``name``, from the user's service file, else the system's.
+def read_service(name: str, own: str | None, system: str | None) -> dict[str, str]:
+    """Return the parameters of the service ``name``, from the user's file ``own``, else from that in ``system``.
 
     Raises InputError where no file has the service, or a file cannot be read.
     """
-    own = environment.get("PGSERVICEFILE")
     files = [Path(own) if own else home_folder() / ".pg_service.conf"]
-    system = environment.get("PGSYSCONFDIR")
     # the defaults of Debian's and upstream's libpq
     folders = [system] if system else ["/etc/postgresql-common", "/etc"]
     files += [Path(folder) / "pg_service.conf" for folder in folders]
@@ -196,7 +148,7 @@ def read_service(name: str, environment: Mapping[str, str]) -> dict[str, str]:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise InputError(
                 f"the service file {file} cannot be read ({reason}): correct it", code="unreadable-service-file"
-            ) from None
+            ) from error
         parameters: dict[str, str] = {}
         for keyword, value in service_entries(text, name, file):
             parameters.setdefault(keyword, value)
@@ -228,7 +180,7 @@ def service_entries(text: str, name: str, file: Path) -> Iterator[tuple[str, str
         elif inside:
             keyword, equals, value = line.partition("=")
             # the message does not show the line, which may contain a password
-            if not equals or keyword not in KEYWORDS or keyword == "service":
+            if not equals or keyword not in KEYWORDS or keyword in {"service", "servicefile"}:
                 raise InputError(
                     f"line {number} of the service file {file} is no connection parameter: "
                     "write name=value, without spaces",
@@ -299,17 +251,19 @@ def resolve_tls(parameters: dict[str, str]) -> None:
     if parameters.get("ssl"):
         ssl = parameters.pop("ssl")
         parameters.setdefault("sslmode", to_sslmode(ssl))
+    if requiressl := parameters.pop("requiressl", ""):
+        parameters.setdefault("sslmode", "require" if requiressl.startswith("1") else "prefer")
+    check_choice(parameters, "sslmode")
     mode = parameters.get("sslmode", "prefer")
-    if mode not in SSL_MODES:
-        raise InputError(f"invalid sslmode {mode!r}: write one of {', '.join(SSL_MODES)}", code="invalid-parameter")
-    if all(host.target.startswith("/") for host in hosts(parameters)) or mode == "disable":
+    if all(map(is_socket, hosts(parameters))) or mode == "disable":
         # libpq uses no TLS on Unix sockets; asyncpg would read its files all the same
-        for name in DRIVER_PARAMS:
-            if name.startswith("ssl"):
-                parameters.pop(name, None)
+        for name in [name for name in parameters if name in KEYWORDS and name.startswith("ssl")]:
+            del parameters[name]
         if "host" in parameters:
             parameters["sslmode"] = "disable"
         return
+    if parameters.get("sslcertmode") == "disable":
+        refuse_certificate(parameters)
     system = parameters.get("sslrootcert") == "system"
     if system and mode != "verify-full":
         if "sslmode" in parameters:
@@ -333,6 +287,22 @@ def resolve_tls(parameters: dict[str, str]) -> None:
             check_readable(name, parameters[name])
 
 
+def is_socket(host: Host) -> bool:
+    """Return whether the client connects to ``host`` by a Unix socket."""
+    return host.target.startswith("/")
+
+
+def refuse_certificate(parameters: Mapping[str, str]) -> None:
+    """Raise InputError where there is a certificate for the client, because the driver sends it in any case."""
+    own = home_folder() / ".postgresql" / "postgresql.crt"
+    if "sslcert" in parameters or own.exists():
+        certificate = parameters.get("sslcert", own)
+        raise InputError(
+            f"the driver cannot combine sslcertmode=disable and the certificate {certificate}: leave out one of them",
+            code="conflicting-parameters",
+        )
+
+
 def check_readable(parameter: str, file: str) -> None:
     """Raise InputError where the file of a parameter cannot be read."""
     try:
@@ -343,7 +313,7 @@ def check_readable(parameter: str, file: str) -> None:
             f"the file {file} of {parameter} cannot be read ({error.strerror}): "
             f"correct {parameter} in the database URL or the service file, or {VARIABLES[parameter]}",
             code="unreadable-tls-file",
-        ) from None
+        ) from error
 
 
 def driver_arguments(parameters: Mapping[str, str], password: str | None) -> dict[str, Any]:
@@ -351,25 +321,33 @@ def driver_arguments(parameters: Mapping[str, str], password: str | None) -> dic
 
     They are complete: asyncpg takes nothing from the environment or a file.
     """
-    query = {name: value for name, value in parameters.items() if name in DRIVER_PARAMS}
+    query = {"sslnegotiation": "postgres"}
+    query |= {name: value for name, value in parameters.items() if name in DRIVER_PARAMS}
     arguments: dict[str, Any] = {
         "user": parameters["user"],
         "database": parameters["dbname"],
         # without one asyncpg would read the password file itself
         "password": password or "",
         "server_settings": {
-            name: value for name, value in parameters.items() if name not in DRIVER_PARAMS and name not in TARGET_PARAMS
+            **{name: value for name, value in parameters.items() if is_setting(name)},
+            "application_name": session_name(parameters),
         },
+        "target_session_attrs": parameters.get("target_session_attrs", "any"),
     }
     if query.get("sslrootcert") == "system":
         del query["sslrootcert"], query["sslmode"]
         arguments["ssl"] = True
-    arguments["dsn"] = f"postgresql://?{urlencode(query)}" if query else "postgresql://"
+    arguments["dsn"] = f"postgresql://?{urlencode(query)}"
     if listed := hosts(parameters):
         arguments |= {"host": [host.target for host in listed], "port": [host.port for host in listed]}
     else:
         arguments["port"] = port_number(parameters.get("port", ""))
     return arguments
+
+
+def is_setting(name: str) -> bool:
+    """Return whether a parameter is sent to the server; bulkseed's sessions set the limits of a session themselves."""
+    return name == "options" or (name not in KEYWORDS and name not in SESSION_LIMITS)
 
 
 FIELD: Final = r"((?:\\.|[^:\\])*)"

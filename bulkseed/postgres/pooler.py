@@ -52,11 +52,12 @@ async def check_session(
 ) -> None:
     """Raise TargetError where ``connection`` has no session of its own for as long as it is open.
 
-    Call this only where the backend is not the one that the login reported, as behind every pooler. ``open_second``
-    opens another connection with the same parameters; it is awaited at most ``ROUNDS`` times, once for all connections
-    of a process. A session pool gives each connection a backend of its own, so two observations are proof against one:
-    both connections have the same backend at once, or that of the first has changed. Otherwise the pooler hands out the
-    backend that was released last, so that one round is enough where no app uses the pool. Raises asyncpg's errors too.
+    Call this only where the backend is not the one that was announced when connecting, as behind every pooler.
+    ``open_second`` opens another connection with the same parameters; it is awaited at most ``ROUNDS`` times, once
+    for all connections of a process. A session pool gives each connection a backend of its own, so two observations
+    are proof against one: both connections have the same backend at once, or that of the first has changed.
+    Otherwise the pooler hands out the backend that was released last, so that one round is enough where no app uses
+    the pool. Raises asyncpg's errors too.
     """
     if (params.server, params.database) in SESSION_POOLS:
         return
@@ -99,7 +100,7 @@ async def second_backend_pid(open_second: Callable[[], Awaitable[Connection]]) -
 async def backend_pid(connection: Connection) -> int:
     """Return the process id of the backend that answers.
 
-    Behind a pooler it is not the one that was announced at login. A transaction keeps it the same between the
+    Behind a pooler it is not the one that was announced when connecting. A transaction keeps it the same between the
     the messages of a statement.
     """
     await connection.execute("BEGIN")
@@ -137,7 +138,7 @@ def pooler_error(error: Exception, params: ConnectionParams) -> ConnectError | N
         )
     if LOGIN_REJECTED.search(message):
         return ConnectError(
-            f"{params.server} rejects the login ({message}): "
+            f"{params.server} does not let the user connect ({message}): "
             "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass",
             code="login-rejected",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from tenacity.wait import wait_exponential, wait_random
 
 from bulkseed.errors import ConnectionLostError, ServerUnavailableError, is_transient_failure
 from bulkseed.listeners import ProgressListener
+from bulkseed.load_options import RETRY_SECONDS
 from bulkseed.postgres.connection import Connection, ConnectionParams, close, connect, translate_errors
 
 __all__ = ["RetryPolicy", "connect_with_retry", "open_with_retry", "retry", "safe_transaction", "transaction"]
+
+logger = logging.getLogger(__name__)
 
 ROLLBACK_SECONDS: Final = 5
 
@@ -55,7 +59,7 @@ async def safe_transaction(connection: Connection, *, isolation: str | None = No
 async def transaction(connection: Connection) -> AsyncIterator[None]:
     """Run the block in a :func:`safe_transaction` for the rows of a command.
 
-    The isolation level is read committed, even if the login's default is another. Row security raises an error instead
+    The isolation level is read committed, even if the role's default is another. Row security raises an error instead
     of hiding rows. Raises the errors of :func:`bulkseed.postgres.connection.translate_errors`, among them
     ConnectionLostError where the transaction cannot begin, or where it is unknown whether it was committed.
     """
@@ -89,7 +93,7 @@ class RetryPolicy:
     """The limits of retries: ``tries`` of a piece of work, and ``seconds`` for a server that accepts no connection."""
 
     tries: int = 6
-    seconds: float = 120.0
+    seconds: float = RETRY_SECONDS
 
 
 async def retry(
@@ -135,6 +139,13 @@ async def retry_until(
     def note_retry(state: RetryCallState) -> None:
         assert state.outcome is not None
         pause = state.next_action.sleep if state.next_action else 0.0
+        logger.info(
+            "%s: try %s failed, the next follows in %.1f s: %s",
+            doing,
+            state.attempt_number,
+            pause,
+            state.outcome.exception(),
+        )
         if pause >= LONGEST_PAUSE and state.attempt_number % NOTED:
             return
         listener.note(f"{state.outcome.exception()}; {doing} is tried again in {pause:.1f} s")

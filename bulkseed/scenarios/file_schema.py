@@ -36,7 +36,7 @@ from bulkseed.errors import suggestion
 from bulkseed.plan.plan import Probabilities
 from bulkseed.plan.scenario import Shape, describe_range
 from bulkseed.scenarios import shipped
-from bulkseed.text.faker_source import MOST_VALUES
+from bulkseed.text.fakes import MOST_VALUES
 
 __all__ = ["ScenarioValues", "check_structure", "json_schema"]
 
@@ -54,7 +54,7 @@ def give(what: str) -> WrapValidator:
         try:
             return validate(value)
         except ValidationError:
-            raise PydanticCustomError("give", "give {what}", {"what": what}) from None
+            raise PydanticCustomError("give", "give {what}", {"what": what}) from None  # pydantic keeps no cause
 
     return WrapValidator(check)
 
@@ -81,7 +81,7 @@ Side = Annotated[Literal["users", "channels", "messages"], give("users, channels
 class Counts(TypedDict, total=False):
     """Numbers of rows at a scale of 1x."""
 
-    users: Annotated[Count, Field(description="users of the workspace")]
+    users: Annotated[int, Field(ge=2, description="users of the workspace, at least 2"), give("a whole number from 2")]
     channels: Annotated[Count, Field(description="channels, DMs among them")]
     messages_per_channel: Annotated[
         Count, Field(description="top-level messages (replies not counted), as a mean over all channels")

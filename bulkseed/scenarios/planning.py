@@ -9,7 +9,8 @@ from pathlib import Path
 from bulkseed.errors import InputError
 from bulkseed.plan.plan import Plan, check_time_zone, microseconds, parse_as_of, scale_counts
 from bulkseed.scenarios.scenario_file import read_scenario
-from bulkseed.text.faker_source import Fakes, make_corpus
+from bulkseed.text.faker_source import make_corpus
+from bulkseed.text.fakes import Fakes
 
 __all__ = ["make_plan"]
 

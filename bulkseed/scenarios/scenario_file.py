@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 import pyarrow as pa
 
 from bulkseed.errors import InputError, common_code, suggestion
-from bulkseed.fields import normalise, parse_field
+from bulkseed.fields import normalise, parse_field, uses_faker
 from bulkseed.generators.plugins import describe_plugin_table
 from bulkseed.plan.plan import Probabilities
 from bulkseed.plan.scenario import PluginTable, Rule, Scenario, Shape
@@ -23,7 +24,7 @@ from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.scenarios import shipped
 from bulkseed.scenarios.plugin_tables import arrange_tables, find_contradictions, has_order, make_relationship_table
 from bulkseed.target.target import ARROW_TYPES
-from bulkseed.text.faker_source import Fakes
+from bulkseed.text.fakes import Fakes, share_faker
 
 if TYPE_CHECKING:
     from bulkseed.scenarios.file_schema import ScenarioValues
@@ -57,9 +58,28 @@ def read_scenario(named: str, fakes: Fakes, *, schema: str | None = None, plugin
     and the fix. Its code is that of the problems, or ``wrong-scenario`` if they have several.
     """
     given = read_values(named)
+    with share_faker() as process:
+        if any(uses_faker(field) for field in each_field(given)):
+            with suppress(OSError):  # which the first value reports
+                process.start()  # early: it takes a moment until it answers
+        return check_scenario(named, given, fakes, schema, plugins)
+
+
+def each_field(given: Mapping[str, Any]) -> Iterator[object]:
+    """Yield the fields of a scenario whose structure may be wrong."""
+    tables = given.get("fields")
+    for columns in tables.values() if isinstance(tables, Mapping) else ():
+        yield from columns.values() if isinstance(columns, Mapping) else ()
+
+
+def check_scenario(
+    named: str, given: dict[str, Any], fakes: Fakes, schema: str | None, plugins: Iterable[str]
+) -> ScenarioFile:
+    """Return the scenario that :func:`read_values` has read."""
     problems = Problems(named, [*given])
     values = cast("ScenarioValues", given) if named in shipped() else problems.keep_valid(problems.add_base(given))
     fakes = replace(fakes, providers=tuple(values.get("providers", ())))
+    problems.check_providers(fakes)
     relationships = values.get("relationships", {})
     sources = dict.fromkeys(plugins, "") | dict.fromkeys(values.get("plugins", ()), "plugins")
     extras = [*problems.check_plugins(sources), *problems.check_relationships(relationships)]
@@ -84,6 +104,7 @@ def read_scenario(named: str, fakes: Fakes, *, schema: str | None = None, plugin
         extras=arranged,
         rules=tuple(Rule(**rule) for rule in values.get("rules", ())),
     )
+    problems.check_names(scenario, sources)
     counts = cast("dict[str, int]", values.get("counts", {}))
     probabilities = Probabilities(**values.get("probabilities", {}))
     problems.refuse()
@@ -134,6 +155,10 @@ class Problems:
         """The dotted key, the problem and the code of each."""
         self.wrong_relationships: set[str] = set()
         """Relationships with problems. A table of this name in another section is not one problem more."""
+        self.are_plugins_wrong = False
+        """Whether the table of a plugin is unknown, which a name in another section may mean."""
+        self.are_providers_wrong = False
+        """Whether the methods of the user's providers are unknown, so that Faker fields cannot be tried."""
 
     def add(self, key: str, problem: str, code: str = WRONG) -> None:
         """Note a problem, with its fix. ``key`` is the dotted key in the file; empty for options."""
@@ -188,15 +213,51 @@ class Problems:
         noun = "column" if "." in section else "table"
         for name in given:
             if name not in known and not (noun == "table" and name in self.wrong_relationships):
-                fix = suggestion(name, known, f"there are {', '.join(known)}")
-                self.add(f"{section}.{name}", f"bulkseed has no such {noun}: {fix}")
+                fix = suggestion(name, known, "")
+                if fix or noun == "column" or not self.are_plugins_wrong:
+                    fix = fix or f"there are {', '.join(known)}"
+                    self.add(f"{section}.{name}", f"bulkseed has no such {noun}: {fix}")
         return {name: value for name, value in given.items() if name in known}
+
+    def check_providers(self, fakes: Fakes) -> None:
+        """Check the user's providers for Faker, whether a field uses them or not."""
+        if fakes.providers:
+            try:
+                fakes.check_providers()
+            except InputError as error:
+                self.are_providers_wrong = True
+                self.add("providers", str(error), error.code)
+
+    def check_names(self, scenario: Scenario, sources: Mapping[str, str]) -> None:
+        """Check that PostgreSQL can have all names of the scenario; ``sources`` has the keys of the plugins."""
+        names = [("schema" if "schema" in self.sections else "", scenario.schema)]
+        names += [(f"tables.{table}", name) for table, name in scenario.tables.items()]
+        names += [
+            (f"columns.{table}.{column}", name)
+            for table, columns in scenario.columns.items()
+            for column, name in columns.items()
+        ]
+        names += [
+            (f"fields.{table}.{column}", column) for table, fields in scenario.fields.items() for column in fields
+        ]
+        for extra in scenario.extras:
+            key = sources[extra.source] if extra.source else f"relationships.{extra.name}"
+            names += [(key, name) for name in (extra.name, *extra.columns)]
+        for key, name in names:
+            if name is not None and not is_name(name):
+                self.add(
+                    key,
+                    f"{name!r} cannot be a name in PostgreSQL: leave NUL, and bytes that are not UTF-8, out of it",
+                    "invalid-name",
+                )
 
     def check_plugins(self, sources: Mapping[str, str]) -> Iterable[PluginTable]:
         """Yield the tables of plugins; ``sources`` has the key that names each, empty for options."""
         for source, key in sources.items():
             extra = self.attempt(key, partial(describe_plugin_table, source))
-            if extra is not None:
+            if extra is None:
+                self.are_plugins_wrong = True
+            else:
                 yield extra
 
     def check_relationships(self, given: Mapping[str, Mapping[str, Any]]) -> Iterable[PluginTable]:
@@ -258,6 +319,13 @@ class Problems:
                     self.add(
                         f"columns.{table}.{name}", "bulkseed identifies rows by this column: name the app's column"
                     )
+            app_names = [checked[table].get(name, name) for name in known[table]]
+            for name, app_name in checked[table].items():
+                if app_name is not None and app_names.count(app_name) > 1:
+                    self.add(
+                        f"columns.{table}.{name}",
+                        f"{app_name} is the name of two columns: leave one of them out with false, or correct the name",
+                    )
         return checked
 
     def check_fields(
@@ -292,9 +360,16 @@ class Problems:
                         f"bulkseed itself fills {name}: remove this field, or set "
                         f"[columns.{table}] {built_in[name]} = false",
                     )
+                elif self.are_providers_wrong and "faker" in repr(value):
+                    continue
                 elif self.attempt(key, partial(parse_field, key, value, fakes, schemas.get(table))):
                     checked.setdefault(table, {})[name] = normalise(value, key)
         return checked
+
+
+def is_name(text: str) -> bool:
+    """Return whether a name in PostgreSQL can be ``text``: Unicode without NUL."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def leave_out(values: dict[str, Any], keys: tuple[str | int, ...]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +15,12 @@ from bulkseed.load_options import Format
 from bulkseed.plan.tables import Table
 from bulkseed.postgres.connection import Connection
 from bulkseed.sql import identifier
-from bulkseed.target.target import TYPES_SQL, Target, column_mapping_of, type_of
+from bulkseed.target.target import TYPES_SQL, Target, TargetColumn, column_mapping_of, type_of
 
-__all__ = ["plan_copies", "plan_copy", "with_keys"]
+__all__ = ["format_reason", "plan_copies", "plan_copy", "with_keys"]
+
+
+logger = logging.getLogger(__name__)
 
 
 async def plan_copies(connection: Connection, target: Target, format: Format) -> dict[str, CopyPlan]:
@@ -28,13 +32,26 @@ async def plan_copies(connection: Connection, target: Target, format: Format) ->
     for table in target.model.tables:
         name = target.model.name(table.name)
         copy_plan = await plan_copy(connection, name, columns_of(target, table), target.schema, format)
-        fields = target.model.scenario.fields.get(table.name, {})
+        reason = format_reason(copy_plan, target.columns[table.name].values(), format)
+        logger.info("COPY format of %s: %s%s", name, copy_plan.format, f" ({reason})" if reason else "")
+        given = target.model.scenario.fields.get(table.name, {})
+        fields = {target.model.field_source(table.name, column): field for column, field in given.items()}
         mappings = tuple(
             replace(mapping, json="text") if is_json(fields.get(mapping.source)) else mapping
             for mapping in copy_plan.mappings
         )
         copy_plans[table.name] = replace(copy_plan, mappings=mappings)
     return copy_plans
+
+
+def format_reason(copy_plan: CopyPlan, columns: Iterable[TargetColumn], format: Format) -> str:
+    """Return why the COPY format is not binary, for example because of the types of ``columns``; empty if it is."""
+    if copy_plan.format == "binary":
+        return ""
+    if format == "records":
+        return "--format records"
+    declared = {column.name: column.type for column in columns}
+    return ", ".join(f"{name} is of type {declared[name]}" for name in copy_plan.columns if name not in copy_plan.types)
 
 
 def is_json(field: Any) -> bool:
@@ -55,7 +72,8 @@ def with_keys(copy_plan: CopyPlan, table: Table, keys: Mapping[str, Keys]) -> Co
 def columns_of(target: Target, table: Table) -> dict[str, str]:
     """Return the names in the target of the columns that a load fills, by their names in a batch."""
     known = {column.name: target.model.column(table.name, column.name) for column in table.columns}
-    return known | {name: name for name in target.model.scenario.fields.get(table.name, ())}
+    fields = target.model.scenario.fields.get(table.name, ())
+    return known | {target.model.field_source(table.name, name): name for name in fields}
 
 
 async def plan_copy(

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,14 +19,19 @@ from bulkseed.postgres.connection import Connection, open_connection, preflight_
 
 __all__ = [
     "DISK_PER_BYTE",
+    "Disk",
     "Survey",
     "check_allowed",
+    "check_disks",
     "check_folders",
     "check_server",
     "estimate_rows",
     "folders",
     "looks_like_production",
+    "production_names",
+    "read_disks",
     "survey",
+    "survey_with",
 ]
 
 PRODUCTION: Final = re.compile(r"(?:prod|production|prd|live)\d*")
@@ -59,9 +64,14 @@ async def survey(address: Address, tables: Sequence[str]) -> Survey:
     Raises ConnectError, ConnectionLostError, and TargetError where this login lacks the rights.
     """
     async with open_connection(address) as connection:
-        with preflight_errors(connection, "looking at the target"):
-            row = await connection.fetchrow("SELECT current_database(), current_user")
-            rows = await estimate_rows(connection, tables)
+        return await survey_with(connection, address, tables)
+
+
+async def survey_with(connection: Connection, address: Address, tables: Sequence[str]) -> Survey:
+    """Do the same as :func:`survey` with an open connection."""
+    with preflight_errors(connection, "looking at the target"):
+        row = await connection.fetchrow("SELECT current_database(), current_user")
+        rows = await estimate_rows(connection, tables)
     hosts = address.hosts
     return Survey(address.server, ",".join(hosts), (*hosts, *address.addresses), row[0], row[1], rows)
 
@@ -75,6 +85,12 @@ def looks_like_production(name: str) -> bool:
     return any(PRODUCTION.fullmatch(word) for word in re.split(r"[\W_]+", plain))
 
 
+def production_names(target: Survey) -> list[str]:
+    """Return the names of the target that look like production, each with what has the name."""
+    names = [f"the database {target.database!r}"] if looks_like_production(target.database) else []
+    return names + [f"the host {name!r}" for name in target.names if looks_like_production(name)]
+
+
 def check_allowed(target: Survey, allow: str | None) -> None:
     """Raise InputError where ``allow`` names another target, or is None and the target looks like production."""
     if allow is not None and allow != target.title:
@@ -82,8 +98,7 @@ def check_allowed(target: Survey, allow: str | None) -> None:
             f"--allow names {allow!r}, but the target is {target.title!r}: nothing was touched; correct one of them",
             code="allow-mismatch",
         )
-    names = [f"the database {target.database!r}"] if looks_like_production(target.database) else []
-    names += [f"the host {name!r}" for name in target.names if looks_like_production(name)]
+    names = production_names(target)
     if names and allow is None:
         raise InputError(
             f"{names[0]} looks like production: "
@@ -146,10 +161,19 @@ def is_here(row: Any, address: Address) -> bool:
     return ipaddress.ip_interface(str(row["address"])).is_loopback and row["port"] in address.ports
 
 
-def check_folders(needed: Mapping[Path, float], fix: str = "load less, or free some space") -> None:
-    """Raise InputError where the disks of the folders have less free space than the bytes ``needed`` in them.
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk with one or more of the server's folders, of which ``folder`` is the first: bytes needed, bytes free."""
 
-    Folders that do not exist here, or cannot be entered, are not checked. The error has a line for each full disk.
+    folder: Path
+    needed: float
+    free: int
+
+
+def read_disks(needed: Mapping[Path, float]) -> list[Disk]:
+    """Return the disks of the folders, with the bytes ``needed`` in the folders of each.
+
+    Folders that do not exist here, or cannot be entered, are left out.
     """
     disks: dict[int, list[tuple[Path, float]]] = defaultdict(list)
     for folder, size in needed.items():
@@ -157,16 +181,27 @@ def check_folders(needed: Mapping[Path, float], fix: str = "load less, or free s
             disks[folder.stat().st_dev].append((folder, size))
         except OSError:
             continue
-    problems = []
-    for on_disk in disks.values():
-        folder = on_disk[0][0]
-        total, free = sum(size for _, size in on_disk), shutil.disk_usage(folder).free
-        if free < total:
-            problems.append(
-                f"the load needs some {total / 1e9:,.2f} GB of disk, and {folder} has {free / 1e9:,.2f} GB free: {fix}"
-            )
+    return [
+        Disk(on_disk[0][0], sum(size for _, size in on_disk), shutil.disk_usage(on_disk[0][0]).free)
+        for on_disk in disks.values()
+    ]
+
+
+def check_disks(disks: Iterable[Disk], fix: str = "load less, or free some space") -> None:
+    """Raise InputError, with a line for each, where disks have less free space than needed."""
+    problems = [
+        f"the load needs some {disk.needed / 1e9:,.2f} GB of disk, and {disk.folder} has {disk.free / 1e9:,.2f} GB "
+        f"free: {fix}"
+        for disk in disks
+        if disk.free < disk.needed
+    ]
     if problems:
         raise InputError("\n".join(problems), code="disk-too-small")
+
+
+def check_folders(needed: Mapping[Path, float], fix: str = "load less, or free some space") -> None:
+    """Raise InputError where the disks of the folders have less free space than the bytes ``needed`` in them."""
+    check_disks(read_disks(needed), fix)
 
 
 ROWS: Final = """

@@ -25,6 +25,7 @@ from bulkseed.text.names import Corpus
 
 __all__ = [
     "allocate_ids",
+    "check_ids",
     "check_rights",
     "check_table_privileges",
     "check_writable",
@@ -56,9 +57,15 @@ LIMIT 1
 """The sequence of a column: the one that its default reads, else its own (identity)."""
 
 
+READ_ONLY: Final = """
+SELECT pg_is_in_recovery() OR (SELECT reset_val = 'on' FROM pg_settings WHERE name = 'default_transaction_read_only')
+"""
+"""Whether the server, the database or the login only allows reading. ``bulkseed check`` changes the present value."""
+
+
 async def check_writable(connection: Connection) -> None:
     """Raise TargetError where nothing can be written."""
-    if await connection.fetchval("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"):
+    if await connection.fetchval(READ_ONLY):
         raise TargetError(
             "the server only allows reading (a standby, or default_transaction_read_only): use the primary",
             code="read-only",
@@ -168,12 +175,16 @@ async def read_system_reactions(connection: Connection, target: Target) -> tuple
 
 @dataclass(frozen=True, slots=True)
 class IdRange:
-    """The next ids of a table: its sequence, if any, and the step; the highest id so far; the gap to leave after it."""
+    """The next ids of a table: its sequence, if any, and the step; the highest id so far; the gap to leave after it.
+
+    ``first`` is the first of the next ids, unless the sequence was set by hand, or an app uses ids meanwhile.
+    """
 
     sequence: str | None
     step: int
     highest: int
     gap: int
+    first: int
 
 
 async def find_id_range(connection: Connection, target: Target, table: str, column: str, count: int) -> IdRange:
@@ -204,7 +215,7 @@ async def find_id_range(connection: Connection, target: Target, table: str, colu
             "give the column and its sequence a larger type",
             code="ids-exhausted",
         )
-    return IdRange(None if sequence is None else sequence["name"], step, highest, gap)
+    return IdRange(None if sequence is None else sequence["name"], step, highest, gap, last + gap + 1)
 
 
 async def reserve_ids(connection: Connection, target: Target, table: str, column: str, count: int) -> int:
@@ -252,6 +263,41 @@ MAX_PAIRS: Final = 2**32
 """The limit of the pairs of a member and a reaction, which are drawn with 32 bits (draws.below)."""
 
 
+async def check_ids(connection: Connection, target: Target, plan: Plan) -> tuple[int | str, ...]:
+    """Return the ids of the system reactions, as :func:`read_system_reactions` does. No sequence is moved.
+
+    Raises TargetError, with a line for each problem, where the catalogue of reactions is missing (rule R0), or has too
+    many, or the ids of a table are exhausted; messages count by their expected number.
+    """
+    problems: list[Problem] = []
+    reactions: tuple[int | str, ...] = ()
+    try:
+        reactions = await read_system_reactions(connection, target)
+    except TargetError as error:
+        problems.append(Problem(error.code, str(error)))
+    if plan.largest_channel * len(reactions) > MAX_PAIRS:
+        problems.append(
+            Problem(
+                "too-many-pairs",
+                f"channels of up to {plan.largest_channel:,} members and a catalogue of {len(reactions):,} reactions "
+                f"make more pairs than {MAX_PAIRS:,}: give a smaller --max-members",
+            )
+        )
+    expected = expected_rows(plan)
+    for table in numbered_tables(target):
+        try:
+            await find_id_range(connection, target, table, "id", round(expected[table]))
+        except TargetError as error:
+            problems.append(Problem(error.code, str(error)))
+    raise_problems(problems)
+    return reactions
+
+
+def numbered_tables(target: Target) -> list[str]:
+    """Return the tables whose ids are numbers and not UUIDs."""
+    return [table for table in WITH_IDS if table in target.columns and not target.has_uuids(table)]
+
+
 async def allocate_ids(
     connection: Connection,
     target: Target,
@@ -259,39 +305,32 @@ async def allocate_ids(
     corpus: Corpus,
     reserved: dict[str, int] | None = None,
     last_ids: Mapping[str, int] | None = None,
+    *,
+    reserve: bool = True,
 ) -> Context:
     """Reserve ids for ``plan``, find values for its unique columns, and return the context of the run.
 
     The caller holds the load lock. ``reserved`` gets the first id of each table whose sequence was moved, and another
     try with the same dictionary uses these. ``last_ids`` are the highest ids of earlier runs, by table, for tables
-    whose ids are UUIDs, which have no sequence. Raises TargetError, before any sequence is moved, where the catalogue
-    of reactions is missing (rule R0) or ids are exhausted; and where no variant of the values is unused.
+    whose ids are UUIDs, which have no sequence. Without ``reserve`` no sequence is moved, and the ids are those that a
+    load would probably get. Raises TargetError as :func:`check_ids`, before any sequence is moved; and where no variant
+    of the values is unused.
     """
-    reactions = await read_system_reactions(connection, target)
-    if plan.largest_channel * len(reactions) > MAX_PAIRS:
-        raise TargetError(
-            f"channels of up to {plan.largest_channel:,} members and a catalogue of {len(reactions):,} reactions make "
-            f"more pairs than {MAX_PAIRS:,}: give a smaller --max-members",
-            code="too-many-pairs",
-        )
-    # all three are checked before the first sequence is moved; messages by their expected number
-    expected = {name: round(rows) for name, rows in expected_rows(plan).items()}
+    reactions = await check_ids(connection, target, plan)
     reserved = {} if reserved is None else reserved
-    movable = set()
     uuids = tuple(table for table in WITH_IDS if table in target.columns and target.has_uuids(table))
-    numbered = [table for table in WITH_IDS if table in target.columns and table not in uuids]
-    for table in numbered:
-        if table not in reserved:
-            id_range = await find_id_range(connection, target, table, "id", expected[table])
-            movable |= {table} if id_range.sequence is not None else set()
+    numbered = numbered_tables(target)
 
     async def reserve_first_id(table: str, count: int) -> int:
         if table not in numbered:
             return (last_ids or {}).get(table, 0) + 1
         if table in reserved:
             return reserved[table]
+        id_range = await find_id_range(connection, target, table, "id", count)
+        if not reserve:
+            return id_range.first
         first = await reserve_ids(connection, target, table, "id", count)
-        if table in movable:
+        if id_range.sequence is not None:
             # no rollback moves the sequence back, so these ids stay reserved
             reserved[table] = first
         return first

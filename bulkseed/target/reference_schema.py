@@ -17,7 +17,7 @@ from bulkseed.postgres.connection import Connection, open_connection, server_mes
 from bulkseed.postgres.transaction import transaction
 from bulkseed.sql import compose, identifier
 
-__all__ = ["TABLE_KINDS", "create_missing", "describe_kind"]
+__all__ = ["TABLE_KINDS", "create_in_transaction", "create_missing", "describe_kind"]
 
 TABLE_KINDS: Final = {"r", "p"}
 """The values of ``pg_class.relkind`` for tables and partitioned tables."""
@@ -67,7 +67,12 @@ async def create_missing(address: Address, *, listener: ProgressListener | None 
 
         await acquire_load_lock(connection, listener or NullListener())
         async with transaction(connection):
-            return await create(connection, address, await find_missing(connection, address))
+            return await create_in_transaction(connection, address)
+
+
+async def create_in_transaction(connection: Connection, address: Address) -> list[str]:
+    """Do the same as :func:`create_missing` in the caller's transaction."""
+    return await create(connection, address, await find_missing(connection, address))
 
 
 async def find_missing(connection: Connection, address: Address) -> set[str]:

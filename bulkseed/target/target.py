@@ -149,8 +149,8 @@ class TargetColumn:
 class Target(Names):
     """The tables to load, in one schema of the database, with their columns by bulkseed's names.
 
-    The fields of the scenario (:attr:`bulkseed.plan.scenario.Scenario.fields`) are among the columns by the app's
-    names, as they have no others.
+    The fields of the scenario (:attr:`bulkseed.plan.scenario.Scenario.fields`) are among the columns, by the names that
+    they have in batches (:meth:`bulkseed.plan.tables.Model.field_source`).
     """
 
     columns: Mapping[str, Mapping[str, TargetColumn]] = field(default_factory=dict)
@@ -222,7 +222,11 @@ async def read_target(connection: Connection, model: Model) -> Target:
                 for column in table.columns
                 if (actual := model.column(table.name, column.name)) in in_table
             }
-            columns[table.name] |= {field: in_table[field] for field in fields_of(model, table) if field in in_table}
+            columns[table.name] |= {
+                model.field_source(table.name, field): in_table[field]
+                for field in fields_of(model, table)
+                if field in in_table
+            }
             for column in table.columns:
                 problems += check_column(model, table, column, rules, columns[table.name])
             problems += find_fields_without_column(model, table, rules)

@@ -133,7 +133,7 @@ async def next_id(connection: Connection, target: Target, table: str, count: int
     if target.has_uuids(table):
         return 1
     id_range = await find_id_range(connection, target, table, "id", count)
-    return id_range.highest + id_range.gap + 1
+    return id_range.first
 
 
 def generate_samples(
@@ -175,6 +175,8 @@ async def try_batch(
     problems: list[Problem] = []
     with suppress(RollBack):
         async with safe_transaction(connection):
+            # a session of `bulkseed check` only reads by default
+            await connection.execute("SET TRANSACTION READ WRITE")
             try:
                 await connection.execute(
                     compose(
@@ -184,7 +186,8 @@ async def try_batch(
                     )
                 )
             except asyncpg.InsufficientPrivilegeError:
-                raise RollBack from None  # without the right to temporary tables the load itself finds the problems
+                # without the right to temporary tables the load itself finds the problems; nobody sees this exception
+                raise RollBack from None
             for row in await connection.fetch(NOT_NULL, name, list(copy_plan.columns)):
                 # filled by a default, which the copy does not have
                 await connection.execute(

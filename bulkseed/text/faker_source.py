@@ -1,23 +1,13 @@
-"""Data from Faker: the corpus of a locale, and values of Faker's methods."""
+"""The corpus of a locale, from Faker's data."""
 
 from __future__ import annotations
 
-import datetime
 import difflib
-import json
-import random
 import re
-import sys
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
-from threading import Lock
-from types import ModuleType, SimpleNamespace
 from typing import Any, Final, TypeVar, cast
 
 from faker import VERSION as FAKER_VERSION
@@ -28,13 +18,10 @@ from faker.providers.company import Provider as CompanyProvider
 from faker.providers.lorem import Provider as LoremProvider
 from faker.providers.person import Provider as PersonProvider
 
-from bulkseed.errors import InputError, suggestion
-from bulkseed.imports import import_object
-from bulkseed.plan.plan import EPOCH
-from bulkseed.randomness.draws import Streams
+from bulkseed.errors import InputError
 from bulkseed.text.names import Corpus, Pattern, Patterns, Pool, WordList, weight_of
 
-__all__ = ["FAKER_VERSION", "MOST_VALUES", "Fakes", "freeze_clock", "make_corpus"]
+__all__ = ["FAKER_VERSION", "make_corpus"]
 
 TOKEN: Final = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 SAMPLES: Final = 2000
@@ -57,9 +44,7 @@ def make_corpus(locale: str) -> Corpus:
         )
         fix = f"did you mean {' or '.join(near)}" if near else "give one such as en_US, de_DE or ja_JP"
         raise InputError(f"Faker has no locale {locale!r}: {fix}", code="unknown-locale")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Faker warns of deprecated locales
-        generator = Factory.create(name)
+    generator = Factory.create(name)
     generator.seed_instance(0)
     lorem = provider_of(generator, LoremProvider)
     return Corpus(
@@ -148,158 +133,3 @@ def sample_pool(provider: BaseProvider, method: str) -> Pool:
     """Return a pool from repeated calls of a method that builds its value by code of its own."""
     counts = Counter(str(getattr(provider, method)()) for _ in range(SAMPLES))
     return Pool.of((text, None, count) for text, count in sorted(counts.items()))
-
-
-FREEZE_LOCK: Final = Lock()
-"""Held while the clock is frozen: all threads share the names of a module."""
-
-
-@contextmanager
-def freeze_clock(moment: datetime.datetime, seed: int, others: Iterable[str]) -> Iterator[None]:
-    """Freeze the clock of Faker's modules, and of those named by ``others``, at ``moment`` (naive, UTC) in zone UTC.
-
-    Some of Faker's providers draw from Python's global generator, so it has ``seed`` inside the context, and its
-    earlier state again afterwards.
-    """
-    replaced = replacements(moment)
-    names = {name for name in sys.modules if name.split(".")[0] == "faker"} | set(others)
-    with FREEZE_LOCK:
-        state = random.getstate()
-        undo = [
-            (module, name, value)
-            for module in [sys.modules[name] for name in names]
-            for name, value in list(vars(module).items())
-            if isinstance(value, type | ModuleType) and value in replaced
-        ]
-        try:
-            random.seed(seed)
-            for module, name, value in undo:
-                setattr(module, name, replaced[value])
-            yield
-        finally:
-            for module, name, value in undo:
-                setattr(module, name, value)
-            random.setstate(state)
-
-
-def replacements(moment: datetime.datetime) -> dict[Any, Any]:
-    """Return replacements of ``datetime.datetime``, ``datetime.date`` and the module, with ``moment`` as now."""
-
-    class InstancesOfBase(type):
-        """Counts instances of the original class as instances of its frozen subclass."""
-
-        def __instancecheck__(cls, instance: object) -> bool:
-            return isinstance(instance, cls.__mro__[1])
-
-    class FrozenDatetime(datetime.datetime, metaclass=InstancesOfBase):
-        @classmethod
-        def now(cls, tz: datetime.tzinfo | None = None) -> Any:
-            frozen = cls.combine(moment.date(), moment.time())
-            return frozen if tz is None else frozen.astimezone(tz)
-
-        utcnow = now
-        today = now
-
-        def astimezone(self, tz: datetime.tzinfo | None = None) -> Any:
-            aware = self.replace(tzinfo=datetime.UTC) if self.tzinfo is None else self
-            return datetime.datetime.astimezone(aware, tz or datetime.UTC)
-
-    class FrozenDate(datetime.date, metaclass=InstancesOfBase):
-        @classmethod
-        def today(cls) -> Any:
-            return cls(moment.year, moment.month, moment.day)
-
-    names = vars(datetime) | {"datetime": FrozenDatetime, "date": FrozenDate}
-    return {
-        datetime.datetime: FrozenDatetime,
-        datetime.date: FrozenDate,
-        datetime: SimpleNamespace(**names),
-    }
-
-
-MOST_VALUES: Final = 100_000
-"""The most values of a pool: they take Faker some seconds in each worker."""
-
-UNREPRODUCIBLE: Final = frozenset({"passport_dates", "zip"})
-"""Methods whose values depend on the time or the process in spite of :func:`freeze_clock`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fakes:
-    """The Faker of a run: locale, seed, now (microseconds since 1970) and the user's providers (``module:class``).
-
-    Values depend on these, a method and its arguments alone.
-    """
-
-    locale: str
-    seed: int
-    as_of: int
-    providers: tuple[str, ...] = ()
-
-    def check(self, method: str, arguments: Mapping[str, Any]) -> object:
-        """Return a value of ``method``, as a trial. Raises InputError if the method is unknown or cannot be called."""
-        known = methods_of(self)
-        if method not in known:
-            near = suggestion(method, known, "see https://faker.readthedocs.io for its providers")
-            raise InputError(f"Faker has no method {method!r} for {self.locale}: {near}", code="unknown-faker-method")
-        if method in UNREPRODUCIBLE:
-            raise InputError(
-                f"Faker's {method} gives other values each time: take another method",
-                code="unreproducible-faker-method",
-            )
-        return self.pool(method, arguments, 1)[0]
-
-    def pool(self, method: str, arguments: Mapping[str, Any], size: int) -> list[Any]:
-        """Return ``size`` values of ``method``; they repeat as often as Faker repeats them.
-
-        Raises InputError if Faker raises an error.
-        """
-        name = f"{method} {json.dumps(arguments, sort_keys=True, default=str)}"
-        seed = Streams(self.seed, 0).key("faker", name)
-        generator = self.generator()
-        generator.seed_instance(seed)
-        call = getattr(generator, method)
-        now = EPOCH.replace(tzinfo=None) + timedelta(microseconds=self.as_of)
-        try:
-            with warnings.catch_warnings(), freeze_clock(now, seed, self.modules):
-                warnings.simplefilter("ignore")  # Faker warns of deprecated methods
-                return [call(**arguments) for _ in range(size)]
-        except Exception as error:
-            raise InputError(
-                f"Faker's {method} cannot be called with these args ({type(error).__name__}: {error}): correct them",
-                code="faker-call-failed",
-            ) from error
-
-    @property
-    def modules(self) -> set[str]:
-        """The names of the modules of the user's providers."""
-        return {provider.split(":")[0] for provider in self.providers}
-
-    def generator(self) -> Generator:
-        """Return a new generator, as some providers remember their earlier values.
-
-        Raises InputError for a provider that cannot be imported, or is not a provider.
-        """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Faker warns of deprecated locales
-            generator = Factory.create(self.locale.replace("-", "_"))
-        for name in self.providers:
-            provider = import_object(name, "providers")
-            if not (isinstance(provider, type) and issubclass(provider, BaseProvider)):
-                raise InputError(
-                    f"providers: {name} is not a Faker provider: name a subclass of faker.providers.BaseProvider",
-                    code="not-a-faker-provider",
-                )
-            generator.add_provider(provider)
-        return generator
-
-
-@lru_cache(maxsize=4)
-def methods_of(fakes: Fakes) -> frozenset[str]:
-    """Return the names of the methods that can be called."""
-    return frozenset(
-        name
-        for provider in fakes.generator().providers
-        for name in dir(type(provider))
-        if not name.startswith("_") and callable(getattr(provider, name))
-    )

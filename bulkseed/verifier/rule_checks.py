@@ -44,24 +44,34 @@ def entropy_term(found: float, expected: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RuleCheck:
-    """One condition of a rule: the number of violations, and one of them in words (None without any)."""
+    """One condition of a rule, and whether rows violate it."""
 
     rule: str
+    """The name of the rule, such as ``U2``; ``N`` for the numbers of rows, ``own`` for a rule of the scenario."""
     text: str
+    """The condition in words."""
     violations: int
+    """The number of rows, or groups of rows, that violate it."""
     example: str | None
+    """One of the violations in words; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChanceCheck:
-    """A share or a mean of ``trials`` independent draws, and whether chance allows the value ``found``."""
+    """A share or a mean of independent random draws, and whether it differs by more than chance allows."""
 
     rule: str
+    """The name of the rule, such as ``G3``."""
     text: str
+    """What is measured, in words."""
     expected: float
+    """The mean of the distribution that the plan asks for."""
     found: float
+    """The mean of the draws in the tables; 0 without a draw."""
     trials: int
+    """The number of draws."""
     within: bool
+    """Whether chance allows ``found``: correct data are rejected with a probability of at most one in a million."""
 
     @classmethod
     def from_total(
@@ -74,18 +84,27 @@ class ChanceCheck:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """The result for a run: the checks of rules in the order of rules.md, then those of probabilities."""
+    """The result of the verification of a run."""
 
     run: int
+    """The number of the run in the ledger."""
     rules: tuple[RuleCheck, ...]
+    """The conditions that every row must meet, by rule."""
     chances: tuple[ChanceCheck, ...]
+    """The shares and means that random draws decide, by rule."""
 
     @property
     def holds(self) -> bool:
-        """Return whether no rule is broken, and chance allows every share and mean."""
-        return not any(rule.violations for rule in self.rules) and all(chance.within for chance in self.chances)
+        """Whether no rule is broken, and chance allows every share and mean."""
+        return not self.broken
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def broken(self) -> tuple[RuleCheck | ChanceCheck, ...]:
+        """The checks that do not hold."""
+        rules = (rule for rule in self.rules if rule.violations)
+        return (*rules, *(chance for chance in self.chances if not chance.within))
+
+    def to_dict(self) -> dict[str, Any]:
         """Return the report as values of JSON, with ``holds``."""
         return {
             "run": self.run,

@@ -10,16 +10,17 @@ from typing import Any, Final, TypeVar
 import asyncpg
 from anyio import to_thread
 
-from bulkseed.errors import InputError, RunError, TargetError
+from bulkseed.errors import InputError, RunError, TargetError, common_code
 from bulkseed.ledger import SCHEMA, Ledger, Run, find_runs
-from bulkseed.listeners import NullListener, ProgressListener
-from bulkseed.plan.scenario import Rule, Shape
+from bulkseed.listeners import NullListener, Phase, ProgressListener
+from bulkseed.plan.scenario import Shape
 from bulkseed.plan.tables import CATALOGUE, TABLES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, preflight_errors
-from bulkseed.sql import SQL, compose, identifier
+from bulkseed.sql import SQL, compose
 from bulkseed.target.ids import check_table_privileges
-from bulkseed.target.target import TYPES_SQL, column_mapping_of
+from bulkseed.target.scenario_rules import NOT_A_NUMBER, SET_SEARCH_PATH, find_tables_of, wrong_rule
+from bulkseed.target.target import TYPES_SQL, Problem, column_mapping_of
 from bulkseed.text.faker_source import FAKER_VERSION, make_corpus
 from bulkseed.text.names import SLUG_CHARACTERS, Corpus, WordList
 from bulkseed.text.prose import MOST_SENTENCES, SENTENCES_IN_PARAGRAPH, WORDS_IN_SENTENCE, longest_text
@@ -215,33 +216,31 @@ async def read_scope(connection: Connection, run: Run, corpus: Corpus) -> Scope:
     return Scope(run, frozenset(lacking | absent), texts)
 
 
-SET_SEARCH_PATH: Final = "SELECT set_config('search_path', $1, true)"
+async def judge_scenario_rules(connection: Connection, run: Run) -> list[RuleCheck]:
+    """Judge the rules of the scenario: SQL queries that return the number of rows that break them.
 
-
-async def judge_scenario_rule(connection: Connection, run: Run, rule: Rule) -> RuleCheck:
-    """Judge a rule of the scenario: an SQL query that returns the number of rows that break it.
-
-    Raises RunError where the query fails, or returns anything else.
+    Raises RunError, with a line for each, where queries fail, or return anything else.
     """
-    path = await connection.fetchval("SHOW search_path")
-    await connection.execute(SET_SEARCH_PATH, ", ".join(filter(None, [identifier(run.schema), path])))
-    try:
-        async with connection.transaction():
-            rows = await connection.fetch(rule.sql)
-    except asyncpg.PostgresError as error:
-        raise RunError(
-            f"the rule {rule.name!r} of the scenario cannot be judged ({error}): correct its SQL", code="rule-failed"
-        ) from error
-    finally:
-        await connection.execute(SET_SEARCH_PATH, path)
-    if len(rows) != 1 or len(rows[0]) != 1 or not isinstance(rows[0][0], int):
-        raise RunError(
-            f"the rule {rule.name!r} of the scenario does not return one number: "
-            "make it a query of one row and one column, such as a count(*)",
-            code="rule-without-number",
-        )
-    violations = rows[0][0]
-    return RuleCheck("own", rule.name, violations, f"{violations:,} rows" if violations else None)
+    checks: list[RuleCheck] = []
+    problems: list[Problem] = []
+    path = await find_tables_of(connection, run.schema)
+    for rule in run.plan.scenario.rules:
+        try:
+            async with connection.transaction():
+                rows = await connection.fetch(rule.sql)
+        except asyncpg.PostgresError as error:
+            problems.append(wrong_rule(rule, error))
+            continue
+        if len(rows) != 1 or len(rows[0]) != 1 or not isinstance(rows[0][0], int):
+            problems.append(Problem("rule-without-number", f"the rule {rule.name!r} of the scenario {NOT_A_NUMBER}"))
+            continue
+        violations = rows[0][0]
+        checks.append(RuleCheck("own", rule.name, violations, f"{violations:,} rows" if violations else None))
+    await connection.execute(SET_SEARCH_PATH, path)
+    if problems:
+        code = common_code((problem.code for problem in problems), "rule-failed")
+        raise RunError("\n".join(problem.message for problem in problems), code=code)
+    return checks
 
 
 SETTINGS: Final = """
@@ -256,14 +255,14 @@ Check = TypeVar("Check", RuleCheck, ChanceCheck)
 SECTIONS: Final = "NUCMGRo"
 """The letters of the rules in the order of rules.md; N is for numbers of rows, o for the scenario's own rules."""
 
-QUERIES: Final[dict[str, Callable[[Scope], Iterator[RuleQuery]]]] = {
-    "users": user_queries,
-    "channels": channel_queries,
-    "members": membership_queries,
-    "messages": message_queries,
-    "replies": reply_queries,
-    "reactions": reaction_queries,
-    "shape": shape_queries,
+QUERIES: Final[dict[Phase, Callable[[Scope], Iterator[RuleQuery]]]] = {
+    Phase.USERS: user_queries,
+    Phase.CHANNELS: channel_queries,
+    Phase.MEMBERS: membership_queries,
+    Phase.MESSAGES: message_queries,
+    Phase.REPLIES: reply_queries,
+    Phase.REACTIONS: reaction_queries,
+    Phase.SHAPE: shape_queries,
 }
 """The queries of each phase."""
 
@@ -282,7 +281,7 @@ async def verify(
     not read a table; RunError where a query fails.
     """
     listener = listener or NullListener()
-    listener.phase("check")
+    listener.phase(Phase.CHECK)
     async with open_connection(address) as connection:
         with preflight_errors(connection, "verifying"):
             async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -321,7 +320,7 @@ async def verify_run(connection: Connection, run: Run, listener: ProgressListene
         )
     rules: list[RuleCheck] = []
     chances: list[ChanceCheck] = []
-    listener.phase("rows")
+    listener.phase(Phase.ROWS)
     for name in scope.model.names:
         rules.append(await count_rows(connection, scope, name))
     for table_with_ids in scope.model.tables:
@@ -341,7 +340,7 @@ async def verify_run(connection: Connection, run: Run, listener: ProgressListene
     more, draws = await judge_texts(connection, scope, corpus, listener)
     rules += more
     chances += draws
-    rules += [await judge_scenario_rule(connection, run, rule) for rule in run.plan.scenario.rules]
+    rules += await judge_scenario_rules(connection, run)
     return VerifyReport(run.number, sort_checks(rules), sort_checks(chances))
 
 
@@ -360,13 +359,13 @@ async def judge_texts(
     """Judge the rules that need a locale's names and words."""
     rules: list[RuleCheck] = []
     chances: list[ChanceCheck] = []
-    listener.phase("names")
+    listener.phase(Phase.NAMES)
     if scope.has(columns(users="id name email")):
         rules += await read_names(connection, scope, corpus)
     if scope.has(columns(channels="id name is_dm")):
         rules += await read_companies(connection, scope, corpus)
     if scope.has(columns(messages="id content parent_id")):
-        listener.phase("texts")
+        listener.phase(Phase.TEXTS)
         for more, draws in (
             await read_texts(connection, scope, corpus),
             await distinct_contents(scope, corpus.lorem).judge(connection),

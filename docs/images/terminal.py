@@ -75,7 +75,6 @@ def main() -> None:
     for command in SESSION:
         console.print(Text(f"$ {command}", style="bold"))
         for line in AnsiDecoder().decode("\n".join(final_screen(record(command)))):
-            line.rstrip()
             console.print(line)
     console.save_svg(str(PICTURE), title="bulkseed")
 

@@ -56,7 +56,7 @@ class Command:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=said,
-                env=kept | {"DATABASE_URL": address.dsn, MARK: self.mark, "PYTHONWARNINGS": "error"},
+                env=kept | {"BULKSEED_DATABASE_URL": address.dsn, MARK: self.mark, "PYTHONWARNINGS": "error"},
                 cwd=ROOT,
             )
 

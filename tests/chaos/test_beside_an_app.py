@@ -138,7 +138,7 @@ async def rows(address: Address, where: dict[str, str]) -> dict[str, list[str]]:
 
 
 async def test_an_app_writes_during_a_load_in_place(database: Address) -> None:
-    url = {"DATABASE_URL": database.dsn}
+    url = {"BULKSEED_DATABASE_URL": database.dsn}
 
     async def turn(app: App) -> None:
         await app.write()
@@ -169,7 +169,7 @@ async def test_a_deferred_load_gives_up_and_blocks_no_app(seeded: Address, serve
     before = await rows(seeded, dict.fromkeys(OURS, "true")), dump(server, seeded)
     async with open_connection(seeded) as reader, working(seeded, "3s", App.read) as apps:
         await reader.execute("BEGIN; SELECT FROM messages")  # as pg_dump does, for hours
-        done = await asyncio.to_thread(bulkseed, "--defer", "always", "--quiet", DATABASE_URL=seeded.dsn)
+        done = await asyncio.to_thread(bulkseed, "--defer", "always", "--quiet", BULKSEED_DATABASE_URL=seeded.dsn)
         assert done.returncode == 2
         assert done.stderr.startswith("bulkseed: ")
         assert re.search(rf"\b{reader.get_server_pid()}\b", done.stderr), done.stderr
@@ -197,7 +197,7 @@ async def test_a_rebuild_waits_for_a_long_transaction_and_blocks_no_app(
         open_connection(database) as watching,
         working(database, "3s", turn) as apps,
     ):
-        running = asyncio.create_task(asyncio.to_thread(bulkseed, *load, DATABASE_URL=database.dsn))
+        running = asyncio.create_task(asyncio.to_thread(bulkseed, *load, BULKSEED_DATABASE_URL=database.dsn))
         while await watching.fetchval("SELECT to_regclass('messages_pkey') IS NOT NULL"):
             assert not running.done(), running.result()
             await asyncio.sleep(0.002)

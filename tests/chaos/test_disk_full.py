@@ -93,7 +93,7 @@ async def load_and_fill(address: Address, disk: Disk, room: int, defer: str, mom
     """Load on a disk that has only ``room`` free bytes from when the query ``moment`` is true; return the stderr."""
     options = ["--scale", scale, *FIXED, "--workers", "2", "--defer", defer, "--retry-for", "1", "--quiet"]
     async with open_connection(address) as watching:
-        loading = asyncio.create_task(asyncio.to_thread(bulkseed, *options, DATABASE_URL=address.dsn))
+        loading = asyncio.create_task(asyncio.to_thread(bulkseed, *options, BULKSEED_DATABASE_URL=address.dsn))
         # not before: a disk that is too small from the start is refused
         while not await watching.fetchval(moment):
             assert not loading.done(), loading.result()
@@ -139,7 +139,7 @@ def test_a_server_that_stops_because_its_disk_is_full(
     home = enterable(tmp_path_factory.mktemp("full"))
     with mounted(home, 1024 * MB) as disk:
         with run_server(home) as server:
-            url = {"DATABASE_URL": server.url}
+            url = {"BULKSEED_DATABASE_URL": server.url}
             address = Address.parse(server.url)
             assert inside("init", **url).returncode == 0
             asyncio.run(run_sql(address, *APP_ROWS))
@@ -155,7 +155,7 @@ def test_a_server_that_stops_because_its_disk_is_full(
             assert str(server.socket_dir) in done.stderr
         disk.resize(1024 * MB)
         with run_server(home) as server:
-            url = {"DATABASE_URL": server.url}
+            url = {"BULKSEED_DATABASE_URL": server.url}
             for command in (["resume"], ["verify"], ["cleanup", "--yes"]) if kept else (["cleanup", "--yes"],):
                 done = inside(*command, "--quiet", **url)
                 assert (done.returncode, done.stderr) == (0, "")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkseed.cleaner.cleanup import cleanup, find_removable_runs
+import bulkseed
+from bulkseed.cleaner.cleanup import CleanupReport, cleanup, find_removable_runs
 from bulkseed.errors import InputError, RunError, TargetError
 from bulkseed.ledger.tables import VERSION
 from bulkseed.loader.load import load
@@ -184,9 +185,13 @@ async def test_without_foreign_keys_the_rules_say_what_points_at_what(seeded: Ad
         await cleanup(seeded, [1])
 
 
-async def test_a_database_without_runs_is_refused(database: Address) -> None:
+async def test_a_database_without_runs_has_nothing_to_remove(database: Address) -> None:
+    assert await find_removable_runs(database) == []
+    nothing = CleanupReport((), {}, {}, 0)
+    assert await bulkseed.cleanup(database) == nothing
+    assert await bulkseed.cleanup(database, []) == nothing
     with raises("no-runs", kind=InputError):
-        await find_removable_runs(database)
+        await bulkseed.cleanup(database, [1])
     await load(plan_of(), database)
     with raises("no-such-run", "run 7", "has 1", kind=InputError):
         await cleanup(database, [7])

@@ -17,7 +17,7 @@ import pytest
 from bulkseed.__main__ import main, report_failure
 from bulkseed.cli.main import COMMANDS
 from bulkseed.embedded import Server
-from bulkseed.errors import ConnectError, InputError, TargetError
+from bulkseed.errors import ConnectError, InputError, ServerUnavailableError, TargetError
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
@@ -25,6 +25,7 @@ from bulkseed.sql import identifier
 from support.commands import Problem, reported_errors
 from support.databases import address_of
 from support.queries import run_sql
+from support.whole_database import State, state
 
 TABLES: Final = (*TABLE_NAMES, "reactions")
 SECRET: Final = "s3cret"
@@ -52,43 +53,6 @@ HOSTILE: Final = {
     "a URL's characters": "a/b?c#d@e:f&g=h+i",
     "the ledger's name": "bulkseed",
 }  # fmt: skip
-
-CATALOGUE: Final = """
-SELECT jsonb_build_array(
-    (SELECT jsonb_agg(jsonb_build_array(nspname, nspacl::text) ORDER BY 1) FROM pg_namespace
-     WHERE nspname !~ '^pg_(toast_)?temp_'),
-    (SELECT jsonb_agg(jsonb_build_array(oid::regclass::text, relkind, relfilenode, relacl::text, reloptions)
-                      ORDER BY oid) FROM pg_class WHERE oid >= 16384 AND NOT relnamespace::regnamespace::text ~ '^pg_'),
-    (SELECT jsonb_agg(jsonb_build_array(attrelid::regclass::text, attname, atttypid, attnotnull, attisdropped)
-                      ORDER BY attrelid, attnum) FROM pg_attribute WHERE attrelid >= 16384),
-    (SELECT jsonb_agg(jsonb_build_array(oid, pg_get_constraintdef(oid), convalidated) ORDER BY oid) FROM pg_constraint
-     WHERE oid >= 16384),
-    (SELECT jsonb_agg(jsonb_build_array(indexrelid, pg_get_indexdef(indexrelid), indisvalid) ORDER BY indexrelid)
-     FROM pg_index WHERE indexrelid >= 16384),
-    (SELECT jsonb_agg(to_jsonb(s) ORDER BY s::text) FROM pg_sequences AS s),
-    (SELECT jsonb_agg(jsonb_build_array(rolname, rolconfig) ORDER BY 1) FROM pg_roles
-     WHERE rolname = current_user)
-)::text
-"""
-
-
-State = tuple[dict[str, str], str]
-
-
-async def state(address: Address) -> State:
-    """All rows of all tables, as a digest, and all of the schema: objects, sequences, rights, roles."""
-    async with open_connection(address) as connection:
-        tables = await connection.fetch(
-            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-        )
-        rows = {
-            f"{schema}.{table}": await connection.fetchval(
-                "SELECT count(*) || ' ' || coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) "
-                f"FROM {identifier(schema, table)} AS t"
-            )
-            for schema, table in tables
-        }
-        return rows, await connection.fetchval(CATALOGUE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +108,9 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
         with reported_errors() as errors:
             status = main(arguments)
         printed = capsys.readouterr()
-        assert status == 2, printed
-        assert printed.out == ""
         [error] = errors
+        assert status == (4 if isinstance(error, ServerUnavailableError) else 2), printed
+        assert printed.out == ""
         problem.check(error, printed.err)
         for secret in (SECRET, "Traceback", "Error("):
             assert secret not in printed.err
@@ -166,7 +130,7 @@ def shared(server: Server, templates: dict[str, str]) -> Untouched:
 
 
 OPTIONS: Final[dict[str, tuple[list[str], Problem]]] = {
-    "scale empty": (["--scale", ""], wrong("--scale")),
+    "scale empty": (["--scale", ""], wrong("--scale", code="empty-option")),
     "scale nan": (["--scale", "nan"], wrong("--scale", "nan")),
     "scale infinite": (["--scale", "infx"], wrong("--scale", "infx")),
     "scale of other digits": (["--scale", "\uff11\uff10x"], wrong("--scale", "\uff11\uff10x")),
@@ -181,11 +145,16 @@ OPTIONS: Final[dict[str, tuple[list[str], Problem]]] = {
     "channels negative": (["--channels", "-1"], wrong("-1 channels", "--channels", "1")),
     "no messages": (["--messages-per-channel", "0"], wrong("0 messages", "--messages-per-channel", "1")),
     "members negative": (["--max-members", "-3"], wrong("--max-members", "-3")),
-    "as_of empty": (["--as-of", ""], wrong("--as-of", "ISO 8601")),
+    "as_of empty": (["--as-of", ""], wrong("--as-of", code="empty-option")),
     "as_of no such month": (["--as-of", "2026-13-01"], wrong("--as-of", "2026-13-01", "ISO 8601")),
     "as_of no such hour": (["--as-of", "2026-06-01T25:00"], wrong("--as-of", "2026-06-01T25:00", "ISO 8601")),
     "as_of a statement": (["--as-of", DROP], wrong("--as-of", DROP, "ISO 8601")),
-    "locale empty": (["--locale", ""], wrong("locale", "''")),
+    "locale empty": (["--locale", ""], wrong("--locale", code="empty-option")),
+    "scenario empty": (["--scenario", ""], wrong("--scenario", code="empty-option")),
+    "schema empty": (["--schema", " "], wrong("--schema", code="empty-option")),
+    "metadata empty": (["--metadata", ""], wrong("--metadata", code="empty-option")),
+    "plugin empty": (["--plugin", "a:b", "--plugin", ""], wrong("--plugin", code="empty-option")),
+    "allow empty": (["--allow", ""], wrong("--allow", code="empty-option")),
     "locale a path": (["--locale", "../../etc/passwd"], wrong("locale", "../../etc/passwd")),
     "locale a statement": (["--locale", DROP], wrong("locale", DROP)),
     "locale an emoji": (["--locale", "🦄"], wrong("locale", "🦄")),
@@ -237,7 +206,7 @@ OPTIONS: Final[dict[str, tuple[list[str], Problem]]] = {
 @pytest.mark.parametrize("case", OPTIONS)
 def test_options(case: str, shared: Untouched, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, problem = OPTIONS[case]
-    monkeypatch.setenv("DATABASE_URL", shared.address.dsn)
+    monkeypatch.setenv("BULKSEED_DATABASE_URL", shared.address.dsn)
     refused(arguments, problem, shared)
 
 
@@ -247,7 +216,7 @@ URLS: Final[dict[str, tuple[str, Problem]]] = {
     "one slash": ("postgresql:/u:s3cret@h/d", wrong("postgresql://")),
     "another database's": ("mysql://u:s3cret@h/d", wrong("mysql", "postgresql://")),
     "a file's": ("sqlite:///s3cret.db", wrong("sqlite", "postgresql://")),
-    "another driver's": ("postgresql+psycopg://u:s3cret@h/d", wrong("postgresql+psycopg", "postgresql://")),
+    "another program's driver": ("postgresql+ssh://u:s3cret@h/d", wrong("postgresql+ssh", "postgresql://u:***@h/d")),
     "an @ in the password": ("postgresql://u:half@s3cret@h/d", wrong("%40")),
     "an argument without a name": ("postgresql://u:s3cret@h/d?=1", wrong("parameter", "''")),
     "a NUL in an argument's name": ("postgresql://u:s3cret@h/d?a%00b=1", wrong("parameter", r"a\x00b")),
@@ -286,7 +255,8 @@ URLS: Final[dict[str, tuple[str, Problem]]] = {
 @pytest.mark.parametrize("case", URLS)
 def test_urls(case: str, shared: Untouched, refused: Refused) -> None:
     url, problem = URLS[case]
-    refused(["--yes", "--database-url", url], problem, shared)
+    told = refused(["load", "--yes", "--database-url", url], problem, shared)
+    assert refused(["check", "--database-url", url], problem, shared) == told
 
 
 @pytest.mark.parametrize("part", ["user", "database", "password", "schema"])
@@ -504,7 +474,9 @@ def test_targets(case: str, database: Address, changed: Callable[[str], None], r
     address = Address(database.url._replace(username="trainee")) if as_trainee else database
     arguments = more[1:] if as_trainee else more
     untouched = Untouched(database, asyncio.run(state(database)))
-    refused([*arguments, "--database-url", address.dsn], problem, untouched)
+    told = refused([*arguments, "--database-url", address.dsn], problem, untouched)
+    if arguments[:1] not in (["init"], ["verify"], ["cleanup"]):
+        assert refused(["check", *arguments, "--database-url", address.dsn], problem, untouched) == told
 
 
 async def moved(address: Address, schema: str) -> None:
@@ -603,7 +575,8 @@ def dumped(server: Server, address: Address) -> str:
 
 
 def test_errors_keep_their_lines_and_command_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert report_failure("a:  first\tproblem\n\n  b: \x1b[2Jsecond\r\nbulkseed: \u202ethird\x85fourth\n", 2) == 2
+    message = "a:  first\tproblem\n\n  b: \x1b[2Jsecond\r\nbulkseed: \u202ethird\x85fourth\n"
+    assert report_failure(message, 2, "some-code") == 2
     assert capsys.readouterr().err == (
-        "bulkseed: a: first problem\n  b: \\x1b[2Jsecond\n  bulkseed: \\u202ethird fourth\n"
+        "bulkseed: error [some-code]: a: first problem\n  b: \\x1b[2Jsecond\n  bulkseed: \\u202ethird fourth\n"
     )

@@ -61,7 +61,7 @@ async def test_a_load_prints_one_json_object(database: Address) -> None:
     done = bulkseed("--scale", "2x", *FIXED, "--seed", "5", "--json", "--database-url", database.dsn)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert list(told) == ["run", "seed", "as_of", "database_url", "rows", "loaded", "seconds", "workers", "deferred"]
+    assert set(told) == {"run", "seed", "as_of", "rows", "loaded", "seconds", "workers", "deferred", "database_url"}
     assert (told["run"], told["seed"], told["as_of"]) == (1, 5, "2026-06-01T00:00:00+00:00")
     assert told["database_url"] == str(database)
     assert list(told["rows"]) == TABLES
@@ -72,9 +72,9 @@ async def test_a_load_prints_one_json_object(database: Address) -> None:
 
 
 def test_a_load_prints_a_table_and_what_comes_next(database: Address) -> None:
-    done = inside(BULKSEED_DATABASE_URL=database.dsn, DATABASE_URL="postgresql://nowhere.invalid/d")
+    done = inside("load", BULKSEED_DATABASE_URL=database.dsn, DATABASE_URL="postgresql://nowhere.invalid/d")
     assert done.returncode == 0, done.stderr
-    for text in (*TABLES, "rows/s", "run 1: seed 1", "bulkseed verify", "bulkseed cleanup"):
+    for text in (*TABLES, "rows/s", "run 1: seed 1", "bulkseed verify ", "bulkseed psql ", "bulkseed cleanup "):
         assert text in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
 
@@ -88,14 +88,14 @@ async def test_the_same_command_twice_gives_the_same_rows(make_database: Any) ->
     first, second = await make_database(), await make_database()
     for address, salt in ((first, "1"), (second, "2")):
         done = bulkseed(
-            "--seed", "7", *FIXED, "--quiet", DATABASE_URL=address.dsn, PYTHONHASHSEED=salt, TZ="Asia/Tokyo"
+            "--seed", "7", *FIXED, "--quiet", BULKSEED_DATABASE_URL=address.dsn, PYTHONHASHSEED=salt, TZ="Asia/Tokyo"
         )
         assert done.returncode == 0, done.stderr
     assert await digest(first) == await digest(second)
 
 
 def test_the_other_commands(empty: Address) -> None:
-    url = {"DATABASE_URL": empty.dsn}
+    url = {"BULKSEED_DATABASE_URL": empty.dsn}
     created = inside("init", **url).stdout
     assert "table reactions" in created
     assert "table users" in created
@@ -109,7 +109,7 @@ def test_the_other_commands(empty: Address) -> None:
     assert told["holds"] is True
     asyncio.run(run_sql(empty, "UPDATE users SET bio = '' WHERE id = 3"))
     done = inside("verify", **url)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert re.fullmatch(r"run 1: .*\bU5", done.stdout.splitlines()[-1])
     assert inside("verify", "--quiet", **url).stdout == ""
     refused = inside("cleanup", **url)
@@ -126,7 +126,7 @@ async def test_cleanup_asks_at_a_terminal(seeded: Address) -> None:
         ours, theirs = pty.openpty()
         command = [sys.executable, "-m", "bulkseed", "cleanup"]
         at_terminal: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
-        child = subprocess.Popen(command, **at_terminal, env=environment(DATABASE_URL=seeded.dsn), cwd=ROOT)
+        child = subprocess.Popen(command, **at_terminal, env=environment(BULKSEED_DATABASE_URL=seeded.dsn), cwd=ROOT)
         os.close(theirs)
         said = ""
         while "[y/N]" not in said:
@@ -146,11 +146,11 @@ async def test_cleanup_asks_at_a_terminal(seeded: Address) -> None:
 def test_cleanup_refuses_with_status_1_where_an_apps_rows_point(seeded: Address) -> None:
     app = "INSERT INTO channels (name, owner_id, created_at, is_private, is_dm) VALUES ('a', 1, now(), false, false)"
     asyncio.run(run_sql(seeded, app))
-    done = inside("cleanup", "--yes", DATABASE_URL=seeded.dsn)
+    done = inside("cleanup", "--yes", BULKSEED_DATABASE_URL=seeded.dsn)
     assert done.returncode == 1
     assert '1 of "public"."channels"' in done.stderr
     assert "--cascade" in done.stderr
-    assert inside("cleanup", "--yes", "--cascade", "--quiet", DATABASE_URL=seeded.dsn).returncode == 0
+    assert inside("cleanup", "--yes", "--cascade", "--quiet", BULKSEED_DATABASE_URL=seeded.dsn).returncode == 0
 
 
 def test_plan_says_what_to_expect() -> None:
@@ -169,7 +169,7 @@ def test_plan_says_what_to_expect() -> None:
 
 def test_plan_estimates_the_bytes_that_a_load_takes(database: Address) -> None:
     told = json.loads(inside("plan", "--scale", "20x", "--json").stdout)
-    assert inside("--scale", "20x", "--workers", "1", "--quiet", DATABASE_URL=database.dsn).returncode == 0
+    assert inside("--scale", "20x", "--workers", "1", "--quiet", BULKSEED_DATABASE_URL=database.dsn).returncode == 0
 
     async def taken(*tables: str) -> list[int]:
         async with open_connection(database) as connection:
@@ -204,10 +204,6 @@ WRONG: dict[str, tuple[list[str], Problem]] = {
     "a command behind options": (["--seed", "3", "verify"], wrong("verify", code="unexpected-argument")),
     "as_of too early": (["--as-of", "0001-01-01"], wrong("0001-01-01")),
     "not a PostgreSQL": (["--database-url", "mysql://u:s3cret@h/d"], wrong("mysql")),
-    "unreachable": (
-        ["--database-url", f"postgresql://u:{SECRET}@127.0.0.1:1/d"],
-        wrong("127.0.0.1:1", kind=ConnectError),
-    ),
     "another machine without a terminal": (
         ["--database-url", "postgresql://db.example.com/d"],
         wrong("db.example.com", "--yes", code="confirmation-needed"),
@@ -224,7 +220,7 @@ def test_wrong_input_is_refused_with_status_2(
     kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments, problem = WRONG[kind]
-    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/d")
+    monkeypatch.setenv("BULKSEED_DATABASE_URL", "postgresql://127.0.0.1:1/d")
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with reported_errors() as errors:
         assert main(arguments) == 2
@@ -242,10 +238,9 @@ def test_wrong_targets_are_refused_with_status_2(empty: Address, database: Addre
         ("load", database, wrong("reactions", "is_system", "bulkseed init", kind=TargetError)),
         ("load", address_of(server, "nowhere"), wrong("nowhere", kind=ConnectError)),
         ("verify", database, wrong("run")),
-        ("cleanup", database, wrong("run")),
     ):
         with reported_errors() as errors:
-            done = inside(command, DATABASE_URL=address.dsn)
+            done = inside(command, BULKSEED_DATABASE_URL=address.dsn)
         assert done.returncode == 2
         [error] = errors
         problem.check(error, done.stderr)
@@ -254,7 +249,7 @@ def test_wrong_targets_are_refused_with_status_2(empty: Address, database: Addre
 def test_a_password_is_shown_nowhere(server: Server, database: Address) -> None:
     asyncio.run(run_sql(database, f"ALTER ROLE bulkseed PASSWORD '{SECRET}'"))
     url = database.url._replace(password=SECRET).render()
-    for arguments in ([], ["verify"], ["cleanup", "--yes"], ["init"], ["--json"], ["verify", "9"]):
+    for arguments in (["load"], ["verify"], ["cleanup", "--yes"], ["init"], ["--json"], ["verify", "9"]):
         done = inside(*arguments, "--database-url", url)
         assert SECRET not in done.stdout + done.stderr
 
@@ -292,24 +287,29 @@ def test_killed_or_interrupted_the_database_is_as_it_was(
     asyncio.run(run_sql(seeded, *APP_ROWS, MUSEUM))
     before = asyncio.run(digest(seeded)), dump(server, seeded)
     workers = "1" if moment == "further on" else "2"
-    child = started("--scale", "20x", "--json", "--workers", workers, "--defer", "always", DATABASE_URL=seeded.dsn)
+    child = started(
+        "--scale", "20x", "--json", "--workers", workers, "--defer", "always", BULKSEED_DATABASE_URL=seeded.dsn
+    )
     asyncio.run(wait_for(seeded, child, *MOMENTS[moment]))
     child.send_signal(number)
     out, said = child.communicate(timeout=60)
     assert child.returncode == (130 if number == signal.SIGINT else -number)
-    assert out == ""
-    if number == signal.SIGINT:
+    if number == signal.SIGKILL:
+        assert out == ""
+    else:
+        error = json.loads(out)["error"]
+        assert (error["code"], error["exit_status"]) == ("interrupted", 130)
         assert "\nbulkseed: interrupted" in f"\n{said}"
         assert moment == "connected" or "bulkseed resume 2" in said
         assert "Traceback" not in said
     if asyncio.run(is_recorded(seeded)):
-        refused = inside("--quiet", DATABASE_URL=seeded.dsn)
+        refused = inside("--quiet", BULKSEED_DATABASE_URL=seeded.dsn)
         assert refused.returncode == 2
         assert "run 2" in refused.stderr
-        undone = inside("cleanup", "2", "--yes", DATABASE_URL=seeded.dsn)
+        undone = inside("cleanup", "2", "--yes", BULKSEED_DATABASE_URL=seeded.dsn)
         assert undone.returncode == 0, undone.stderr
     assert (asyncio.run(digest(seeded)), dump(server, seeded)) == before
-    assert inside("--quiet", DATABASE_URL=seeded.dsn).returncode == 0
+    assert inside("--quiet", BULKSEED_DATABASE_URL=seeded.dsn).returncode == 0
 
 
 async def wait_for(address: Address, child: subprocess.Popen[str], seen: str, later: float) -> None:
@@ -353,7 +353,7 @@ async def test_a_hangup_that_is_to_be_ignored_is(database: Address) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(DATABASE_URL=database.dsn),
+        env=environment(BULKSEED_DATABASE_URL=database.dsn),
         cwd=ROOT,
     ) as child:
         await wait_for(database, child, *MOMENTS["connected"])
@@ -365,14 +365,18 @@ async def test_a_hangup_that_is_to_be_ignored_is(database: Address) -> None:
 
 def test_verify_says_where_another_faker_made_the_names(seeded: Address) -> None:
     asyncio.run(run_sql(seeded, """UPDATE bulkseed.runs SET made_by = made_by || '{"faker": "1.0"}'"""))
-    assert "Faker 1.0" in inside("verify", DATABASE_URL=seeded.dsn).stderr
+    assert "Faker 1.0" in inside("verify", BULKSEED_DATABASE_URL=seeded.dsn).stderr
 
 
 @pytest.mark.parametrize("closed", ["<&- >&-", ">&- 2>&-", "<&- >&- 2>&-", "2>&-"])
 async def test_closed_standard_streams_do_not_matter(database: Address, closed: str) -> None:
     command = f'exec "{sys.executable}" -m bulkseed --json {closed}'
     done = subprocess.run(
-        ["sh", "-c", command], env=environment(DATABASE_URL=database.dsn), cwd=ROOT, capture_output=True, check=False
+        ["sh", "-c", command],
+        env=environment(BULKSEED_DATABASE_URL=database.dsn),
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, done
     assert b"Traceback" not in done.stderr
@@ -386,13 +390,22 @@ def test_a_load_goes_on_where_nothing_can_be_shown(database: Address, gone: str)
     if gone == "full":
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(
-                command, stdout=subprocess.DEVNULL, stderr=full, env=environment(DATABASE_URL=database.dsn), check=False
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=full,
+                env=environment(BULKSEED_DATABASE_URL=database.dsn),
+                check=False,
             )
         assert done.returncode == 0
     else:
         ours, theirs = pty.openpty()
         child = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(DATABASE_URL=database.dsn), cwd=ROOT
+            command,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment(BULKSEED_DATABASE_URL=database.dsn),
+            cwd=ROOT,
         )
         os.close(theirs)
         while b"messages" not in os.read(ours, 10_000):
@@ -401,10 +414,10 @@ def test_a_load_goes_on_where_nothing_can_be_shown(database: Address, gone: str)
         child.send_signal(signal.SIGHUP)
         # 1: it was complete before, and its report could not be printed
         assert child.wait(60) in {0, 1, 128 + signal.SIGHUP}
-    told = json.loads(inside("runs", "--json", DATABASE_URL=database.dsn).stdout)
+    told = json.loads(inside("runs", "--json", BULKSEED_DATABASE_URL=database.dsn).stdout)
     assert [run["state"] for run in told["runs"]] in (["whole"], ["interrupted"])
-    assert inside("resume", "--quiet", DATABASE_URL=database.dsn).returncode == 0
-    assert inside("verify", "--quiet", DATABASE_URL=database.dsn).returncode == 0
+    assert inside("resume", "--quiet", BULKSEED_DATABASE_URL=database.dsn).returncode == 0
+    assert inside("verify", "--quiet", BULKSEED_DATABASE_URL=database.dsn).returncode == 0
 
 
 def test_a_full_disk_under_stdout_is_reported() -> None:
@@ -420,7 +433,7 @@ def test_a_full_disk_under_stdout_is_reported() -> None:
                 check=False,
             )
         assert done.returncode == 1
-        assert re.fullmatch("bulkseed: .*\n", done.stderr)
+        assert re.fullmatch(r"bulkseed: error \[output-failed\]: .*\n", done.stderr)
         assert os.strerror(errno.ENOSPC) in done.stderr
 
 

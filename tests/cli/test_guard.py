@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import pty
 import re
@@ -115,7 +116,7 @@ class TestProduction:
         assert asyncio.run(rows_of(socket)) == before
 
     @pytest.mark.parametrize("allowed", ["app_production", "localhost/app_production", f"{ELSEWHERE}/App_production",
-                                         f" {ELSEWHERE}/app_production", "yes", ""])  # fmt: skip
+                                         f" {ELSEWHERE}/app_production", "yes"])  # fmt: skip
     def test_another_name_does_not_do(
         self, allowed: str, listening: Server, made: dict[str, Address], capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -167,7 +168,7 @@ class TestProduction:
     def test_no_variable_says_otherwise(
         self, listening: Server, made: dict[str, Address], capsys: pytest.CaptureFixture[str], monkeypatch: Any
     ) -> None:
-        for name in ("ENV", "APP_ENV", "RAILS_ENV", "ENVIRONMENT", "DJANGO_ENV", "BULKSEED_ENV", "BULKSEED_ALLOW"):
+        for name in ("ENV", "APP_ENV", "RAILS_ENV", "ENVIRONMENT", "DJANGO_ENV", "BULKSEED_ENV"):
             monkeypatch.setenv(name, "staging")
         monkeypatch.setenv("DATABASE_URL", url_of(listening, "app_production"))
         assert main(["--yes"]) == 2
@@ -212,6 +213,19 @@ class TestProduction:
         )
         assert done.returncode == 0, done.stderr
         asyncio.run(run_sql(admin, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+    def test_check_tells_what_a_load_needs(
+        self, listening: Server, made: dict[str, Address], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = asyncio.run(rows_of(made["app_production"]))
+        for host in (ELSEWHERE, "127.0.0.1"):
+            assert main(["check", "--json", "--database-url", url_of(listening, "app_production", host)]) == 0
+            found = json.loads(capsys.readouterr().out)
+            assert found["allow"] == f"{host}/app_production"
+            assert found["asks"] == (host == ELSEWHERE)
+            assert f"--allow {host}/app_production" in found["command"]
+            assert "guarded:p@" not in found["command"]
+        assert asyncio.run(rows_of(made["app_production"])) == before
 
     def test_allow_without_a_database_is_not_for_the_embedded_one(
         self, server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

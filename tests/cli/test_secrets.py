@@ -19,9 +19,9 @@ from bulkseed.cli.serve import load_or_create_password
 from bulkseed.embedded import Server
 from bulkseed.errors import RunError
 from bulkseed.loader.load_shard import Endpoint
-from bulkseed.loader.worker_pool import frame
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
+from bulkseed.processes import frame
 from support.commands import ROOT, environment, inside
 from support.databases import address_of, make_reference
 from support.queries import run_sql
@@ -70,7 +70,10 @@ def test_a_load_hands_no_password_on(way: str, guarded: str, listening: Server, 
         url += "?service=s"
     file.touch()
     file.chmod(0o600)
-    given = {"DATABASE_URL": url, way: {"DATABASE_URL": url, "PGPASSWORD": SECRET}.get(way, str(file))}
+    given = {
+        "BULKSEED_DATABASE_URL": url,
+        way: {"BULKSEED_DATABASE_URL": url, "PGPASSWORD": SECRET}.get(way, str(file)),
+    }
     command = [sys.executable, "-m", "bulkseed", "--scale", "5x", "--rows-per-shard", "2000", "--workers", "2"]
     seen: dict[int, tuple[str, str]] = {}
     with subprocess.Popen(

@@ -8,9 +8,11 @@ from typing import Final
 import click
 
 from bulkseed.cli.main import COMMANDS, cli
+from support.commands import ROOT
 from support.pages import PAGES, tables
 
 PAGE: Final = PAGES["docs/reference/options.md"]
+BAR: Final = "\\|"
 HELP_DEFAULT: Final = re.compile(r"\[default: (.*)\]$")
 
 CONTEXT: Final = click.Context(cli, info_name="bulkseed")
@@ -46,7 +48,8 @@ def option_rows() -> dict[str, tuple[str, str]]:
     for title, defaults in found.items():
         common = next(iter(defaults.values()))
         others = [f"{default} ({name})" for name, default in defaults.items() if default != common]
-        rows[title] = (", ".join(defaults), ", ".join([common, *others]))
+        commands = "all" if len(defaults) == len(COMMANDS) else ", ".join(defaults)
+        rows[title] = (commands, ", ".join([common, *others]))
     return rows
 
 
@@ -65,11 +68,32 @@ def test_every_command_is_described() -> None:
     [table] = [table for table in tables(PAGE) if table[0][0] == "command"]
     expected = []
     for name in COMMANDS:
-        arguments = [each.metavar for each in subcommand(name).params if isinstance(each, click.Argument)]
-        expected.append(f"`{' '.join(['bulkseed', name, *filter(None, arguments)])}`")
-    assert [row[0] for row in table[1:]] == expected
+        arguments = [each for each in subcommand(name).params if isinstance(each, click.Argument)]
+        shown = [
+            f"{{{'|'.join(each.type.choices)}}}" if isinstance(each.type, click.Choice) else each.metavar
+            for each in arguments
+        ]
+        expected.append(f"`{' '.join(['bulkseed', name, *filter(None, shown)])}`")
+    assert [row[0].replace("\\|", "|") for row in table[1:]] == expected
+
+
+def rewrite(page: str) -> str:
+    """Return the page with the present commands and defaults of its options; those that it lacks are at its end."""
+    missing = option_rows()
+    lines = []
+    for line in page.splitlines():
+        cells = re.split(r"(?<!\\)\|", line)
+        title = cells[1].strip(" `").replace("\\|", "|") if len(cells) > 4 else ""
+        if not re.match("--[a-z]", title):
+            lines.append(line)
+        elif title in missing:
+            commands, default = missing.pop(title)
+            lines.append("|".join([*cells[:2], f" {commands} ", f" {default} ", *cells[4:]]))
+    new = (
+        f"| `{title.replace('|', BAR)}` | {commands} | {default} | |" for title, (commands, default) in missing.items()
+    )
+    return "\n".join([*lines, *new]) + "\n"
 
 
 if __name__ == "__main__":
-    for title, (commands, default) in option_rows().items():
-        print(f"| `{title.replace('|', chr(92) + '|')}` | {commands} | {default} | |")
+    (ROOT / "docs/reference/options.md").write_text(rewrite(PAGE))

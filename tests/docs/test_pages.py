@@ -23,7 +23,7 @@ from support.pages import BLOCKS, NAMED, PAGES, anchors, links, prose, resolve, 
 
 LONGEST_FRONT_PAGE: Final = 200
 
-OTHER_OPTIONS: Final = {"--schema-only", "--strict", "--postgres", "--chaos-rounds", "--chaos-seed"}
+OTHER_OPTIONS: Final = {"--schema-only", "--bulkseed-url", "--strict", "--postgres", "--chaos-rounds", "--chaos-seed"}
 """Options of other programs that the prose names."""
 
 
@@ -76,13 +76,13 @@ def commands() -> Iterator[list[str]]:
     """Each command line of bulkseed's, in the examples for a terminal, Compose and CI, and in the prose."""
     text = "\n".join(text for _, language, text in BLOCKS if language in {"console", "yaml"})
     for line in re.findall(r"(?:^\$ |^ +- run: |&& |^ +)(?:python -m )?bulkseed(?: (.*))?$", text, re.MULTILINE):
-        yield shlex.split(line or "", comments=True)
+        yield shlex.split(line.partition(" > ~")[0], comments=True)
     for line in re.findall(r"docker compose run --rm seed(?: (.*))?$", text, re.MULTILINE):
         yield shlex.split(line or "", comments=True)
     yield from (json.loads(each) for each in re.findall(r"^ +command: (\[.*\])$", text, re.MULTILINE))
     for page in PAGES:
         for line in re.findall(r"`bulkseed ([^`]+)`", prose(page)):
-            if not re.search(r"…|\[|COMMAND|^--", line):
+            if not re.search(r"…|[\[{]|COMMAND|^--", line):
                 yield shlex.split(line)
 
 

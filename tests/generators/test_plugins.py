@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import pickle
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,17 @@ import pytest
 import plugins
 from bulkseed.errors import InputError, RunError
 from bulkseed.generators import Context
-from bulkseed.generators.plugins import SeedTable, describe_plugin_table, load_plugin_table, make_batches
+from bulkseed.generators.plugins import (
+    Parent,
+    Parents,
+    SeedTable,
+    describe_plugin_table,
+    load_plugin_table,
+    make_batches,
+)
 from bulkseed.generators.shard_context import STRIDE, Numbering, whole_numbers
 from bulkseed.plan.scenario import Scenario
+from bulkseed.randomness.draws import Streams
 from support.errors import raises
 from support.frozen_corpora import frozen_corpus
 from support.generated_rows import placement_of
@@ -133,3 +143,15 @@ def test_rows_that_cannot_be_numbered_are_refused(ids: list[int], code: str, fac
 def test_decorated_function_is_a_table() -> None:
     assert isinstance(plugins.attachments, SeedTable)
     assert (plugins.attachments.name, plugins.attachments.follows) == ("attachments", "messages")
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda row: pickle.loads(pickle.dumps(row))])
+def test_a_row_can_be_copied_and_pickled(duplicate: Callable[[Parent], Parent]) -> None:
+    numbers = np.arange(3)
+    rows = Parents("digests", numbers, numbers + 10, numbers + 20, {"owner_id": numbers + 30}, 50, Streams(1, 10))
+    for row in rows:
+        other = duplicate(row)
+        assert (other.id, other.created_at, other.owner_id) == (row.id, row.created_at, row.owner_id)
+        assert other.random.random() == row.random.random()
+    with pytest.raises(AttributeError, match="unknown"):
+        _ = row.unknown

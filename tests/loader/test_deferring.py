@@ -9,6 +9,7 @@ import pytest
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.errors import TargetError
+from bulkseed.listeners import Phase
 from bulkseed.loader.complete import is_worth_deferring
 from bulkseed.loader.load import load
 from bulkseed.plan.tables import TABLE_NAMES
@@ -17,7 +18,7 @@ from bulkseed.postgres.connection import open_connection
 from bulkseed.target.guard import estimate_rows
 from support.app_rows import APP_ROWS
 from support.errors import raises
-from support.listeners import Notes
+from support.listeners import Notes, Phases
 from support.museum import MUSEUM
 from support.obstacles import GUEST
 from support.pg_dump import dump
@@ -91,6 +92,17 @@ async def test_a_trigger_at_insert_keeps_indexes_and_keys_in_place(
     assert any({"guest", "channels", "always"} <= set(re.findall(r"\w+", note)) for note in notes.said)
     await run_sql(database, "ALTER TABLE channels DISABLE TRIGGER guest")
     assert (await load(plan_of(), database, listener=notes)).deferred
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_tells_its_phases_and_the_steps_of_the_rebuilding(database: Address, workers: int) -> None:
+    await run_sql(database, MUSEUM)
+    progress = Phases()
+    await load(plan_of(), database, defer="always", workers=workers, rows_per_shard=100, listener=progress)
+    loading = [Phase.CHECK, Phase.RESERVE, Phase.DROP, Phase.COPY, Phase.REBUILD, Phase.COMMIT]
+    assert progress.phases == loading
+    progress.assert_counted(Phase.REBUILD)
+    assert all(steps == [(0, None)] for phase, steps in progress.steps.items() if phase != Phase.REBUILD)
 
 
 def test_deferral_is_for_loads_that_outweigh_the_existing_rows() -> None:

@@ -12,7 +12,7 @@ import pytest
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.errors import BulkseedError, ConnectionLostError, RunError, TargetError
 from bulkseed.generators import Context
-from bulkseed.loader import complete
+from bulkseed.loader import preflight
 from bulkseed.loader.complete import LoadReport
 from bulkseed.loader.load import load
 from bulkseed.plan.plan import Placement
@@ -329,7 +329,7 @@ async def test_reading_the_tables_is_tried_again(database: Address, monkeypatch:
                 await other.execute("SELECT pg_terminate_backend($1, 5000)", lost[0])
         return await read_target(connection, model)
 
-    monkeypatch.setattr(complete, "read_target", read_when_lost)
+    monkeypatch.setattr(preflight, "read_target", read_when_lost)
     notes = Notes()
     done = await load(plan_of(), database, listener=notes)
     assert sum(done.rows.values()) > 0

@@ -22,7 +22,7 @@ from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, StoppedError, TargetError, TransientError
 from bulkseed.ledger import Ledger, share_run, take_over
 from bulkseed.ledger.runs import History, read_history
-from bulkseed.listeners import NullListener, Stop
+from bulkseed.listeners import NullListener, Phase, Stop
 from bulkseed.load_options import Defer
 from bulkseed.loader.load import load, resume
 from bulkseed.postgres.address import Address
@@ -108,9 +108,9 @@ async def test_a_resume_that_is_cut_off_is_resumed(beside: Address, server: Serv
         assert scope.cancelled_caught
 
     class InTheRebuild(Interfering):
-        def phase(self, name: str) -> None:
+        def phase(self, phase: Phase, step: int = 0, steps: int | None = None) -> None:
             """Stop while indexes are made."""
-            if name.startswith("rebuild, step"):
+            if phase == Phase.REBUILD and step:
                 self.act()
 
     with anyio.CancelScope() as scope:
@@ -266,8 +266,9 @@ REFUSED: list[tuple[str, str, tuple[str, ...]]] = [
 
 
 async def test_a_run_that_cannot_be_resumed_is_an_error(database: Address) -> None:
+    assert await resume(database) is None
     with raises("no-runs", kind=InputError):
-        await resume(database)
+        await resume(database, 1)
     await cut_off(database, "channels")
     with raises("no-such-run", "run 7", "has 1", kind=InputError):
         await resume(database, 7)

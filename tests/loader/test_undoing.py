@@ -11,7 +11,7 @@ import pytest
 from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError, RunError, TargetError
-from bulkseed.listeners import NullListener
+from bulkseed.listeners import NullListener, Phase
 from bulkseed.load_options import Defer
 from bulkseed.loader.load import load, resume
 from bulkseed.postgres.address import Address
@@ -19,7 +19,7 @@ from bulkseed.postgres.connection import Connection, open_connection
 from bulkseed.verifier.verify import verify
 from support.app_rows import APP_ROWS
 from support.errors import raises
-from support.listeners import Interfering, Notes
+from support.listeners import Interfering, Notes, Phases
 from support.museum import MUSEUM
 from support.obstacles import CHECK, FAIL, GUEST
 from support.pg_dump import dump
@@ -119,8 +119,8 @@ async def shards_in(connection: Connection) -> int:
 
 async def test_an_undoing_that_fails_has_a_code_of_its_own(database: Address) -> None:
     class Broken(NullListener):
-        def phase(self, name: str) -> None:
-            if name == "analyze":  # all rows are committed
+        def phase(self, phase: Phase, step: int = 0, steps: int | None = None) -> None:
+            if phase == Phase.ANALYZE:  # all rows are committed
                 raise ZeroDivisionError
 
     await run_sql(database, GUEST)
@@ -154,9 +154,9 @@ async def test_a_cleanup_cancelled_while_it_rebuilds_says_so_and_goes_on_another
     with anyio.CancelScope() as scope:
 
         class Stopping(Notes):
-            def phase(self, name: str) -> None:
+            def phase(self, phase: Phase, step: int = 0, steps: int | None = None) -> None:
                 """Stop at the second step of the rebuilding."""
-                if name == "rebuild, step 2":
+                if phase == Phase.REBUILD and step == 2:
                     scope.cancel()
 
         notes = Stopping()
@@ -164,6 +164,9 @@ async def test_a_cleanup_cancelled_while_it_rebuilds_says_so_and_goes_on_another
     assert any("`bulkseed cleanup 1`" in note for note in notes.said)
     assert await counts(database) == EMPTY
     assert dump(server, database) != before
-    await cleanup(database, [1])
+    progress = Phases()
+    await cleanup(database, [1], listener=progress)
+    assert progress.phases == [Phase.FIND, Phase.REMOVE, Phase.REBUILD]
+    progress.assert_counted(Phase.REBUILD)
     assert dump(server, database) == before
     assert not await has_ledger(database)

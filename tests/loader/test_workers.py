@@ -16,11 +16,12 @@ from bulkseed.errors import RunError
 from bulkseed.load_options import Defer
 from bulkseed.loader import worker_pool
 from bulkseed.loader.load import load, useful_workers
-from bulkseed.loader.worker_pool import HANDSHAKE, ShardQueue, frame
+from bulkseed.loader.worker_pool import ShardQueue
 from bulkseed.plan.shards import Shard
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import LOST
 from bulkseed.postgres.transaction import RetryPolicy
+from bulkseed.processes import HANDSHAKE, frame
 from bulkseed.verifier.verify import verify
 from support.databases import MakeDatabase
 from support.errors import raises
@@ -29,12 +30,12 @@ from support.plans import plan_of
 from support.queries import EMPTY, counts, digest, has_ledger, run_sql
 
 SETTINGS: list[dict[str, Any]] = [
-    {"workers": 1, "format": "records", "defer": "never"},
-    {"workers": 1, "format": "binary", "defer": "always"},
-    {"workers": 2, "format": "binary", "defer": "never"},
-    {"workers": 2, "format": "records", "defer": "always"},
-    {"workers": 3, "format": "records", "defer": "never"},
-    {"workers": 3, "format": "binary", "defer": "always"},
+    {"workers": 1, "copy_format": "records", "defer": "never"},
+    {"workers": 1, "copy_format": "binary", "defer": "always"},
+    {"workers": 2, "copy_format": "binary", "defer": "never"},
+    {"workers": 2, "copy_format": "records", "defer": "always"},
+    {"workers": 3, "copy_format": "records", "defer": "never"},
+    {"workers": 3, "copy_format": "binary", "defer": "always"},
 ]
 
 
@@ -167,3 +168,21 @@ async def test_channels_wait_for_all_users() -> None:
         assert not shards
         queue.mark_done()
     assert shards == [*channels, None]
+
+
+async def test_records_of_workers_reach_the_handlers_of_this_process(
+    database: Address, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "bulkseed")
+    await load(plan_of("5x"), database, rows_per_shard=1000, workers=2)
+    records = [record for record in caplog.records if record.getMessage().startswith("worker 2: ")]
+    assert {"bulkseed.loader.load_shard", "bulkseed.postgres.connection"} <= {record.name for record in records}
+    assert {record.levelname for record in records} == {"INFO", "DEBUG"}
+    assert os.getpid() not in {record.process for record in records}
+
+
+async def test_workers_send_no_record_that_nobody_wants(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[object] = []
+    monkeypatch.setattr(worker_pool.Worker, "log", lambda _, record: received.append(record))
+    await load(plan_of("5x"), database, rows_per_shard=1000, workers=2)
+    assert not received

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,12 +33,28 @@ def refused(code: str, *facts: str, kind: type[InputError] = InputError) -> Iter
         ("postgresql://u:p@h:1/d", "postgresql://u:p@h:1/d"),
         ("postgres://u@h/d", "postgresql://u@h/d"),
         ("postgresql+asyncpg://u:p%40@h/d?ssl=require", "postgresql://u:p%40@h/d?sslmode=require"),
+        ("postgresql+psycopg://u@h/d", "postgresql://u@h/d"),
+        ("postgres+psycopg_async://u@h/d", "postgresql://u@h/d"),
+        ("PostgreSQL+pg8000://u@h/d", "postgresql://u@h/d"),
+        ("postgis://u@h/d", "postgresql://u@h/d"),
+        ("pgsql://u@h/d", "postgresql://u@h/d"),
+        (" host=h port=1 user=u dbname=d password='a b' ", "postgresql://u:a%20b@h:1/d"),
+        ("host=/tmp dbname=d sslmode=disable", "postgresql:///d?host=/tmp&sslmode=disable"),
+        ("host=a,b port=1,2 dbname=d", "postgresql:///d?host=a,b&port=1,2"),
         ("postgresql:///d?host=/var/run/postgresql&port=5433", None),
         ("postgresql+asyncpg://h/d?prepared_statement_cache_size=0", "postgresql://h/d"),
         ("postgresql://h/d?ssl=true", "postgresql://h/d?sslmode=require"),
         (
-            "postgresql://h/d?connect_timeout=5&channel_binding=require&sslmode=prefer",
-            "postgresql://h/d?sslmode=prefer",
+            "postgresql://h/d?connect_timeout=5&channel_binding=prefer&sslmode=prefer",
+            "postgresql://h/d?connect_timeout=5&channel_binding=prefer&sslmode=prefer",
+        ),
+        (
+            "postgresql://h/d?search_path=a\\ b&statement_timeout=5s&options=-c%20x.y=1",
+            "postgresql://h/d?options=-c%20x.y%3D1%20-c%20search_path%3Da%5C%5C%5C%20b%20-c%20statement_timeout%3D5s",
+        ),
+        (
+            "postgresql:///d?host=a:1&host=b:2",
+            "postgresql:///d?host=a,b&port=1,2",
         ),
         ("postgresql://u@h:5/", "postgresql://u@h:5"),
     ],
@@ -50,20 +67,65 @@ def test_valid_urls(text: str, dsn: str | None) -> None:
         assert address.server == "/var/run/postgresql"
 
 
-@pytest.mark.parametrize("text", ["", "localhost/db", "mysql://u:s3cret@h/d", "postgresql://u:s3cret@h:port/d", "x y"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "localhost/db",
+        "mysql://u:s3cret@h/d",
+        "cockroachdb://u:s3cret@h/d",
+        "jdbc:postgresql:d",
+        "u:s3cret@h/d?sslmode=require",
+        "postgresql://u:s3cret@h:port/d",
+        "x y",
+    ],
+)
 def test_invalid_urls(text: str) -> None:
     with refused("invalid-url", "postgresql://user:password@host:port/database"):
         Address.parse(text)
 
 
 @pytest.mark.parametrize(
-    "text", [f"postgresql://u:{SECRET}@h/d", f"postgresql://u@h/d?password={SECRET}", f"postgres://:{SECRET}@h/d"]
+    ("text", "rewritten"),
+    [
+        (f"jdbc:postgresql://h:1/d?user=u&password={SECRET}", "postgresql://h:1/d?user=u&password=***"),
+        (f"postgresql+ssh://u:{SECRET}@h/d", "postgresql://u:***@h/d"),
+        (f"jdbc:postgresql://h/d?user=u&passwrod={SECRET}", "postgresql://h/d?user=u&passwrod=***"),
+    ],
+)
+def test_urls_for_other_programs_are_rewritten_in_the_message(text: str, rewritten: str) -> None:
+    with refused("invalid-url", rewritten):
+        Address.parse(text)
+
+
+def test_an_argument_without_a_value_is_refused() -> None:
+    with refused("invalid-url", "%26"):
+        Address.parse(f"postgresql://h/d?password=a&{SECRET}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"postgresql://u:{SECRET}@h/d",
+        f"postgresql://u@h/d?password={SECRET}",
+        f"postgres://:{SECRET}@h/d",
+        f"postgresql+psycopg2://u:{SECRET}@h/d?sslpassword={SECRET}",
+        f"postgresql://u@h/d?passwrod={SECRET}",
+    ],
 )
 def test_passwords_are_never_shown(text: str) -> None:
     address = Address.parse(text)
     assert SECRET in address.dsn
     assert SECRET not in f"{address} {address!r} {address.server} {address.url!r}"
-    assert str(address) == text.replace(SECRET, "***").replace("postgres:", "postgresql:")
+    assert str(address) == re.sub(r"^postgres.*?:", "postgresql:", text.replace(SECRET, "***"))
+
+
+@pytest.mark.parametrize("text", [f"host=h password={SECRET}", f"user=u password = '{SECRET}' sslpassword={SECRET}"])
+def test_passwords_in_connection_strings_are_never_shown(text: str) -> None:
+    address = Address.parse(text)
+    assert SECRET in address.dsn
+    assert SECRET not in f"{address} {address!r} {address.server} {address.url!r} {address.without_passwords.dsn}"
+    assert address.parameters["password"] == SECRET
 
 
 def test_an_address_without_its_passwords() -> None:

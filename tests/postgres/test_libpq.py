@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bulkseed.embedded import Server
 from bulkseed.errors import ConnectError, InputError
@@ -21,7 +24,8 @@ from support.plans import plan_of
 
 SECRET: Final = "s3 cr%e:t\\'"
 ASKED: Final = """
-SELECT concat_ws(' ', current_user, current_database(), current_setting('application_name') <> '',
+SELECT concat_ws(' ', current_user, current_database(),
+                 regexp_replace(current_setting('application_name'), '^(bulkseed|psql|)$', 'default'),
                  coalesce(host(inet_server_addr()), 'socket'), current_setting('search_path'))
 """
 
@@ -182,10 +186,43 @@ ALIKE: Final[dict[str, tuple[str, dict[str, str]]]] = {
     ),
     "odd names": ("postgresql://od%3Ad%5Cro%20le:p@127.0.0.1:{port}/other", {}),
     "what is for clients": (
-        "postgresql://me:{uri}@127.0.0.1:{port}/other?connect_timeout=9&keepalives=1&gssencmode=disable"
-        "&application_name=x&fallback_application_name=y&load_balance_hosts=random&client_encoding=UTF8",
+        "postgresql://me:{uri}@127.0.0.1:{port}/other?connect_timeout=9&keepalives=1&keepalives_idle=9&gssencmode=disable"
+        "&load_balance_hosts=random&client_encoding=UTF8&channel_binding=prefer&sslsni=1"
+        "&sslcompression=0&min_protocol_version=3.0&max_protocol_version=latest&tcp_user_timeout=1000",
         {},
     ),
+    "a name": ("postgresql://me:{uri}@127.0.0.1:{port}/other?application_name=x", {"PGAPPNAME": "y"}),
+    "PGAPPNAME": ("postgresql://me:{uri}@127.0.0.1:{port}/other", {"PGAPPNAME": "y"}),
+    "a connection string": ("host=127.0.0.1 port = {port} user='me' dbname=other application_name='a \\'b\\\\'", {}),
+    "a connection string with a password": (
+        "host={socket} port={port} user=bulkseed password=a\\ \\'b options='-c search_path=pg_catalog' dbname=other",
+        {},
+    ),
+    "a connection string with a service": ("service=whole dbname=bulkseed", {"PGSERVICEFILE": "{home}/services"}),
+    "a connection string without an =": ("host={socket} port {port} user=bulkseed", {}),
+    "a connection string without a quote": ("host={socket} port={port} user='bulkseed", {}),
+    "a connection string with an unknown word": ("host={socket} port={port} user=bulkseed hots=x", {}),
+    "a timeout that is no number": ("postgresql://me:{uri}@127.0.0.1:{port}/other?connect_timeout=abc", {}),
+    "PGCONNECT_TIMEOUT that is no number": (
+        "postgresql://me:{uri}@127.0.0.1:{port}/other",
+        {"PGCONNECT_TIMEOUT": "5s"},
+    ),
+    "a number with a sign and spaces": ("postgresql://me:{uri}@127.0.0.1:{port}/other?connect_timeout=%20%2b9%20", {}),
+    "a number that is too large": ("postgresql://me:{uri}@127.0.0.1:{port}/other?keepalives=2147483648", {}),
+    "keepalives that the system refuses": ("postgresql://me:{uri}@127.0.0.1:{port}/other?keepalives_count=1000", {}),
+    "an option that is no option": ("postgresql://me:{uri}@127.0.0.1:{port}/other?options=-x", {}),
+    "a setting that needs a restart": (
+        "postgresql://me:{uri}@127.0.0.1:{port}/other",
+        {"PGOPTIONS": "-c shared_buffers=1MB"},
+    ),
+    "no such load_balance_hosts": ("postgresql://me:{uri}@127.0.0.1:{port}/other?load_balance_hosts=maybe", {}),
+    "no such protocol": ("postgresql://me:{uri}@127.0.0.1:{port}/other?max_protocol_version=4", {}),
+    "no such channel_binding": ("postgresql://me:{uri}@127.0.0.1:{port}/other", {"PGCHANNELBINDING": "maybe"}),
+    "no such encoding": ("postgresql://me:{uri}@127.0.0.1:{port}/other?client_encoding=utf9", {}),
+    "requirepeer is for sockets": ("postgresql://me:{uri}@127.0.0.1:{port}/other?requirepeer=nobody", {}),
+    "requirepeer of another": ("postgresql://bulkseed@/other?host={socket}&port={port}", {"PGREQUIREPEER": "nobody_"}),
+    "requiressl=1 without TLS": ("host=127.0.0.1 port={port} user=me dbname=other requiressl=1", {}),
+    "PGREQUIRESSL without TLS": ("postgresql://me:{uri}@127.0.0.1:{port}/other", {"PGREQUIRESSL": "1"}),
 }
 
 
@@ -230,11 +267,21 @@ async def test_as_psql(case: str, listening: Server, files: dict[str, str], monk
 async def test_tls_is_not_for_sockets(named: str, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The psql at hand may know no TLS, so that it cannot be asked."""
     url = f"postgresql://bulkseed@{files['quoted']}:{files['port']}/other"
+    monkeypatch.setenv("PGSSLNEGOTIATION", "direct")
     monkeypatch.setenv("PGSSLMODE", "prefer" if named == "url" else "verify-full")
     assert await through_us(f"{url}?sslmode=verify-full" if named == "url" else url) == (
-        "bulkseed other t socket public",
+        "bulkseed other default socket public",
         "",
     )
+
+
+@given(st.text("a '\\=\n", max_size=10))
+@settings(max_examples=40)
+def test_a_connection_string_is_read_as_psql_does(listening: Server, rest: str) -> None:
+    text = f"host={listening.socket_dir} port={listening.tcp_port} user=bulkseed application_name={rest}"
+    theirs = through_psql(listening, text, {})
+    ours, said = anyio.run(through_us, text)
+    assert ours == theirs, said
 
 
 async def test_files_in_the_home_folder(listening: Server, files: dict[str, str]) -> None:

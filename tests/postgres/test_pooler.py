@@ -50,7 +50,7 @@ def pool(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 def test_all_commands_through_a_pool_of_sessions(database: Address, server: Server, pool: Pool) -> None:
     asyncio.run(run_sql(database, *APP_ROWS, MUSEUM))
     before = asyncio.run(digest(database)), dump(server, database)
-    url = {"DATABASE_URL": pool("session", database).dsn}
+    url = {"BULKSEED_DATABASE_URL": pool("session", database).dsn}
     assert inside("init", **url).returncode == 0
     small = ("--scale", "3x", *FIXED, "--rows-per-shard", "1000", "--quiet")
     for workers, defer in (("2", "always"), ("1", "never")):
@@ -66,10 +66,10 @@ def test_all_commands_through_a_pool_of_sessions(database: Address, server: Serv
 def test_no_command_uses_a_pool_of_transactions(seeded: Address, pool: Pool) -> None:
     before = asyncio.run(digest(seeded))
     through = pool("transaction", seeded)
-    for arguments in ([], ["verify"], ["cleanup", "--yes"], ["init"]):
-        done = inside(*arguments, DATABASE_URL=through.dsn)
+    for arguments in (["load"], ["verify"], ["cleanup", "--yes"], ["init"]):
+        done = inside(*arguments, BULKSEED_DATABASE_URL=through.dsn)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith(f"bulkseed: {through.server} ")
+        assert done.stderr.startswith(f"bulkseed: error [pooler-without-sessions]: {through.server} ")
         assert done.stderr.count("\n") == 1
         assert "session" in done.stderr
     assert asyncio.run(digest(seeded)) == before
@@ -110,7 +110,11 @@ async def test_a_pool_of_transactions_is_seen_while_apps_use_it(database: Addres
 @with_pgbouncer
 async def test_a_pool_with_one_session_is_enough_for_one_connection(database: Address, pool: Pool) -> None:
     through = pool("session", database, default_pool_size="1")
-    async with open_connection(through) as connection:
+    # PgBouncer refuses the limits of a session as parameters; bulkseed sets them itself
+    given = {"application_name": "seeding", "statement_timeout": "5s", "connect_timeout": "5", "keepalives_idle": "9"}
+    named = Address(through.url._replace(query=(*through.url.query, *given.items())))
+    async with open_connection(named) as connection:
+        assert await connection.fetchval("SELECT current_setting('application_name')") == "seeding"
         assert await connection.fetchval("SELECT current_setting('statement_timeout')") == "0"
 
 

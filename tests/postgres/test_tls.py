@@ -204,6 +204,11 @@ WORKS: Final = {
         {"PGSSLCERT": "{folder}/client.crt", "PGSSLKEY": "{folder}/client.key"},
     ),
     "none": ("plain@localhost", "sslmode=disable", {}),
+    "parameters of TLS and TCP": (
+        "me:s3cret@localhost",
+        "sslmode=require&sslsni=1&sslcompression=0&sslcertmode=disable&keepalives_idle=9&tcp_user_timeout=60000",
+        {"PGCHANNELBINDING": "prefer", "PGCONNECT_TIMEOUT": "9"},
+    ),
 }
 
 FAILS: Final[dict[str, tuple[str, str, dict[str, str], str, tuple[str, ...]]]] = {

@@ -182,9 +182,9 @@ async def test_the_rows_are_those_of_the_reference_schema(app: Address, seeded: 
 async def test_neither_lanes_nor_workers_nor_deferral_touch_a_row(make_app: MakeApp, plan: Plan) -> None:
     found = []
     for way in (
-        {"format": "binary", "defer": "never"},
-        {"format": "records", "defer": "always", **SMALL},
-        {"format": "records", "defer": "never", "workers": 2, **SMALL},
+        {"copy_format": "binary", "defer": "never"},
+        {"copy_format": "records", "defer": "always", **SMALL},
+        {"copy_format": "records", "defer": "never", "workers": 2, **SMALL},
     ):
         database = await make_app()
         await load(plan, database, **way)

@@ -149,7 +149,7 @@ label = { template = "{n:06}.{format}" }
 [fields.scans]
 remark = { uniform = [1, 1000] }
 """
-WAYS: list[dict[str, Any]] = [{"defer": "always", "rows_per_shard": 1500, "workers": 2}, {"format": "records"}]
+WAYS: list[dict[str, Any]] = [{"defer": "always", "rows_per_shard": 1500, "workers": 2}, {"copy_format": "records"}]
 
 
 async def test_tables_that_follow_any_other(make_database: MakeDatabase, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from bulkseed.embedded import Server
 from bulkseed.errors import BulkseedError, InputError
 from bulkseed.postgres.address import Address
 from bulkseed.scenarios.planning import make_plan
-from support.commands import reported_errors
+from support.commands import FIXED, reported_errors
 from support.databases import address_of
 from support.errors import raises
 from support.queries import digest, run_sql
@@ -90,6 +90,24 @@ FILES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "a parameter that nobody knows": ("[shape]\nhours = 0.5", ("shape.hours: ", "office_hours")),
     "UUIDs of version 5": ("uuid = 5", ("uuid: ", "4 or 7", "not 5")),
     "a rule without SQL": ("[[rules]]\nname = 'x'", ("rules.0.sql: ",)),
+    "one user": ("[counts]\nusers = 1", ("counts.users: ", "from 2", "not 1")),
+    "two columns of one name": (
+        "[columns.users]\nname = 'title'\nbio = 'title'\npicture = 'email'",
+        ("columns.users.name: title ", "columns.users.bio: title ", "columns.users.picture: email "),
+    ),
+    "a provider that no field uses": (
+        "providers = ['nowhere.fakes:Provider']",
+        ("providers: ", "nowhere.fakes", "ModuleNotFoundError"),
+    ),
+    "a provider that is none": ("providers = ['json:dumps']", ("providers: ", "json:dumps", "BaseProvider")),
+    "NUL in a schema": ('schema = "a\\u0000b"', ("schema: ", r"a\x00b")),
+    "NUL in a table": ('[tables]\nusers = "a\\u0000b"', ("tables.users: ", r"a\x00b")),
+    "NUL in a column": ('[columns.users]\nbio = "a\\u0000b"', ("columns.users.bio: ", r"a\x00b")),
+    "NUL in a field": ('[fields.users]\n"a\\u0000b" = { value = 1 }', ("fields.users.", r"a\x00b")),
+    "NUL in a relationship": (
+        "[relationships.f]\nfrom = 'users'\nto = 'users'\nmin = 0\nmax = 3\ncolumns = ['a', \"b\\u0000\"]",
+        ("relationships.f: ", r"b\x00"),
+    ),
     "three at once": (
         "uuid = 5\n[tables]\nuser = 'x'\n[fields.users]\nphone = 'faker:fone_number'",
         ("uuid: ", "tables.user: ", "did you mean users", "fields.users.phone: ", "did you mean phone_number"),
@@ -105,6 +123,12 @@ CODES: Final = {
     "a plugin that is not there": "missing-module",
     "a plugin that is no table": "not-a-plugin-table",
     "an entry point that is not there": "unknown-plugin",
+    "a provider that no field uses": "missing-module",
+    "a provider that is none": "not-a-faker-provider",
+    **dict.fromkeys(
+        ("NUL in a schema", "NUL in a table", "NUL in a column", "NUL in a field", "NUL in a relationship"),
+        "invalid-name",
+    ),
 }
 """The codes of these files; those of the others, and of several problems with different codes, are ``wrong-scenario``.
 """
@@ -233,13 +257,15 @@ def prepared(server: Server, templates: dict[str, str]) -> Iterator[Address]:
     asyncio.run(run_sql(admin, "DROP DATABASE wrong WITH (FORCE)"))
 
 
-def refuse(address: Address, folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
-    """Have a load refuse the scenario ``text``; return the code of the error, and what is printed."""
+def refuse(
+    address: Address, folder: Path, text: str, capsys: pytest.CaptureFixture[str], command: str = "load"
+) -> tuple[str, str]:
+    """Have a command refuse the scenario ``text``; return the code of the error, and what is printed."""
     file = folder / "app.toml"
     file.write_text(text)
     before = asyncio.run(digest(address))
     with reported_errors() as errors:
-        status = main(["load", "--scenario", str(file), "--database-url", address.dsn, "--quiet"])
+        status = main([command, *FIXED, "--scenario", str(file), "--database-url", address.dsn, "--quiet"])
     [error] = errors
     assert isinstance(error, BulkseedError)
     printed = capsys.readouterr()
@@ -269,6 +295,7 @@ def test_a_file_for_other_tables(
     text, code, facts = UNSUITED[kind]
     found, printed = refuse(prepared, tmp_path, text, capsys)
     assert found == code, printed
+    assert refuse(prepared, tmp_path, text, capsys, "check") == (found, printed)
     assert [fact for fact in facts if fact not in printed] == [], printed
 
 
@@ -305,8 +332,8 @@ def test_each_problem_has_a_line_in_the_order_of_the_file(
         a = "who"
     """
     file = tmp_path / "app.toml"
-    _, printed = refuse(prepared, tmp_path, text, capsys)
-    lines = printed.replace("bulkseed: ", "  ", 1).splitlines()
+    code, printed = refuse(prepared, tmp_path, text, capsys)
+    lines = printed.replace(f"bulkseed: error [{code}]: ", "  ", 1).splitlines()
     assert [line.split(": ")[:2] for line in lines] == [
         [f"  {file}", place]
         for place in (
@@ -321,6 +348,28 @@ def test_each_problem_has_a_line_in_the_order_of_the_file(
             *["relationships.blocks"] * 3,
         )
     ]
+
+
+def test_what_follows_from_a_wrong_plugin_or_provider_is_no_problem(tmp_path: Path) -> None:
+    file = tmp_path / "app.toml"
+    file.write_text(
+        "plugins = ['nowhere:pins']\nproviders = ['nowhere:Provider']\nuuid = 5\n"
+        "[tables]\npinned_messages = 'pins'\nuser = 'x'\n[fields.pinned_messages]\nnote = 'faker:word'\n"
+        "[fields.users]\nnick = 'faker:nickname'\nage = { uniform = [2, 1] }\n"
+    )
+    with raises("wrong-scenario", kind=InputError) as caught:
+        make_plan(scenario=file)
+    places = [line.removeprefix(f"{file}: ").split(": ")[0] for line in str(caught.value).splitlines()]
+    assert places == ["plugins", "providers", "uuid", "tables.user", "fields.users.age"]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\udcff"])
+def test_a_schema_on_the_command_line_that_cannot_exist(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("plan", "load", "check"):
+        assert main([command, "--schema", name]) == 2
+        assert ascii(name)[1:-1] in capsys.readouterr().err
+    with raises("invalid-name", ascii(name), kind=InputError):
+        make_plan(schema=name)
 
 
 def test_plugins_of_the_command_line_are_no_part_of_the_file() -> None:
@@ -341,6 +390,7 @@ def test_a_wrong_schema(
         asyncio.run(run_sql(database, change))
         found, printed = refuse(database, tmp_path, text, capsys)
         assert found == code, printed
+        assert refuse(database, tmp_path, text, capsys, "check") == (found, printed)
         assert [fact for fact in facts if fact not in printed] == [], printed
     finally:
         asyncio.run(run_sql(admin, "DROP DATABASE wrong_schema WITH (FORCE)"))

@@ -144,3 +144,45 @@ async def test_partitions_identities_and_defaults(database: Address, defer: Any)
     assert report.holds
     await cleanup(database, [done.run])
     assert await digest(database) == before
+
+
+OWN_BIO = """
+[columns.users]
+bio = false
+picture = "photo"
+[columns.messages]
+parent_id = false
+[fields.users]
+bio = { choice = ["baker", "miller"] }
+picture = { template = "{email}.png" }
+[fields.messages]
+parent_id = { value = 7 }
+"""
+
+
+async def test_fields_for_columns_that_bulkseed_leaves_out_or_has_under_another_name(
+    database: Address, tmp_path: Path
+) -> None:
+    await run_sql(
+        database,
+        "ALTER TABLE users ADD photo text",
+        "ALTER TABLE messages DROP parent_id, ADD parent_id int NOT NULL CHECK (parent_id > 0)",
+    )
+    done = await load(planned(tmp_path, OWN_BIO), database, workers=1, rows_per_shard=1000)
+    [found] = await rows(
+        database,
+        "SELECT array_agg(DISTINCT bio ORDER BY bio), bool_and(picture = email || '.png'), "
+        "bool_and(photo LIKE 'https://%') FROM users",
+    )
+    assert found == (["baker", "miller"], True, True)
+    assert await rows(database, "SELECT DISTINCT parent_id FROM messages") == [(7,)]
+    [report] = await verify(database)
+    assert [rule for rule in report.rules if rule.violations] == []
+    await cleanup(database, [done.run])
+    assert await rows(database, "SELECT count(*) FROM users") == [(0,)]
+
+
+async def test_a_field_copies_the_column_that_it_replaces(database: Address, tmp_path: Path) -> None:
+    text = "[columns.users]\nbio = false\n[fields.users]\nbio = { copy = 'bio' }"
+    await load(planned(tmp_path, text), database)
+    assert (await rows(database, "SELECT count(bio), bool_and(bio <> '') FROM users")) == [(60, True)]

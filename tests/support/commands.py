@@ -21,8 +21,13 @@ ROOT = Path(__file__).parents[2]
 FIXED = ["--as-of", AS_OF.date().isoformat()]
 
 
+def is_setting(variable: str) -> bool:
+    """Whether a variable changes what a command does; not BULKSEED_HOME."""
+    return variable.endswith("DATABASE_URL") or (variable.startswith("BULKSEED_") and variable != "BULKSEED_HOME")
+
+
 def environment(**changed: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.endswith("DATABASE_URL")}
+    kept = {name: value for name, value in os.environ.items() if not is_setting(name)}
     return kept | {"PYTHONWARNINGS": "error"} | changed
 
 
@@ -47,9 +52,8 @@ def inside(*arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
         redirect_stderr(io.StringIO()) as err,
     ):
         patch.setattr("sys.stdin", io.StringIO())
-        for name in os.environ:
-            if name.endswith("DATABASE_URL"):
-                patch.delenv(name)
+        for name in filter(is_setting, [*os.environ]):
+            patch.delenv(name)
         for name, value in changed.items():
             patch.setenv(name, value)
         status = main([*arguments])
@@ -82,9 +86,9 @@ def reported_errors() -> Iterator[list[BaseException | None]]:
     """Collect the errors with which commands in this process end. They are printed all the same."""
     errors: list[BaseException | None] = []
 
-    def report(message: str, status: int) -> int:
+    def report(message: str, status: int, code: str) -> int:
         errors.append(sys.exception())
-        return report_failure(message, status)
+        return report_failure(message, status, code)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bulkseed.__main__.report_failure", report)

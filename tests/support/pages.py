@@ -25,7 +25,9 @@ BLOCKS: Final = [
 """The page, the language and the text of each block."""
 
 NAMED: Final = {
-    named[1]: text for _, _, text in BLOCKS if (named := re.match(r"(?:#|--) ([\w./-]+\.(?:toml|py|sql|yaml))\n", text))
+    named[1]: text
+    for _, _, text in BLOCKS
+    if (named := re.match(r"(?:#|--) ([\w./-]+\.(?:toml|py|sql|yaml|ini))\n", text))
 }
 """The files among the examples: each begins with a comment that is its name."""
 

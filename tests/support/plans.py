@@ -8,7 +8,7 @@ from typing import Any
 
 from bulkseed.plan.plan import Plan, microseconds, scale_counts
 from bulkseed.scenarios.scenario_file import read_scenario
-from bulkseed.text.faker_source import Fakes
+from bulkseed.text.fakes import Fakes
 
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from bulkseed.errors import InputError
 from bulkseed.plan.tables import TABLES
 from bulkseed.randomness.draws import Ints, Streams
-from bulkseed.text.faker_source import Fakes, make_corpus
+from bulkseed.text.faker_source import make_corpus
+from bulkseed.text.fakes import Fakes
 from bulkseed.text.names import Corpus, Patterns, Pool, WordList, draw_names, slug_of
 from bulkseed.text.prose import (
     MOST_SENTENCES,
