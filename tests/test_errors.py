@@ -25,6 +25,7 @@ from bulkseed.errors import BulkseedError, RunError, TransientError, reraise_fir
 from bulkseed.postgres.connection import connect
 from bulkseed.sql import SQL, compose, identifier, join, literal, trusted
 from support.databases import address_of
+from support.pages import PAGES, tables
 
 ROOT: Final = Path(bulkseed.__file__).parent
 PARTS: Final = {file.relative_to(ROOT).parts[0].removesuffix(".py") for file in ROOT.rglob("*.py")}
@@ -192,6 +193,16 @@ def test_each_code_is_asserted_by_a_test() -> None:
     for file in tests.rglob("*.txt"):
         named.update(part.strip() for line in file.read_text().splitlines() for part in line.split("|"))
     assert sorted(all_codes() - named) == UNTESTED.split()
+
+
+def test_each_code_is_documented() -> None:
+    """In a table of codes and meanings, and once."""
+    page = PAGES["docs/reference/exit-statuses.md"]
+    cells = [row[0] for table in tables(page) if table[0] == ["code", "meaning"] for row in table[1:]]
+    described = sorted(code for cell in cells for code in re.findall("`([^`]+)`", cell))
+    assert described == sorted(set(described))
+    texts = {node.value for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert all_codes() <= set(described) <= texts
 
 
 Query = Callable[[SQL], Any]

@@ -17,7 +17,7 @@ from bulkseed.fields.spec import KINDS
 from bulkseed.scenarios import shipped
 from bulkseed.scenarios.file_schema import KINDS as DESCRIBED
 from bulkseed.scenarios.file_schema import check_structure, json_schema
-from support.readme import NAMED
+from support.pages import NAMED
 from support.scenario_texts import APP_SCENARIO, EVERY_FIELD, UUID_SCENARIO
 
 SHIPPED: Final = Path(bulkseed.__file__).parent / "scenarios"
@@ -25,7 +25,11 @@ FILE: Final = SHIPPED / "schema.json"
 
 RIGHT: Final = {
     **{name: (SHIPPED / f"{name}.toml").read_text() for name in shipped()},
-    **{f"README, {name}": text for name, text in NAMED.items() if name.endswith(".toml") and name != "pyproject.toml"},
+    **{
+        f"an example, {name}": text
+        for name, text in NAMED.items()
+        if name.endswith(".toml") and name != "pyproject.toml"
+    },
     "an app's tables": APP_SCENARIO,
     "an app's UUIDs": UUID_SCENARIO,
     "a base": "base = 'slack'\ncounts.users = 3",

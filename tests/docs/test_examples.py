@@ -1,4 +1,4 @@
-"""The examples of the README, taken out of it and run: none of them may rot."""
+"""The examples of the documentation, taken out of it and run: none of them may rot."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -18,12 +19,10 @@ from typing import Final
 from xml.etree import ElementTree
 
 import anyio
-import click
 import pytest
 
 import bulkseed
 from bulkseed.__main__ import main
-from bulkseed.cli.main import COMMANDS, cli
 from bulkseed.embedded import Server
 from bulkseed.fields import parse_field
 from bulkseed.plan.plan import microseconds
@@ -32,9 +31,9 @@ from bulkseed.text.fakes import Fakes
 from support.commands import ROOT, environment
 from support.databases import MakeDatabase, address_of
 from support.listeners import Interfering
+from support.pages import BLOCKS, NAMED, PAGES, tables
 from support.plans import AS_OF
 from support.queries import digest, rows, run_sql
-from support.readme import BLOCKS, NAMED, README
 
 LISTED: Final = {
     "acme/schema.sql",
@@ -46,12 +45,17 @@ LISTED: Final = {
     "acme/pins.py",
     "acme/more.sql",
     "acme/more.toml",
+    "acme/logged.py",
+    "acme/seed.py",
     "acme/seeding.py",
     "calls.toml",
     "fields.toml",
     "providers.toml",
+    "startup.toml",
+    "team.toml",
     "pyproject.toml",
     "conftest.py",
+    "pytest.ini",
     "test_inbox.py",
     "compose.yaml",
     ".github/workflows/seed-staging.yaml",
@@ -81,10 +85,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_all_files_are_known() -> None:
     """A new one is to be run by a test here."""
     assert set(NAMED) == LISTED
-    assert all(ast.parse(text) for language, text in BLOCKS if language == "python")
-    assert all(tomllib.loads(text) for language, text in BLOCKS if language == "toml")
-    assert {"python", "toml", "sql", "yaml"} >= {language for language, _ in BLOCKS} - {"console"}
-    assert len(NAMED) == sum(language != "console" for language, _ in BLOCKS)
+    assert all(ast.parse(text) for _, language, text in BLOCKS if language == "python")
+    assert all(tomllib.loads(text) for _, language, text in BLOCKS if language == "toml")
+    assert {"python", "toml", "sql", "yaml", "ini", "console", "json", "mermaid"} >= {
+        language for _, language, _ in BLOCKS
+    }
+    assert len(NAMED) == sum(language not in {"console", "json", "mermaid"} for _, language, _ in BLOCKS)
 
 
 async def lived_through(plan: bulkseed.Plan, database: Address, cut_off_at: str) -> dict[str, int]:
@@ -133,12 +139,18 @@ async def test_fields(folder: Path, database: Address, scenario: str) -> None:
 
 def test_what_can_fill_a_column() -> None:
     """Each line of the table is a field."""
-    [table] = re.findall(r"^\| field \| values \|\n(.*?)\n\n", README, re.MULTILINE | re.DOTALL)
-    cells = [each for line in table.splitlines()[1:] for each in re.findall(r"`([^`]+)`", line.split(" | ")[0])]
+    [table] = [table for table in tables(PAGES["docs/how-to/fields.md"]) if table[0] == ["field", "values"]]
+    cells = [each for row in table[1:] for each in re.findall(r"`([^`]+)`", row[0])]
     assert len(cells) > 12
     for cell in cells:
         if "call" not in cell:
             parse_field("a field", tomllib.loads(f"it = {cell}")["it"], Fakes("en_US", 1, microseconds(AS_OF)))
+
+
+@pytest.mark.parametrize("scenario", ["startup.toml", "team.toml"])
+def test_a_shape(folder: Path, scenario: str) -> None:
+    plan = bulkseed.make_plan("1x", as_of=AS_OF, scenario=scenario)
+    assert plan.scenario.shape != bulkseed.make_plan("1x").scenario.shape
 
 
 async def test_tables_relationships_and_rules(folder: Path, database: Address) -> None:
@@ -207,19 +219,27 @@ async def test_python(folder: Path, database: Address, capsys: pytest.CaptureFix
     assert int(rows_sent.replace(",", "")) == loaded
 
 
-def test_the_signatures_are_those_of_the_package() -> None:
-    [section] = re.findall(r"^## From Python$(.*?)^##", README, re.MULTILINE | re.DOTALL)
-    found = re.findall(r"^\| `(?:await )?(\w+)\(([^)]*)\)` \|", section, re.MULTILINE)
-    assert len(found) == 5
-    for name, listed in found:
-        code = getattr(bulkseed, name).__code__
-        known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        told = [each for each in listed.split(", ") if each not in {"*", "…"}]
-        assert set(told) == set(known) if "…" not in listed else set(told) <= set(known), name
-
-
-async def test_a_pytest_fixture(folder: Path, database: Address) -> None:
+async def test_a_program_without_an_event_loop(folder: Path, database: Address) -> None:
     before = await digest(database)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "acme/seed.py", database.dsn],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=folder,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"run 1: ([\d,]+) rows in [\d.]+ s\n\1 rows removed\n", done.stdout)
+    assert await digest(database) == before
+
+
+@pytest.mark.parametrize("files", [("test_inbox.py", "conftest.py"), ("test_inbox.py", "pytest.ini")])
+async def test_pytest(server: Server, database: Address, tmp_path: Path, files: tuple[str, ...]) -> None:
+    for name in files:
+        (tmp_path / name).write_text(NAMED[name])
+    (tmp_path / "schema.sql").write_text((ROOT / "bulkseed/target/reference_schema.sql").read_text())
     done = await asyncio.to_thread(
         subprocess.run,
         [
@@ -228,73 +248,29 @@ async def test_a_pytest_fixture(folder: Path, database: Address) -> None:
         ],
         capture_output=True,
         text=True,
-        env=environment(PYTHONWARNINGS="", TEST_DATABASE_URL=database.dsn),
-        cwd=folder,
+        env=environment(
+            PYTHONWARNINGS="",
+            BULKSEED_TEST_URL=database.dsn,
+            PATH=f"{server.binaries}{os.pathsep}{os.environ['PATH']}",
+        ),
+        cwd=tmp_path,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    suite = ElementTree.parse(folder / "report.xml").getroot()[0]
+    suite = ElementTree.parse(tmp_path / "report.xml").getroot()[0]
     assert (suite.get("tests"), suite.get("skipped")) == ("1", "0")
-    assert await digest(database) == before
-
-
-# --- what is shown of other programs ---------------------------------------------------------------------------------
-
-
-def commands() -> Iterator[list[str]]:
-    """Each command line of bulkseed's, in the examples for a terminal, Compose and CI."""
-    text = "\n".join(text for language, text in BLOCKS if language in {"console", "yaml"})
-    for line in re.findall(r"(?:^\$ |^ +- run: |&& |^ +)(?:python -m )?bulkseed(?: (.*))?$", text, re.MULTILINE):
-        yield shlex.split(line or "", comments=True)
-    for line in re.findall(r"docker compose run --rm seed(?: (.*))?$", text, re.MULTILINE):
-        yield shlex.split(line or "", comments=True)
-    yield from (json.loads(each) for each in re.findall(r"^ +command: (\[.*\])$", text, re.MULTILINE))
-
-
-def test_commands_are_understood() -> None:
-    found = list(commands())
-    assert len(found) > 20
-    for arguments in found:
-        name, *rest = arguments if arguments[:1] and arguments[0] in COMMANDS else ["load", *arguments]
-        command = cli.get_command(click.Context(cli), name)
-        assert command is not None
-        assert command.make_context(name, rest), arguments
-
-
-def test_yaml_is_yaml() -> None:
-    yaml = importlib.import_module("yaml") if importlib.util.find_spec("yaml") else None
-    for name in (name for name in NAMED if name.endswith(".yaml")):
-        lines = NAMED[name].splitlines()
-        assert not any("\t" in line for line in lines)
-        assert all((len(line) - len(line.lstrip())) % 2 == 0 for line in lines)
-        assert all(re.match(r" *(#|- |[\w-]+:( |$))", line) for line in outside_literals(lines)), name
-        if yaml is not None:
-            assert isinstance(yaml.safe_load(NAMED[name]), dict)
-
-
-def outside_literals(lines: list[str]) -> Iterator[str]:
-    """The lines that are no part of a text that a ``|`` begins."""
-    inside: int | None = None
-    for line in lines:
-        depth = len(line) - len(line.lstrip())
-        if inside is not None and (depth > inside or not line):
-            continue
-        inside = depth if line.endswith("|") else None
-        if line:
-            yield line
 
 
 def test_the_ci_job_on_a_fresh_database(
     server: Server, templates: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is cleaned up where nothing is; then what was loaded is."""
-    name = "readme_staging"
+    name = "docs_staging"
     admin, target = address_of(server, "postgres"), address_of(server, name)
     monkeypatch.setenv("BULKSEED_DATABASE_URL", target.dsn)
     named = f"{','.join(target.hosts)}/{name}"
     job = NAMED[".github/workflows/seed-staging.yaml"].replace('"$TARGET"', shlex.quote(named))
-    [counted] = re.findall(r"\$\(bulkseed (.*) \| jq '\.runs \| length'\)", job)
-    [loaded, cleaned] = [
+    [cleaned, loaded] = [
         shlex.split(re.sub(r"--scenario \S+ --scale 30x", "", line))
         for line in sorted(re.findall(r"^ +bulkseed (.*--allow .*)$", job, re.MULTILINE))
     ]
@@ -303,12 +279,15 @@ def test_the_ci_job_on_a_fresh_database(
         assert main(arguments) == 0
         return capsys.readouterr().out
 
+    def count_runs() -> int:
+        return len(json.loads(told(["runs", "--json"]))["runs"])
+
     asyncio.run(run_sql(admin, f"CREATE DATABASE {name} TEMPLATE {templates['reference']} STRATEGY file_copy"))
     try:
-        assert json.loads(told(counted.split())) == {"runs": []}
-        told(loaded)
-        assert len(json.loads(told(counted.split()))["runs"]) == 1
         told(cleaned)
-        assert json.loads(told(counted.split())) == {"runs": []}
+        told(loaded)
+        assert count_runs() == 1
+        told(cleaned)
+        assert count_runs() == 0
     finally:
         asyncio.run(run_sql(admin, f"DROP DATABASE {name} WITH (FORCE)"))
