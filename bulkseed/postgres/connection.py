@@ -250,8 +250,8 @@ def connect_error(error: asyncpg.PostgresError, params: ConnectionParams) -> Con
             f"the server at {params.server} refuses a connection ({message}): {TRY_LATER}", code="connection-refused"
         )
     return ConnectError(
-        f"the server at {params.server} allows no connection to {params.database!r} ({message}): grant this login "
-        "CONNECT, or use another login or database",
+        f"the server at {params.server} allows no connection to {params.database!r} ({message}): "
+        "allow it there, or name another database",
         code="connection-not-allowed",
     )
 

@@ -151,7 +151,7 @@ def test_a_server_that_stops_because_its_disk_is_full(
             assert "bulkseed cleanup 1" in said, said
             assert os.strerror(errno.ENOSPC) in server.last_words()
             done = inside("cleanup", "--yes", **url)
-            assert done.returncode == 2
+            assert done.returncode == 4
             assert str(server.socket_dir) in done.stderr
         disk.resize(1024 * MB)
         with run_server(home) as server:

@@ -450,7 +450,7 @@ TARGETS: Final[dict[str, tuple[str, list[str], Problem]]] = {
         target("users"),
     ),
     "verify of nothing": ("SELECT", ["verify"], wrong("run")),
-    "cleanup of nothing": ("SELECT", ["cleanup", "--yes"], wrong("run")),
+    "cleanup of another run": ("SELECT", ["cleanup", "7", "--yes"], wrong("run")),
 }
 
 

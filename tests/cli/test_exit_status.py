@@ -93,7 +93,8 @@ def test_a_connection_that_is_closed_at_once_is_4(closing: str) -> None:
     assert (status, code) in {(4, "connection-refused"), (4, "no-answer")}
 
 
-def test_a_full_server_is_4_and_a_login_without_rights_2(database: Address) -> None:
+def test_a_full_server_is_4_and_a_login_without_rights_2(database: Address, server: Server) -> None:
+    admin = address_of(server, "postgres")
     name = database.url.database
     login = Address(database.url._replace(username="visitor")).dsn
     asyncio.run(run_sql(database, "CREATE ROLE visitor LOGIN", f"ALTER DATABASE {name} CONNECTION LIMIT 0"))
@@ -106,8 +107,11 @@ def test_a_full_server_is_4_and_a_login_without_rights_2(database: Address) -> N
                 f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC",
             )
         )
-        assert error_of("verify", BULKSEED_DATABASE_URL=login) == (2, "connection-not-allowed")
+        assert error_of("verify", BULKSEED_DATABASE_URL=login) == (2, "missing-privilege")
+        asyncio.run(run_sql(admin, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+        assert error_of("verify", BULKSEED_DATABASE_URL=database.dsn) == (2, "connection-not-allowed")
     finally:
+        asyncio.run(run_sql(admin, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
         asyncio.run(run_sql(database, f"GRANT CONNECT ON DATABASE {name} TO PUBLIC", "DROP ROLE visitor"))
 
 
@@ -141,7 +145,10 @@ def test_a_broken_rule_is_3(seeded: Address) -> None:
 
 def test_a_failed_run_is_1(database: Address) -> None:
     asyncio.run(run_sql(database, FAIL))
-    assert error_of("load", "--scale", "3x", "--workers", "1", BULKSEED_DATABASE_URL=database.dsn) == (1, "server-error")
+    assert error_of("load", "--scale", "3x", "--workers", "1", BULKSEED_DATABASE_URL=database.dsn) == (
+        1,
+        "server-error",
+    )
 
 
 async def test_a_server_lost_in_a_load_is_1(database: Address) -> None:

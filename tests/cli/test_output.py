@@ -157,7 +157,7 @@ def test_other_failures_of_the_system_are_not_those_of_the_output(monkeypatch: p
     def fail(*_: object, **__: object) -> None:
         raise IsADirectoryError(21, "Is a directory", "/some/file")
 
-    monkeypatch.setattr("bulkseed.cli.plan.make_plan", fail)
+    monkeypatch.setattr("bulkseed.scenarios.planning.make_plan", fail)
     done = inside("plan", "--json")
     error = error_in(done.stdout)
     assert (error["code"], done.returncode) == ("system-error", 1)
@@ -207,8 +207,8 @@ def test_verbose_logs_a_load(database: Address) -> None:
 
 def test_the_log_tells_choices_and_ddl(database: Address) -> None:
     for options, facts in (
-        (["--defer", "never"], ["as asked for"]),
-        (["--format", "records"], ["--format records", "beside"]),
+        (["--defer", "never"], ["stay in place: --defer never"]),
+        (["--format", "records"], ["records (--format records)", "beside"]),
         (
             ["--defer", "always"],
             ["DROP INDEX IF EXISTS public.messages_channel_id_", "CREATE INDEX messages_channel_id_"],
@@ -224,7 +224,12 @@ def test_log_lines_stand_above_the_bars(database: Address) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "bulkseed", "load", "--verbose", "--scale", "5x", "--rows-per-shard", "2000"]
     child = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(BULKSEED_DATABASE_URL=database.dsn), cwd=ROOT
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(BULKSEED_DATABASE_URL=database.dsn),
+        cwd=ROOT,
     )
     os.close(theirs)
     shown = b""
@@ -334,7 +339,7 @@ def test_an_interruption_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bulkseed.cli.plan.make_plan", interrupt)
+    monkeypatch.setattr("bulkseed.scenarios.planning.make_plan", interrupt)
     done = inside("plan", "--json")
     assert error_in(done.stdout) == {"code": "interrupted", "message": "interrupted", "exit_status": 130}
     assert done.stderr == "bulkseed: interrupted\n"
@@ -349,7 +354,7 @@ def test_an_error_after_the_result_adds_no_second_object(
         output.print_json({"result": 1})
         raise InputError("too late", code="too-late")
 
-    monkeypatch.setattr("bulkseed.cli.plan.report.plan_json", print_and_fail)
+    monkeypatch.setattr("bulkseed.cli.report.plan_json", print_and_fail)
     assert main(["plan", "--json"]) == 2
     printed = capsys.readouterr()
     assert printed.out == '{"result": 1}\n'
