@@ -15,11 +15,11 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from bulkseed.copy.column_mapping import ColumnMapping, convert_batch
 from bulkseed.copy.encoders import Chunk, Record, Type, encode_binary, encode_records
-from bulkseed.errors import ConnectionLostError, RunError, reraise_first
+from bulkseed.errors import RunError, reraise_first
 from bulkseed.generators import Context, shard_tables
 from bulkseed.listeners import ProgressListener, Stopwatch
 from bulkseed.plan.shards import Shard
-from bulkseed.postgres.connection import LOST, Connection, translate_errors
+from bulkseed.postgres.connection import Connection, lost_error, translate_errors
 
 __all__ = ["BATCHES_AHEAD", "CopyFormat", "CopyPlan", "copy_batches", "copy_binary", "copy_records", "copy_shard"]
 
@@ -87,7 +87,7 @@ async def copy_records(
 
     async def rows() -> AsyncIterator[Record]:
         nonlocal last
-        async for batch in batches:
+        async for batch in made(connection, batches):
             for record in batch:
                 last = record
                 yield record
@@ -106,6 +106,20 @@ async def copy_records(
             f"a row cannot be sent to {plan} ({error}{row}): change the value, or give its column a type that takes it",
             code="value-not-encodable",
         ) from error
+
+
+Piece = TypeVar("Piece")
+
+
+async def made(connection: Connection, pieces: MemoryObjectReceiveStream[Piece]) -> AsyncIterator[Piece]:
+    """Yield the pieces of the stream; while one is being made, the connection is not waiting for the server."""
+    while True:
+        try:
+            with connection.making_rows():
+                piece = await pieces.receive()
+        except anyio.EndOfStream:
+            return
+        yield piece
 
 
 async def encode_citext(connection: Connection) -> None:
@@ -129,7 +143,7 @@ async def copy_binary(
     sent = SentRows(on_rows)
 
     async def data() -> AsyncIterator[bytes | memoryview]:
-        async for chunk in chunks:
+        async for chunk in made(connection, chunks):
             yield chunk.data
             sent.add(chunk.rows)
 
@@ -144,8 +158,9 @@ async def finish_copy(connection: Connection, plan: CopyPlan, command: Awaitable
 
     Raises RunError where these are fewer than were sent, and the errors of translate_errors.
     """
-    with translate_errors(connection, f"loading {plan}"):
-        tag = await await_while_connected(connection, command)
+    doing = f"loading {plan}"
+    with translate_errors(connection, doing):
+        tag = await await_while_connected(connection, doing, command)
     rows = int(tag.split()[-1])
     if rows != sent.rows:
         raise RunError(
@@ -155,7 +170,7 @@ async def finish_copy(connection: Connection, plan: CopyPlan, command: Awaitable
     return rows
 
 
-async def await_while_connected(connection: Connection, command: Awaitable[Result]) -> Result:
+async def await_while_connected(connection: Connection, doing: str, command: Awaitable[Result]) -> Result:
     """Return the result of ``command``. Raises ConnectionLostError where the connection ends meanwhile.
 
     asyncpg waits for ever when the server dies while the writes of a COPY are paused, so the command is cancelled
@@ -175,7 +190,7 @@ async def await_while_connected(connection: Connection, command: Awaitable[Resul
             raise
         finally:
             connection.remove_termination_listener(ended)
-    raise ConnectionLostError(LOST, code="connection-lost")
+    raise lost_error(connection, doing)
 
 
 Encoded = TypeVar("Encoded")

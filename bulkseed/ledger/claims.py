@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
 
 from bulkseed.deferral import describe_holders, forget_rebuilt
-from bulkseed.errors import InputError, RunError
+from bulkseed.errors import InputError, RunError, TransientError
 from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
 from bulkseed.listeners import ProgressListener
 from bulkseed.plan.plan import Placement, Plan
@@ -29,9 +30,11 @@ __all__ = [
     "finish_run",
     "forget_run",
     "forget_shards",
+    "limited_wait",
     "lost_run_error",
     "mark_emptied",
     "mark_undoing",
+    "name_lock_holder",
     "record_shard",
     "share_run",
     "take_over",
@@ -39,6 +42,10 @@ __all__ = [
 
 SECONDS_BEFORE_NOTE: Final = 2
 """How long a lock is waited for before the user is told who holds it."""
+
+
+LOCK_SECONDS: Final = 60
+"""How long a shard waits for the ledger. The session of a client that is gone ends within this time, by keepalives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +168,37 @@ async def take_over(
     if tag != "UPDATE 1":
         raise lost_run_error(claim.number, ledger)
     return Claim(claim.number, token)
+
+
+@asynccontextmanager
+async def limited_wait(connection: Connection) -> AsyncIterator[None]:
+    """Limit the wait of the ledger's statements in the block for a lock, in a transaction in :func:`name_lock_holder`.
+
+    Raises TransientError.
+    """
+    await connection.execute(compose("SET LOCAL lock_timeout = '{seconds}s'", seconds=LOCK_SECONDS))
+    try:
+        yield
+    except asyncpg.LockNotAvailableError as error:
+        raise TransientError("the ledger is locked", code="ledger-locked") from error
+    await connection.execute("SET LOCAL lock_timeout = 0")
+
+
+@asynccontextmanager
+async def name_lock_holder(connection: Connection, ledger: Ledger) -> AsyncIterator[None]:
+    """Name the holders of the ledger's locks in the error of a :func:`limited_wait`, after its transaction."""
+    try:
+        yield
+    except TransientError as error:
+        if error.code != "ledger-locked":
+            raise
+        with translate_errors(connection, "looking for the holder of a lock"):
+            holders = await describe_holders(connection, [ledger.runs, ledger.shards])
+        raise TransientError(
+            f"the ledger was locked for {LOCK_SECONDS} s, by {holders}: end that transaction, or, if its client is "
+            "gone for good, its server process with SELECT pg_terminate_backend(PID)",
+            code="ledger-locked",
+        ) from error
 
 
 async def share_run(connection: Connection, ledger: Ledger, claim: Claim) -> None:

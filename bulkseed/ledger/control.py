@@ -8,11 +8,11 @@ from typing import Final, TypeVar
 
 import anyio
 
-from bulkseed.errors import TransientError, reraise_first
+from bulkseed.errors import ServerUnavailableError, TransientError, reraise_first
 from bulkseed.ledger.claims import acquire_load_lock
 from bulkseed.listeners import ProgressListener
-from bulkseed.postgres.connection import Connection, ConnectionParams, close, connect, keep_alive
-from bulkseed.postgres.transaction import RetryPolicy, connect_with_retry, retry
+from bulkseed.postgres.connection import Connection, ConnectionParams, close, connect, is_answering, keep_alive
+from bulkseed.postgres.transaction import RetryPolicy, connect_with_retry, is_server_silent, retry
 
 __all__ = ["Control", "open_control"]
 
@@ -63,6 +63,10 @@ class Control:
             self.connection = connection
         return self.connection
 
+    async def is_connected(self) -> bool:
+        """Return whether the connection, idle now, answers within a few seconds; one that does not is closed."""
+        return not self.connection.is_closed() and await is_answering(self.connection)
+
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         """Keep the connection alive during a block that leaves it idle, and open it again if it is lost.
@@ -83,6 +87,8 @@ class Control:
                 async with keep_alive(await self.live_connection()):
                     await anyio.sleep_forever()
             except TransientError as error:
+                if is_server_silent(error):
+                    raise ServerUnavailableError(str(error), code=error.code) from error
                 self.listener.note(f"{error}; the load goes on, and connects again")
                 await anyio.sleep(PAUSE_SECONDS)
 
@@ -93,7 +99,7 @@ async def open_control(
 ) -> AsyncIterator[Control]:
     """Open a connection, acquire the load lock, and close the connection at the end. Raises ConnectError."""
     # the first attempt is not repeated: waiting does not make a wrong address right
-    control = Control(params, retry_policy, listener, await connect(params))
+    control = Control(params, retry_policy, listener, await connect(params, retry_policy.seconds))
     try:
         await acquire_load_lock(control.connection, listener)
         yield control

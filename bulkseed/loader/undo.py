@@ -70,7 +70,8 @@ async def undo_on_error(
         raise StoppedError(f"{stopped}\n{status.kept}", code=stopped.code) from stopped
     except Exception as error:
         is_undo_failed = False
-        is_server_away = isinstance(error, ServerUnavailableError) and control.connection.is_closed()
+        stop.message = status.kept
+        is_server_away = isinstance(error, ServerUnavailableError) and not await control.is_connected()
         if on_error == "keep" or is_server_away:
             # a server that cannot be reached cannot undo anything, and may come back
             result = status.kept

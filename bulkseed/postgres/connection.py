@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import asyncpg
@@ -23,19 +24,30 @@ from bulkseed.errors import (
     TransientError,
     reraise_first,
 )
-from bulkseed.postgres.driver import Connection, ConnectionParams, connect_first, set_socket_options
+from bulkseed.postgres.driver import (
+    Connection,
+    ConnectionParams,
+    DriverConnection,
+    connect_first,
+    connect_to,
+    set_socket_options,
+)
+from bulkseed.postgres.liveness import LOOK_SECONDS, Liveness, Loss, Sign
 from bulkseed.postgres.pooler import NO_SESSION, backend_pid, check_session, is_pooling_error, pooler_error
 from bulkseed.sql import compose
 
 __all__ = [
     "LOST",
+    "NO_ANSWER",
     "Connection",
     "ConnectionParams",
     "backend_pid",
     "close",
     "connect",
+    "is_answering",
     "is_transient",
     "keep_alive",
+    "lost_error",
     "open_connection",
     "preflight_errors",
     "server_message",
@@ -49,6 +61,10 @@ CONNECT_SECONDS: Final = 20.0
 pooler may let it wait."""
 OLDEST_MAJOR: Final = 15
 KEEP_ALIVE_SECONDS: Final = 30.0
+PATIENCE_SECONDS: Final = 10.0
+"""How long a server that is no longer reachable is waited for where nothing is written, and nothing is lost."""
+ANSWER_SECONDS: Final = 5.0
+CLOSE_SECONDS: Final = 1.0
 
 SESSION: Final = compose("""
 SELECT set_config(name, value, false) FROM (
@@ -84,18 +100,26 @@ async def open_connection(params: ConnectionParams) -> AsyncIterator[Connection]
         await close(connection)
 
 
-async def connect(params: ConnectionParams) -> Connection:
+async def connect(params: ConnectionParams, patience: float | None = None) -> Connection:
     """Open a connection, set up its session and return it; the caller closes it.
 
-    Raises ConnectError where there is no connection, ServerUnavailableError where there may be one later, and
-    TargetError for a server that is too old and for a pooler without sessions.
+    A statement on it waits as long as the server works on it, but at most ``patience`` seconds (by default
+    PATIENCE_SECONDS) for a server that is no longer reachable. Raises ConnectError where there is no connection,
+    ServerUnavailableError where there may be one later, and TargetError for a server that is too old or only resembles
+    PostgreSQL, and for a pooler without sessions.
     """
     connection = await connect_driver(params)
+    try:
+        check_version(connection, params)
+    except TargetError:
+        connection.terminate()
+        raise
     given = params.client_options.seconds(CONNECT_SECONDS)
     seconds = given and max(given, CONNECT_SECONDS)
     try:
         with anyio.fail_after(seconds):
-            await begin_session(connection, params)
+            is_pooled = await begin_session(connection, params)
+            backend = await read_backend(connection, params, is_pooled=is_pooled)
     except BaseException as error:
         lost = connection.is_closed()
         connection.terminate()
@@ -124,26 +148,128 @@ async def connect(params: ConnectionParams) -> Connection:
                 code="connection-refused",
             ) from error
         raise
+    connection.liveness = Liveness(
+        partial(look_for_server, connection.attempt, backend),
+        partial(end_session, connection.attempt, backend),
+        connection.give_up,
+        connection.unsent,
+        PATIENCE_SECONDS if patience is None else patience,
+    )
     version = connection.get_server_version()
-    major = version.major
     logger.info(
         "connected to %s, database %s: PostgreSQL %s.%s, server process %s",
         params.server,
         params.database,
-        major,
+        version.major,
         version.minor,
         connection.get_server_pid(),
     )
+    return connection
+
+
+def check_version(connection: Connection, params: ConnectionParams) -> None:
+    """Raise TargetError for a server that is too old."""
+    major = connection.get_server_version().major
     if major < OLDEST_MAJOR:
-        connection.terminate()
         raise TargetError(
             f"the server at {params.server} is PostgreSQL {major}: bulkseed needs {OLDEST_MAJOR} or newer",
             code="server-too-old",
         )
-    return connection
 
 
-async def begin_session(connection: Connection, params: ConnectionParams) -> None:
+UNSUPPORTED: Final = {
+    "PGlite": "PGlite, which has one session for all connections, and whose socket server ends a connection at COPY",
+    "-YB-": "YugabyteDB, which has no ctid, by which bulkseed finds the rows to remove",
+}
+"""What ``version()`` contains of servers that resemble PostgreSQL and lack what bulkseed needs; what they are.
+
+Others, such as CockroachDB, Redshift and CrateDB, call themselves a PostgreSQL that is too old."""
+
+READ_BACKEND: Final = """
+SELECT version() AS version, pg_backend_pid() AS pid, extract(epoch FROM pg_postmaster_start_time())::text AS server,
+       (SELECT extract(epoch FROM backend_start)::text FROM pg_stat_activity WHERE pid = pg_backend_pid()) AS session
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The server process of a connection, and when its server and session began: seconds of the epoch, as text."""
+
+    pid: int
+    server_start: str
+    session_start: str
+    is_pooled: bool
+
+
+async def read_backend(connection: Connection, params: ConnectionParams, *, is_pooled: bool) -> Backend:
+    """Return the backend of a session. Raises TargetError for a server that is not PostgreSQL in a way that matters."""
+    row = await connection.fetchrow(READ_BACKEND)
+    for name, product in UNSUPPORTED.items():
+        if name in row["version"]:
+            raise TargetError(
+                f"the server at {params.server} is {product}: name a PostgreSQL server", code="unsupported-server"
+            )
+    return Backend(row["pid"], row["server"], row["session"], is_pooled)
+
+
+LOOK: Final = """
+SELECT extract(epoch FROM pg_postmaster_start_time())::text = $2 AND NOT EXISTS (
+    SELECT FROM pg_stat_activity
+    WHERE pid = $1 AND coalesce(state NOT LIKE 'idle%' AND wait_event IS DISTINCT FROM 'ClientRead', true)
+)
+"""
+"""Whether the backend $1 of the server that was started at $2 waits for its client, or has ended."""
+
+
+END_SESSION: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND extract(epoch FROM backend_start)::text = $2
+"""
+"""Else the backend would keep its locks until the server notices that its client is gone."""
+
+
+@asynccontextmanager
+async def connected_beside(attempt: Mapping[str, Any]) -> AsyncIterator[DriverConnection]:
+    """Open another connection to the host that ``attempt`` names, without setting up its session."""
+    connection = await connect_to({**attempt, "target_session_attrs": "any"}, LOOK_SECONDS)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+async def look_for_server(attempt: Mapping[str, Any], backend: Backend) -> Sign:
+    """Return the sign of life that a new connection gets within LOOK_SECONDS."""
+    sign = Sign.NONE
+    try:
+        with anyio.move_on_after(LOOK_SECONDS):
+            async with connected_beside(attempt) as connection:
+                if backend.is_pooled:
+                    sign = Sign.WORKING  # the pooler may have no free session for this one
+                is_idle = await connection.fetchval(LOOK, backend.pid, backend.server_start)
+                sign = Sign.IDLE if is_idle else Sign.WORKING
+    except asyncpg.PostgresConnectionError:
+        pass  # ended without an answer, as by a proxy that cannot reach the server
+    except ssl.SSLError:
+        sign = Sign.WORKING
+    except (OSError, TimeoutError):
+        pass
+    except Exception as error:
+        # an answer, such as too many connections; and what cannot be judged must not end a long statement
+        logger.debug("looking at the server: %r", error)
+        sign = Sign.WORKING
+    logger.debug("looking at the server, since process %s does not answer: %s", backend.pid, sign.name)
+    return sign
+
+
+async def end_session(attempt: Mapping[str, Any], backend: Backend) -> None:
+    """End the backend of a lost connection, if it can be reached within LOOK_SECONDS."""
+    with anyio.move_on_after(LOOK_SECONDS), suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        async with connected_beside(attempt) as connection:
+            await connection.fetchval(END_SESSION, backend.pid, backend.session_start)
+
+
+async def begin_session(connection: Connection, params: ConnectionParams) -> bool:
+    """Set up the session; return whether the connection goes through a pooler."""
     # one statement of the simple protocol, which changes nothing in a backend that may be shared with an app
     only_own = compose("{setup} WHERE pg_backend_pid() = {pid}", setup=SESSION, pid=connection.get_server_pid())
     logger.debug("setting up the session: %s", " ".join(SESSION.split()))
@@ -151,9 +277,11 @@ async def begin_session(connection: Connection, params: ConnectionParams) -> Non
         logger.debug("the server process is another one than announced: %s is a pooler", params.server)
         await check_session(connection, params, partial(connect_driver, params))
         await connection.execute(SESSION)
+        return True
+    return False
 
 
-async def connect_driver(params: ConnectionParams) -> Connection:
+async def connect_driver(params: ConnectionParams) -> DriverConnection:
     # no statement cache: a cached statement encodes by a table's old types, and PgBouncer cannot keep it
     arguments = {**params.arguments, "statement_cache_size": 0}
     options = params.client_options
@@ -195,8 +323,7 @@ async def connect_driver(params: ConnectionParams) -> Connection:
             f"of the connection to {params.server} ({error.strerror}): write smaller values",
             code="invalid-parameter",
         ) from None
-    result: Connection = connection
-    return result
+    return connection
 
 
 def user_fix(reason: str) -> str:
@@ -257,9 +384,9 @@ def connect_error(error: asyncpg.PostgresError, params: ConnectionParams) -> Con
 
 
 async def close(connection: Connection) -> None:
-    """Close the connection in any state: orderly where this takes at most two seconds, even if cancelled."""
+    """Close the connection in any state: orderly where this takes at most a second, even if cancelled."""
     # a cancelled command still ends its session, but does not wait long for a busy server
-    with anyio.move_on_after(2, shield=True):
+    with anyio.move_on_after(CLOSE_SECONDS, shield=True):
         try:
             await connection.close()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -299,7 +426,19 @@ async def ping_until_lost(connection: Connection) -> None:
                 await connection.execute("SELECT 1")
     finally:
         connection.remove_termination_listener(set_lost)
-    raise ConnectionLostError(f"waiting for the load: {LOST}", code="connection-lost")
+    raise lost_error(connection, "waiting for the load")
+
+
+async def is_answering(connection: Connection) -> bool:
+    """Return whether an idle connection answers within ANSWER_SECONDS; terminate it if not."""
+    try:
+        with anyio.move_on_after(ANSWER_SECONDS):
+            await connection.execute("SELECT 1")
+            return True
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        pass
+    connection.terminate()
+    return False
 
 
 TRY_LATER: Final = "try again when it accepts connections, or with fewer --workers if it allows too few"
@@ -322,6 +461,26 @@ def is_transient(error: asyncpg.PostgresError) -> bool:
 
 LOST: Final = "the server ended the connection, or went away (its log says why)"
 
+NO_ANSWER: Final = "no-answer"
+"""The code of errors for a server that answers neither on a connection nor to new ones."""
+
+
+def lost_error(connection: Connection, doing: str) -> ConnectionLostError:
+    """Return the error for a connection that is closed; ``doing`` begins the message."""
+    if connection.loss is Loss.NO_SERVER:
+        return ConnectionLostError(
+            f"{doing}: the server has stopped answering, and new connections get no answer either: "
+            "check the network, and any proxy or firewall in it",
+            code="no-answer",
+        )
+    if connection.loss is Loss.NO_ANSWER:
+        return ConnectionLostError(
+            f"{doing}: the server waits for this client, which waits for it, so that data were lost on the way: "
+            "check any proxy or firewall between them",
+            code="connection-lost",
+        )
+    return ConnectionLostError(f"{doing}: {LOST}", code="connection-lost")
+
 
 @contextmanager
 def translate_errors(connection: Connection, doing: str) -> Iterator[None]:
@@ -337,7 +496,7 @@ def translate_errors(connection: Connection, doing: str) -> Iterator[None]:
     except Exception as error:
         # the error after a lost connection differs by event loop and moment: the connection's state decides
         if connection.is_closed():
-            raise ConnectionLostError(f"{doing}: {LOST}", code="connection-lost") from error
+            raise lost_error(connection, doing) from error
         if is_pooling_error(error):
             raise TargetError(f"{doing}: this {NO_SESSION}", code="pooler-without-sessions") from error
         if not isinstance(error, asyncpg.PostgresError):
@@ -360,10 +519,17 @@ def translate_errors(connection: Connection, doing: str) -> Iterator[None]:
 
 @contextmanager
 def preflight_errors(connection: Connection, doing: str) -> Iterator[None]:
-    """Raise errors as :func:`translate_errors` does, before anything is written: a missing right is a TargetError."""
+    """Raise errors as :func:`translate_errors` does, before anything is written.
+
+    A missing right is a TargetError, and a server that has stopped answering a ServerUnavailableError.
+    """
     try:
         with translate_errors(connection, doing):
             yield
+    except ConnectionLostError as error:
+        if error.code == NO_ANSWER:
+            raise ServerUnavailableError(str(error), code=error.code) from error
+        raise
     except RunError as error:
         if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
             raise TargetError(str(error), code=error.code) from error

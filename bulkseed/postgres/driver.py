@@ -6,11 +6,13 @@ import asyncio
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Any, Final, Protocol, cast
 
 import asyncpg
 
+from bulkseed.postgres.liveness import Liveness, Loss
 from bulkseed.postgres.parameters import ClientOptions
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "ConnectionParams",
     "DriverConnection",
     "connect_first",
+    "connect_to",
     "ignore_lost_connection",
     "set_socket_options",
 ]
@@ -70,29 +73,78 @@ class Connection(Protocol):
     def get_server_version(self) -> Any: ...
     def get_server_pid(self) -> int: ...
     def is_closed(self) -> bool: ...
+    @property
+    def loss(self) -> Loss | None: ...
+    def waiting(self) -> AbstractContextManager[None]: ...
+    def making_rows(self) -> AbstractContextManager[None]: ...
     async def close(self) -> None: ...
     def terminate(self) -> None: ...
 
 
 class DriverConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
-    """The connection of asyncpg, which by itself refuses the subclass :class:`bulkseed.sql.SQL` of str."""
+    """The connection of asyncpg, which by itself refuses the subclass :class:`bulkseed.sql.SQL` of str.
+
+    Once it has a ``liveness``, no statement waits for ever for a server that is gone: the connection is terminated, and
+    ``loss`` tells why. ``attempt`` are the arguments of :func:`asyncpg.connect` by which it was opened.
+    """
+
+    liveness: Liveness | None = None
+    loss: Loss | None = None
+    attempt: Mapping[str, Any]
 
     @property
     def socket(self) -> socket.socket:
         """The client's end of the connection."""
         return cast("socket.socket", self._transport.get_extra_info("socket"))
 
+    def unsent(self) -> int:
+        """Return the number of bytes that the operating system has not taken yet."""
+        return 0 if self.is_closed() else int(self._transport.get_write_buffer_size())
+
+    def give_up(self, loss: Loss) -> None:
+        """Terminate the connection because of ``loss``."""
+        self.loss = loss
+        self.terminate()
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Watch the server during the block, which waits for one answer."""
+        return nullcontext() if self.liveness is None else self.liveness.waiting()
+
+    def making_rows(self) -> AbstractContextManager[None]:
+        """Take the block, in a COPY, as no waiting for the server."""
+        return nullcontext() if self.liveness is None else self.liveness.making_rows()
+
     async def execute(self, query: str, *args: object, **options: Any) -> Any:
-        return await super().execute(str(query), *args, **options)
+        with self.waiting():
+            return await super().execute(str(query), *args, **options)
 
     async def fetch(self, query: str, *args: object, **options: Any) -> Any:
-        return await super().fetch(str(query), *args, **options)
+        with self.waiting():
+            return await super().fetch(str(query), *args, **options)
 
     async def fetchrow(self, query: str, *args: object, **options: Any) -> Any:
-        return await super().fetchrow(str(query), *args, **options)
+        with self.waiting():
+            return await super().fetchrow(str(query), *args, **options)
 
     async def fetchval(self, query: str, *args: object, **options: Any) -> Any:
-        return await super().fetchval(str(query), *args, **options)
+        with self.waiting():
+            return await super().fetchval(str(query), *args, **options)
+
+    async def prepare(self, query: str, **options: Any) -> Any:
+        with self.waiting():
+            return await super().prepare(str(query), **options)
+
+    async def copy_records_to_table(self, table_name: str, **options: Any) -> Any:
+        with self.waiting():
+            return await super().copy_records_to_table(table_name, **options)
+
+    async def copy_to_table(self, table_name: str, **options: Any) -> Any:
+        with self.waiting():
+            return await super().copy_to_table(table_name, **options)
+
+    async def set_builtin_type_codec(self, typename: str, **options: Any) -> None:
+        with self.waiting():
+            await super().set_builtin_type_codec(typename, **options)
 
     def cursor(self, query: str, *args: object, **options: Any) -> Any:
         return super().cursor(str(query), *args, **options)
@@ -109,14 +161,18 @@ async def connect_first(
     last: Exception | None = None
     for attempt in attempts(arguments, options):
         try:
-            connection = await asyncpg.connect(
-                **attempt, timeout=options.seconds(default_seconds), connection_class=DriverConnection
-            )
-            return cast("DriverConnection", connection)
+            return await connect_to(attempt, options.seconds(default_seconds))
         except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
             last = error
     assert last is not None
     raise last
+
+
+async def connect_to(attempt: Mapping[str, Any], seconds: float | None) -> DriverConnection:
+    """Return a connection to the only host of ``attempt``, the arguments of :func:`asyncpg.connect`, in time."""
+    connection: DriverConnection = await asyncpg.connect(**attempt, timeout=seconds, connection_class=DriverConnection)
+    connection.attempt = attempt
+    return connection
 
 
 def attempts(arguments: Mapping[str, Any], options: ClientOptions) -> Iterator[Mapping[str, Any]]:

@@ -166,6 +166,13 @@ def integer(parameters: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
+KEEPALIVES_IDLE: Final = 10
+KEEPALIVES_INTERVAL: Final = 5
+KEEPALIVES_COUNT: Final = 3
+"""Where the parameters set none, a connection on which nothing is under way is lost 25 s after its peer: operating
+systems take two hours. ``tcp_user_timeout`` has no default, since it ends connections to servers that are only busy."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
     """What the parameters of a connection ask of the client, and asyncpg has no arguments for.
@@ -177,9 +184,9 @@ class ClientOptions:
 
     connect_timeout: int | None = None
     keepalives: bool = True
-    keepalives_idle: int = 0
-    keepalives_interval: int = 0
-    keepalives_count: int = 0
+    keepalives_idle: int = KEEPALIVES_IDLE
+    keepalives_interval: int = KEEPALIVES_INTERVAL
+    keepalives_count: int = KEEPALIVES_COUNT
     tcp_user_timeout: int = 0
     random_host: bool = False
 
@@ -195,9 +202,9 @@ def client_options(parameters: Mapping[str, str]) -> ClientOptions:
         # zero and less mean no limit, as in libpq
         connect_timeout=None if seconds is None else max(seconds, 0),
         keepalives=integer(parameters, "keepalives", 1) != 0,
-        keepalives_idle=max(integer(parameters, "keepalives_idle", 0), 0),
-        keepalives_interval=max(integer(parameters, "keepalives_interval", 0), 0),
-        keepalives_count=max(integer(parameters, "keepalives_count", 0), 0),
+        keepalives_idle=max(integer(parameters, "keepalives_idle", KEEPALIVES_IDLE), 0),
+        keepalives_interval=max(integer(parameters, "keepalives_interval", KEEPALIVES_INTERVAL), 0),
+        keepalives_count=max(integer(parameters, "keepalives_count", KEEPALIVES_COUNT), 0),
         tcp_user_timeout=max(integer(parameters, "tcp_user_timeout", 0), 0),
         random_host=parameters.get("load_balance_hosts") == "random",
     )

@@ -18,8 +18,8 @@ ROUNDS: Final = 3
 ROUND_SECONDS: Final = 2.0
 """The time limit of a round: a session pool with a single connection lets the second one wait."""
 
-SESSION_POOLS: Final[set[tuple[str, str]]] = set()
-"""The servers and databases that are known to be session pools."""
+SESSION_POOLS: Final[set[tuple[str, str, str | None]]] = set()
+"""The servers, databases and users that are known to be session pools: PgBouncer has modes of databases and users."""
 
 POOLING_ERRORS: Final = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 """A statement just prepared is unknown, or one never prepared exists: another backend answers."""
@@ -59,7 +59,8 @@ async def check_session(
     Otherwise the pooler hands out the backend that was released last, so that one round is enough where no app uses
     the pool. Raises asyncpg's errors too.
     """
-    if (params.server, params.database) in SESSION_POOLS:
+    pool = (params.server, params.database, params.arguments.get("user"))
+    if pool in SESSION_POOLS:
         return
     no_session = TargetError(f"{params.server} {NO_SESSION}", code="pooler-without-sessions")
     try:
@@ -74,7 +75,7 @@ async def check_session(
         if is_pooling_error(error):
             raise no_session from error
         raise
-    SESSION_POOLS.add((params.server, params.database))
+    SESSION_POOLS.add(pool)
 
 
 async def second_backend_pid(open_second: Callable[[], Awaitable[Connection]]) -> int | None:

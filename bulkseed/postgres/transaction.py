@@ -6,24 +6,48 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
+import anyio.lowlevel
 import asyncpg
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_after_delay
 from tenacity.stop import stop_base
 from tenacity.wait import wait_exponential, wait_random
 
-from bulkseed.errors import ConnectionLostError, ServerUnavailableError, is_transient_failure
+from bulkseed.errors import (
+    ConnectionLostError,
+    ServerUnavailableError,
+    is_transient_failure,
+    reraise_first,
+)
 from bulkseed.listeners import ProgressListener
 from bulkseed.load_options import RETRY_SECONDS
-from bulkseed.postgres.connection import Connection, ConnectionParams, close, connect, translate_errors
+from bulkseed.postgres.connection import (
+    NO_ANSWER,
+    Connection,
+    ConnectionParams,
+    close,
+    connect,
+    translate_errors,
+)
+from bulkseed.postgres.liveness import Loss
 
-__all__ = ["RetryPolicy", "connect_with_retry", "open_with_retry", "retry", "safe_transaction", "transaction"]
+__all__ = [
+    "RetryPolicy",
+    "connect_with_retry",
+    "is_server_silent",
+    "open_with_retry",
+    "retry",
+    "safe_transaction",
+    "transaction",
+]
 
 logger = logging.getLogger(__name__)
 
 ROLLBACK_SECONDS: Final = 5
+COMMIT_SECONDS: Final = 2
+"""How long a commit goes on after a cancellation."""
 
 
 @asynccontextmanager
@@ -31,7 +55,8 @@ async def safe_transaction(connection: Connection, *, isolation: str | None = No
     """Run the block in a transaction: committed at the end, rolled back where the block raises or is cancelled.
 
     The rollback is shielded from cancellation and limited to 5 s; after that the connection is closed, which makes even
-    a busy server roll back. The commit is shielded too, because it cannot be undone. Raises asyncpg's errors.
+    a busy server roll back. The commit is shielded too, because it cannot be undone: for 2 s after a cancellation. Then
+    the connection is closed, and it is unknown whether the transaction was committed. Raises asyncpg's errors.
     """
     block = connection.transaction(isolation=isolation)
     try:
@@ -51,8 +76,29 @@ async def safe_transaction(connection: Connection, *, isolation: str | None = No
         if limit.cancelled_caught:
             connection.terminate()
         raise
-    with anyio.CancelScope(shield=True):
-        await block.commit()
+    await commit(connection, block)
+
+
+async def commit(connection: Connection, block: Any) -> None:
+    shielded = anyio.CancelScope(shield=True)
+
+    async def limit() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            shielded.deadline = anyio.current_time() + COMMIT_SECONDS
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(limit)
+            with shielded:
+                await block.commit()
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        reraise_first(group)
+    if shielded.cancelled_caught:
+        connection.terminate()
+        await anyio.lowlevel.checkpoint_if_cancelled()
 
 
 @asynccontextmanager
@@ -72,7 +118,7 @@ async def transaction(connection: Connection) -> AsyncIterator[None]:
     except Exception as error:
         doing = "committing" if is_done else "in a transaction"
         with translate_errors(connection, doing):
-            if is_done and connection.is_closed():
+            if is_done and connection.is_closed() and connection.loss is not Loss.NO_SERVER:
                 raise ConnectionLostError(
                     "the connection was lost during the commit, so it is unknown whether the transaction was committed",
                     code="commit-unknown",
@@ -101,16 +147,31 @@ async def retry(
 ) -> Result:
     """Return the result of ``once()``, repeated after temporary failures, with longer and longer pauses and jitter.
 
-    ``once`` must be safe to repeat. ``doing`` names the work in the notes to ``listener``. Raises the last error.
+    ``once`` must be safe to repeat. ``doing`` names the work in the notes to ``listener``. Raises the last error;
+    ServerUnavailableError where the connection was lost because the server was not reachable for ``seconds``.
     """
-    return await retry_until(
-        stop_after_attempt(retry_policy.tries if retry_policy.seconds else 1),
-        # connecting has its own retries and time limit, which is used up after this error
-        lambda error: is_transient_failure(error) and not isinstance(error, ServerUnavailableError),
-        listener,
-        doing,
-        once,
-    )
+    try:
+        return await retry_until(
+            stop_after_attempt(retry_policy.tries if retry_policy.seconds else 1),
+            # the time limit of connecting is used up after these errors
+            lambda error: (
+                is_transient_failure(error)
+                and not isinstance(error, ServerUnavailableError)
+                and not is_server_silent(error)
+            ),
+            listener,
+            doing,
+            once,
+        )
+    except ConnectionLostError as error:
+        if is_server_silent(error):
+            raise ServerUnavailableError(str(error), code=error.code) from error
+        raise
+
+
+def is_server_silent(error: BaseException) -> bool:
+    """Return whether a connection was lost to a server that does not answer new connections either."""
+    return isinstance(error, ConnectionLostError) and error.code == NO_ANSWER
 
 
 async def connect_with_retry(
@@ -125,7 +186,7 @@ async def connect_with_retry(
         lambda error: isinstance(error, ServerUnavailableError),
         listener,
         f"connecting to {params.server}",
-        lambda: connect(params),
+        lambda: connect(params, retry_policy.seconds),
     )
 
 

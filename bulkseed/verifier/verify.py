@@ -125,8 +125,13 @@ async def read_texts(connection: Connection, scope: Scope, corpus: Corpus) -> tu
 
 
 async def read_chunks(connection: Connection, query: SQL, judge: Judge) -> None:
-    cursor = await connection.cursor(query)
-    while rows := await cursor.fetch(CHUNK_ROWS):
+    with connection.waiting():
+        cursor = await connection.cursor(query)
+    while True:
+        with connection.waiting():
+            rows = await cursor.fetch(CHUNK_ROWS)
+        if not rows:
+            return
         await to_thread.run_sync(judge, rows)
 
 

@@ -18,12 +18,22 @@ from pathlib import Path
 
 from bulkseed.postgres.address import Address
 
-__all__ = ["PLAN", "WAIT_SECONDS", "Command", "Ended", "begun", "bulkseed", "gone"]
+__all__ = ["IMPATIENT_PROGRAM", "PLAN", "WAIT_SECONDS", "Command", "Ended", "begun", "bulkseed", "gone"]
 
 ROOT = Path(__file__).parents[2]
 MARK = "BULKSEED_CHAOS"
 PLAN = ("--scale", "10x", "--seed", "7", "--as-of", "2026-06-01", "--rows-per-shard", "1200")
 """50 thousand rows in some 40 shards."""
+PROGRAM = ("-m", "bulkseed")
+IMPATIENT = """
+import runpy
+from bulkseed.postgres import connection, liveness
+liveness.FIRST_LOOK_SECONDS, liveness.LATER_LOOK_SECONDS, liveness.REPEATED_LOOK_SECONDS = 0.5, 0.5, 0.1
+liveness.IDLE_SECONDS, connection.LOOK_SECONDS, connection.PATIENCE_SECONDS = 3, 0.5, 1
+runpy.run_module("bulkseed", run_name="__main__", alter_sys=True)
+"""
+IMPATIENT_PROGRAM = ("-c", IMPATIENT)
+"""The command with short times before it looks whether the server is there (its workers have the usual ones)."""
 WAIT_SECONDS = 60.0
 """Seconds after which a command that still runs is taken to hang."""
 
@@ -44,7 +54,7 @@ class Ended:
 class Command:
     """A running command."""
 
-    def __init__(self, address: Address, arguments: tuple[str, ...], folder: Path) -> None:
+    def __init__(self, address: Address, arguments: tuple[str, ...], folder: Path, program: tuple[str, ...]) -> None:
         self.mark = uuid.uuid4().hex
         self.began = time.monotonic()
         self.out, self.said = folder / "out", folder / "said"
@@ -52,7 +62,7 @@ class Command:
         # files, not pipes: a worker that outlives its parent must not block the test
         with self.out.open("w") as out, self.said.open("w") as said:
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "bulkseed", *arguments],
+                [sys.executable, *program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=said,
@@ -128,19 +138,19 @@ class Command:
 
 
 @contextmanager
-def begun(address: Address, *arguments: str) -> Iterator[Command]:
+def begun(address: Address, *arguments: str, program: tuple[str, ...] = PROGRAM) -> Iterator[Command]:
     """Start a command; kill its remaining processes at the end of the block."""
     with tempfile.TemporaryDirectory() as folder:
-        command = Command(address, arguments, Path(folder))
+        command = Command(address, arguments, Path(folder), program)
         try:
             yield command
         finally:
             command.kill_all(random.Random())  # whether the parent is killed first or last must not matter
 
 
-async def bulkseed(address: Address, *arguments: str) -> Ended:
+async def bulkseed(address: Address, *arguments: str, program: tuple[str, ...] = PROGRAM) -> Ended:
     """Run a command to its end."""
-    with begun(address, *arguments) as command:
+    with begun(address, *arguments, program=program) as command:
         return await command.end()
 
 

@@ -17,9 +17,9 @@ from chaos.world import World
 from support.hits import HIT, Hit
 from support.server_homes import home_for
 
-SHORT: Final = {"kill": 3, "restart": 1, "cut": 1, "commit": 1, "cleanup": 1}
+SHORT: Final = {"kill": 3, "restart": 1, "cut": 1, "commit": 1, "cleanup": 1, "hole": 1}
 """The number of rounds of each kind in a normal run."""
-LONG: Final = {"kill": 1.0, "restart": 0.25, "cut": 0.25, "commit": 0.25, "cleanup": 0.1}
+LONG: Final = {"kill": 1.0, "restart": 0.25, "cut": 0.25, "commit": 0.25, "cleanup": 0.1, "hole": 0.1}
 """The number of rounds of each kind per round of ``--chaos-rounds``."""
 
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
@@ -28,10 +28,17 @@ CHUNK: Final = 64 * 1024
 class Pair:
     """The connection of a client, and the proxy's own connection to the server."""
 
-    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter, *, stays_open: bool) -> None:
         self.client = client
+        self.stays_open = stays_open
         self.server = server
         self.swallows = False
+        self.flows = asyncio.Event()
+        self.flows.set()
+
+    def stall(self) -> None:
+        """Forward nothing, in either direction, and close nothing, from now on."""
+        self.flows.clear()
 
     def reset(self) -> None:
         """Abort both connections, that of the client with an RST."""
@@ -50,35 +57,47 @@ class Pair:
         """Forward the server's answers until the connection ends."""
         with suppress(OSError):
             while data := await server.read(CHUNK):
+                await self.flows.wait()
                 if not self.swallows:
                     self.client.write(data)
                     await self.client.drain()
-        self.end()
+        if not self.stays_open:
+            self.end()
 
 
 class Proxy:
-    """Forwards connections from a port of 127.0.0.1 to a Unix socket."""
+    """Forwards connections from a port to a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, host: str, path: Path) -> None:
+        self.host = host
         self.path = path
         self.pairs: set[Pair] = set()
         self.port = 0
         self.refuses = False
+        self.stays_open = False
+        """Whether connections of clients stay open after the server has closed them."""
+        self.is_black_hole = False
+        self.on_request: tuple[bytes, Callable[[], None]] | None = None
+        """Bytes, and what is called once, before the first request that contains them is forwarded."""
+        self.silent: set[asyncio.StreamWriter] = set()
         self.commits = 0
         self.lost: dict[int, bool] = {}
         """The COMMITs that get no answer, by number from 1: whether the server receives them."""
 
     def address(self, database: str) -> Address:
         """Return the address of a database through the proxy."""
-        return Address.parse(f"postgresql://bulkseed@127.0.0.1:{self.port}/{database}")
+        return Address.parse(f"postgresql://bulkseed@{self.host}:{self.port}/{database}")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client."""
         if self.refuses:
             writer.transport.abort()
             return
+        if self.is_black_hole:
+            self.silent.add(writer)
+            return
         answers, requests = await asyncio.open_unix_connection(self.path)
-        pair = Pair(writer, requests)
+        pair = Pair(writer, requests, stays_open=self.stays_open)
         self.pairs.add(pair)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -91,6 +110,11 @@ class Proxy:
         """Forward the client's requests until the connection ends, or one of its COMMITs gets no answer."""
         with suppress(OSError):
             while data := await client.read(CHUNK):
+                if self.on_request is not None and self.on_request[0] in data:
+                    _, call = self.on_request
+                    self.on_request = None
+                    call()
+                await pair.flows.wait()
                 committing = COMMIT in data
                 self.commits += committing
                 is_received = self.lost.get(self.commits, True) or not committing
@@ -103,6 +127,21 @@ class Proxy:
                     pair.reset()
                     return
         pair.end()
+
+    def black_hole(self) -> None:
+        """Forward nothing more, and accept connections without an answer, as a network that drops packets silently."""
+        self.is_black_hole = True
+        for pair in self.pairs:
+            pair.stall()
+
+    def heal(self) -> None:
+        """Forward again, with nothing lost: TCP sends again what a network has dropped."""
+        self.is_black_hole = False
+        for pair in self.pairs:
+            pair.flows.set()
+        for writer in self.silent:
+            writer.transport.abort()
+        self.silent.clear()
 
     async def cut(self, how: Cut, rng: random.Random, *, all_of_them: bool) -> int:
         """Cut one connection, or all; return how many were cut."""
@@ -125,14 +164,15 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxied(server: Server) -> AsyncIterator[Proxy]:
-    """Run a proxy in front of the server during the block."""
-    proxy = Proxy(server.socket_dir / f".s.PGSQL.{server.port}")
-    listening = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+async def proxied(server: Server, host: str = "127.0.0.1") -> AsyncIterator[Proxy]:
+    """Run a proxy in front of the server during the block, at an address of this machine."""
+    proxy = Proxy(host, server.socket_dir / f".s.PGSQL.{server.port}")
+    listening = await asyncio.start_server(proxy.serve, host, 0)
     proxy.port = listening.sockets[0].getsockname()[1]
     try:
         yield proxy
     finally:
         listening.close()
+        proxy.heal()
         for pair in list(proxy.pairs):
             pair.reset()

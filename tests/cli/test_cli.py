@@ -475,6 +475,25 @@ class TestEmbedded:
         with pytest.raises(ConnectionRefusedError):
             asyncio.run(asyncpg.connect(url))
 
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the parent of a process is read in /proc")
+    def test_serve_can_be_interrupted_while_it_stops(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        home = enterable(tmp_path_factory.mktemp("serve"))
+        child = started("serve", "--port", "0", BULKSEED_HOME=str(home))
+        assert child.stdout is not None
+        assert child.stdout.readline()
+        server = int((home / "data" / "postmaster.pid").read_text().split()[0])
+        keeper = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(keeper, signal.SIGSTOP)  # so that nobody stops the server
+        try:
+            child.send_signal(signal.SIGINT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                child.wait(3)
+            child.send_signal(signal.SIGINT)
+            child.communicate(timeout=5)
+        finally:
+            os.kill(keeper, signal.SIGCONT)
+        assert child.returncode == 130
+
     def test_too_small_a_disk_is_refused_before_a_load(self, server: Server) -> None:
         with reported_errors() as errors:
             done = inside("--scale", "30000x", BULKSEED_HOME=str(server.home))

@@ -52,6 +52,15 @@ async def test_a_server_that_is_too_old_is_refused(database: Address, monkeypatc
             pass
 
 
+async def test_a_server_that_only_resembles_postgresql_is_refused(
+    database: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkseed.postgres.connection.UNSUPPORTED", {"PostgreSQL": "another product"})
+    with raises("unsupported-server", database.server, "another product", kind=TargetError):
+        async with open_connection(database):
+            pass
+
+
 @pytest.mark.core
 async def test_a_session_has_no_limits_of_an_app(database: Address) -> None:
     limits = ("statement_timeout", "lock_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout")

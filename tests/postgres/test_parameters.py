@@ -76,7 +76,9 @@ def test_keepalives_are_those_of_the_socket(tcp: str, any_loop: dict[str, Any]) 
             "count": fresh.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
             "user_timeout": 0,
         }
-    assert options() == {"keepalive": 1, **system}
+    quick = {"idle": 10, "interval": 5, "count": 3}
+    assert options() == {"keepalive": 1, **system, **quick}
+    assert options("keepalives_idle=0&keepalives_interval=0&keepalives_count=0") == {"keepalive": 1, **system}
     assert options("keepalives=0&keepalives_idle=7") == {"keepalive": 0, **system}
     given = "keepalives_idle=7&keepalives_interval=8&keepalives_count=9&tcp_user_timeout=1234"
     assert options(given) == {"keepalive": 1, "idle": 7, "interval": 8, "count": 9, "user_timeout": 1234}

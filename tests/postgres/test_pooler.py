@@ -38,9 +38,16 @@ def pool(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     """A function that starts a pooler in a mode, and returns a database's address through it."""
     with ExitStack() as stack:
 
-        def start(mode: str, database: Address, *, before: Server = server, **settings: str) -> Address:
+        def start(
+            mode: str,
+            database: Address,
+            *,
+            before: Server = server,
+            user_modes: dict[str, str] | None = None,
+            **settings: str,
+        ) -> Address:
             folder = enterable(tmp_path_factory.mktemp("pool"))
-            through = stack.enter_context(pooled(before, folder, mode, **settings))
+            through = stack.enter_context(pooled(before, folder, mode, user_modes, **settings))
             return Address(through.url._replace(database=database.database))
 
         yield start
@@ -92,6 +99,17 @@ async def test_a_pool_of_transactions_is_refused_before_its_sessions_are_changed
     app = await asyncpg.connect(through.dsn, statement_cache_size=0)
     assert await app.fetchval("SELECT current_setting('client_connection_check_interval')") == "0"
     await app.close()
+
+
+@with_pgbouncer
+async def test_a_pool_may_have_another_mode_for_another_user(database: Address, pool: Pool) -> None:
+    await run_sql(database, "CREATE ROLE brief LOGIN")
+    through = pool("session", database, user_modes={"brief": "transaction"})
+    async with open_connection(through):
+        pass
+    with raises("pooler-without-sessions", through.server, kind=TargetError):
+        await connect(Address(through.url._replace(username="brief")))
+    await run_sql(database, "DROP ROLE brief")
 
 
 @with_pgbouncer

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -20,15 +20,19 @@ PROGRAM = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH",
 
 
 @contextmanager
-def pooled(server: Server, folder: Path, mode: str, **settings: str) -> Iterator[Address]:
+def pooled(
+    server: Server, folder: Path, mode: str, user_modes: Mapping[str, str] | None = None, **settings: str
+) -> Iterator[Address]:
     """Run PgBouncer in ``mode`` with its files in ``folder``; the value is the server's database through it.
 
+    ``user_modes`` are the modes of users that have another one.
     ``settings`` take precedence over those that a pooler on this machine needs.
     """
     assert PROGRAM is not None
     account = account_for(server.home, server.data)
     users = folder / "users.txt"
-    users.write_text(f'"{server.user}" ""\n')
+    user_modes = user_modes or {}
+    users.write_text("".join(f'"{user}" ""\n' for user in (server.user, *user_modes)))
     options = {
         "pool_mode": mode,
         "unix_socket_dir": str(folder),
@@ -39,7 +43,9 @@ def pooled(server: Server, folder: Path, mode: str, **settings: str) -> Iterator
     } | settings
     lines = ["[databases]", f"* = host={server.socket_dir} port={server.port}", "[pgbouncer]"]
     configuration = folder / "pgbouncer.ini"
-    configuration.write_text("\n".join([*lines, *(f"{name} = {value}" for name, value in options.items()), ""]))
+    lines += [f"{name} = {value}" for name, value in options.items()]
+    lines += ["[users]", *(f"{user} = pool_mode={user_mode}" for user, user_mode in user_modes.items())]
+    configuration.write_text("\n".join([*lines, ""]))
     command = [PROGRAM, "-q"]
     if account is not None:  # PgBouncer refuses to run as root
         command += ["-u", account.name]
