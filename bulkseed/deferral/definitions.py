@@ -90,6 +90,20 @@ class Deferred:
         return self.create.startswith("CREATE UNIQUE INDEX ")
 
     @property
+    def required_attributes(self) -> tuple[SQL, ...]:
+        """Those of :attr:`attributes` without which the database would behave otherwise: REPLICA IDENTITY.
+
+        Without it, a publication refuses UPDATE and DELETE on the table. The others are hints or text: statistics
+        targets, the mark of CLUSTER, comments. A rebuild goes on without them. All that ``create`` and ``attach`` say
+        is required, with the tablespace, which is where the administrator has room for the index.
+        """
+        return tuple(attribute for attribute in self.attributes if self.is_required(attribute))
+
+    def is_required(self, attribute: SQL) -> bool:
+        """Return whether an attribute is one of :attr:`required_attributes`."""
+        return attribute.startswith(compose("ALTER TABLE {table} REPLICA IDENTITY ", table=self.table))
+
+    @property
     def statements(self) -> tuple[SQL, ...]:
         """The statements that rebuild it, in order."""
         tablespace = identifier(self.tablespace) if self.tablespace else literal("")
