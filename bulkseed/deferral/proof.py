@@ -50,37 +50,48 @@ NAME_BYTES: Final = 40
 ROWS: Final = 100
 """The existing rows of a table over which its indexes are tried."""
 
-CALLS: Final = """
-SELECT n.name, pg_get_indexdef(c.oid) AS definition,
+DOUBTS: Final = """
+SELECT ARRAY(SELECT i.indexrelid FROM unnest($1::text[]) AS n (name)
+             JOIN pg_index AS i ON i.indexrelid = to_regclass(n.name)
+             WHERE i.indexrelid IN (SELECT objid FROM pg_depend WHERE classid = 'pg_class'::regclass
+                                    AND refclassid <> ALL ('{pg_class,pg_constraint,pg_collation}'::regclass[]))
+                OR i.indexrelid IN (SELECT attrelid FROM pg_attribute WHERE atttypid >= 16384)) AS indexes,
+       EXISTS (SELECT FROM pg_event_trigger WHERE evtenabled IN ('O', 'A') AND evtevent <> 'login' AND (
+           evttags IS NULL OR evttags && $2::text[])) AS event_triggers
+"""
+"""Those of the indexes $1 (qualified names) that depend on what is not built in, or have a column of such a type; and
+whether event triggers see the commands $2. Objects that initdb makes, with OIDs below 16384, are not in pg_depend."""
+
+COMMANDS: Final = ("ALTER INDEX", "ALTER TABLE", "COMMENT", "CREATE INDEX", "CREATE TABLE", "DROP INDEX")
+"""The commands that drop and rebuild, and that make the copies."""
+
+CALLING: Final = """
+SELECT i.indexrelid AS oid FROM pg_index AS i WHERE i.indexrelid = ANY ($1::oid[]) AND (
+    EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+            AND d.refclassid <> ALL ('{pg_class,pg_constraint,pg_collation,pg_opclass}'::regclass[]))
+    OR EXISTS (SELECT FROM pg_opclass AS o JOIN pg_amproc AS a ON a.amprocfamily = o.opcfamily
+               JOIN pg_proc AS f ON f.oid = a.amproc JOIN pg_language AS l ON l.oid = f.prolang
+               WHERE o.oid = ANY (i.indclass::oid[]) AND o.oid >= 16384 AND l.lanname NOT IN ('internal', 'c'))
+    OR EXISTS (SELECT FROM pg_opclass AS o JOIN pg_amop AS a ON a.amopfamily = o.opcfamily
+               JOIN pg_operator AS p ON p.oid = a.amopopr
+               JOIN pg_proc AS f ON f.oid = p.oprcode JOIN pg_language AS l ON l.oid = f.prolang
+               WHERE o.oid = ANY (i.indclass::oid[]) AND o.oid >= 16384 AND l.lanname NOT IN ('internal', 'c'))
+    OR EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = a.atttypid
+               LEFT JOIN pg_type AS e ON e.oid = y.typelem
+               WHERE a.attrelid = i.indexrelid AND y.oid >= 16384
+                 AND (y.typtype IN ('c', 'r', 'm') OR e.typtype IN ('c', 'd', 'r', 'm'))))
+"""
+"""Those of the indexes $1 of which building one calls code of the database: by what its expressions depend on, by its
+operator classes, or by those of the types that its arrays, ranges and composites consist of. The functions of an
+extension's operator classes in C need no search_path."""
+
+BODIES: Final = """
+SELECT n.name, c.oid, pg_get_indexdef(c.oid) AS definition,
        format('CREATE %sINDEX %s ON %s.%s ', CASE WHEN i.indisunique THEN 'UNIQUE ' END, quote_ident(c.relname),
-              quote_ident(s.nspname), quote_ident(t.relname)) AS beginning,
-       EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-               AND d.refclassid <> ALL ('{pg_class,pg_constraint,pg_collation,pg_opclass}'::regclass[]))
-       OR EXISTS (SELECT FROM unnest(i.indclass::oid[]) AS u (class) JOIN pg_opclass AS o ON o.oid = u.class
-                  JOIN pg_amproc AS a ON a.amprocfamily = o.opcfamily JOIN pg_proc AS f ON f.oid = a.amproc
-                  JOIN pg_language AS l ON l.oid = f.prolang
-                  WHERE o.oid >= 16384 AND l.lanname NOT IN ('internal', 'c'))
-       OR EXISTS (SELECT FROM unnest(i.indclass::oid[]) AS u (class) JOIN pg_opclass AS o ON o.oid = u.class
-                  JOIN pg_amop AS a ON a.amopfamily = o.opcfamily JOIN pg_operator AS p ON p.oid = a.amopopr
-                  JOIN pg_proc AS f ON f.oid = p.oprcode JOIN pg_language AS l ON l.oid = f.prolang
-                  WHERE o.oid >= 16384 AND l.lanname NOT IN ('internal', 'c'))
-       OR EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS y ON y.oid = a.atttypid
-                  LEFT JOIN pg_type AS e ON e.oid = y.typelem
-                  WHERE a.attrelid = c.oid AND y.oid >= 16384
-                    AND (y.typtype IN ('c', 'r', 'm') OR e.typtype IN ('c', 'd', 'r', 'm'))) AS calls
+              quote_ident(s.nspname), quote_ident(t.relname)) AS beginning
 FROM unnest($1::text[]) AS n (name) JOIN pg_class AS c ON c.oid = to_regclass(n.name)
 JOIN pg_index AS i ON i.indexrelid = c.oid JOIN pg_class AS t ON t.oid = i.indrelid
 JOIN pg_namespace AS s ON s.oid = t.relnamespace
-"""
-"""The indexes $1 (qualified names), and whether building one calls code that is not built in: by what it depends on, by
-its operator classes, or by the operator classes of the types that its arrays, ranges and composites consist of. Objects
-that initdb makes, with OIDs below 16384, have no entries in pg_depend. The functions of an extension's operator classes
-in C need no search_path."""
-
-EVENT_TRIGGERS: Final = """
-SELECT EXISTS (SELECT FROM pg_event_trigger WHERE evtenabled IN ('O', 'A') AND evtevent <> 'login' AND (
-    evttags IS NULL
-    OR evttags && '{ALTER INDEX,ALTER TABLE,COMMENT,CREATE INDEX,CREATE TABLE,DROP INDEX}'::text[]))
 """
 
 COLUMNS: Final = """
@@ -123,15 +134,22 @@ async def find_refused(
     if not deferred:
         return {}
     indexes = {definition.index: definition for definition in deferred if definition.kind != "foreign key"}
-    has_event_triggers = await connection.fetchval(EVENT_TRIGGERS)
+    doubts = await connection.fetchrow(DOUBTS, list(indexes), list(COMMANDS))
+    calling_oids = (
+        {row["oid"] for row in await connection.fetch(CALLING, doubts["indexes"])} if doubts["indexes"] else ()
+    )
+    if not (calling_oids or doubts["event_triggers"]):
+        return {}
     async with qualified_names(connection):
-        rows = await connection.fetch(CALLS, list(indexes))
-    definitions = {row["name"]: row for row in rows}
+        rows = await connection.fetch(BODIES, list(indexes))
+    bodies = {indexes[row["name"]]: read_body(row) for row in rows}
     refused: dict[Deferred, str] = {}
-    if calling := {indexes[row["name"]]: read_body(row) for row in rows if row["calls"]}:
+    if calling_oids:
+        calling = {
+            index: bodies[index] for index in (indexes[row["name"]] for row in rows if row["oid"] in calling_oids)
+        }
         refused |= await in_rolled_back_transaction(connection, calling, ValueTrial(calling, fill))
-    if has_event_triggers:
-        bodies = {index: read_body(definitions[name]) for name, index in indexes.items() if name in definitions}
+    if doubts["event_triggers"]:
         rest = [definition for definition in deferred if definition not in refused]
         refused |= await in_rolled_back_transaction(connection, rest, CommandTrial(rest, bodies))
     return refused
@@ -335,10 +353,7 @@ class CommandTrial:
                     kind=kind,
                 )
             )
-        if definition.required_attributes:
-            statements.append(
-                compose("ALTER TABLE {copy} REPLICA IDENTITY USING INDEX {name}", copy=copy, name=identifier(name))
-            )
+        statements += [attribute_of_copy(attribute, definition, copy, name) for attribute in definition.attributes]
         if definition.kind in KEYS:
             statements.append(compose("ALTER TABLE {copy} DROP CONSTRAINT {name}", copy=copy, name=identifier(name)))
         statements.append(compose("DROP INDEX IF EXISTS {name}", name=identifier(definition.schema, name)))
@@ -349,6 +364,26 @@ def copy_name(name: str, number: int | None = None) -> str:
     """Return the name of a copy: as much of the original as there is room for, and a suffix."""
     beginning = name.encode()[:NAME_BYTES].decode(errors="ignore")
     return beginning + SUFFIX if number is None else f"{beginning}{SUFFIX}_{number}"
+
+
+def attribute_of_copy(attribute: SQL, definition: Deferred, copy: SQL, name: str) -> SQL:
+    """Return the statement for an attribute of a definition with the names of its copy."""
+
+    def beginnings(table: SQL, index: SQL, own_name: SQL) -> list[SQL]:
+        return [
+            compose("ALTER INDEX {index} ", index=index),
+            compose("COMMENT ON INDEX {index} IS ", index=index),
+            compose("COMMENT ON CONSTRAINT {name} ON {table} IS ", table=table, name=own_name),
+            compose("ALTER TABLE {table} CLUSTER ON {name}", table=table, name=own_name),
+            compose("ALTER TABLE {table} REPLICA IDENTITY USING INDEX {name}", table=table, name=own_name),
+        ]
+
+    originals = beginnings(definition.table, definition.index, identifier(definition.name))
+    copies = beginnings(copy, identifier(definition.schema, name), identifier(name))
+    for original, of_copy in zip(originals, copies, strict=True):
+        if attribute.startswith(original):
+            return join("", [of_copy, trusted(attribute.removeprefix(original))])
+    raise ValueError(f"not an attribute of {definition}: {attribute}")
 
 
 def foreign_key_script(number: int, key: Deferred, copy: SQL) -> list[SQL]:
@@ -370,5 +405,6 @@ def foreign_key_script(number: int, key: Deferred, copy: SQL) -> list[SQL]:
     ]
     if key.validate:
         statements.append(compose("ALTER TABLE {copy} VALIDATE CONSTRAINT {name}", copy=copy, name=name))
+    statements += [attribute_of_copy(attribute, key, copy, key.name) for attribute in key.attributes]
     statements.append(compose("ALTER TABLE {copy} DROP CONSTRAINT {name}", copy=copy, name=name))
     return statements

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from bulkseed.cleaner.cleanup import cleanup
@@ -12,7 +14,7 @@ from bulkseed.loader.load import load, resume
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
 from support.errors import raises
-from support.listeners import Notes
+from support.listeners import Interfering, Notes
 from support.pg_dump import dump
 from support.plans import plan_of
 from support.queries import digest, has_ledger, rows, run_sql
@@ -64,6 +66,23 @@ async def test_a_failing_analyze_ends_nothing(database: Address, defer: str) -> 
     assert all("helper(text)" in note for note in told)
     await cleanup(database, [report.run])
     assert await digest(database) == before
+    assert not await has_ledger(database)
+
+
+async def test_a_rebuild_that_is_refused_later_says_what_is_missing(database: Address, server: Server) -> None:
+    before = dump(server, database)
+    trigger = FORBID.format(event="ddl_command_end", tags="'CREATE INDEX'")
+
+    def refuse() -> None:
+        subprocess.run([server.binaries / "psql", "-qXd", database.url.render(), "-c", trigger], check=True)
+
+    with raises("undo-failed", "CREATE INDEX messages_user_id_idx ON public.messages", "cleanup 1", kind=RunError):
+        await load(plan_of(), database, defer="always", listener=Interfering("messages", refuse))
+    with raises("server-error", "CREATE INDEX messages_user_id_idx ON public.messages", kind=RunError):
+        await cleanup(database, [1])
+    await run_sql(database, "DROP EVENT TRIGGER forbid; DROP FUNCTION forbid")
+    await cleanup(database, [1])
+    assert dump(server, database) == before
     assert not await has_ledger(database)
 
 
