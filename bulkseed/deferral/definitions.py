@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Literal, get_args
@@ -36,6 +37,7 @@ SQL_FIELDS: Final = ("create", "attach", "parent", "validate")
 SETS_NULL: Final = "lets_go"
 """The name of ``on_delete_sets_null`` in JSON, as ledgers have always had it."""
 
+ACTIONS: Final = re.compile(" ON (DELETE|UPDATE) (CASCADE|SET )")
 NOT_VALID: Final = " NOT VALID"
 EMPTY: Final = compose("")
 
@@ -88,6 +90,14 @@ class Deferred:
     def is_unique(self) -> bool:
         """Return whether this is a unique index or a key."""
         return self.create.startswith("CREATE UNIQUE INDEX ")
+
+    @property
+    def acts(self) -> bool:
+        """Return whether a foreign key changes rows at DELETE or UPDATE: CASCADE, SET NULL, SET DEFAULT.
+
+        The names of columns may contain these words; for such a key that changes no rows it is True as well.
+        """
+        return ACTIONS.search(self.create) is not None
 
     @property
     def required_attributes(self) -> tuple[SQL, ...]:

@@ -124,6 +124,8 @@ async def capture_proven(
     began = perf_counter()
     refused = await find_refused(connection, captured.deferred, fill)
     logger.info("indexes and keys are proven in %.3f s: %s refused", perf_counter() - began, len(refused))
+    for definition, reason in refused.items():
+        logger.info("%s stays: %s", definition, reason)
     return choose(catalogue, refused) if refused else captured
 
 

@@ -38,9 +38,6 @@ logger = logging.getLogger(__name__)
 MOST_SHOWN: Final = 3
 """The number of failures whose messages are shown."""
 
-ANALYZE_SECONDS: Final = 10
-"""The wait for a lock before a table is left to autovacuum's ANALYZE."""
-
 ORDER_TRIES: Final = 3
 """The number of times that foreign keys are added again: while one does so, OIDs may get another digit."""
 
@@ -144,11 +141,14 @@ class Rebuilder:
         await self.run_optional_step(connection, "VACUUM", table, statement)
 
     async def analyze_table(self, connection: Connection, table: SQL) -> None:
-        """Gather a table's statistics, with those of its expression indexes."""
+        """Gather a table's statistics, with those of its expression indexes.
+
+        It waits for its lock, which blocks no rows of an app, for as long as all tries of another step do.
+        """
         # one message is one transaction, to which the setting is limited
         statement = compose(
             "SET LOCAL lock_timeout = '{ms}ms'; ANALYZE {table}",
-            ms=round(ANALYZE_SECONDS * 1000),
+            ms=round(self.limits.lock_timeout * self.limits.tries * 1000),
             table=table,
         )
         await self.run_optional_step(connection, "ANALYZE", table, statement)
@@ -429,8 +429,6 @@ class Schedule:
         """By parent: the tables that reference it."""
         self.siblings: dict[SQL, list[Deferred]] = defaultdict(list)
         """By parent: the foreign keys that reference it, in the order in which they act."""
-        self.unadded: dict[SQL, list[Deferred]] = {}
-        """By parent: those of ``siblings`` that are not yet added."""
         for definition in dict.fromkeys(deferred):
             if definition.kind != "foreign key":
                 self.indexes.setdefault(definition.table, []).append(definition)
@@ -440,7 +438,12 @@ class Schedule:
             self.siblings[definition.parent].append(definition)
             if definition.validate:
                 self.unvalidated[definition.table].add(definition)
+        self.ordered = {
+            parent for parent, keys in self.siblings.items() if len(keys) > 1 and any(key.acts for key in keys)
+        }
+        """The parents whose foreign keys have to act in their order."""
         self.unadded = {parent: list(keys) for parent, keys in self.siblings.items()}
+        """By parent: those of ``siblings`` that are not yet added."""
         self.unbuilt_indexes = {table: set(indexes) for table, indexes in self.indexes.items()}
         """By unfinished table: the indexes that are not yet built."""
 
@@ -514,12 +517,13 @@ class Schedule:
     def queue_foreign_keys(self) -> None:
         """Queue the foreign keys whose tables are finished.
 
-        Those of one parent are added one after the other, in the order in which they were created, since their triggers
-        fire in that order: a row that the first deletes (ON DELETE CASCADE) does not violate the second.
+        Where those of a parent change rows, they are added one after the other, in the order in which they acted: their
+        triggers fire in that order, and a row that the first deletes (ON DELETE CASCADE) does not violate the second.
         """
         for foreign_key in self.waiting_foreign_keys[:]:
-            is_next = self.unadded[foreign_key.parent][0] == foreign_key
-            if is_next and self.unbuilt_indexes.keys().isdisjoint((foreign_key.table, foreign_key.parent)):
+            parent = foreign_key.parent
+            is_next = parent not in self.ordered or self.unadded[parent][0] == foreign_key
+            if is_next and self.unbuilt_indexes.keys().isdisjoint((foreign_key.table, parent)):
                 self.waiting_foreign_keys.remove(foreign_key)
                 locks = dict.fromkeys((foreign_key.table, foreign_key.parent), Lock.SHARE_ROW_EXCLUSIVE)
                 self.queue.add(Task(partial(self.add_foreign_key, foreign_key), locks))
@@ -532,7 +536,7 @@ class Schedule:
         self.unadded[parent].remove(foreign_key)
         if self.unadded[parent]:
             self.queue_foreign_keys()
-        elif len(self.siblings[parent]) > 1:
+        elif parent in self.ordered:
             locks = dict.fromkeys((parent, *self.children[parent]), Lock.ACCESS_EXCLUSIVE)
             self.queue.add(Task(partial(self.restore_order, parent), locks))
         if foreign_key not in self.unvalidated[child]:

@@ -127,10 +127,7 @@ async def test_functions_are_called_as_the_owner_of_the_table(database: Address,
         )
 
 
-async def test_a_table_that_is_not_analyzed_gets_its_foreign_keys(
-    database: Address, connection: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bulkseed.deferral.rebuild.ANALYZE_SECONDS", 0.1)
+async def test_a_table_that_is_not_analyzed_gets_its_foreign_keys(database: Address, connection: Connection) -> None:
     deferred = [key for key in (await read(connection)).deferred if key.kind == "foreign key"]
     await drop(connection, deferred)
     complete, users = anyio.Event(), identifier("public", "users")
@@ -143,6 +140,8 @@ async def test_a_table_that_is_not_analyzed_gets_its_foreign_keys(
             notes.append(message)
             tasks.start_soon(app.execute, "ROLLBACK")
 
-        await rebuild(connector(database), deferred, rows_complete={users: complete}, on_note=on_note)
+        await rebuild(
+            connector(database), deferred, rows_complete={users: complete}, on_note=on_note, lock_timeout=0.02
+        )
     assert [note for note in notes if "ANALYZE" in note and "users" in note]
     assert await rows(database, "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND convalidated") == [(9,)]
