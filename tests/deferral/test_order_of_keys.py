@@ -17,11 +17,11 @@ from support.queries import rows, run_sql
 from support.server_homes import home_for
 
 ORDER = """
-SELECT g.tgrelid::regclass::text, g.tgtype::int & 24, array_agg(k.conname::text ORDER BY g.tgname COLLATE "C")
+SELECT g.tgtype::int & 24, array_agg(k.conname::text ORDER BY g.tgname COLLATE "C")
 FROM pg_trigger AS g JOIN pg_constraint AS k ON k.oid = g.tgconstraint
-WHERE g.tgname LIKE 'RI\\_ConstraintTrigger\\_a%' GROUP BY 1, 2 ORDER BY 1, 2
+WHERE g.tgrelid = 'users'::regclass AND g.tgname LIKE 'RI\\_ConstraintTrigger\\_a%' GROUP BY 1 ORDER BY 1
 """
-"""The keys that reference each table, in the order in which they act on DELETE (8) and UPDATE (16)."""
+"""The keys that reference the users, in the order in which they act on DELETE (8) and UPDATE (16)."""
 
 MODERATOR = "ALTER TABLE channels ADD moderator_id bigint CONSTRAINT moderators REFERENCES users ON DELETE CASCADE"
 HOST = "ALTER TABLE channels ADD host_id bigint CONSTRAINT hosts REFERENCES users"
