@@ -20,7 +20,6 @@ than a sample, can be indexed.
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -311,15 +310,11 @@ class CommandTrial:
         creations = [self.create_copy(schema, relation) for schema, relation in sorted(copies)]
         if not await refusal(connection, [*creations, *(step for script in scripts.values() for step in script)]):
             return {}
-        by_table: dict[tuple[str, str], list[Deferred]] = defaultdict(list)
-        for definition in self.deferred:
-            by_table[definition.schema, definition.relation].append(definition)
         refused = {}
-        for (schema, relation), definitions in by_table.items():
-            creation = self.create_copy(schema, relation)
-            for definition in definitions:
-                if message := await refusal(connection, [creation, *scripts[definition]]):
-                    refused[definition] = f"an event trigger, or a right, keeps it from being rebuilt: {message}"
+        for definition, script in scripts.items():
+            creation = self.create_copy(definition.schema, definition.relation)
+            if message := await refusal(connection, [creation, *script]):
+                refused[definition] = f"an event trigger, or a missing right, keeps it from being rebuilt: {message}"
         return refused
 
     def create_copy(self, schema: str, relation: str) -> SQL:
