@@ -14,7 +14,7 @@ from typing import Any, Final
 import anyio
 
 from bulkseed.cleaner.delete_rows import check_owner, check_rights, remove_rows
-from bulkseed.deferral import Deferred, count_steps, drop, mark_rebuilt, read_unfinished, rebuild
+from bulkseed.deferral import Deferred, count_steps, drop, find_missing, mark_rebuilt, read_unfinished, rebuild
 from bulkseed.errors import (
     BulkseedError,
     ConnectError,
@@ -356,16 +356,20 @@ async def rebuild_dropped(
         listener.phase(Phase.REBUILD, done, steps)
         try:
             try:
-                await rebuild_all(connection, address, definitions, on_step)
+                await rebuild_all(connection, address, definitions, on_step, listener.note)
             except DiskFullError:
                 await vacuum(connection, sorted({definition.table for definition in definitions}))
                 done = earlier
-                await rebuild_all(connection, address, definitions, on_step)
+                await rebuild_all(connection, address, definitions, on_step, listener.note)
         except ConnectionLostError:
             raise
         except RunError as error:
             again = f"correct that; {ledger.command(f'cleanup {number}')} then rebuilds them"
-            raise type(error)(f"{error}\n{again}", code=error.code) from error
+            with translate_errors(connection, "looking for what is missing"):
+                missing = await find_missing(connection, definitions)
+            statements = [f"    {statement};" for definition in missing for statement in definition.statements]
+            by_hand = "\n".join(["these statements make what is missing:", *statements] if statements else [])
+            raise type(error)("\n".join(filter(None, [str(error), by_hand, again])), code=error.code) from error
         async with transaction(connection):
             with translate_errors(connection, "recording the rebuilt indexes"):
                 await mark_rebuilt(connection, ledger.deferred, number, definitions)
@@ -376,10 +380,12 @@ async def rebuild_all(
     address: Address,
     definitions: Sequence[Deferred],
     on_step: Callable[[str, float], None],
+    on_note: Callable[[str], None],
 ) -> None:
     try:
         count = min(MOST_CONNECTIONS, available_cores())
-        await rebuild(partial(open_connection, address), definitions, connections=count, on_step=on_step)
+        connect = partial(open_connection, address)
+        await rebuild(connect, definitions, connections=count, on_step=on_step, on_note=on_note)
     except ConnectError:
         # the server accepts no more connections than this one
-        await rebuild(lambda: nullcontext(connection), definitions, on_step=on_step)
+        await rebuild(lambda: nullcontext(connection), definitions, on_step=on_step, on_note=on_note)

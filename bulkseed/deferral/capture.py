@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import itertools
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from bulkseed.deferral.definitions import KEYS, Captured, Deferred, Kind, NotDeferred, add_foreign_key
@@ -15,12 +17,17 @@ __all__ = [
     "EXTENSIONS",
     "FOREIGN_KEYS",
     "INDEXES",
+    "Catalogue",
     "State",
     "capture",
+    "choose",
     "constraint_state",
+    "find_missing",
     "index_state",
+    "is_order_kept",
     "is_valid",
     "qualified_names",
+    "read_catalogue",
 ]
 
 State = Literal["absent", "same", "other"]
@@ -77,9 +84,20 @@ ORDER BY i.indexrelid
 """
 """The indexes of the tables $2 of schema $1, each with the key that it implements, if any."""
 
+TRIGGER_ORDER: Final = """
+SELECT n.nspname AS schema, c.relname AS relation, k.conname AS name,
+       array_agg(g.tgname::text ORDER BY g.tgtype) AS triggers
+FROM pg_constraint AS k JOIN pg_trigger AS g ON g.tgconstraint = k.oid AND g.tgrelid = k.confrelid
+JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE k.contype = 'f' AND k.confrelid = to_regclass($1) AND g.tgname LIKE 'RI\\_ConstraintTrigger\\_a\\_%'
+GROUP BY n.nspname, c.relname, k.conname
+"""
+"""The foreign keys that reference the table $1, and the names of their triggers there, as in SIBLINGS."""
+
 FOREIGN_KEYS: Final = """
 SELECT k.oid, k.conname AS name, cn.nspname AS schema, c.relname AS relation, pn.nspname AS parent_schema,
-       p.relname AS parent_relation, k.conindid AS index_oid, pg_get_constraintdef(k.oid) AS definition,
+       p.relname AS parent_relation, p.oid AS parent_oid, k.conindid AS index_oid,
+       pg_get_constraintdef(k.oid) AS definition,
        k.convalidated AS validated, quote_literal(obj_description(k.oid, 'pg_constraint')) AS comment,
        ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (number, position)
              JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.position) AS columns,
@@ -104,6 +122,17 @@ WHERE k.contype = 'f' AND (cn.nspname = $1 AND c.relname = ANY ($2::text[])
 ORDER BY k.oid
 """
 """The foreign keys of the tables $2 of schema $1, and those of any table that reference them."""
+
+SIBLINGS: Final = """
+SELECT k.oid, k.confrelid AS parent_oid,
+       k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r') AS acts,
+       array_agg(g.tgname::text ORDER BY g.tgtype) AS triggers
+FROM pg_constraint AS k JOIN pg_trigger AS g ON g.tgconstraint = k.oid AND g.tgrelid = k.confrelid
+WHERE k.contype = 'f' AND k.confrelid = ANY ($1::oid[]) AND g.tgname LIKE 'RI\\_ConstraintTrigger\\_a\\_%'
+GROUP BY k.oid ORDER BY k.oid
+"""
+"""All foreign keys that reference the tables $1: whether they change rows, and the names of their triggers there, first
+that on DELETE, then that on UPDATE. Triggers of one event fire in the order of their names as text."""
 
 DEPENDENTS: Final = """
 SELECT d.refobjid AS oid, d.classid = 'pg_constraint'::regclass AS by_constraint, d.objid AS by,
@@ -181,6 +210,29 @@ async def constraint_state(connection: Connection, deferred: Deferred) -> State:
     return "same" if added == deferred.create else "other"
 
 
+async def find_missing(connection: Connection, deferred: Sequence[Deferred]) -> list[Deferred]:
+    """Return those of ``deferred`` that do not exist as they were. Raises the errors of asyncpg."""
+    missing = []
+    async with qualified_names(connection):
+        for definition in deferred:
+            state = constraint_state if definition.kind != "index" else index_state
+            if await state(connection, definition) != "same":
+                missing.append(definition)
+    return missing
+
+
+async def is_order_kept(connection: Connection, parent: SQL, foreign_keys: Sequence[Deferred]) -> bool:
+    """Return whether the triggers of ``foreign_keys``, which reference ``parent``, fire in the order of the keys.
+
+    Those that do not exist are passed over.
+    """
+    rows = await connection.fetch(TRIGGER_ORDER, parent)
+    triggers = {(row["schema"], row["relation"], row["name"]): row["triggers"] for row in rows}
+    keys = ((key.schema, key.relation, key.name) for key in foreign_keys)
+    existing = [triggers[key] for key in keys if key in triggers]
+    return all(earlier[event] < later[event] for earlier, later in itertools.pairwise(existing) for event in (0, -1))
+
+
 async def is_valid(connection: Connection, deferred: Deferred) -> bool:
     """Return whether a foreign key exists and is validated."""
     row = await connection.fetchrow(CONSTRAINT, deferred.schema, deferred.relation, deferred.name)
@@ -191,30 +243,81 @@ KINDS: Final[dict[str, Kind]] = {"": "index", "p": "primary key", "u": "unique"}
 KEYWORDS: Final = {"p": compose("PRIMARY KEY"), "u": compose("UNIQUE")}
 
 
-async def capture(connection: Connection, schema: str, tables: Sequence[str]) -> Captured:
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The rows of the catalogue from which :func:`choose` decides what can be dropped."""
+
+    indexes: Sequence[Any]
+    foreign: Sequence[Any]
+    siblings: Sequence[Any]
+    dependents: Sequence[Any]
+    owners: Mapping[int, str]
+
+
+async def read_catalogue(connection: Connection, schema: str, tables: Sequence[str]) -> Catalogue:
     """Read all indexes, keys and foreign keys of ``tables`` in ``schema``, and the foreign keys that reference them.
 
-    Nothing is changed. ``kept`` has those that could not be rebuilt exactly, or on which another object depends, with
-    the reason; ``deferred`` is in the order in which PostgreSQL created them. Raises the errors of asyncpg.
+    Raises the errors of asyncpg.
     """
     async with qualified_names(connection):
         indexes = await connection.fetch(INDEXES, schema, list(tables))
         foreign = await connection.fetch(FOREIGN_KEYS, schema, list(tables))
+        siblings = await connection.fetch(SIBLINGS, list({row["parent_oid"] for row in foreign}))
         oids = (
             [row["index_oid"] for row in indexes],
             [row["constraint_oid"] for row in indexes if row["constraint_oid"]] + [row["oid"] for row in foreign],
         )
         dependents = await connection.fetch(DEPENDENTS, *oids)
         owners = {row["oid"]: row["extension"] for row in await connection.fetch(EXTENSIONS, *oids)}
+    triggers = {row["oid"]: row["triggers"] for row in siblings}
+    in_firing_order = sorted(foreign, key=lambda row: (triggers.get(row["oid"], []), row["oid"]))
+    return Catalogue(indexes, in_firing_order, siblings, dependents, owners)
 
-    foreign_reasons = {row["oid"]: reason_to_keep_foreign_key(row, owners, dependents) for row in foreign}
-    index_reasons = {
-        row["index_oid"]: reason_to_keep_index(row, owners, dependents, foreign_reasons) for row in indexes
-    }
-    for row in foreign:
-        # an insert into the referenced table does not check these: they need to go only if the referenced key goes
-        if not row["inside"] and not foreign_reasons[row["oid"]] and index_reasons.get(row["index_oid"]):
-            foreign_reasons[row["oid"]] = "the referenced key stays, and the load does not write to the table"
+
+async def capture(connection: Connection, schema: str, tables: Sequence[str]) -> Captured:
+    """Return which indexes, keys and foreign keys the catalogue allows to drop (:func:`choose`); nothing is changed.
+
+    It does not show whether the server would run the statements that rebuild them: see
+    :func:`bulkseed.deferral.proof.capture_proven`. Raises the errors of asyncpg.
+    """
+    return choose(await read_catalogue(connection, schema, tables))
+
+
+def choose(catalogue: Catalogue, refused: Mapping[Deferred, str] | None = None) -> Captured:
+    """Return which indexes, keys and foreign keys can be dropped, and which stay.
+
+    ``kept`` has those that could not be rebuilt exactly, those that are ``refused``, and those on which another object
+    depends, with the reason. ``deferred`` has indexes and keys in the order in which PostgreSQL created them, and then
+    foreign keys in the order in which their triggers fire.
+    """
+    indexes, foreign = catalogue.indexes, catalogue.foreign
+    refused = refused or {}
+    refused_indexes = {(index.schema, index.name): reason for index, reason in refused.items() if not index.parent}
+    refused_keys = {(key.table, key.name): reason for key, reason in refused.items() if key.parent}
+
+    def keep_foreign_key(row: Any) -> str:
+        refusal = refused_keys.get((identifier(row["schema"], row["relation"]), row["name"]), "")
+        return reason_to_keep_foreign_key(row, catalogue.owners, catalogue.dependents) or refusal
+
+    def keep_index(row: Any) -> str:
+        refusal = refused_indexes.get((row["schema"], row["name"]), "")
+        return refusal or reason_to_keep_index(row, catalogue.owners, catalogue.dependents, foreign_reasons)
+
+    foreign_reasons = {row["oid"]: keep_foreign_key(row) for row in foreign}
+    while True:
+        index_reasons = {row["index_oid"]: keep_index(row) for row in indexes}
+        kept_so_far = {oid for oid, reason in foreign_reasons.items() if reason}
+        for row in foreign:
+            # an insert into the referenced table does not check these: they need to go only if the referenced key goes
+            if not row["inside"] and not foreign_reasons[row["oid"]] and index_reasons.get(row["index_oid"]):
+                foreign_reasons[row["oid"]] = "the referenced key stays, and the load does not write to the table"
+        for oid in unordered_siblings(catalogue.siblings, foreign_reasons):
+            foreign_reasons[oid] = (
+                "the foreign keys that reference the same table act in an order that would change, as not all of them "
+                "can be rebuilt"
+            )
+        if kept_so_far == {oid for oid, reason in foreign_reasons.items() if reason}:
+            break
 
     deferred: list[Deferred] = []
     kept: list[NotDeferred] = []
@@ -232,7 +335,26 @@ async def capture(connection: Connection, schema: str, tables: Sequence[str]) ->
     return Captured(tuple(deferred), tuple(kept))
 
 
-def reason_to_keep_foreign_key(row: Any, owners: dict[int, str], dependents: Sequence[Any]) -> str:
+def unordered_siblings(siblings: Sequence[Any], reasons: Mapping[int, str]) -> set[int]:
+    """Return the foreign keys that could be dropped alone (without one of ``reasons``), but not in their order.
+
+    Where a key changes rows (CASCADE, SET NULL, SET DEFAULT), the result of a DELETE or UPDATE may depend on the order
+    in which the keys of the table act, which is that of the names of their triggers: these contain OIDs. All of them
+    are rebuilt in their order, or none: new OIDs may sort before or after those of a key that stays.
+    """
+    by_parent: dict[int, list[Any]] = {}
+    for row in siblings:
+        by_parent.setdefault(row["parent_oid"], []).append(row)
+    unordered: set[int] = set()
+    for keys in by_parent.values():
+        on_delete, on_update = (sorted(keys, key=lambda row: row["triggers"][event]) for event in (0, -1))
+        is_alone = len(keys) == 1 or not any(row["acts"] for row in keys)
+        if not is_alone and (on_delete != on_update or any(reasons.get(row["oid"], "other") for row in keys)):
+            unordered |= {row["oid"] for row in keys if reasons.get(row["oid"]) == ""}
+    return unordered
+
+
+def reason_to_keep_foreign_key(row: Any, owners: Mapping[int, str], dependents: Sequence[Any]) -> str:
     """Return the reason for which a foreign key stays in place; empty where it can be dropped."""
     owner = owners.get(row["oid"])
     reasons = (
@@ -251,7 +373,9 @@ def reason_to_keep_foreign_key(row: Any, owners: dict[int, str], dependents: Seq
     return f"{others[0]} depends on it" if others else ""
 
 
-def reason_to_keep_index(row: Any, owners: dict[int, str], dependents: Sequence[Any], foreign: dict[int, str]) -> str:
+def reason_to_keep_index(
+    row: Any, owners: Mapping[int, str], dependents: Sequence[Any], foreign: Mapping[int, str]
+) -> str:
     """Return the reason for which an index or key stays in place; empty where it can be dropped."""
     own_oids = (row["index_oid"], row["constraint_oid"])
     owner = next((owners[oid] for oid in own_oids if oid in owners), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Literal, get_args
@@ -36,6 +37,7 @@ SQL_FIELDS: Final = ("create", "attach", "parent", "validate")
 SETS_NULL: Final = "lets_go"
 """The name of ``on_delete_sets_null`` in JSON, as ledgers have always had it."""
 
+ACTIONS: Final = re.compile(" ON (DELETE|UPDATE) (CASCADE|SET )")
 NOT_VALID: Final = " NOT VALID"
 EMPTY: Final = compose("")
 
@@ -88,6 +90,28 @@ class Deferred:
     def is_unique(self) -> bool:
         """Return whether this is a unique index or a key."""
         return self.create.startswith("CREATE UNIQUE INDEX ")
+
+    @property
+    def acts(self) -> bool:
+        """Return whether a foreign key changes rows at DELETE or UPDATE: CASCADE, SET NULL, SET DEFAULT.
+
+        The names of columns may contain these words; for such a key that changes no rows it is True as well.
+        """
+        return ACTIONS.search(self.create) is not None
+
+    @property
+    def required_attributes(self) -> tuple[SQL, ...]:
+        """Those of :attr:`attributes` without which the database would behave otherwise: REPLICA IDENTITY.
+
+        Without it, a publication refuses UPDATE and DELETE on the table. The others are hints or text: statistics
+        targets, the mark of CLUSTER, comments. A rebuild goes on without them. All that ``create`` and ``attach`` say
+        is required, with the tablespace, which is where the administrator has room for the index.
+        """
+        return tuple(attribute for attribute in self.attributes if self.is_required(attribute))
+
+    def is_required(self, attribute: SQL) -> bool:
+        """Return whether an attribute is one of :attr:`required_attributes`."""
+        return attribute.startswith(compose("ALTER TABLE {table} REPLICA IDENTITY ", table=self.table))
 
     @property
     def statements(self) -> tuple[SQL, ...]:

@@ -14,7 +14,7 @@ from typing import Final
 import anyio
 import asyncpg
 
-from bulkseed.deferral.capture import constraint_state, index_state, is_valid, qualified_names
+from bulkseed.deferral.capture import constraint_state, index_state, is_order_kept, is_valid, qualified_names
 from bulkseed.deferral.definitions import KEYS, Deferred, has_same_columns
 from bulkseed.deferral.steps import (
     LOCK_SECONDS,
@@ -28,7 +28,8 @@ from bulkseed.deferral.steps import (
 )
 from bulkseed.errors import DiskFullError, RunError, TransientError, common_code, reraise_first
 from bulkseed.postgres.connection import Connection, backend_pid, server_message, translate_errors
-from bulkseed.sql import SQL, compose
+from bulkseed.postgres.optional import execute_optional
+from bulkseed.sql import SQL, compose, identifier
 
 __all__ = ["Rebuilder", "count_steps", "rebuild"]
 
@@ -36,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 MOST_SHOWN: Final = 3
 """The number of failures whose messages are shown."""
+
+ORDER_TRIES: Final = 3
+"""The number of times that foreign keys are added again: while one does so, OIDs may get another digit."""
 
 ASSUME_ORDERED_PAGES: Final = "SELECT set_config('random_page_cost', current_setting('seq_page_cost'), true)"
 """The pages of a newly built index are in order. The planner does not know that, and would choose a hash join of the
@@ -48,19 +52,24 @@ class Rebuilder:
 
     limits: Limits
     on_step: Callable[[str, float], None]
+    on_note: Callable[[str], None]
     failures: list[RunError] = field(default_factory=list)
     broken: set[Deferred] = field(default_factory=set)
     unlockable_tables: set[str] = field(default_factory=set)
     disk_full: DiskFullError | None = None
     """The first error of a full disk; later ones are not reported."""
+    reported: set[str] = field(default_factory=set)
+    """The steps that ``on_step`` has received: one that is repeated counts once."""
 
     def error(self, wanted: int) -> RunError:
         """Return one error for all failures: a line each, and the number of ``wanted`` definitions not rebuilt."""
         lines = [str(failure) for failure in self.failures[:MOST_SHOWN]]
         if len(self.failures) > MOST_SHOWN:
             lines.append(f"{len(self.failures) - MOST_SHOWN} more errors")
+        missing = ", ".join(sorted(map(str, self.broken)))
         outcome = (
-            f"{len(self.broken)} of {wanted} indexes, keys and foreign keys are not rebuilt; their definitions are kept"
+            f"{len(self.broken)} of {wanted} indexes, keys and foreign keys are not rebuilt, and their definitions are "
+            f"kept: {missing}"
         )
         message = "\n".join([*lines, outcome])
         if self.disk_full:
@@ -110,10 +119,17 @@ class Rebuilder:
                 for index in built:
                     if index in missing:
                         await execute(connection, index.attach)
-                    for attribute in index.attributes:
-                        await execute(connection, attribute)
+                    await self.set_attributes(connection, index)
 
         await self.run_step(connection, f"keys {table}", built, attach_once)
+
+    async def set_attributes(self, connection: Connection, definition: Deferred) -> None:
+        """Set what is not part of CREATE and ADD CONSTRAINT. Only the failure of a required attribute is an error."""
+        for attribute in definition.attributes:
+            if definition.is_required(attribute):
+                await execute(connection, attribute)
+            else:
+                await execute_optional(connection, attribute, f"{definition}: {attribute}", self.on_note)
 
     async def vacuum_table(self, connection: Connection, table: SQL) -> None:
         """Mark the rows that are visible to all, so that VALIDATE and the app can use index-only scans.
@@ -121,20 +137,21 @@ class Rebuilder:
         Skipped where the table is locked or this login may not VACUUM it. It runs after the indexes, when fewer old
         transactions remain to which the last rows are not yet visible.
         """
-
-        async def vacuum_once() -> None:
-            await connection.execute(compose("VACUUM (SKIP_LOCKED, TRUNCATE FALSE, PARALLEL 0) {table}", table=table))
-
-        await self.run_step(connection, f"vacuum {table}", [], vacuum_once, table)
+        statement = compose("VACUUM (SKIP_LOCKED, TRUNCATE FALSE, PARALLEL 0) {table}", table=table)
+        await self.run_optional_step(connection, "VACUUM", table, statement)
 
     async def analyze_table(self, connection: Connection, table: SQL) -> None:
-        """Gather a table's statistics, with those of its expression indexes."""
+        """Gather a table's statistics, with those of its expression indexes.
 
-        async def analyze_once() -> None:
-            async with step_transaction(connection, self.limits):
-                await connection.execute(compose("ANALYZE {table}", table=table))
-
-        await self.run_step(connection, f"analyze {table}", [], analyze_once, table)
+        It waits for its lock, which blocks no rows of an app, for as long as all tries of another step do.
+        """
+        # one message is one transaction, to which the setting is limited
+        statement = compose(
+            "SET LOCAL lock_timeout = '{ms}ms'; ANALYZE {table}",
+            ms=round(self.limits.lock_timeout * self.limits.tries * 1000),
+            table=table,
+        )
+        await self.run_optional_step(connection, "ANALYZE", table, statement)
 
     async def add_foreign_key(self, connection: Connection, foreign_key: Deferred) -> None:
         """Add a foreign key, NOT VALID."""
@@ -148,8 +165,7 @@ class Rebuilder:
                     exists = is_same(await constraint_state(connection, foreign_key), foreign_key)
                 if not exists:
                     await execute(connection, foreign_key.create)
-                for attribute in foreign_key.attributes:
-                    await execute(connection, attribute)
+                await self.set_attributes(connection, foreign_key)
 
         await self.run_step(connection, f"foreign key {foreign_key.table}.{foreign_key.name}", [foreign_key], add_once)
 
@@ -168,45 +184,86 @@ class Rebuilder:
             connection, f"validate {foreign_key.table}.{foreign_key.name}", [foreign_key], validate_once
         )
 
+    async def restore_order(self, connection: Connection, parent: SQL, foreign_keys: Sequence[Deferred]) -> bool:
+        """Have the triggers of ``foreign_keys``, which reference ``parent``, fire in the order of the keys.
+
+        They fire in the order of their names, which end in OIDs and are compared as text: of two keys that are added
+        one after the other, the second acts first if its trigger has the OID 100000 and the other's is 99999. All are
+        then dropped and added again. Return whether that was done, so that they have to be validated again.
+        """
+        wrong = False
+
+        async def restore_once() -> None:
+            nonlocal wrong
+            for _ in range(ORDER_TRIES):
+                async with step_transaction(connection, self.limits):
+                    if await is_order_kept(connection, parent, foreign_keys):
+                        return
+                    logger.info("the foreign keys that reference %s are added again, in their order", parent)
+                    wrong = True
+                    await add_again(connection, foreign_keys, self.set_attributes)
+            if not await is_order_kept(connection, parent, foreign_keys):
+                raise RunError(
+                    f"the foreign keys that reference {parent} act in another order than before: run this again",
+                    code="not-rebuilt",
+                )
+
+        existing = [key for key in foreign_keys if key not in self.broken]
+        if len(existing) > 1:
+            await self.run_step(connection, f"order of the keys to {parent}", existing, restore_once, counts=False)
+        return wrong
+
+    async def run_optional_step(self, connection: Connection, command: str, table: SQL, statement: SQL) -> None:
+        """Run and time a statement without which the table is complete; a failure is a note."""
+        begun = perf_counter()
+        await execute_optional(connection, statement, f"{command} {table}", self.on_note)
+        seconds = perf_counter() - begun
+        name = f"{command.lower()} {table}"
+        logger.info("rebuild: %s in %.3f s", name, seconds)
+        self.on_step(name, seconds)
+
     async def run_step(
         self,
         connection: Connection,
         name: str,
         definitions: Sequence[Deferred],
         once: Callable[[], Awaitable[None]],
-        table: str = "",
+        *,
+        counts: bool = True,
     ) -> None:
-        """Run and time a step; record its failure for the final error, unless no further step could succeed."""
-        tables = [table] if table else [definitions[0].table, *filter(None, [definitions[0].parent])]
+        """Run and time a step; record its failure for the final error, unless no further step could succeed.
+
+        ``counts``: whether it is one of the steps of :func:`count_steps`.
+        """
+        tables = list(dict.fromkeys(name for key in definitions for name in (key.table, key.parent) if name))
         if not self.unlockable_tables.isdisjoint(tables):
             self.broken.update(definitions)  # an earlier step could not get a lock on the table
             return
         begun = perf_counter()
         failures = len(self.failures)
-        doing = f"rebuilding {name} of {tables[0]}" if definitions else name
+        doing = f"rebuilding {name} of {tables[0]}"
         try:
             await run_with_retries(connection, doing, tables, self.limits, once)
         except TransientError:
             raise  # the caller retries the rebuild, which then runs the remaining steps
         except NoLockError as error:
             self.unlockable_tables.add(tables[0])
-            if definitions:  # an ANALYZE can be left to autovacuum
-                self.failures.append(error)
-                self.broken.update(definitions)
+            self.failures.append(error)
+            self.broken.update(definitions)
         except DiskFullError as error:
-            if definitions:
-                self.failures += [] if self.disk_full else [error]
-                self.broken.update(definitions)
-                self.disk_full = self.disk_full or error
+            self.failures += [] if self.disk_full else [error]
+            self.broken.update(definitions)
+            self.disk_full = self.disk_full or error
         except RunError as error:
             # the other steps go on: one duplicate must not leave all tables without indexes
-            if definitions:  # a load is complete without VACUUM and ANALYZE, which autovacuum does later
-                self.failures.append(error)
-                self.broken.update(definitions)
+            self.failures.append(error)
+            self.broken.update(definitions)
         else:
             seconds = perf_counter() - begun
             logger.info("rebuild: %s in %.3f s", name, seconds)
-            self.on_step(name, seconds)
+            if counts and doing not in self.reported:
+                self.reported.add(doing)
+                self.on_step(name, seconds)
         for failure in self.failures[failures:]:
             logger.info("rebuild: %s failed: %s", name, failure)
 
@@ -214,6 +271,22 @@ class Rebuilder:
 async def execute(connection: Connection, statement: SQL) -> None:
     logger.debug("%s", statement)
     await connection.execute(statement)
+
+
+async def add_again(
+    connection: Connection,
+    foreign_keys: Sequence[Deferred],
+    set_attributes: Callable[[Connection, Deferred], Awaitable[None]],
+) -> None:
+    async with qualified_names(connection):
+        for key in foreign_keys:
+            is_same(await constraint_state(connection, key), key)
+    for key in foreign_keys:
+        drop = "ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"
+        await execute(connection, compose(drop, table=key.table, name=identifier(key.name)))
+    for key in foreign_keys:
+        await execute(connection, key.create)
+        await set_attributes(connection, key)
 
 
 def is_same(state: str, deferred: Deferred) -> bool:
@@ -268,6 +341,7 @@ async def rebuild(
     rows_complete: Mapping[SQL, anyio.Event] | None = None,
     connections: int = 1,
     on_step: Callable[[str, float], None] = lambda name, seconds: None,
+    on_note: Callable[[str], None] = lambda message: None,
     cores: int | None = None,
     memory: int = MEMORY,
     lock_timeout: float = LOCK_SECONDS,
@@ -278,9 +352,11 @@ async def rebuild(
     The builds of a table's indexes begin when its event in ``rows_complete`` (by :attr:`Deferred.table`) is set, or at
     once if it has no event. Set it after the commit: a build waits for transactions that write to the table, and rows
     that are not yet visible to all are slower to validate. ``on_step`` is called from the event loop with the name and
-    the seconds of each step. ``cores`` limits connections x (1 + parallel workers of a build); None for as many workers
-    as the server allows. ``memory``: the least maintenance_work_mem of a connection, in KiB. Each step waits
-    ``lock_timeout`` seconds for a lock, ``tries`` times at most; after that no other step on its table is tried.
+    the seconds of each step, and ``on_note`` with a sentence on each optional statement that failed: VACUUM, ANALYZE,
+    and attributes that are not required (:attr:`Deferred.required_attributes`). ``cores`` limits connections x
+    (1 + parallel workers of a build); None for as many workers as the server allows. ``memory``: the least
+    maintenance_work_mem of a connection, in KiB. Each step waits ``lock_timeout`` seconds for a lock, ``tries`` times
+    at most; after that no other step on its table is tried.
 
     Each step first checks what exists, and is one transaction (except VACUUM, which can be repeated): after a crash or
     an error, the same call with the same definitions runs the remaining steps. Raises RunError where rows violate a
@@ -303,12 +379,12 @@ async def rebuild(
             None if cores is None else max(0, cores // len(opened) - 1),
             tuple(pids),
         )
-        rebuilder = Rebuilder(limits, on_step)
+        rebuilder = Rebuilder(limits, on_step, on_note)
         try:
             await Schedule(rebuilder, deferred, rows_complete or {}).run(opened)
         except BaseExceptionGroup as group:
             reraise_first(group)
-    if rebuilder.failures:
+    if rebuilder.failures or rebuilder.broken:
         raise rebuilder.error(len(deferred))
 
 
@@ -351,14 +427,23 @@ class Schedule:
         """By child: the foreign keys to validate, with those that are not yet added."""
         self.children: dict[SQL, set[SQL]] = defaultdict(set)
         """By parent: the tables that reference it."""
+        self.siblings: dict[SQL, list[Deferred]] = defaultdict(list)
+        """By parent: the foreign keys that reference it, in the order in which they act."""
         for definition in dict.fromkeys(deferred):
             if definition.kind != "foreign key":
                 self.indexes.setdefault(definition.table, []).append(definition)
                 continue
             self.waiting_foreign_keys.append(definition)
             self.children[definition.parent].add(definition.table)
+            self.siblings[definition.parent].append(definition)
             if definition.validate:
                 self.unvalidated[definition.table].add(definition)
+        self.ordered = {
+            parent for parent, keys in self.siblings.items() if len(keys) > 1 and any(key.acts for key in keys)
+        }
+        """The parents whose foreign keys have to act in their order."""
+        self.unadded = {parent: list(keys) for parent, keys in self.siblings.items()}
+        """By parent: those of ``siblings`` that are not yet added."""
         self.unbuilt_indexes = {table: set(indexes) for table, indexes in self.indexes.items()}
         """By unfinished table: the indexes that are not yet built."""
 
@@ -432,11 +517,13 @@ class Schedule:
     def queue_foreign_keys(self) -> None:
         """Queue the foreign keys whose tables are finished.
 
-        Those between the same two tables are added in the order in which they were created, since their triggers fire
-        in that order: a row that the first deletes (ON DELETE CASCADE) does not violate the second.
+        Where those of a parent change rows, they are added one after the other, in the order in which they acted: their
+        triggers fire in that order, and a row that the first deletes (ON DELETE CASCADE) does not violate the second.
         """
         for foreign_key in self.waiting_foreign_keys[:]:
-            if foreign_key.table not in self.unbuilt_indexes and foreign_key.parent not in self.unbuilt_indexes:
+            parent = foreign_key.parent
+            is_next = parent not in self.ordered or self.unadded[parent][0] == foreign_key
+            if is_next and self.unbuilt_indexes.keys().isdisjoint((foreign_key.table, parent)):
                 self.waiting_foreign_keys.remove(foreign_key)
                 locks = dict.fromkeys((foreign_key.table, foreign_key.parent), Lock.SHARE_ROW_EXCLUSIVE)
                 self.queue.add(Task(partial(self.add_foreign_key, foreign_key), locks))
@@ -446,15 +533,32 @@ class Schedule:
         exist = [await self.measure_table(connection, table, [foreign_key]) for table in (child, parent)]
         if all(exist):
             await self.rebuilder.add_foreign_key(connection, foreign_key)
+        self.unadded[parent].remove(foreign_key)
+        if self.unadded[parent]:
+            self.queue_foreign_keys()
+        elif parent in self.ordered:
+            locks = dict.fromkeys((parent, *self.children[parent]), Lock.ACCESS_EXCLUSIVE)
+            self.queue.add(Task(partial(self.restore_order, parent), locks))
         if foreign_key not in self.unvalidated[child]:
             return
         if foreign_key in self.rebuilder.broken:
             self.unvalidated[child].remove(foreign_key)
             return
-        locks = {parent: Lock.ROW_SHARE} | {child: Lock.SHARE_UPDATE_EXCLUSIVE}
-        urgency = partial(self.validation_cost, child)
+        self.queue_validation(foreign_key)
+
+    async def restore_order(self, parent: SQL, connection: Connection) -> None:
+        if not await self.rebuilder.restore_order(connection, parent, self.siblings[parent]):
+            return
+        for foreign_key in self.siblings[parent]:
+            if foreign_key.validate and foreign_key not in self.rebuilder.broken:
+                self.unvalidated[foreign_key.table].add(foreign_key)
+                self.queue_validation(foreign_key)
+
+    def queue_validation(self, foreign_key: Deferred) -> None:
+        locks = {foreign_key.parent: Lock.ROW_SHARE} | {foreign_key.table: Lock.SHARE_UPDATE_EXCLUSIVE}
+        urgency = partial(self.validation_cost, foreign_key.table)
         self.queue.add(Task(partial(self.validate_foreign_key, foreign_key), locks, urgency))
 
     async def validate_foreign_key(self, foreign_key: Deferred, connection: Connection) -> None:
         await self.rebuilder.validate_foreign_key(connection, foreign_key)
-        self.unvalidated[foreign_key.table].remove(foreign_key)
+        self.unvalidated[foreign_key.table].discard(foreign_key)

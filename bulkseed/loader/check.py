@@ -164,7 +164,7 @@ class Inquiry:
             connection, self.address, plan, corpus, ledger, self.format, busy=holder is not None
         )
         target = checked.target
-        deferral = await choose_deferred(connection, target, plan, self.defer)
+        deferral = await choose_deferred(connection, target, plan, self.defer, checked.copy_plans, corpus)
         last_ids = await read_highest_ids(connection, ledger)
         context = await allocate_ids(connection, target, plan, corpus, last_ids=last_ids, reserve=False)
         placement = context.placement

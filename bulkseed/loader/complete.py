@@ -17,7 +17,7 @@ import pyarrow as pa
 from anyio import to_thread
 
 from bulkseed.copy.writer import CopyPlan
-from bulkseed.deferral import LOCK_SECONDS, Deferred, NotDeferred, capture, drop, mark_rebuilt, read_unfinished
+from bulkseed.deferral import LOCK_SECONDS, Deferred, NotDeferred, capture_proven, drop, mark_rebuilt, read_unfinished
 from bulkseed.errors import RunError
 from bulkseed.generators import Context
 from bulkseed.generators.shard_context import FakerPools, make_faker_pools
@@ -37,6 +37,7 @@ from bulkseed.listeners import Phase, ProgressListener, Stop, Stopwatch
 from bulkseed.load_options import Defer, OnError
 from bulkseed.loader.fill_tables import TableFiller
 from bulkseed.loader.load_shard import Endpoint, Job
+from bulkseed.loader.sample_rows import fill_with_samples
 from bulkseed.loader.undo import undo_on_error
 from bulkseed.loader.worker_pool import Worker
 from bulkseed.plan.activity import expected_rows
@@ -45,9 +46,10 @@ from bulkseed.plan.shards import Shard, split_into_shards, uuids_of
 from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, translate_errors
+from bulkseed.postgres.optional import execute_optional
 from bulkseed.postgres.transaction import transaction
 from bulkseed.randomness.draws import GENERATOR_VERSION
-from bulkseed.sql import compose, join
+from bulkseed.sql import compose
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.guard import estimate_rows
 from bulkseed.target.target import Target, read_target
@@ -81,6 +83,9 @@ Both ways take equally long at a ratio of 7 (one worker) to 9 (two workers). The
 without the indexes and keys meanwhile.
 """
 
+ANALYZE_SECONDS: Final = 10
+"""The wait for a lock before the tables are left to autovacuum's ANALYZE."""
+
 INSERT_ACTIONS: Final = """
 SELECT format('the trigger %s of %s', tgname, tgrelid::regclass) FROM pg_trigger
 WHERE tgrelid = ANY ($1::text[]::regclass[]) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype::int & 4 <> 0
@@ -108,8 +113,18 @@ class Deferral:
     notes: tuple[str, ...] = ()
 
 
-async def choose_deferred(connection: Connection, target: Target, plan: Plan, defer: Defer) -> Deferral:
-    """Return which indexes and keys to drop and rebuild. Changes nothing. Raises the errors of asyncpg."""
+async def choose_deferred(
+    connection: Connection,
+    target: Target,
+    plan: Plan,
+    defer: Defer,
+    copy_plans: Mapping[str, CopyPlan],
+    corpus: Corpus,
+) -> Deferral:
+    """Return which indexes and keys to drop and rebuild: those of which it is proven that they can be rebuilt.
+
+    Changes nothing. Raises the errors of asyncpg.
+    """
     if defer == "never":
         return Deferral(reason="--defer never")
     if defer == "auto":
@@ -125,9 +140,13 @@ async def choose_deferred(connection: Connection, target: Target, plan: Plan, de
                 f"indexes and keys stay in place during the load, because {named}: give --defer always if they are not"
             )
             return Deferral(reason=named, notes=(note,))
-    captured = await capture(connection, target.schema, [target.model.name(table) for table in target.model.names])
+    fill = partial(fill_with_samples, connection, target, copy_plans, plan, corpus)
+    names = [target.model.name(table) for table in target.model.names]
+    captured = await capture_proven(connection, target.schema, names, fill)
     notes = tuple(describe_kept(captured.kept))
-    return Deferral(captured.deferred, "" if captured.deferred else "none of them can be rebuilt exactly", notes)
+    return Deferral(
+        captured.deferred, "" if captured.deferred else "none of them can be dropped and rebuilt exactly", notes
+    )
 
 
 def describe_locks(deferred: Sequence[Deferred]) -> str:
@@ -388,8 +407,12 @@ async def analyze(control: Control, target: Target, stopwatch: Stopwatch, listen
     listener.phase(Phase.ANALYZE)
 
     async def once(connection: Connection) -> None:
-        with translate_errors(connection, "ANALYZE"):
-            await connection.execute(compose("ANALYZE {tables}", tables=join(", ", target.sql_tables())))
+        for table in target.sql_tables():
+            # one message is one transaction, to which the setting is limited
+            statement = compose(
+                "SET LOCAL lock_timeout = '{seconds}s'; ANALYZE {table}", seconds=ANALYZE_SECONDS, table=table
+            )
+            await execute_optional(connection, statement, f"ANALYZE {table}", listener.note)
 
     with stopwatch.phase("analyze"):
         await control.do("ANALYZE", once)

@@ -138,7 +138,13 @@ class TableFiller:
             self.steps_done = 0
             count = self.rebuild_connections
             await rebuild(
-                connect, deferred, rows_complete=rows_complete, connections=count, cores=count, on_step=on_step
+                connect,
+                deferred,
+                rows_complete=rows_complete,
+                connections=count,
+                cores=count,
+                on_step=on_step,
+                on_note=self.listener.note,
             )
 
         await retry(self.job.retry_policy, self.listener, "rebuilding indexes and keys", once)

@@ -122,7 +122,7 @@ async def load(
                     await check_ledgers(connection, ledger)
                     if warning := await find_unlogged_tables(connection, target):
                         listener.note(warning)
-                    deferral = await choose_deferred(connection, target, plan, defer)
+                    deferral = await choose_deferred(connection, target, plan, defer, copy_plans, corpus)
                 if dropped := len(deferral.deferred):
                     logger.info("%s indexes and keys are dropped for the load, and rebuilt after it", dropped)
                 else:

@@ -31,7 +31,7 @@ from bulkseed.target.ids import find_id_range, read_system_reactions
 from bulkseed.target.target import Problem, Target, raise_problems
 from bulkseed.text.names import Corpus
 
-__all__ = ["run_trial"]
+__all__ = ["make_samples", "run_trial"]
 
 COPY: Final = "bulkseed_trial"
 """The name of the temporary copy of a table."""
@@ -107,25 +107,33 @@ async def run_trial(
     types = {mapping.kind for copy_plan in copy_plans.values() for mapping in copy_plan.mappings}
     plain = types <= PLAIN and not (scenario.tables or scenario.columns or scenario.fields or scenario.extras)
     if not plain or await connection.fetchval(CHECKED, target.sql_tables()):
-        reactions = await read_system_reactions(connection, target)
-        expected = expected_rows(plan)
-        first_ids = {
-            name: await next_id(connection, target, name, round(expected[name]))
-            for name in WITH_IDS
-            if name in target.columns
-        }
-        try:
-            # generators are pure Python and NumPy for a moment: in a thread
-            keys, batches = await to_thread.run_sync(
-                partial(generate_samples, target, plan, corpus, reactions, first_ids)
-            )
-        except RunError as error:
-            # nothing has been written yet, so that for the user it is an error of the input
-            raise TargetError(str(error), code=error.code) from error
+        keys, batches = await make_samples(connection, target, plan, corpus)
         for name, batch in batches.items():
             table = target.model.by_name[name]
             problems += await try_batch(connection, target, table, with_keys(copy_plans[name], table, keys), batch)
     raise_problems(problems)
+
+
+async def make_samples(
+    connection: Connection, target: Target, plan: Plan, corpus: Corpus
+) -> tuple[Mapping[str, Keys], dict[str, pa.RecordBatch]]:
+    """Return the keys that turn ids into UUIDs and a few rows of the load, both by table.
+
+    Their ids are those that are free now. Raises InputError for errors of the user's code.
+    """
+    reactions = await read_system_reactions(connection, target)
+    expected = expected_rows(plan)
+    first_ids = {
+        name: await next_id(connection, target, name, round(expected[name]))
+        for name in WITH_IDS
+        if name in target.columns
+    }
+    try:
+        # generators are pure Python and NumPy for a moment: in a thread
+        return await to_thread.run_sync(partial(generate_samples, target, plan, corpus, reactions, first_ids))
+    except RunError as error:
+        # nothing has been written yet, so that for the user it is an error of the input
+        raise TargetError(str(error), code=error.code) from error
 
 
 async def next_id(connection: Connection, target: Target, table: str, count: int) -> int:
