@@ -20,7 +20,7 @@ from bulkseed.postgres.connection import Connection, open_connection, preflight_
 from bulkseed.sql import SQL, compose
 from bulkseed.target.ids import check_table_privileges
 from bulkseed.target.scenario_rules import NOT_A_NUMBER, SET_SEARCH_PATH, find_tables_of, wrong_rule
-from bulkseed.target.target import TYPES_SQL, Problem, column_mapping_of
+from bulkseed.target.target import Problem, column_mapping_of, read_types
 from bulkseed.text.faker_source import FAKER_VERSION, make_corpus
 from bulkseed.text.names import SLUG_CHARACTERS, Corpus, WordList
 from bulkseed.text.prose import MOST_SENTENCES, SENTENCES_IN_PARAGRAPH, WORDS_IN_SENTENCE, longest_text
@@ -192,7 +192,7 @@ async def read_scope(connection: Connection, run: Run, corpus: Corpus) -> Scope:
         if not exists:
             problems.append(f"schema {run.schema!r} no longer has the table {name}: restore it")
             continue
-        rows = await connection.fetch(TYPES_SQL, actual)
+        rows = await read_types(connection, actual)
         mappings = {row["name"]: column_mapping_of("", row) for row in rows}
         for column in table.columns:
             actual_column = model.column(table.name, column.name)
