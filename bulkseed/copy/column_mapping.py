@@ -173,6 +173,8 @@ def convert_column(column: pa.Array, mapping: ColumnMapping, name: str) -> pa.Ar
             code, fix = "unknown-label", f"give one of {', '.join(mapping.labels)}"
         elif mapping.kind == "uuid":
             code, fix = "invalid-uuid", "give a UUID, or make the column text"
+        elif mapping.parses and mapping.kind in PARSERS and is_text(column.type):
+            code, fix = "invalid-value", f"give a value of type {mapping}"
         elif (form := describe_form(mapping)) is not None:
             code, fix = "invalid-value", f"give {form}"
         raise RunError(

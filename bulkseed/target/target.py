@@ -37,13 +37,13 @@ NAME_LENGTH: Final = 63
 TYPES_SQL: Final = """
 WITH RECURSIVE base AS (
     SELECT attname, attnum, atttypid AS declared_type, atttypid AS type, atttypmod AS modifier, 0 AS arrays,
-           NULL::oid AS element, format_type(atttypid, atttypmod) AS declared
+           NULL::oid AS element, format_type(atttypid, atttypmod) AS declared, attcollation AS collated
     FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped
     UNION ALL
     SELECT attname, attnum, declared_type, CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE e.oid END,
            CASE WHEN t.typtype <> 'd' OR t.typtypmod < 0 THEN modifier WHEN modifier < 0 THEN t.typtypmod
                 ELSE least(t.typtypmod, modifier) END,
-           arrays + (e.oid IS NOT NULL)::int, coalesce(e.oid, element), declared
+           arrays + (e.oid IS NOT NULL)::int, coalesce(e.oid, element), declared, collated
     FROM base JOIN pg_type AS t ON t.oid = type LEFT JOIN pg_type AS e ON e.oid = t.typelem AND e.typarray = t.oid
     WHERE t.typtype = 'd' OR e.oid IS NOT NULL
 )
@@ -53,6 +53,8 @@ SELECT attname AS name, declared, declared_type::bigint, element, modifier, t.ty
             WHEN t.typtype = 'e' THEN 'enum'
             WHEN t.typtype IN ('b', 'r', 'm') AND (t.typnamespace = 'pg_catalog'::regnamespace OR t.typname = 'citext')
             THEN t.typname::text END AS base,
+       EXISTS (SELECT FROM pg_collation WHERE oid = collated AND NOT collisdeterministic)
+           AS is_nondeterministic,
        CASE WHEN t.typtype = 'c' AND arrays <= 1 THEN t.typrelid::regclass::text END AS composite
 FROM base JOIN pg_type AS t ON t.oid = type
 WHERE t.typtype <> 'd' AND NOT EXISTS (SELECT FROM pg_type AS e WHERE e.oid = t.typelem AND e.typarray = t.oid)
@@ -60,7 +62,8 @@ ORDER BY attnum
 """
 """The columns of a table, or the attributes of a composite type, with their base types, below domains of any depth; for
 arrays, the types of the elements. ``base`` is null for arrays of domains over arrays, for composites, and for types of
-other schemas, but for citext, whose extension may be in any schema. ``composite`` is the composite type, as SQL."""
+other schemas, but for citext, whose extension may be in any schema. ``composite`` is the composite type, as SQL;
+``is_nondeterministic`` tells whether texts that differ may be equal by the column's collation."""
 
 COLUMNS_SQL: Final = """
 WITH RECURSIVE below AS (
@@ -251,11 +254,18 @@ async def read_target(connection: Connection, model: Model) -> Target:
             for column in table.columns:
                 problems += check_column(model, table, column, rules, columns[table.name])
             problems += find_fields_without_column(model, table, rules)
-            problems += find_unfilled_columns(model, table, rules) if table.name in model.names else []
+            if table.name in model.names and not await connection.fetchval(HAS_TRIGGERS, table_name):
+                problems += find_unfilled_columns(model, table, rules)  # those of triggers are tried
     problems += check_id_types(model, columns)
     raise_problems(problems)
     return Target(schema, model, columns)
 
+
+HAS_TRIGGERS: Final = """
+SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1::text::regclass AND tgtype & 7 = 7
+               AND tgenabled IN ('O', 'A') AND NOT tgisinternal)
+"""
+"""Whether a table has triggers BEFORE INSERT FOR EACH ROW, which may fill columns."""
 
 SCHEMA: Final = """
 SELECT coalesce((SELECT nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace

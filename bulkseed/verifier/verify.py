@@ -167,6 +167,9 @@ def branches(node: dict[str, Any]) -> str:
     return f"(?:{choices}){'?' if '' in node else ''}"
 
 
+BYTEWISE: Final = '({column} COLLATE "C")'
+"""The template for a column of text whose own collation the server's regular expressions do not take."""
+
 AS_TEXT: Final = {
     "json": "({column} #>> '{}')",
     "jsonb": "({column} #>> '{}')",
@@ -194,6 +197,7 @@ async def read_scope(connection: Connection, run: Run, corpus: Corpus) -> Scope:
             continue
         rows = await read_types(connection, actual)
         mappings = {row["name"]: column_mapping_of("", row) for row in rows}
+        nondeterministic = {row["name"] for row in rows if row["is_nondeterministic"]}
         for column in table.columns:
             actual_column = model.column(table.name, column.name)
             mapping = mappings.get(actual_column)
@@ -204,6 +208,8 @@ async def read_scope(connection: Connection, run: Run, corpus: Corpus) -> Scope:
             is_too_short = column.kind == "text" and mapping.length is not None and mapping.length < longest
             if mapping.type == "date" or is_too_short:
                 lacking.add((table.name, column.name))
+            if column.kind == "text" and actual_column in nondeterministic:
+                texts[table.name, column.name] = BYTEWISE
             if column.kind == "text" and mapping.kind in AS_TEXT:
                 texts[table.name, column.name] = AS_TEXT[mapping.kind]
     if problems:
