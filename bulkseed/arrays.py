@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Final
 from uuid import UUID
 
@@ -53,18 +54,26 @@ KINDS: Final = {
     Decimal: "numbers",
     str: "texts",
     UUID: "texts",
+    IPv4Address: "texts",
+    IPv4Network: "texts",
+    IPv6Address: "texts",
+    IPv6Network: "texts",
     bytes: "bytes",
     datetime: "datetimes",
     date: "dates",
     time: "times",
+    timedelta: "durations",
     dict: "tables",
     list: "lists",
     tuple: "lists",
 }
 """The types of values that a column can hold, and their kinds; subclasses come before their base classes."""
 
+RANGE: Final = ("lower", "upper", "lower_inc", "upper_inc", "isempty")
+"""The attributes of a range, as the classes of asyncpg and psycopg have them."""
 
-PLAIN: Final = {bool, int, float, str, bytes, date}
+
+PLAIN: Final = {bool, int, float, str, bytes, date, timedelta}
 """Types that Arrow accepts unchanged."""
 
 
@@ -85,7 +94,8 @@ def array_of(values: Sequence[Any]) -> pa.Array:
     """Return an Arrow array of ``values``, all of one kind or None.
 
     Integers become int64, or float64 if there are fractions among them; decimals become float64; texts become string,
-    and mappings JSON; datetimes become microseconds in UTC. Lists must have values of one kind. Raises ConversionError
+    as UUIDs, addresses, ranges and times of day with a zone do; mappings become JSON, as tuples of several kinds of
+    values do; datetimes become microseconds in UTC. Lists must have values of one kind. Raises ConversionError
     for a value that no column can hold, and for one of another kind than the values before it.
     """
     types = set(map(type, values)) - {type(None)}
@@ -96,7 +106,9 @@ def array_of(values: Sequence[Any]) -> pa.Array:
     if None in kinds.values() or len(set(kinds.values())) > 1:
         raise conversion_error(values, kinds, first)
     if first == "lists":
-        return array_of_lists(values)
+        return array_of_tuples(values) if is_mixed(values) else array_of_lists(values)
+    if first == "times" and any(value is not None and value.utcoffset() is not None for value in values):
+        return array_of([None if value is None else value.isoformat() for value in values])
     if not types <= PLAIN:
         values = [None if value is None else to_plain(value, index) for index, value in enumerate(values)]
     try:
@@ -114,7 +126,8 @@ def from_numpy(value: np.generic) -> Any:
 
 
 def kind_of(type_: type) -> str | None:
-    return next((kind for base, kind in KINDS.items() if issubclass(type_, base)), None)
+    is_range = all(hasattr(type_, attribute) for attribute in RANGE)
+    return "texts" if is_range else next((kind for base, kind in KINDS.items() if issubclass(type_, base)), None)
 
 
 def conversion_error(values: Sequence[Any], kinds: Mapping[type, str | None], first: str | None) -> ConversionError:
@@ -130,16 +143,51 @@ def conversion_error(values: Sequence[Any], kinds: Mapping[type, str | None], fi
 def to_plain(value: Any, index: int) -> Any:
     match value:
         case Mapping():
-            return json.dumps(value, ensure_ascii=False, default=str)
+            return json.dumps(value, ensure_ascii=False, default=text_of)
         case Decimal():
             return float(value)
-        case UUID():
+        case UUID() | IPv4Address() | IPv4Network() | IPv6Address() | IPv6Network():
             return str(value)
         case time() if value.tzinfo is not None:
             raise ConversionError(index, "is a time of day with a zone, which cannot be kept")
         case datetime() if value.tzinfo is not None:
             return value.astimezone(UTC).replace(tzinfo=None)
-    return value
+        case time() | datetime() | list() | tuple() | bytes() | str() | int() | float():
+            return value
+    return text_of_range(value) if kind_of(type(value)) == "texts" else value
+
+
+def text_of(value: Any) -> str:
+    """Return the text of a value that JSON does not have, which PostgreSQL's input functions take."""
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
+    if isinstance(value, timedelta):
+        return f"{value.days} days {value.seconds + value.microseconds / 1_000_000:f} seconds"
+    return text_of_range(value) if all(hasattr(value, attribute) for attribute in RANGE) else str(value)
+
+
+def text_of_range(value: Any) -> str:
+    """Return the text of a range, such as ``["1","5")``."""
+    if value.isempty:
+        return "empty"
+    lower, upper = (
+        "" if bound is None else '"' + str(bound).replace("\\", "\\\\").replace('"', r"\"") + '"'
+        for bound in (value.lower, value.upper)
+    )
+    return f"{'[' if value.lower_inc else '('}{lower},{upper}{']' if value.upper_inc else ')'}"
+
+
+def is_mixed(values: Sequence[Any]) -> bool:
+    """Return whether the values are tuples of several kinds of values, as composites may be."""
+    tuples = [value for value in values if value is not None]
+    return all(isinstance(value, tuple) for value in tuples) and any(
+        len({kind_of(type(each)) for each in value if each is not None}) > 1 for value in tuples
+    )
+
+
+def array_of_tuples(values: Sequence[Any]) -> pa.Array:
+    texts = [None if value is None else json.dumps(value, ensure_ascii=False, default=text_of) for value in values]
+    return JSON.wrap_array(pa.array(texts, pa.string()))
 
 
 def array_of_lists(values: Sequence[Any]) -> pa.Array:

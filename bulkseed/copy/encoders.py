@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from functools import partial
+from itertools import chain, pairwise
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import asyncpg
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -24,16 +26,28 @@ from bulkseed.copy.binary_rows import (
     join_fields,
     octets_of,
 )
+from bulkseed.copy.wire_values import (
+    EMPTY,
+    LOWER_INCLUDED,
+    UPPER_INCLUDED,
+)
 from bulkseed.errors import RunError
 from bulkseed.plan.plan import EPOCH, microseconds
 
 __all__ = [
     "BINARY_TYPES",
     "MICROSECONDS",
+    "MULTIRANGES",
+    "RANGES",
+    "TIME_OF_DAY",
+    "WIRE_TYPES",
     "ArrayOf",
+    "Attribute",
     "Chunk",
+    "CompositeOf",
     "Record",
     "Type",
+    "base_types",
     "encode_array",
     "encode_binary",
     "encode_jsonb",
@@ -41,6 +55,7 @@ __all__ = [
     "encode_records",
     "is_list",
     "is_octets",
+    "is_range",
     "list_offsets",
 ]
 
@@ -165,11 +180,52 @@ def encode_array(elements: pa.Array, offsets: npt.NDArray[np.int64], valid: pa.A
     sent = np.ones(header.shape, dtype=np.bool_)
     sent[:, 3:] = sizes[:, None] > 0  # an empty array has no dimension
     headers = binary_array(header[sent], cumulate(header.itemsize * np.count_nonzero(sent, axis=1)))
-    joined = join_fields([field_of(elements)], len(elements), counted=False)
-    starts = np.frombuffer(joined.buffers()[1], np.int32).astype(np.int64)[offsets]
-    bodies = binary_array(np.frombuffer(octets_of(joined), np.uint8), starts)
-    arrays = pc.binary_join_element_wise(headers, bodies, NOTHING)
+    arrays = pc.binary_join_element_wise(headers, join_items(elements, offsets), NOTHING)
     return pc.if_else(valid, arrays, pa.scalar(None, arrays.type))
+
+
+def join_items(items: pa.Array, offsets: npt.NDArray[np.int64]) -> pa.Array:
+    """Return the lengths and octets of the items from ``offsets[i]`` to ``offsets[i + 1]``: an array of ``binary``."""
+    joined = join_fields([field_of(items)], len(items), counted=False)
+    starts = np.frombuffer(joined.buffers()[1], np.int32).astype(np.int64)[offsets]
+    return binary_array(np.frombuffer(octets_of(joined), np.uint8), starts)
+
+
+def encode_range(column: pa.Array, subtype: str) -> pa.Array:
+    """Return the octets of ranges of ``subtype``, from structures that :func:`is_range` takes."""
+    lower, upper, flags = column.flatten()
+    bounds = []
+    for bound in (lower, upper):
+        field = field_of(encode_column(bound, subtype, f"{subtype} of a range"))
+        bounds.append(pc.if_else(bound.is_valid(), join_fields([field], len(bound), counted=False), NOTHING))
+    octets = numbers_of(flags, np.dtype(np.uint8))
+    flag_octets = binary_array(octets, np.arange(len(octets) + 1, dtype=np.int64))
+    ranges = pc.binary_join_element_wise(flag_octets, *bounds, NOTHING)
+    return pc.if_else(column.is_valid(), ranges, pa.scalar(None, ranges.type))
+
+
+def encode_multirange(column: pa.Array, subtype: str) -> pa.Array:
+    """Return the octets of multiranges, from lists of structures that :func:`is_range` takes."""
+    offsets = list_offsets(column)
+    counts = np.diff(offsets).astype(">i4")
+    headers = binary_array(counts, np.arange(len(counts) + 1, dtype=np.int64) * counts.itemsize)
+    joined = pc.binary_join_element_wise(headers, join_items(encode_range(column.flatten(), subtype), offsets), NOTHING)
+    return pc.if_else(column.is_valid(), joined, pa.scalar(None, joined.type))
+
+
+def encode_composite(column: pa.Array, type_: CompositeOf, name: str) -> pa.Array:
+    """Return the octets of composites, from structures with a child for each attribute, in their order."""
+    pieces = [pa.scalar(len(type_.attributes).to_bytes(4), pa.binary())]
+    for child, attribute in zip(column.flatten(), type_.attributes, strict=True):
+        field = field_of(encode_column(child, attribute.type, f"{name}.{attribute.name}"))
+        pieces += [
+            pa.scalar(attribute.oid.to_bytes(4), pa.binary()),
+            join_fields([field], len(column), counted=False),
+        ]
+    composites = pc.binary_join_element_wise(*pieces, NOTHING)
+    if isinstance(composites, pa.Scalar):  # a type without attributes
+        composites = pa.repeat(composites, len(column))
+    return pc.if_else(column.is_valid(), composites, pa.scalar(None, composites.type))
 
 
 NUMBERS: Final[dict[pa.DataType, np.dtype[Any]]] = {
@@ -188,6 +244,8 @@ def field_of(values: pa.Array) -> Field:
         return Variable(values.view(pa.binary()))
     if pa.types.is_timestamp(arrow_type):
         numbers = numbers_of(values, np.dtype(np.int64)) - EPOCH_DAYS * DAY
+    elif arrow_type == TIME_OF_DAY:
+        numbers = numbers_of(values, np.dtype(np.int64))
     elif pa.types.is_date32(arrow_type):
         numbers = numbers_of(values, np.dtype(np.int32)) - np.int32(EPOCH_DAYS)
     elif pa.types.is_boolean(arrow_type):
@@ -209,6 +267,7 @@ def numbers_of(values: pa.Array, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 Record = tuple[Any, ...]
 MICROSECONDS: Final = pa.timestamp("us")
 OCTETS: Final = pa.binary(16)
+TIME_OF_DAY: Final = pa.time64("us")
 
 EDGES: Final = tuple(microseconds(moment.replace(tzinfo=UTC)) for moment in (datetime.min, datetime.max))
 TIMES: Final = (EDGES[0] + 1, EDGES[1] - 1)
@@ -224,7 +283,8 @@ def encode_records(batch: pa.RecordBatch, zoned: Collection[str] = (), table: st
 
     Timestamps become naive datetimes in UTC, and aware ones for the columns in ``zoned``, which are ``timestamptz``
     (asyncpg reads a naive datetime for these as local time); binaries of 16 octets become UUIDs; lists become lists of
-    these values. Raises RunError, naming ``table``, for a time outside TIMES and a date outside DAYS.
+    these values; structures become tuples, or ranges where :func:`is_range` takes them, and timestamps in these are
+    aware where they have a zone. Raises RunError, naming ``table``, for a time outside TIMES and a date outside DAYS.
     """
     columns = [
         to_python(column, f"{table}.{field.name}", zoned=field.name in zoned)
@@ -238,10 +298,20 @@ def to_python(column: pa.Array, name: str, *, zoned: bool) -> list[Any]:
     arrow_type = column.type
     if is_list(arrow_type):
         elements = to_python(column.flatten(), name, zoned=zoned)
-        lists = [elements[start:stop] for start, stop in pairwise(list_offsets(column).tolist())]
+        # asyncpg takes lists in lists for arrays of more dimensions, and a tuple for a multirange
+        make = tuple if is_multirange(arrow_type) else list
+        lists = [make(elements[start:stop]) for start, stop in pairwise(list_offsets(column).tolist())]
         return [items if valid else None for items, valid in zip(lists, column.is_valid().to_pylist(), strict=True)]
+    if pa.types.is_struct(arrow_type):
+        children = [
+            to_python(child, name, zoned=pa.types.is_timestamp(child.type) and child.type.tz is not None)
+            for child in column.flatten()
+        ]
+        structure = to_range if is_range(arrow_type) else lambda *values: values
+        structures = [structure(*values) for values in zip(*children, strict=True)] if children else [()] * len(column)
+        return [each if valid else None for each, valid in zip(structures, column.is_valid().to_pylist(), strict=True)]
     if pa.types.is_timestamp(arrow_type):
-        if arrow_type == MICROSECONDS:
+        if is_microseconds(arrow_type):
             check_times(column, name)
         if zoned:
             numbers = to_python(column.cast(pa.int64()), name, zoned=False)
@@ -260,6 +330,18 @@ def to_python(column: pa.Array, name: str, *, zoned: bool) -> list[Any]:
     return values
 
 
+def to_range(lower: Any, upper: Any, flags: int | None) -> asyncpg.Range | None:
+    if flags is None:
+        return None
+    return asyncpg.Range(
+        lower,
+        upper,
+        lower_inc=bool(flags & LOWER_INCLUDED),
+        upper_inc=bool(flags & UPPER_INCLUDED),
+        empty=bool(flags & EMPTY),
+    )
+
+
 def check_times(column: pa.Array, name: str) -> None:
     if (value := extreme_beyond(column.view(pa.int64()), *TIMES)) is not None:
         raise RunError(
@@ -272,6 +354,14 @@ def check_dates(column: pa.Array, name: str) -> None:
     if (value := extreme_beyond(column.view(pa.int32()), *DAYS)) is not None:
         raise RunError(
             f"the column {name} cannot take the date {value} days from 1970: make dates within the years 1 to 9999",
+            code="value-out-of-range",
+        )
+
+
+def check_times_of_day(column: pa.Array, name: str) -> None:
+    if (value := extreme_beyond(column.view(pa.int64()), 0, DAY - 1)) is not None:
+        raise RunError(
+            f"the column {name} cannot take the time {value} µs from midnight: make times of a day",
             code="value-out-of-range",
         )
 
@@ -299,17 +389,48 @@ class Chunk(NamedTuple):
 
 
 class ArrayOf(NamedTuple):
-    """An array of a type of BINARY_TYPES; the server compares ``element_oid``, the ``pg_type.oid`` of the elements."""
+    """An array of a type of BINARY_TYPES, or of composites; the server compares ``element_oid``, the ``pg_type.oid`` of
+    the elements.
+    """
 
-    base: str
+    base: str | CompositeOf
     element_oid: int
 
     def __str__(self) -> str:
         return f"{self.base}[]"
 
 
-Type = str | ArrayOf
-"""A type that :func:`encode_binary` encodes: a key of BINARY_TYPES, or an array of one."""
+class Attribute(NamedTuple):
+    """An attribute of a composite type; the server compares ``oid``, the ``pg_type.oid`` of its declared type."""
+
+    name: str
+    oid: int
+    type: Type
+
+
+class CompositeOf(NamedTuple):
+    """A composite type: its name, and its attributes in their order."""
+
+    name: str
+    attributes: tuple[Attribute, ...]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Type = str | ArrayOf | CompositeOf
+"""A type that :func:`encode_binary` encodes: a key of BINARY_TYPES, a composite of such types, or an array of one."""
+
+
+def base_types(type_: Type) -> Iterator[str]:
+    """Yield the keys of BINARY_TYPES that ``type_`` consists of."""
+    match type_:
+        case ArrayOf():
+            yield from base_types(type_.base)
+        case CompositeOf():
+            yield from chain.from_iterable(base_types(attribute.type) for attribute in type_.attributes)
+        case str():
+            yield type_
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,9 +455,26 @@ def is_microseconds(arrow_type: pa.DataType) -> bool:
     return bool(pa.types.is_timestamp(arrow_type) and arrow_type.unit == "us")
 
 
+def is_time_of_day(arrow_type: pa.DataType) -> bool:
+    return bool(arrow_type == TIME_OF_DAY)
+
+
 def is_octets(arrow_type: pa.DataType) -> bool:
     """Return whether values of the type are the 16 octets of UUIDs."""
     return bool(arrow_type == OCTETS)
+
+
+def is_range(arrow_type: pa.DataType) -> bool:
+    """Return whether values of the type are ranges: structures of the bounds, and the flags of the range."""
+    return bool(
+        pa.types.is_struct(arrow_type)
+        and [child.name for child in arrow_type] == ["lower", "upper", "flags"]
+        and arrow_type.field(2).type == pa.uint8()
+    )
+
+
+def is_multirange(arrow_type: pa.DataType) -> bool:
+    return is_list(arrow_type) and is_range(arrow_type.value_type)
 
 
 def is_decimal(arrow_type: pa.DataType) -> bool:
@@ -345,6 +483,23 @@ def is_decimal(arrow_type: pa.DataType) -> bool:
 
 TEXT: Final = BinaryType(pa.string(), is_text)
 TIME: Final = BinaryType(MICROSECONDS, is_microseconds, check_times)
+WIRE: Final = BinaryType(pa.binary(), pa.types.is_binary)
+"""Values that are the octets of COPY already (:mod:`bulkseed.copy.wire_values`)."""
+
+WIRE_TYPES: Final = ("timetz", "interval", "inet", "cidr", "macaddr", "macaddr8", "bit", "varbit", "tsvector")
+
+RANGES: Final = {
+    "int4range": "int4",
+    "int8range": "int8",
+    "numrange": "numeric",
+    "tsrange": "timestamp",
+    "tstzrange": "timestamptz",
+    "daterange": "date",
+}
+"""The ranges of PostgreSQL, with the types of their bounds."""
+
+MULTIRANGES: Final = {name.replace("range", "multirange"): name for name in RANGES}
+"""The multiranges of PostgreSQL, with their ranges."""
 
 BINARY_TYPES: Final = {
     "int2": BinaryType(pa.int16(), pa.types.is_integer),
@@ -366,6 +521,17 @@ BINARY_TYPES: Final = {
     "date": BinaryType(pa.date32(), pa.types.is_date32, check_dates),
     "timestamp": TIME,
     "timestamptz": TIME,
+    "time": BinaryType(TIME_OF_DAY, is_time_of_day, check_times_of_day),
+    "bytea": WIRE,
+    **dict.fromkeys(WIRE_TYPES, WIRE),
+    **{
+        name: BinaryType(pa.binary(), is_range, encode=partial(encode_range, subtype=subtype))
+        for name, subtype in RANGES.items()
+    },
+    **{
+        name: BinaryType(pa.binary(), is_multirange, encode=partial(encode_multirange, subtype=RANGES[range_name]))
+        for name, range_name in MULTIRANGES.items()
+    },
 }
 """The types of PostgreSQL, by ``pg_type.typname``, that :func:`encode_binary` encodes; ``enum`` is any enumeration."""
 
@@ -373,10 +539,10 @@ BINARY_TYPES: Final = {
 def encode_binary(batches: Iterable[pa.RecordBatch], types: Mapping[str, Type], table: str) -> Iterator[Chunk]:
     """Yield the rows of ``batches`` in COPY's binary format, from its header to its trailer.
 
-    ``types`` has the base type (a key of BINARY_TYPES, or an array of one) of each column of the COPY, in its order;
-    columns of a batch are found by name. Integers are narrowed to the type of their column; timestamps are microseconds
-    in UTC. The server does not check types, so they must be the table's. Raises RunError, naming ``table``, for a value
-    that its column cannot hold, and for a column of a batch whose type is not accepted.
+    ``types`` has the base type (a key of BINARY_TYPES, a composite, or an array of one) of each column of the COPY, in
+    its order; columns of a batch are found by name. Integers are narrowed to the type of their column; timestamps are
+    microseconds in UTC. The server does not check types, so they must be the table's. Raises RunError, naming
+    ``table``, for a value that its column cannot hold, and for a column of a batch whose type is not accepted.
 
     The format: https://www.postgresql.org/docs/current/sql-copy.html, under "Binary Format".
     """
@@ -412,6 +578,10 @@ def encode_column(column: pa.Array, type_: Type, name: str) -> pa.Array:
             raise type_error(name, type_, column)
         elements = encode_column(column.flatten(), type_.base, name)
         return encode_array(elements, list_offsets(column), column.is_valid(), type_.element_oid)
+    if isinstance(type_, CompositeOf):
+        if not pa.types.is_struct(column.type) or column.type.num_fields != len(type_.attributes):
+            raise type_error(name, type_, column)
+        return encode_composite(column, type_, name)
     encoding = BINARY_TYPES[type_]
     if not encoding.accepts(column.type):
         raise type_error(name, type_, column)

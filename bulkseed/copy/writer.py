@@ -14,7 +14,7 @@ from anyio import to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from bulkseed.copy.column_mapping import ColumnMapping, convert_batch
-from bulkseed.copy.encoders import Chunk, Record, Type, encode_binary, encode_records
+from bulkseed.copy.encoders import WIRE_TYPES, Chunk, Record, Type, base_types, encode_binary, encode_records
 from bulkseed.errors import RunError, reraise_first
 from bulkseed.generators import Context, shard_tables
 from bulkseed.listeners import ProgressListener, Stopwatch
@@ -79,9 +79,13 @@ async def copy_records(
     driver or the server refuses, and where the server stores fewer rows than were sent; ConnectionLostError where the
     connection ends.
     """
-    if "citext" in {str(type_).removesuffix("[]") for type_ in plan.types.values()}:
+    bases = {base for type_ in plan.types.values() for base in base_types(type_)}
+    if "citext" in bases:
         with translate_errors(connection, "looking for citext"):
             await encode_citext(connection)
+    if wire_types := bases & {*WIRE_TYPES}:
+        with translate_errors(connection, "preparing the codecs"):
+            await pass_octets(connection, sorted(wire_types))
     sent = SentRows(on_rows)
     last: Record = ()
 
@@ -128,6 +132,15 @@ async def encode_citext(connection: Connection) -> None:
         "SELECT n.nspname FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace WHERE t.typname = 'citext'"
     )
     await connection.set_builtin_type_codec("citext", schema=schema, codec_name="text")
+
+
+async def pass_octets(connection: Connection, types: Sequence[str]) -> None:
+    """Let asyncpg send octets as the values of ``types``: it has no codec for some of them.
+
+    It also returns them so, for as long as the connection lasts.
+    """
+    for type_ in types:
+        await connection.set_type_codec(type_, schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary")
 
 
 async def copy_binary(

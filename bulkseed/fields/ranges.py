@@ -1,4 +1,4 @@
-"""Fields of values in a range: numbers, dates and times, and times after the time in another column."""
+"""Fields of values in a range: numbers, dates, times and durations, and times after the time in another column."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final, Self
 
 import numpy as np
@@ -25,6 +26,8 @@ MOST_EXACT: Final = 2**53
 """The greatest whole number up to which a float64 holds all of them."""
 
 DAY: Final = 86_400_000_000
+DURATION: Final = pa.duration("us")
+
 UNITS: Final = {
     "second": 1_000_000,
     "minute": 60_000_000,
@@ -78,7 +81,7 @@ class Uniform(Source):
             return read_decimals(entry, low, high)
         if float in kinds:
             return read_floats(entry, low, high)
-        read, arrow = READERS[type(low)]
+        read, arrow = READERS.get(type(low), (partial(read_span, entry, "uniform"), DURATION))
         least, most = read(low), read(high)
         check_order(entry, least, most)
         if most - least >= 2**63:
@@ -177,6 +180,16 @@ READERS: Final[dict[type, tuple[Callable[[Any], int], pa.DataType]]] = {
 """For each type of the ends: the function that makes a whole number of an end, and the Arrow type of the values."""
 
 
+def read_span(entry: Entry, key: str, text: str) -> int:
+    """Return the microseconds of a time span, such as ``30 days``. Raises InputError for another text."""
+    match = SPAN.fullmatch(text.strip().lower())
+    unit = UNITS.get(match["unit"]) if match else None
+    if match is None or unit is None:
+        units = ", ".join(f"{name}s" for name in UNITS)
+        raise entry.error(f"{key} has {text!r}: give a number of {units}", code="wrong-time-span")
+    return int(Decimal(match["count"]) * unit)
+
+
 @dataclass(frozen=True, eq=False)
 class After(Source):
     """``after = "created_at", within = "30 days"``: a time after that of another column, and not after ``as_of``."""
@@ -194,13 +207,7 @@ class After(Source):
             )
         if "within" not in entry.options:
             return cls(column, None)
-        text: str = entry.options["within"]
-        match = SPAN.fullmatch(text.strip().lower())
-        unit = UNITS.get(match["unit"]) if match else None
-        if match is None or unit is None:
-            units = ", ".join(f"{name}s" for name in UNITS)
-            raise entry.error(f"within is {text!r}: give a number of {units}", code="wrong-time-span")
-        return cls(column, int(Decimal(match["count"]) * unit))
+        return cls(column, read_span(entry, "within", entry.options["within"]))
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -155,6 +155,11 @@ class FieldSpec:
         """
         return self.source.reads
 
+    @property
+    def copies(self) -> str | None:
+        """The other column of the row that the field copies, without leaving any out; None for other fields."""
+        return self.source.column if isinstance(self.source, Copy) and not self.null else None
+
 
 def parse_field(where: str, given: object, fakes: Fakes, schema: pa.Schema | None = None) -> FieldSpec:
     """Return the specification of the field ``given``: as read from TOML, with the structure that

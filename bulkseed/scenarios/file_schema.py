@@ -165,8 +165,9 @@ class UniformField(AnyField, total=False):
             Annotated[list[int | float], Field(min_length=2, max_length=2)]
             | Annotated[list[date], Field(min_length=2, max_length=2)]
             | Annotated[list[time], Field(min_length=2, max_length=2)]
-            | Annotated[list[datetime], Field(min_length=2, max_length=2)],
-            give("[low, high], two numbers, two dates or two times"),
+            | Annotated[list[datetime], Field(min_length=2, max_length=2)]
+            | Annotated[list[str], Field(min_length=2, max_length=2, examples=[["1 hour", "3 days"]])],
+            give('[low, high], two numbers, two dates, two times or two spans of time such as "3 days"'),
         ]
     ]
     decimals: Annotated[

@@ -8,14 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from bulkseed.copy.column_mapping import Keys
-from bulkseed.copy.encoders import BINARY_TYPES
 from bulkseed.copy.writer import CopyFormat, CopyPlan
 from bulkseed.errors import TargetError
 from bulkseed.load_options import Format
 from bulkseed.plan.tables import Table
 from bulkseed.postgres.connection import Connection
 from bulkseed.sql import identifier
-from bulkseed.target.target import TYPES_SQL, Target, TargetColumn, column_mapping_of, type_of
+from bulkseed.target.target import Target, TargetColumn, column_mapping_of, read_types, type_of
 
 __all__ = ["format_reason", "plan_copies", "plan_copy", "with_keys"]
 
@@ -90,10 +89,10 @@ async def plan_copy(
 
     Raises TargetError, naming the column, where ``format`` is ``binary`` and the type of a column does not allow it.
     """
-    rows = await connection.fetch(TYPES_SQL, identifier(schema, table) if schema else identifier(table))
+    rows = await read_types(connection, identifier(schema, table) if schema else identifier(table))
     by_name = {row["name"]: row for row in rows}
     names = tuple(columns.values()) if isinstance(columns, Mapping) else tuple(columns)
-    types = {name: type_of(by_name[name]) for name in names if by_name[name]["base"] in BINARY_TYPES}
+    types = {name: type_ for name in names if (type_ := type_of(by_name[name])) is not None}
     others = [name for name in names if name not in types]
     if others and format == "binary":
         declared = by_name[others[0]]["declared"]

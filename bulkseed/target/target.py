@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 
 from bulkseed.copy.column_mapping import ColumnMapping, find_incompatibility
-from bulkseed.copy.encoders import ArrayOf, Type
+from bulkseed.copy.encoders import BINARY_TYPES, ArrayOf, Attribute, CompositeOf, Type
 from bulkseed.errors import TargetError, common_code, suggestion
 from bulkseed.plan.tables import Column, Kind, Model, Names, Table
 from bulkseed.postgres.connection import Connection, preflight_errors
@@ -19,13 +19,13 @@ from bulkseed.target.reference_schema import TABLE_KINDS, describe_kind
 __all__ = [
     "ARROW_TYPES",
     "COLUMNS_SQL",
-    "TYPES_SQL",
     "Problem",
     "Target",
     "TargetColumn",
     "column_mapping_of",
     "raise_problems",
     "read_target",
+    "read_types",
     "type_of",
 ]
 
@@ -36,29 +36,34 @@ NAME_LENGTH: Final = 63
 
 TYPES_SQL: Final = """
 WITH RECURSIVE base AS (
-    SELECT attname, atttypid AS type, atttypmod AS modifier, 0 AS arrays, NULL::oid AS element,
-           format_type(atttypid, atttypmod) AS declared
+    SELECT attname, attnum, atttypid AS declared_type, atttypid AS type, atttypmod AS modifier, 0 AS arrays,
+           NULL::oid AS element, format_type(atttypid, atttypmod) AS declared, attcollation AS collated
     FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped
     UNION ALL
-    SELECT attname, CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE e.oid END,
+    SELECT attname, attnum, declared_type, CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE e.oid END,
            CASE WHEN t.typtype <> 'd' OR t.typtypmod < 0 THEN modifier WHEN modifier < 0 THEN t.typtypmod
                 ELSE least(t.typtypmod, modifier) END,
-           arrays + (e.oid IS NOT NULL)::int, coalesce(e.oid, element), declared
+           arrays + (e.oid IS NOT NULL)::int, coalesce(e.oid, element), declared, collated
     FROM base JOIN pg_type AS t ON t.oid = type LEFT JOIN pg_type AS e ON e.oid = t.typelem AND e.typarray = t.oid
     WHERE t.typtype = 'd' OR e.oid IS NOT NULL
 )
-SELECT attname AS name, declared, element, modifier, t.typname::text AS typname,
+SELECT attname AS name, declared, declared_type::bigint, element, modifier, t.typname::text AS typname,
        ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = t.oid ORDER BY enumsortorder) AS labels,
        CASE WHEN arrays > 1 THEN NULL
             WHEN t.typtype = 'e' THEN 'enum'
-            WHEN t.typtype = 'b' AND (t.typnamespace = 'pg_catalog'::regnamespace OR t.typname = 'citext')
-            THEN t.typname::text END AS base
+            WHEN t.typtype IN ('b', 'r', 'm') AND (t.typnamespace = 'pg_catalog'::regnamespace OR t.typname = 'citext')
+            THEN t.typname::text END AS base,
+       EXISTS (SELECT FROM pg_collation WHERE oid = collated AND NOT collisdeterministic)
+           AS is_nondeterministic,
+       CASE WHEN t.typtype = 'c' AND arrays <= 1 THEN t.typrelid::regclass::text END AS composite
 FROM base JOIN pg_type AS t ON t.oid = type
 WHERE t.typtype <> 'd' AND NOT EXISTS (SELECT FROM pg_type AS e WHERE e.oid = t.typelem AND e.typarray = t.oid)
+ORDER BY attnum
 """
-"""The columns of a table with their base types, below domains of any depth; for arrays, the types of the elements.
-``base`` is null for arrays of domains over arrays, and for types of other schemas, but for citext, whose extension may
-be in any schema."""
+"""The columns of a table, or the attributes of a composite type, with their base types, below domains of any depth; for
+arrays, the types of the elements. ``base`` is null for arrays of domains over arrays, for composites, and for types of
+other schemas, but for citext, whose extension may be in any schema. ``composite`` is the composite type, as SQL;
+``is_nondeterministic`` tells whether texts that differ may be equal by the column's collation."""
 
 COLUMNS_SQL: Final = """
 WITH RECURSIVE below AS (
@@ -84,19 +89,34 @@ them (as an identity column, or by a default other than null: the column's own, 
 whether they are generated."""
 
 
-def type_of(row: Mapping[str, Any]) -> Type:
-    """Return the type of a row of TYPES_SQL whose ``base`` the binary format supports."""
-    return row["base"] if row["element"] is None else ArrayOf(row["base"], row["element"])
+async def read_types(connection: Connection, table: str) -> list[Mapping[str, Any]]:
+    """Return the rows of TYPES_SQL for ``table``, as SQL; ``attributes`` are those of a composite type, else None."""
+    rows = [dict(row) for row in await connection.fetch(TYPES_SQL, table)]
+    for row in rows:
+        row["attributes"] = await read_types(connection, row["composite"]) if row["composite"] else None
+    return [*rows]
 
 
-def column_mapping_of(source: str, row: Mapping[str, Any]) -> ColumnMapping:
-    """Return the mapping of the column ``source`` of a batch to the column of a row of TYPES_SQL."""
+def type_of(row: Mapping[str, Any]) -> Type | None:
+    """Return the type of a row of :func:`read_types`; None if the binary format does not support it."""
+    base: str | CompositeOf | None = row["base"] if row["base"] in BINARY_TYPES else None
+    if row["attributes"] is not None:
+        types = {each["name"]: (each["declared_type"], type_of(each)) for each in row["attributes"]}
+        attributes = [Attribute(name, oid, type_) for name, (oid, type_) in types.items() if type_ is not None]
+        base = CompositeOf(row["typname"], tuple(attributes)) if len(attributes) == len(types) else None
+    return base if base is None or row["element"] is None else ArrayOf(base, row["element"])
+
+
+def column_mapping_of(source: str, row: Mapping[str, Any], *, parses: bool = False) -> ColumnMapping:
+    """Return the mapping of the column ``source`` of a batch to the column of a row of :func:`read_types`."""
     base, modifier = row["base"], row["modifier"]
     length = precision = scale = None
     if base == "name":
         length = NAME_LENGTH
     elif modifier >= HEADER and base in {"varchar", "bpchar"}:
         length = modifier - HEADER
+    elif base in {"bit", "varbit"}:
+        length = modifier if modifier >= 0 else None
     elif modifier >= HEADER and base == "numeric":
         precision = (modifier - HEADER) >> 16 & 0xFFFF
         scale = ((modifier - HEADER & 0x7FF) ^ 0x400) - 0x400
@@ -109,6 +129,10 @@ def column_mapping_of(source: str, row: Mapping[str, Any]) -> ColumnMapping:
         precision=precision,
         scale=scale,
         labels=tuple(row["labels"]) if base == "enum" else None,
+        attributes=None
+        if row["attributes"] is None
+        else tuple(column_mapping_of(each["name"], each, parses=True) for each in row["attributes"]),
+        parses=parses,
     )
 
 
@@ -215,7 +239,7 @@ async def read_target(connection: Connection, model: Model) -> Target:
             rules = {row["name"]: ColumnRules(row["nullable"], row["filled"], row["generated"]) for row in rows}
             in_table = {
                 row["name"]: TargetColumn(row["name"], row["declared"], column_mapping_of("", row))
-                for row in await connection.fetch(TYPES_SQL, table_name)
+                for row in await read_types(connection, table_name)
             }
             columns[table.name] = {
                 column.name: in_table[actual]
@@ -230,11 +254,18 @@ async def read_target(connection: Connection, model: Model) -> Target:
             for column in table.columns:
                 problems += check_column(model, table, column, rules, columns[table.name])
             problems += find_fields_without_column(model, table, rules)
-            problems += find_unfilled_columns(model, table, rules) if table.name in model.names else []
+            if table.name in model.names and not await connection.fetchval(HAS_TRIGGERS, table_name):
+                problems += find_unfilled_columns(model, table, rules)  # those of triggers are tried
     problems += check_id_types(model, columns)
     raise_problems(problems)
     return Target(schema, model, columns)
 
+
+HAS_TRIGGERS: Final = """
+SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1::text::regclass AND tgtype & 7 = 7
+               AND tgenabled IN ('O', 'A') AND NOT tgisinternal)
+"""
+"""Whether a table has triggers BEFORE INSERT FOR EACH ROW, which may fill columns."""
 
 SCHEMA: Final = """
 SELECT coalesce((SELECT nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -16,7 +16,7 @@ from anyio import to_thread
 from bulkseed.copy.column_mapping import Keys
 from bulkseed.copy.writer import CopyPlan, copy_batches
 from bulkseed.errors import ConnectionLostError, InputError, RunError, TargetError
-from bulkseed.fields import distinct
+from bulkseed.fields import Distinct, distinct
 from bulkseed.generators import Context, shard_tables
 from bulkseed.generators.shard_context import fields_of
 from bulkseed.plan.activity import expected_rows
@@ -45,7 +45,8 @@ CHANNELS: Final = 10
 """The users and channels whose rows are generated."""
 
 NOT_NULL: Final = """
-SELECT attname AS name FROM pg_attribute
+SELECT attname AS name, NOT atthasdef AND attidentity = '' AND typdefault IS NULL AS is_unfilled
+FROM pg_attribute JOIN pg_type AS t ON t.oid = atttypid
 WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attnotnull AND attgenerated = ''
   AND attname <> ALL ($2::text[])
 """
@@ -81,9 +82,19 @@ SELECT EXISTS (
     UNION ALL
     SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
     WHERE a.attrelid = ANY ($1::text[]::regclass[]) AND t.typtype = 'd'
+    UNION ALL
+    SELECT FROM pg_trigger WHERE tgrelid = ANY ($1::text[]::regclass[]) AND tgtype & 7 = 7 AND NOT tgisinternal
 )
 """
-"""Whether the tables have constraints on values beyond their types: CHECK and EXCLUDE constraints, or domains."""
+"""Whether the tables have constraints on values beyond their types: CHECK and EXCLUDE constraints, or domains; or
+triggers before INSERT, which may fill columns."""
+
+TRIGGERS: Final = """
+SELECT replace(pg_get_triggerdef(t.oid), format(' ON %I.%I ', n.nspname, c.relname), ' ON pg_temp.' || $2 || ' ') AS sql
+FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = tgrelid JOIN pg_namespace AS n ON n.oid = relnamespace
+WHERE tgrelid = $1::text::regclass AND tgtype & 7 = 7 AND tgenabled IN ('O', 'A') AND NOT tgisinternal ORDER BY tgname
+"""
+"""The triggers before INSERT of a table, as SQL that makes them for its copy."""
 
 
 class RollBack(Exception):  # noqa: N818 - not an error
@@ -100,9 +111,14 @@ async def run_trial(
     errors of the user's code.
     """
     problems: list[Problem] = []
+    per_run: dict[str, list[Any]] = {}
     for table in target.model.tables:
         for row in await connection.fetch(UNIQUE, target.sql_name(table.name)):
-            problems += check_unique_index(target, table, plan, row)
+            scope = distinct_scope(target, table, plan, row)
+            if scope is None:
+                problems.append(repeating_values(target, table, row))
+            elif scope == "run":
+                per_run.setdefault(table.name, []).append(row)
     scenario = plan.scenario
     types = {mapping.kind for copy_plan in copy_plans.values() for mapping in copy_plan.mappings}
     plain = types <= PLAIN and not (scenario.tables or scenario.columns or scenario.fields or scenario.extras)
@@ -110,7 +126,8 @@ async def run_trial(
         keys, batches = await make_samples(connection, target, plan, corpus)
         for name, batch in batches.items():
             table = target.model.by_name[name]
-            problems += await try_batch(connection, target, table, with_keys(copy_plans[name], table, keys), batch)
+            copy_plan = with_keys(copy_plans[name], table, keys)
+            problems += await try_batch(connection, target, table, copy_plan, batch, per_run.get(name, ()))
     raise_problems(problems)
 
 
@@ -176,9 +193,17 @@ def generate_samples(
 
 
 async def try_batch(
-    connection: Connection, target: Target, table: Table, copy_plan: CopyPlan, batch: pa.RecordBatch
+    connection: Connection,
+    target: Target,
+    table: Table,
+    copy_plan: CopyPlan,
+    batch: pa.RecordBatch,
+    indexes: Sequence[Any] = (),
 ) -> list[Problem]:
-    """Return a problem for each reason why the table would refuse rows of ``batch``."""
+    """Return a problem for each reason why the table would refuse rows of ``batch``.
+
+    ``indexes`` are unique indexes whose values are known to differ within a run only.
+    """
     name, to_copy = target.sql_name(table.name), replace(copy_plan, table=COPY, schema="pg_temp")
     problems: list[Problem] = []
     with suppress(RollBack):
@@ -196,7 +221,13 @@ async def try_batch(
             except asyncpg.InsufficientPrivilegeError:
                 # without the right to temporary tables the load itself finds the problems; nobody sees this exception
                 raise RollBack from None
-            for row in await connection.fetch(NOT_NULL, name, list(copy_plan.columns)):
+            not_null = await connection.fetch(NOT_NULL, name, list(copy_plan.columns))
+            unfilled = [row["name"] for row in not_null if row["is_unfilled"]]
+            if unfilled and not await make_triggers(connection, name):
+                unfilled = []
+            for row in not_null:
+                if row["name"] in unfilled:
+                    continue
                 # filled by a default, which the copy does not have
                 await connection.execute(
                     compose(
@@ -212,8 +243,14 @@ async def try_batch(
                 raise
             except (RunError, InputError) as error:
                 message = str(error).replace(str(to_copy), target.model.name(table.name))
-                problems.append(Problem(error.code, message))
+                cause = error.__cause__
+                if isinstance(cause, asyncpg.NotNullViolationError) and cause.column_name in unfilled:
+                    problems.append(unfilled_column(target, table, cause.column_name))
+                else:
+                    problems.append(Problem(error.code, message))
                 raise RollBack from error
+            for index in indexes:
+                problems += [problem async for problem in find_taken_values(connection, target, table, index)]
             problems += [problem async for problem in check_constraints(connection, target, table, copy_plan)]
             raise RollBack
     return problems
@@ -274,20 +311,75 @@ def equal_columns(keys: Iterable[str], columns: Iterable[str]) -> SQL:
     )
 
 
-def check_unique_index(target: Target, table: Table, plan: Plan, index: Any) -> Iterator[Problem]:
-    """Yield a problem where rows would violate a unique index: no column of it is known to differ in each row."""
+def distinct_scope(target: Target, table: Table, plan: Plan, index: Any) -> Distinct | None:
+    """Return the scope in which the values of a unique index differ in each row: ``always`` or within a ``run``.
+
+    None where values repeat, as far as it is known.
+    """
     model, columns = target.model, set(index["columns"])
     actual = {column.name: model.column(table.name, column.name) for column in table.columns}
     fields = fields_of(plan).get(table.name, {})
-    if not columns <= {*actual.values(), *fields}:
-        return  # a default fills the rest
+    if table.name in model.extras or not columns <= {*actual.values(), *fields}:
+        return "always"  # not known, or filled by a default
+    # a copy of a column stands for the column
+    columns |= {actual.get(spec.copies, "") for name, spec in fields.items() if name in columns and spec.copies}
     unique = [{actual[name] for name in key} for key in (table.key, *table.unique) if set(key) <= set(actual)]
-    unique += [{name} for name, spec in fields.items() if distinct(spec) is not None]
-    if any(key <= columns for key in unique) or table.name in model.extras:
-        return
-    listed = ", ".join(index["columns"])
-    yield Problem(
+    scopes = {distinct(spec) for name, spec in fields.items() if name in columns}
+    if any(key <= columns for key in unique) or "always" in scopes:
+        return "always"
+    return "run" if "run" in scopes else None
+
+
+def repeating_values(target: Target, table: Table, index: Any) -> Problem:
+    return Problem(
         "values-repeat",
-        f"{model.name(table.name)} has the unique index {index['name']} over {listed}, in which values would repeat: "
-        f'fill one of them with a field of its own, such as {{ template = "name-{{n}}" }}, or drop the index',
+        f"{target.model.name(table.name)} has the unique index {index['name']} over {', '.join(index['columns'])}, in "
+        "which values would repeat: fill one of them with a field of its own, such as "
+        f"{{ template = {unique_text(table)} }}, or drop the index",
     )
+
+
+def unique_text(table: Table) -> str:
+    """Return a template whose texts differ in every row of every run, as TOML."""
+    return '"name-{id}"' if "id" in table.column_names else '"name-{uuid}"'
+
+
+def unfilled_column(target: Target, table: Table, column: str) -> Problem:
+    return Problem(
+        "unfilled-column",
+        f"nothing fills the NOT NULL column {target.model.name(table.name)}.{column}, and its triggers do not either: "
+        f"give it a default, or a field in the scenario's [fields.{table.name}]",
+    )
+
+
+async def make_triggers(connection: Connection, table: SQL) -> bool:
+    """Give the copy of ``table`` its triggers before INSERT; return whether it has any and this login may make them."""
+    statements = [row["sql"] for row in await connection.fetch(TRIGGERS, table, COPY)]
+    try:
+        async with connection.transaction():
+            for statement in statements:
+                await connection.execute(trusted(statement))
+    except asyncpg.PostgresError:  # without the right to their functions, for example
+        return False
+    return bool(statements)
+
+
+async def find_taken_values(connection: Connection, target: Target, table: Table, index: Any) -> AsyncIterator[Problem]:
+    """Yield a problem where existing rows have values of the copy in a unique index."""
+    taken = await connection.fetchrow(
+        compose(
+            "SELECT {shown} AS shown FROM {copy} AS t JOIN {table} AS p ON {equal} LIMIT 1",
+            shown=join(" || ', ' || ", (compose("{t}::text", t=identifier("t", name)) for name in index["columns"])),
+            copy=identifier(COPY),
+            table=target.sql_name(table.name),
+            equal=equal_columns(index["columns"], index["columns"]),
+        )
+    )
+    if taken is not None:
+        yield Problem(
+            "values-taken",
+            f"{target.model.name(table.name)} has the unique index {index['name']} over {', '.join(index['columns'])}, "
+            f"and existing rows have values of the new ones, such as {taken['shown']:.40}, as the fields begin anew in "
+            f"each run: fill one of the columns otherwise, such as with {{ template = {unique_text(table)} }}, let a "
+            "sequence start above these values, or remove the earlier runs with `bulkseed cleanup`",
+        )

@@ -20,7 +20,7 @@ from bulkseed.postgres.connection import Connection, open_connection, preflight_
 from bulkseed.sql import SQL, compose
 from bulkseed.target.ids import check_table_privileges
 from bulkseed.target.scenario_rules import NOT_A_NUMBER, SET_SEARCH_PATH, find_tables_of, wrong_rule
-from bulkseed.target.target import TYPES_SQL, Problem, column_mapping_of
+from bulkseed.target.target import Problem, column_mapping_of, read_types
 from bulkseed.text.faker_source import FAKER_VERSION, make_corpus
 from bulkseed.text.names import SLUG_CHARACTERS, Corpus, WordList
 from bulkseed.text.prose import MOST_SENTENCES, SENTENCES_IN_PARAGRAPH, WORDS_IN_SENTENCE, longest_text
@@ -172,6 +172,9 @@ def branches(node: dict[str, Any]) -> str:
     return f"(?:{choices}){'?' if '' in node else ''}"
 
 
+BYTEWISE: Final = '({column} COLLATE "C")'
+"""The template for a column of text whose own collation the server's regular expressions do not take."""
+
 AS_TEXT: Final = {
     "json": "({column} #>> '{}')",
     "jsonb": "({column} #>> '{}')",
@@ -197,8 +200,9 @@ async def read_scope(connection: Connection, run: Run, corpus: Corpus) -> Scope:
         if not exists:
             problems.append(f"schema {run.schema!r} no longer has the table {name}: restore it")
             continue
-        rows = await connection.fetch(TYPES_SQL, actual)
+        rows = await read_types(connection, actual)
         mappings = {row["name"]: column_mapping_of("", row) for row in rows}
+        nondeterministic = {row["name"] for row in rows if row["is_nondeterministic"]}
         for column in table.columns:
             actual_column = model.column(table.name, column.name)
             mapping = mappings.get(actual_column)
@@ -209,6 +213,8 @@ async def read_scope(connection: Connection, run: Run, corpus: Corpus) -> Scope:
             is_too_short = column.kind == "text" and mapping.length is not None and mapping.length < longest
             if mapping.type == "date" or is_too_short:
                 lacking.add((table.name, column.name))
+            if column.kind == "text" and actual_column in nondeterministic:
+                texts[table.name, column.name] = BYTEWISE
             if column.kind == "text" and mapping.kind in AS_TEXT:
                 texts[table.name, column.name] = AS_TEXT[mapping.kind]
     if problems:

@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 
 from bulkseed.copy.encoders import (
     BINARY_TYPES,
+    MULTIRANGES,
+    RANGES,
+    WIRE_TYPES,
     ArrayOf,
     Chunk,
     Record,
@@ -35,6 +38,7 @@ TRAILER = b"\xff\xff"
 EPOCH_OF_POSTGRES = datetime(2000, 1, 1, tzinfo=UTC)
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 TYPE_OF = {"integer": "int8", "text": "text", "boolean": "bool", "timestamp": "timestamp"}
+RANGE = pa.struct([("lower", pa.int32()), ("upper", pa.int32()), ("flags", pa.uint8())])
 INTEGERS = {"int2": (16, ">h"), "int4": (32, ">i"), "int8": (64, ">q")}
 
 
@@ -200,7 +204,7 @@ def test_columns_are_taken_by_name_and_slices_from_where_they_begin() -> None:
         assert found == encode_records(batch.select([*types]))
 
 
-@pytest.mark.parametrize("type_name", BINARY_TYPES)
+@pytest.mark.parametrize("type_name", [name for name in BINARY_TYPES if name not in RANGES | MULTIRANGES])
 def test_only_arrow_types_of_the_same_kind_are_taken(type_name: str) -> None:
     kinds = {
         "integer": [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint64()],
@@ -211,12 +215,16 @@ def test_only_arrow_types_of_the_same_kind_are_taken(type_name: str) -> None:
         "numeric": [pa.decimal128(9), pa.decimal128(38, 38)],
         "uuid": [pa.binary(16)],
         "date": [pa.date32()],
-        "other": [pa.timestamp("ns"), pa.timestamp("s"), pa.date64(), pa.binary(), pa.binary(15), pa.decimal256(50)],
+        "wire": [pa.binary()],
+        "time": [pa.time64("us")],
+        "range": [RANGE],
+        "other": [pa.timestamp("ns"), pa.timestamp("s"), pa.date64(), pa.binary(15), pa.decimal256(50)],
         "odd": [pa.decimal128(9, -2), pa.list_(pa.int64()), pa.null(), pa.dictionary(pa.int8(), pa.string())],
     }
     ours = {"int": "integer", "bool": "boolean", "time": "timestamp", "float": "float"}
     ours |= {name: name for name in ("numeric", "uuid", "date")}
-    mine = next((kind for begin, kind in ours.items() if type_name.startswith(begin)), "text")
+    exact = {"time": "time", "bytea": "wire", **dict.fromkeys(WIRE_TYPES, "wire")}
+    mine = exact.get(type_name) or next((kind for begin, kind in ours.items() if type_name.startswith(begin)), "text")
     for kind, arrows in kinds.items():
         for arrow in arrows:
             batch = one(None, arrow)

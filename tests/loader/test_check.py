@@ -114,7 +114,7 @@ async def test_formats_and_the_reason(database: Address, monkeypatch: pytest.Mon
     assert {(table.format, table.reason) for table in found} == {("binary", "")}
     chosen = (await check(plan_of("1x"), database, copy_format="records")).tables.values()
     assert {(table.format, table.reason) for table in chosen} == {("records", "--format records")}
-    monkeypatch.setattr("bulkseed.target.copy_plan.BINARY_TYPES", BINARY_TYPES.keys() - {"text"})
+    monkeypatch.setattr("bulkseed.target.target.BINARY_TYPES", BINARY_TYPES.keys() - {"text"})
     tables = (await check(plan_of("1x"), database)).tables
     assert (tables["user_channels"].format, tables["messages"].format) == ("binary", "records")
     assert tables["messages"].name == '"public"."messages"'

@@ -39,6 +39,7 @@ EVERY_FIELD: list[Any] = [
     {"uniform": [date(1950, 1, 1), date(2008, 12, 31)]},
     {"uniform": [datetime(1, 1, 1), datetime(9999, 12, 31, tzinfo=UTC)]},
     {"uniform": [time(9), time(17, 30)]},
+    {"uniform": ["90 minutes", "3.5 days"]},
     {"uuid": 4},
     {"copy": "created_at", "null": 0.3},
     {"sequence": {"start": 100, "step": -5}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from ipaddress import IPv4Address
 from typing import Any, ClassVar
 
 import numpy as np
@@ -184,3 +185,10 @@ def tiring(users: Parents) -> Iterator[tuple[int, datetime]]:
         if user.number >= 300:
             raise ValueError("tired")
         yield user.id, user.created_at
+
+
+@table(follows="users", columns=("user_id", "address", "seen"), key=("user_id", "address"))
+def visits(users: Parents) -> Iterator[tuple[int, IPv4Address, timedelta]]:
+    """The addresses from which users came: a key with values of a further type."""
+    for user in users:
+        yield user.id, IPv4Address(user.random.getrandbits(32)), timedelta(minutes=user.number)
