@@ -129,7 +129,7 @@ async def remove_rows(
         counts = await count_references(connection, known, deletions)
         if counts and not cascade:
             lines = [
-                f"{count:,} rows that bulkseed did not load reference loaded rows by {plain_names(str(reference))}: "
+                f"rows that bulkseed did not load reference loaded rows, {count:,} of {plain_names(str(reference))}: "
                 "remove them, or give --cascade to remove them too"
                 for reference, count in counts.items()
             ]
