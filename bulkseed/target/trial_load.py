@@ -186,7 +186,7 @@ async def try_batch(
                     )
                 )
             except asyncpg.InsufficientPrivilegeError:
-                # without the right to temporary tables the load itself finds the problems; nobody sees this exception
+                # without the privilege TEMPORARY the load itself finds the problems; nobody sees this exception
                 raise RollBack from None
             for row in await connection.fetch(NOT_NULL, name, list(copy_plan.columns)):
                 # filled by a default, which the copy does not have
