@@ -70,7 +70,8 @@ def run_command(arguments: list[str], output: Output) -> int:
         return fail(output, str(error), error.code, error.exit_status)
     except click.UsageError as error:
         hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
-        return fail(output, error.format_message().rstrip(".") + hint, "usage-error", WRONG_INPUT)
+        message = error.format_message().rstrip(".")
+        return fail(output, message[:1].lower() + message[1:] + hint, "usage-error", WRONG_INPUT)
     except click.Abort:
         return fail(output, "interrupted; nothing was changed", "interrupted", INTERRUPTED)
     except Interrupted as error:

@@ -59,7 +59,7 @@ class InputError(BulkseedError):
 
 
 class ConnectError(InputError):
-    """The server does not answer, or rejects this login; nothing was changed."""
+    """The server does not answer, or rejects the user; nothing was changed."""
 
 
 class ServerUnavailableError(ConnectError):

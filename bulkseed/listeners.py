@@ -15,7 +15,7 @@ __all__ = ["NullListener", "Phase", "ProgressListener", "Stop", "Stopwatch"]
 
 
 class Phase(StrEnum):
-    """A phase of a command, as listeners are told; each is also the text that names it, such as ``"copy"``.
+    """A phase of a command, as listeners receive it; each is also the text that names it, such as ``"copy"``.
 
     A load goes through CHECK, RESERVE, COPY, ANALYZE and COMMIT; with DROP before COPY, and REBUILD instead of ANALYZE,
     where indexes and keys are dropped; a resumed load has no RESERVE. If a load fails, UNDO and the phases of a cleanup

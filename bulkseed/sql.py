@@ -12,9 +12,11 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["SQL", "compose", "identifier", "join", "literal", "trusted"]
+__all__ = ["SQL", "compose", "identifier", "join", "literal", "plain_names", "trusted"]
 
 PART: Final = re.compile(r"\{([a-z_]\w*)\}")
+QUOTED: Final = re.compile(r'"((?:[^"]|"")*)"')
+NEEDS_NO_QUOTES: Final = re.compile(r"[a-z_][a-z0-9_]*")
 
 
 class SQL(str):
@@ -56,6 +58,11 @@ def identifier(*names: str) -> SQL:
     https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
     """
     return SQL(".".join('"' + name.replace('"', '""') + '"' for name in names))
+
+
+def plain_names(text: str) -> str:
+    """Return ``text`` for people, without the quotes around names that need none: ``public.users``."""
+    return QUOTED.sub(lambda match: match[1] if NEEDS_NO_QUOTES.fullmatch(match[1]) else match[0], text)
 
 
 def literal(value: str | float | None) -> SQL:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import anyio
 
-from bulkseed.cleaner.delete_rows import check_owner, check_rights, remove_rows
+from bulkseed.cleaner.delete_rows import check_owner, check_privileges, remove_rows
 from bulkseed.deferral import Deferred, count_steps, drop, find_missing, mark_rebuilt, read_unfinished, rebuild
 from bulkseed.errors import (
     BulkseedError,
@@ -193,7 +193,7 @@ async def cleanup(
 
     A run is chosen by its number, or by its claim (:attr:`bulkseed.ledger.Run.claim`), which no other run of the same
     number has. Raises RunError, with nothing removed, if other rows reference the runs' rows, unless ``cascade``
-    removes those too (indexes and keys are rebuilt in any case); InputError if there is no such run, or the login may
+    removes those too (indexes and keys are rebuilt in any case); InputError if there is no such run, or the user may
     not remove rows; RunError if an index or key cannot be rebuilt. In that case, and if the rebuilding is cancelled,
     the run stays in the ledger until another cleanup rebuilds the rest; ``listener`` gets a note of a cancellation.
     """
@@ -221,7 +221,7 @@ async def remove_runs(
         numbers = {run.number for run in runs}
         not_rebuilt = await read_unfinished(connection, ledger.deferred)
         dropped = {number: definitions for number, definitions in not_rebuilt.items() if number in numbers}
-        await check_rights(connection, runs)
+        await check_privileges(connection, runs)
         definitions = list(itertools.chain.from_iterable(dropped.values()))
         await check_owner(connection, definitions)
     if cascade:
@@ -247,7 +247,7 @@ async def remove_runs(
     except anyio.get_cancelled_exc_class():
         listener.note(
             "the rows are removed, but not all indexes and keys are rebuilt: "
-            f"{ledger.command(f'cleanup {min(dropped)}')} goes on with that"
+            f"rebuild them with {ledger.command(f'cleanup {min(dropped)}')}"
         )
         raise
     async with transaction(connection):
@@ -364,7 +364,7 @@ async def rebuild_dropped(
         except ConnectionLostError:
             raise
         except RunError as error:
-            again = f"correct that; {ledger.command(f'cleanup {number}')} then rebuilds them"
+            again = f"correct this, and rebuild the others with {ledger.command(f'cleanup {number}')}"
             with translate_errors(connection, "looking for what is missing"):
                 missing = await find_missing(connection, definitions)
             statements = [f"    {statement};" for definition in missing for statement in definition.statements]

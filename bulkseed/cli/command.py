@@ -156,7 +156,9 @@ def note_misspelled_variables(context: click.Context) -> None:
         )
         if similar:
             shown = escape_controls(name)
-            print(f"bulkseed: {shown} sets nothing: did you mean {PREFIX}{similar[0]}?", file=sys.stderr)
+            print(
+                f"bulkseed: {shown} is not an option of bulkseed: did you mean {PREFIX}{similar[0]}?", file=sys.stderr
+            )
 
 
 def known_variables(root: click.Context) -> set[str]:

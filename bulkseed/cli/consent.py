@@ -39,7 +39,7 @@ def require_consent(
     if database.server is not None:
         if consent.allow is not None:
             raise InputError(
-                f"--allow is {consent.allow!r}, but the embedded database would be used: "
+                f"--allow names {consent.allow!r}, but no database is named, so the embedded one would be used: "
                 "name a database with --database-url, or leave out --allow",
                 code="allow-without-database",
             )
@@ -73,7 +73,9 @@ def describe_target(target: Survey, rows: str) -> list[str]:
 
 def check_terminal(question: str) -> None:
     if sys.stdin is None or not sys.stdin.isatty():
-        raise InputError(f"no terminal to ask {question!r}: to agree, give --yes", code="confirmation-needed")
+        raise InputError(
+            f"there is no terminal to ask {question!r}: to confirm, give --yes", code="confirmation-needed"
+        )
 
 
 def ask(question: str, consent: Consent) -> None:

@@ -41,7 +41,7 @@ def print_result(result: LoadReport, database: Database, ledger_schema: str, *, 
     elif not quiet:
         report.print_load(result, url, next_commands(database, ledger_schema))
         if database.source == "option" and str(database.address.without_passwords) != url:
-            print("these commands need the password too: set PGPASSWORD, or add it to ~/.pgpass")
+            print("the password is left out of these commands: set PGPASSWORD, or add it to ~/.pgpass")
 
 
 def next_commands(database: Database, ledger_schema: str) -> dict[str, str]:
@@ -168,8 +168,8 @@ def resume_command(
         if interrupted is None:
             return print_nothing_to_resume(run_number, as_json, quiet)
         check_disk(database, estimate_missing_bytes(interrupted))
-        rows = f"{max(0, sum(interrupted.expected.values()) - sum(interrupted.rows.values())):,}"
-        question = f"Load the {rows} missing rows of run {interrupted.number} into {address}?"
+        rows = f"about {max(0, sum(interrupted.expected.values()) - sum(interrupted.rows.values())):,}"
+        question = f"Load the missing rows of run {interrupted.number} ({rows}) into {address}?"
         require_consent(
             database, Consent(yes, allow, quiet), question, f"{rows} to load", interrupted.names.sql_tables()
         )
@@ -209,4 +209,4 @@ def print_nothing_to_resume(number: int | None, as_json: bool, quiet: bool) -> N
     if as_json:
         print_json({"run": None})
     elif not quiet:
-        print("nothing to resume:", "no run is incomplete" if number is None else f"run {number} is complete")
+        print("nothing to resume:", "no run was interrupted" if number is None else f"run {number} is complete")

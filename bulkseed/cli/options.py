@@ -167,7 +167,7 @@ PLAN_OPTIONS: Final = options(
         callback=none_empty,
         multiple=True,
         metavar="MODULE:NAME",
-        help="Code that makes the rows of another table; may be repeated.  [default: none]",
+        help="Function or class that makes the rows of another table; may be repeated.  [default: none]",
     ),
 )
 DATABASE_OPTION: Final = click.option(
@@ -185,8 +185,8 @@ def schema_name(_: click.Context, __: click.Parameter, name: str) -> str:
     is_text = "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
     if not (is_text and 0 < size <= LONGEST_NAME) or name.startswith("pg_") or name == "information_schema":
         raise InputError(
-            f"--ledger-schema {name!r} is not a valid schema name: use 1 to {LONGEST_NAME} bytes of UTF-8, "
-            "and no name that the system reserves (pg_..., information_schema)",
+            f"--ledger-schema {name!r} cannot be the name of the ledger's schema: give 1 to {LONGEST_NAME} bytes of "
+            "UTF-8, not beginning with pg_, and not information_schema",
             code="invalid-schema-name",
         )
     return name
@@ -195,7 +195,9 @@ def schema_name(_: click.Context, __: click.Parameter, name: str) -> str:
 def seconds(_: click.Context, __: click.Parameter, value: float) -> float:
     """Return ``value``, a time in seconds. Raises InputError for NaN."""
     if math.isnan(value):
-        raise InputError("--retry-for nan is not a number: give seconds, such as 60", code="invalid-duration")
+        raise InputError(
+            "--retry-for nan is not a number: give a number of seconds, such as 60", code="invalid-duration"
+        )
     return value
 
 
@@ -205,7 +207,7 @@ LEDGER_OPTION: Final = click.option(
     metavar="SCHEMA",
     default=LEDGER_SCHEMA,
     show_default=True,
-    help="Schema where runs are recorded; created if missing.",
+    help="Schema of the ledger, where runs are recorded; load creates it if it is missing.",
 )
 
 
@@ -265,7 +267,7 @@ def failure_options(on_error: OnError) -> Callable[[Command], Command]:
             type=click.Choice(get_args(OnError)),
             default=on_error,
             show_default=True,
-            help="On error, undo the run or keep it for `bulkseed resume`.",
+            help="After an error, undo the run, or keep it for `bulkseed resume`.",
         ),
         click.option(
             "--retry-for",
@@ -274,7 +276,7 @@ def failure_options(on_error: OnError) -> Callable[[Command], Command]:
             default=RETRY_SECONDS,
             metavar="SECONDS",
             show_default=True,
-            help="Longest wait for a server that went away; 0 turns off all retries.",
+            help="Longest wait for a server that is down; 0 turns off all retries.",
         ),
     )
 

@@ -1,4 +1,4 @@
-"""What a command prints beside its tables: the JSON object, errors and the log; and how failures to print are told."""
+"""What a command prints besides its tables: the JSON object, errors and the log; and failures to print."""
 
 from __future__ import annotations
 

@@ -100,12 +100,25 @@ class Bars:
         task = self.tables.get(table)
         if task is None:
             return
-        state = self.progress.tasks[self.progress.task_ids.index(task)]
+        state = self.state(task)
         if not state.started:
             self.progress.start_task(task)
         if state.total is not None and state.completed + count > state.total:
-            self.progress.update(task, total=state.completed + count)
+            state.total = state.completed + count  # update(total=…) would forget the speed
         self.progress.advance(task, count)
+
+    def finish(self) -> None:
+        """Hide the phase, and show every bar as complete: the totals were estimates, and are now known."""
+        self.progress.update(self.now, visible=False)
+        for task in self.tables.values():
+            state = self.state(task)
+            state.total = state.completed  # update(total=…) would forget the speed
+            self.progress.start_task(task)
+            self.progress.update(task)
+
+    def state(self, task: TaskID) -> Task:
+        """Return the state of a bar."""
+        return self.progress.tasks[self.progress.task_ids.index(task)]
 
     def note(self, message: str) -> None:
         """Print a line above the bars."""
@@ -114,7 +127,7 @@ class Bars:
 
 LONG_PHASES: Final = {
     Phase.REBUILD: "rebuilding indexes and keys",
-    Phase.UNDO: "undoing the run (Ctrl-C twice interrupts this; `bulkseed cleanup` finishes it)",
+    Phase.UNDO: "undoing the run (to interrupt this, press Ctrl-C twice; `bulkseed cleanup` then finishes it)",
 }
 """The plain lines for phases that may take long without loading or removing rows."""
 
@@ -214,6 +227,8 @@ def show_progress(*, quiet: bool, bars: bool = True) -> Iterator[ProgressListene
             display.progress.start()
         try:
             yield BestEffortListener(display)
+            with suppress(Exception):
+                display.finish()
         finally:
             with suppress(Exception):
                 display.progress.stop()

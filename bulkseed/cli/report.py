@@ -16,6 +16,7 @@ from bulkseed.errors import escape_controls
 from bulkseed.plan.activity import expected_bytes, expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import shard_counts
+from bulkseed.sql import plain_names
 
 if TYPE_CHECKING:
     from bulkseed.cleaner.cleanup import CleanupReport
@@ -96,7 +97,7 @@ def print_runs(runs: Iterable[History]) -> None:
             (
                 str(run.number),
                 STATES.get(recorded.state, recorded.state),
-                f"{rows:,}" if run.is_complete else f"{rows:,} of {expected:,}",
+                f"{rows:,}" if run.is_complete else f"{rows:,} of about {expected:,}",
                 f"{run.began:%Y-%m-%d %H:%M}",
                 f"{recorded.seconds:,.1f}",
                 f"{run.login or '?'}{f'@{run.client}' if run.client else ''}",
@@ -192,7 +193,7 @@ def check_json(report: CheckReport, database_url: str, command: str) -> dict[str
 def print_check(report: CheckReport, database_url: str, command: str) -> None:
     """Print what a load would do, and the command for it."""
     lines = [
-        (table.name, f"{table.existing:,}", f"{table.rows:,}", table.format, table.reason)
+        (plain_names(table.name), f"{table.existing:,}", f"{table.rows:,}", table.format, table.reason)
         for table in report.tables.values()
     ]
     shown = rows_table(
@@ -213,10 +214,10 @@ def print_check(report: CheckReport, database_url: str, command: str) -> None:
         f"{report.connections} connections ({report.free_connections:,} free)",
         "disk": "; ".join(f"{size(disk.needed)} of {size(disk.free)} free in {disk.folder}" for disk in report.disks)
         or "not visible from here",
-        "confirmation": f"--allow is needed, since {' and '.join(report.production)} looks like production"
+        "production": f"--allow is needed, since {' and '.join(report.production)} looks like production"
         if report.production
         else "",
-        "": "the load asks for it, unless --yes is given" if report.asks else "",
+        "": "the load asks for confirmation, unless --yes is given" if report.asks else "",
     }
     width = max(map(len, facts))
     for name, text in facts.items():
@@ -243,7 +244,7 @@ def print_verify(reports: Iterable[VerifyReport]) -> None:
         table.columns[2].justify = "left"
         table.columns[2].no_wrap = False
         for rule in report.rules:
-            text = rule.text if not rule.violations else f"{rule.text} (violated by {rule.example})"
+            text = rule.text if not rule.violations else f"{rule.text} (found: {rule.example})"
             table.add_row(rule.rule, f"{rule.violations:,}", text, style="bold red" if rule.violations else None)
         screen.print(table)
         chances = rows_table(None, ("rule", "expected", "found", "sample size", "within chance", "measure"), ())
@@ -276,7 +277,7 @@ def cleanup_json(report: CleanupReport, database_url: str) -> dict[str, Any]:
 def print_cleanup(report: CleanupReport) -> None:
     """Print how many rows were removed, by table."""
     lines = [(table, f"{rows:,}") for table, rows in report.removed.items()]
-    lines += [(f"{table} (not seeded)", f"{rows:,}") for table, rows in report.others.items()]
+    lines += [(f"{plain_names(table)} (not loaded by bulkseed)", f"{rows:,}") for table, rows in report.others.items()]
     console().print(rows_table(None, ("table", "rows removed"), lines))
     numbers = ", ".join(map(str, report.runs))
     rebuilt = f"; {report.rebuilt} indexes and keys rebuilt" if report.rebuilt else ""

@@ -149,7 +149,7 @@ def find_incompatibility(
     if longest is not None and mapping.length is not None and mapping.length < longest:
         return Incompatibility(
             "column-too-short",
-            f"holds {mapping.length} characters: it must hold {longest}, so make it text or varchar({longest})",
+            f"takes {mapping.length} characters, and values have up to {longest}: make it text or varchar({longest})",
         )
     return None
 

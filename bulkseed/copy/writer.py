@@ -177,7 +177,7 @@ async def finish_copy(connection: Connection, plan: CopyPlan, command: Awaitable
     rows = int(tag.split()[-1])
     if rows != sent.rows:
         raise RunError(
-            f"{plan} took {rows:,} of {sent.rows:,} rows: a trigger or rule of the table drops some; disable it",
+            f"{plan} took {rows:,} of {sent.rows:,} rows: a trigger or rule of the table discards some: disable it",
             code="rows-dropped",
         )
     return rows

@@ -358,19 +358,19 @@ def reason_to_keep_foreign_key(row: Any, owners: Mapping[int, str], dependents: 
     """Return the reason for which a foreign key stays in place; empty where it can be dropped."""
     owner = owners.get(row["oid"])
     reasons = (
-        (owner is not None, f"it belongs to the extension {owner}"),
+        (owner is not None, f"part of the extension {owner}"),
         (row["partitioned"], "one of its tables is partitioned"),
-        (row["temporal"], "it is temporal (PERIOD)"),
-        (not row["enforced"], "it is NOT ENFORCED, so that it does not slow the load"),
-        (row["switched"], "its triggers are disabled, ALWAYS or REPLICA, and those of a new foreign key would not be"),
-        (not row["owned"], "this login is not the owner of its table"),
-        (not row["may_refer"], "this login could not rebuild it: it lacks REFERENCES on the referenced table"),
+        (row["temporal"], "temporal (PERIOD)"),
+        (not row["enforced"], "NOT ENFORCED, and so no cost to the load"),
+        (row["switched"], "the triggers are disabled, ALWAYS or REPLICA, and those of a new foreign key would not be"),
+        (not row["owned"], "only the owner of a table can drop and rebuild them"),
+        (not row["may_refer"], "a rebuild needs the privilege REFERENCES on the referenced table"),
     )
     for applies, reason in reasons:
         if applies:
             return reason
     others = [dependent["description"] for dependent in dependents if dependent["oid"] == row["oid"]]
-    return f"{others[0]} depends on it" if others else ""
+    return f"{others[0]} depends on the foreign key" if others else ""
 
 
 def reason_to_keep_index(
@@ -380,24 +380,27 @@ def reason_to_keep_index(
     own_oids = (row["index_oid"], row["constraint_oid"])
     owner = next((owners[oid] for oid in own_oids if oid in owners), None)
     reasons = (
-        (owner is not None, f"it belongs to, or depends on, the extension {owner}"),
+        (owner is not None, f"part of the extension {owner}, or dependent on it"),
         (row["partitioned"], "the table is partitioned, or not an ordinary table"),
-        (row["contype"] == "x", "it is an exclusion constraint"),
-        (row["temporal"], "it is temporal (WITHOUT OVERLAPS)"),
-        (not row["enforced"], "it is NOT ENFORCED"),
-        (not row["valid"], "it is invalid: drop it, or REINDEX it"),
-        (not row["owned"], "this login is not the owner of its table"),
-        (not row["may_create"], "this login could not rebuild it: it lacks CREATE on the schema"),
+        (row["contype"] == "x", "an exclusion constraint"),
+        (row["temporal"], "temporal (WITHOUT OVERLAPS)"),
+        (not row["enforced"], "NOT ENFORCED"),
+        (not row["valid"], "the index is invalid: drop it, or REINDEX it"),
+        (not row["owned"], "only the owner of a table can drop and rebuild them"),
+        (not row["may_create"], "a rebuild needs the privilege CREATE on the schema"),
         (
             not row["may_use_tablespace"],
-            f"this login could not rebuild it: it lacks CREATE on the tablespace {row['tablespace']}",
+            f"a rebuild needs the privilege CREATE on the tablespace {row['tablespace']}",
         ),
         # ADD CONSTRAINT … USING INDEX takes default sort orders, operator classes and collations only
-        (row["contype"] and not row["attachable"], "its index is not the one that PostgreSQL would create for it now"),
+        (
+            row["contype"] and not row["attachable"],
+            "the index is not the one that PostgreSQL would now create for the constraint",
+        ),
         # PostgreSQL 18 turns an inherited NOT NULL into the table's own when a key is added USING INDEX
-        (row["inherits"], "its columns are NOT NULL by inheritance, and would become NOT NULL by their own definition"),
-        (row["mutable"], "it calls a function that is no longer IMMUTABLE, so that it could not be rebuilt"),
-        (row["identifies"] and row["replicated"], "logical replication identifies the rows of the table by it"),
+        (row["inherits"], "the columns are NOT NULL by inheritance, and would become NOT NULL by their own definition"),
+        (row["mutable"], "the index calls a function that is no longer IMMUTABLE, and could not be rebuilt"),
+        (row["identifies"] and row["replicated"], "logical replication identifies the rows of the table by this index"),
     )
     for applies, reason in reasons:
         if applies:
@@ -407,9 +410,9 @@ def reason_to_keep_index(
             continue
         if dependent["by_constraint"] and dependent["by"] in foreign:
             if reason := foreign[dependent["by"]]:
-                return f"{dependent['description']} references it, and stays: {reason}"
+                return f"{dependent['description']} references this key and stays in place too ({reason})"
         else:
-            return f"{dependent['description']} depends on it"
+            return f"{dependent['description']} depends on this index or key"
     return ""
 
 

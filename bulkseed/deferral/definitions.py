@@ -268,7 +268,7 @@ WHERE NOT pg_has_role(c.relowner, 'USAGE') ORDER BY n.name
 
 
 async def find_foreign_owners(connection: Connection, deferred: Sequence[Deferred]) -> dict[str, str]:
-    """Return the existing tables whose indexes and keys this login may not rebuild, with the owners (quoted names).
+    """Return the existing tables whose indexes and keys the user may not rebuild, with the owners (quoted names).
 
     Raises the errors of asyncpg.
     """

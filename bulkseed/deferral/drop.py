@@ -104,8 +104,8 @@ async def drop_all(connection: Connection, deferred: Sequence[Deferred], budget:
                 await connection.execute(statement)
     except asyncpg.DependentObjectsStillExistError as error:
         raise TargetError(
-            f"{DOING}: another object has become dependent on one of them ({server_message(error)}); "
-            "nothing was dropped: try again",
+            f"{DOING}: another object now depends on one of them ({server_message(error)}), so nothing was dropped: "
+            "try again",
             code="new-dependent",
         ) from error
 
@@ -117,7 +117,7 @@ async def exists(connection: Connection, deferred: Deferred) -> bool:
         state = constraint if constraint != "absent" else state
     if state == "other":
         raise TargetError(
-            f"{DOING}: {deferred} has changed since it was read; nothing was dropped: try again",
+            f"{DOING}: {deferred} has changed since it was read, so nothing was dropped: try again",
             code="changed-definition",
         )
     return state == "same"

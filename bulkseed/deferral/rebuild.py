@@ -134,7 +134,7 @@ class Rebuilder:
     async def vacuum_table(self, connection: Connection, table: SQL) -> None:
         """Mark the rows that are visible to all, so that VALIDATE and the app can use index-only scans.
 
-        Skipped where the table is locked or this login may not VACUUM it. It runs after the indexes, when fewer old
+        Skipped where the table is locked or the user may not VACUUM it. It runs after the indexes, when fewer old
         transactions remain to which the last rows are not yet visible.
         """
         statement = compose("VACUUM (SKIP_LOCKED, TRUNCATE FALSE, PARALLEL 0) {table}", table=table)
@@ -292,7 +292,7 @@ async def add_again(
 def is_same(state: str, deferred: Deferred) -> bool:
     if state == "other":
         raise RunError(
-            f"{deferred} cannot be rebuilt: another object has its name; rename or drop that object",
+            f"{deferred} cannot be rebuilt: another object has its name: rename or drop that object",
             code="name-taken",
         )
     return state == "same"
@@ -306,7 +306,7 @@ def explain_duplicates(deferred: Deferred) -> Iterator[None]:
         if error.schema_name == "pg_catalog":  # another session has just created an object of that name
             raise
         raise RunError(
-            f"{deferred} cannot be rebuilt, since rows have the same values ({server_message(error)}): "
+            f"{deferred} cannot be rebuilt, since rows have duplicate values ({server_message(error)}): "
             "remove or change all but one of them",
             code="duplicate-rows",
         ) from error
@@ -318,7 +318,7 @@ def explain_orphans(deferred: Deferred) -> Iterator[None]:
         yield
     except asyncpg.ForeignKeyViolationError as error:
         raise RunError(
-            f"{deferred} is enforced for new rows, but cannot be validated, since a row of {deferred.table} references "
+            f"{deferred} is rebuilt as NOT VALID and cannot be validated, since a row of {deferred.table} references "
             f"no row of {deferred.parent} ({server_message(error)}): remove or change that row",
             code="orphan-rows",
         ) from error

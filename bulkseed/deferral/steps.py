@@ -117,7 +117,7 @@ async def describe_lock(connection: Connection, doing: str, tables: Sequence[str
     names = ", ".join(dict.fromkeys(tables))
     waited = f"{limits.tries} times {limits.lock_timeout:g} s" if limits.tries > 1 else f"{limits.lock_timeout:g} s"
     held_by = await describe_holders(connection, tables, limits.own_backends)
-    return f"{doing}: no lock on {names} in {waited}: held by {held_by}; end that transaction, and try again"
+    return f"{doing}: no lock on {names} after waiting {waited} for {held_by}: end that transaction, and try again"
 
 
 async def describe_holders(connection: Connection, tables: Sequence[str], own_backends: Sequence[int] = ()) -> str:

@@ -67,7 +67,7 @@ def settings(memory: int, cores: int) -> dict[str, str]:
         "synchronous_commit": "off",
         "autovacuum": "on",
         "jit": "off",
-        # The login and the ledger's schema are both called bulkseed: "$user" would put that schema before public.
+        # The user and the ledger's schema are both called bulkseed: "$user" would put that schema before public.
         "search_path": "public",
         "listen_addresses": "",
         "unix_socket_permissions": "0700",

@@ -46,7 +46,7 @@ class Server:
     user: str = "bulkseed"
     database: str = "bulkseed"
     tcp_port: int | None = None
-    """The port on 127.0.0.1, where logins need a password (scram-sha-256); None where the server has no TCP port."""
+    """The port on 127.0.0.1, where a connection needs a password (scram-sha-256); None where the server has no port."""
 
     @property
     def url(self) -> str:
@@ -89,7 +89,7 @@ class PidFile:
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
             except OSError:
-                return True  # a full backlog, or a missing right to connect: a server listens
+                return True  # a full backlog, or a missing permission to connect: a server listens
         return True
 
 

@@ -180,6 +180,7 @@ def _ensure_database(server: Server) -> None:
     if done.returncode != 0:
         messages = done.stderr.strip().splitlines() or ["no message"]
         raise EmbeddedError(
-            f"the embedded server in {server.home} runs, but rejects this login ({messages[-1]}): see {server.log}",
+            f"the embedded server in {server.home} is running, but rejects the connection ({messages[-1]}): "
+            f"see {server.log}",
             code="login-rejected",
         )

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 SECONDS_BEFORE_NOTE: Final = 2
-"""How long a lock is waited for before the user is told who holds it."""
+"""How long a lock is waited for before a note says who holds it."""
 
 
 LOCK_SECONDS: Final = 60
@@ -126,8 +126,8 @@ def lost_run_error(number: int, ledger: Ledger) -> RunError:
 async def lock_runs(connection: Connection, ledger: Ledger, listener: ProgressListener) -> None:
     """Keep shards from being begun until the transaction ends, and wait for those that are being loaded.
 
-    ``listener`` is told who loads them. A command that loads a shard asks for a weaker lock on the same table. Locks on
-    a table are granted in the order of the requests; locks on a row are not.
+    ``listener`` gets a note that says who loads them. A command that loads a shard asks for a weaker lock on the same
+    table. Locks on a table are granted in the order of the requests; locks on a row are not.
     """
     lock = compose("LOCK TABLE {runs} IN EXCLUSIVE MODE", runs=ledger.runs)
     try:
@@ -328,7 +328,7 @@ async def forget_shards(connection: Connection, ledger: Ledger, number: int, sha
 
 
 async def forget_run(connection: Connection, ledger: Ledger, number: int) -> None:
-    """Delete the record of a run; drop the ledger with the last one, if this login owns it."""
+    """Delete the record of a run; drop the ledger with the last one, if the user owns it."""
     await connection.execute(compose("DELETE FROM {runs} WHERE id = $1", runs=ledger.runs), number)
     await forget_rebuilt(connection, ledger.deferred, number)
     await drop_ledger(connection, ledger)
@@ -341,8 +341,8 @@ LOCK: Final = 0x62756C6B73656564
 async def acquire_load_lock(connection: Connection, listener: ProgressListener) -> None:
     """Hold the lock of all commands that write seeded rows until the connection ends; wait for its holder if need be.
 
-    ``listener`` is told who holds the lock. It must be the first lock of a command: one that waits for it must not
-    hold a lock that the holder needs. Raises ConnectionLostError.
+    ``listener`` gets a note that says who holds the lock. It must be the first lock of a command: one that waits for
+    it must not hold a lock that the holder needs. Raises ConnectionLostError.
     """
     with translate_errors(connection, "waiting for the load lock"):
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
@@ -352,7 +352,7 @@ async def acquire_load_lock(connection: Connection, listener: ProgressListener) 
 
 
 async def describe_lock_holder(connection: Connection) -> str | None:
-    """Return who holds the load lock, as text: server process, login and start; None if no other connection does."""
+    """Return who holds the load lock, as text: server process, user and start; None if no other connection does."""
     row = await connection.fetchrow(
         """
         SELECT a.pid, a.usename, to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS since
@@ -365,6 +365,6 @@ async def describe_lock_holder(connection: Connection) -> str | None:
     )
     if row is None:
         return None
-    # backend_start of another login's session is NULL without the rights of pg_read_all_stats
+    # backend_start of another user's session is NULL without the privileges of pg_read_all_stats
     since = f", since {row['since']} UTC" if row["since"] else ""
-    return f"process {row['pid']} of {row['usename']}{since}"
+    return f"server process {row['pid']} of the user {row['usename']}{since}"

@@ -1,4 +1,4 @@
-"""Runs as the ledger records them: state, rows, times, login, versions."""
+"""Runs as the ledger records them: state, rows, times, user, versions."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ async def find_runs(connection: Connection, ledger: Ledger, wanted: Collection[i
     if not runs:
         where = "" if ledger == Ledger() else f" in schema {ledger.schema!r}"
         raise InputError(
-            f"this database has no run of bulkseed{where}: load one first, or name another database", code="no-runs"
+            f"no run is recorded in this database{where}: load one first, or name another database", code="no-runs"
         )
     if wanted is None:
         return runs
@@ -174,7 +174,8 @@ async def find_runs(connection: Connection, ledger: Ledger, wanted: Collection[i
         number = choice.number if isinstance(choice, Claim) else choice
         if number not in by_number:
             raise InputError(
-                f"this database has no run {number}: it has {', '.join(map(str, by_number))}", code="no-such-run"
+                f"no run {number} is recorded in this database: give one of {', '.join(map(str, by_number))}",
+                code="no-such-run",
             )
         if isinstance(choice, Claim) and by_number[number].claim != choice:
             raise changed_run_error(number, ledger)

@@ -122,7 +122,7 @@ WHERE n.nspname = $1 AND c.relname = ANY ($2::text[])
 """
 """Whether the schema $1 has the ledger's tables, and the name of a table there that is one of the names $2.
 
-From the catalogue: to_regclass() raises an error if the login may not use the schema."""
+From the catalogue: to_regclass() raises an error if the user may not use the schema."""
 
 
 async def exists(connection: Connection, ledger: Ledger) -> bool:
@@ -138,7 +138,7 @@ async def exists(connection: Connection, ledger: Ledger) -> bool:
 
 
 async def find_other_ledgers(connection: Connection, ledger: Ledger) -> list[Ledger]:
-    """Return the ledgers in other schemas of the database that this login may read."""
+    """Return the ledgers in other schemas of the database that the user may read."""
     rows = await connection.fetch(
         """
         SELECT n.nspname FROM pg_namespace AS n
@@ -160,19 +160,19 @@ async def version(connection: Connection, ledger: Ledger) -> int:
     number: int = await connection.fetchval(compose("SELECT number FROM {version}", version=ledger.table("version")))
     if number > VERSION:
         raise TargetError(
-            f"the ledger in schema {ledger.schema!r} is of version {number}, this bulkseed knows {VERSION}: "
-            "use a newer bulkseed",
+            f"the ledger in schema {ledger.schema!r} is of version {number}, and this bulkseed knows versions up to "
+            f"{VERSION}: use a newer bulkseed",
             code="newer-ledger",
         )
     return number
 
 
 async def check_ledger(connection: Connection, ledger: Ledger) -> None:
-    """Raise TargetError if this login may not write to the ledger, or a newer bulkseed has created it."""
+    """Raise TargetError if the user may not write to the ledger, or a newer bulkseed has created it."""
     schema = identifier(ledger.schema)
     user, database = await connection.fetchrow("SELECT quote_ident(current_user), quote_ident(current_database())")
     if await exists(connection, ledger):
-        is_missing_rights = await connection.fetchval(
+        lacks_privileges = await connection.fetchval(
             """
             SELECT CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN
                 EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relkind = 'r' AND relname = ANY ($2::text[])
@@ -184,17 +184,17 @@ async def check_ledger(connection: Connection, ledger: Ledger) -> None:
             ledger.schema,
             list(TABLES),
         )
-        if is_missing_rights:
+        if lacks_privileges:
             raise TargetError(
-                f"this login may not write to the ledger in schema {schema}, where runs are recorded: "
-                f"GRANT USAGE ON SCHEMA {schema} TO {user} and GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {user}, "
+                f"the user {user} lacks privileges on the ledger, where runs are recorded: "
+                f"GRANT USAGE ON SCHEMA {schema} TO {user}; GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {user}; "
                 "or name another schema with --ledger-schema",
                 code="missing-privilege",
             )
         if await version(connection, ledger) < VERSION and not await is_owned(connection, ledger):
             raise TargetError(
-                f"the ledger in schema {schema} was created by an older bulkseed, and this login may not change its "
-                "tables: load once as their owner",
+                f"the ledger in schema {schema} was created by an older bulkseed, and only the owner of its tables can "
+                "upgrade it: load once as their owner",
                 code="older-ledger",
             )
     elif await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", ledger.schema):
@@ -202,14 +202,14 @@ async def check_ledger(connection: Connection, ledger: Ledger) -> None:
             "SELECT has_schema_privilege($1, 'USAGE') AND has_schema_privilege($1, 'CREATE')", ledger.schema
         ):
             raise TargetError(
-                f"this login may not make tables in the schema {schema}, where runs are to be recorded: "
+                f"the user {user} may not create tables in the schema {schema}, where runs are to be recorded: "
                 f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}, or name another schema with --ledger-schema",
                 code="missing-privilege",
             )
     elif not await connection.fetchval("SELECT has_database_privilege(current_database(), 'CREATE')"):
         raise TargetError(
-            f"this login may not create the schema {schema}, where runs are recorded: GRANT CREATE ON DATABASE "
-            f"{database} TO {user}, or name a schema where it may make tables with --ledger-schema",
+            f"the user {user} may not create the schema {schema}, where runs are recorded: GRANT CREATE ON DATABASE "
+            f"{database} TO {user}, or name with --ledger-schema a schema in which the user may create tables",
             code="missing-privilege",
         )
 
@@ -249,7 +249,7 @@ def migrations(ledger: Ledger) -> tuple[SQL, ...]:
 
 
 async def drop_ledger(connection: Connection, ledger: Ledger) -> None:
-    """Drop the ledger if it has no run, no definition waits to be rebuilt, and this login owns it.
+    """Drop the ledger if it has no run, no definition waits to be rebuilt, and the user owns it.
 
     Its schema is dropped too if it was created for the ledger and is empty.
     """

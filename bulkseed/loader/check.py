@@ -39,7 +39,7 @@ SELECT current_setting('max_connections')::int - (SELECT sum(numbackends)::int F
               ELSE current_setting('superuser_reserved_connections')::int
                    + coalesce(current_setting('reserved_connections', true), '0')::int END
 """
-"""The connections that this login could open, the present one included; ``reserved_connections`` exists since 16."""
+"""The connections that the user could open, the present one included; ``reserved_connections`` exists since 16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class CheckReport:
       database has them.
     - ``dropped``: the indexes, keys and foreign keys that would be dropped and rebuilt; ``kept`` is the reason if none.
     - ``ids``: the first and the last id of each table whose ids are numbers, unless other commands use ids meanwhile.
-    - ``connections``: how many the load would open; ``free_connections``: how many this login could.
+    - ``connections``: how many the load would open; ``free_connections``: how many the user could.
     - ``disks``: bytes needed and free, if the server's disks are visible from here.
     - ``production``: the names that look like production, for which the command ``load`` needs ``--allow`` with
       ``title``; ``asks``: whether it asks for confirmation, since the server is on another machine.
@@ -179,8 +179,8 @@ class Inquiry:
         notes += [describe_locks(deferral.deferred)] if deferral.deferred else []
         if workers + 1 > free:
             notes.append(
-                f"the load opens {workers + 1} connections, and the server has {max(0, free)} free for this login: "
-                "give fewer --workers"
+                f"the load opens {workers + 1} connections, and the server has {max(0, free)} free for the user "
+                f"{found.user}: give fewer --workers"
             )
         return CheckReport(
             plan=plan,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import platform
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,7 +48,7 @@ from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.postgres.optional import execute_optional
 from bulkseed.postgres.transaction import transaction
 from bulkseed.randomness.draws import GENERATOR_VERSION
-from bulkseed.sql import compose
+from bulkseed.sql import compose, plain_names
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.guard import estimate_rows
 from bulkseed.target.target import Target, read_target
@@ -131,14 +130,13 @@ async def choose_deferred(
         tables = target.sql_tables()
         new, existing = sum(expected_rows(plan).values()), await estimate_rows(connection, tables)
         if not is_worth_deferring(new, existing):
-            reason = f"rebuilding them would take longer than it saves, for {new:,.0f} rows beside {existing:,.0f}"
+            rows = f"{new:,.0f} new rows and {existing:,.0f} existing ones"
+            reason = f"rebuilding them would take longer than it saves, for {rows}"
             return Deferral(reason=reason)
         actions = [row[0] for row in await connection.fetch(INSERT_ACTIONS, tables)]
         if actions:
-            named = f"they may be needed by {', '.join(actions)}"
-            note = (
-                f"indexes and keys stay in place during the load, because {named}: give --defer always if they are not"
-            )
+            named = f"INSERT into the tables runs {', '.join(actions)}, which may need them"
+            note = f"indexes and keys stay in place during the load: {named} (--defer always drops them all the same)"
             return Deferral(reason=named, notes=(note,))
     fill = partial(fill_with_samples, connection, target, copy_plans, plan, corpus)
     names = [target.model.name(table) for table in target.model.names]
@@ -154,20 +152,21 @@ def describe_locks(deferred: Sequence[Deferred]) -> str:
     names = {definition.table for definition in deferred}
     names |= {definition.parent for definition in deferred if definition.parent}
     return (
-        f"{len(deferred)} indexes and keys are dropped, and rebuilt after the load; each step locks one of "
-        f"{', '.join(sorted(names))} for a moment, or blocks writes to it while an index is built "
-        "(--defer never keeps all of them in place)"
+        f"{len(deferred)} indexes and keys are dropped, and rebuilt after the load; meanwhile statements on "
+        f"{len(names)} table{'s' * (len(names) > 1)} may have to wait (--defer never drops none)"
     )
 
 
 def describe_kept(kept: tuple[NotDeferred, ...]) -> list[str]:
     """Return a sentence for each reason why indexes or keys stay in place during the load."""
-    reasons = Counter((index.table, index.reason) for index in kept)
-    names = {(index.table, index.reason): f"the {index.kind} {index.name}" for index in kept}
+    by_reason: dict[str, list[NotDeferred]] = {}
+    for index in kept:
+        by_reason.setdefault(index.reason, []).append(index)
     return [
-        f"{names[key] if count == 1 else f'{count} indexes and keys'} of {key[0]} "
-        f"{'stays' if count == 1 else 'stay'} in place during the load: {key[1]}"
-        for key, count in reasons.items()
+        f"{f'{len(those)} indexes and keys' if len(those) > 1 else f'the {those[0].kind} {those[0].name}'} of "
+        f"{plain_names(', '.join(dict.fromkeys(index.table for index in those)))} "
+        f"{'stay' if len(those) > 1 else 'stays'} in place during the load: {plain_names(reason)}"
+        for reason, those in by_reason.items()
     ]
 
 

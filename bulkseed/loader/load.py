@@ -50,7 +50,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, preflight_errors, translate_errors
 from bulkseed.postgres.transaction import RetryPolicy, transaction
 from bulkseed.target.copy_plan import plan_copies
-from bulkseed.target.ids import allocate_ids, check_rights, find_unlogged_tables, read_system_reactions
+from bulkseed.target.ids import allocate_ids, check_privileges, find_unlogged_tables, read_system_reactions
 from bulkseed.target.target import Target
 from bulkseed.text.faker_source import make_corpus
 
@@ -264,7 +264,7 @@ async def find_interrupted(connection: Connection, ledger: Ledger, wanted: int |
         number = incomplete[0].number
         raise InputError(
             f"run {number} is being undone, so it cannot be resumed: "
-            f"finish the undoing with {ledger.command(f'cleanup {number}')}",
+            f"finish that with {ledger.command(f'cleanup {number}')}",
             code="run-being-undone",
         )
     return loading[0] if loading else None
@@ -311,16 +311,16 @@ def check_tables(run: Run, ledger: Ledger) -> None:
 
 
 async def check_target(connection: Connection, target: Target, run: Run, ledger: Ledger) -> None:
-    """Raise TargetError if the run's tables, rights or catalogue differ from those when it began."""
+    """Raise TargetError if the run's tables, privileges or catalogue differ from those when it began."""
     if target.schema != run.schema:
         raise TargetError(
-            f"run {run.number} goes into the schema {run.schema!r}, and this login's search_path finds the tables in "
-            f"{target.schema!r}: set search_path as it was",
+            f"run {run.number} was loaded into the schema {run.schema!r}, and search_path now finds the tables in "
+            f"{target.schema!r}: set search_path so that {run.schema!r} is found first",
             code="other-schema",
         )
     with translate_errors(connection, "checking the target"):
         async with transaction(connection):
-            await check_rights(connection, target)
+            await check_privileges(connection, target)
             missing = missing_reactions(run.placement.reactions, await read_system_reactions(connection, target))
             await check_owner(connection, (await read_unfinished(connection, ledger.deferred)).get(run.number, ()))
     if missing:

@@ -1,4 +1,4 @@
-"""The checks before a load, which ``bulkseed check`` runs alone: all that a target refuses, told at once."""
+"""The checks before a load, which ``bulkseed check`` runs alone: all that a target refuses, reported together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, preflight_errors
 from bulkseed.target.copy_plan import plan_copies
 from bulkseed.target.guard import Disk, check_disks, folders, read_disks
-from bulkseed.target.ids import check_ids, check_rights, check_writable
+from bulkseed.target.ids import check_ids, check_privileges, check_writable
 from bulkseed.target.scenario_rules import find_rule_problems
 from bulkseed.target.target import Target, raise_problems, read_target
 from bulkseed.target.trial_load import run_trial
@@ -75,7 +75,7 @@ async def run_preflight(
     Unfinished runs are no problem while another command is loading (``busy``), as a load waits for it.
 
     Raises TargetError and InputError with a line for each problem: a server that only allows reading, tables and
-    columns that do not fit, missing rights, a ledger where this login cannot record runs, an unfinished run, values
+    columns that do not fit, missing privileges, a ledger where the user cannot record runs, an unfinished run, values
     that the tables refuse, ids, rules of the scenario with wrong SQL, disks that are too small. Its code is that of the
     problems, or ``unfit-target`` if they have several. Raises RunError for other errors of the server.
     """
@@ -98,8 +98,8 @@ async def run_preflight(
         if target is not None and is_writable:
             before = len(refusals.errors)
             with refusals.collect():
-                await check_rights(connection, target)
-            # the errors of a trial would hide a missing right
+                await check_privileges(connection, target)
+            # the errors of a trial would hide a missing privilege
             may_try = may_try and len(refusals.errors) == before
         if is_writable:
             with refusals.collect():
@@ -123,7 +123,7 @@ async def run_preflight(
 
 
 async def check_ledgers(connection: Connection, ledger: Ledger, *, busy: bool = False) -> None:
-    """Raise TargetError if this login may not record a run, or a run was interrupted in any ledger of the database."""
+    """Raise TargetError if the user may not record a run, or a run was interrupted in any ledger of the database."""
     await check_ledger(connection, ledger)
     if not busy:
         for other in (ledger, *await find_other_ledgers(connection, ledger)):

@@ -141,7 +141,8 @@ class Plan:
                 option = name.replace("_", "-")
                 noun = name.split("_")[0][: None if value != 1 else -1]
                 raise InputError(
-                    f"{value} {noun} cannot make a workspace: give --{option} {least} or more", code="count-too-small"
+                    f"{value} {noun} are too few for a workspace: give --{option} {least} or more",
+                    code="count-too-small",
                 )
         if self.max_members is not None and self.max_members < 2:
             raise InputError(

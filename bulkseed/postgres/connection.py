@@ -138,7 +138,7 @@ async def connect(params: ConnectionParams, patience: float | None = None) -> Co
         if isinstance(error, asyncpg.QueryCanceledError):
             raise ConnectError(
                 f"the server at {params.server} cancelled the first statement ({server_message(error)}): raise "
-                "statement_timeout in options, in PGOPTIONS, by ALTER ROLE or by ALTER DATABASE, whichever sets it",
+                "statement_timeout where it is set: the URL's options, PGOPTIONS, ALTER ROLE or ALTER DATABASE",
                 code="session-limit",
             ) from error
         if lost and isinstance(error, Exception):
@@ -300,7 +300,7 @@ async def connect_driver(params: ConnectionParams) -> DriverConnection:
         reason = error.strerror or str(error) or (f"no answer in {seconds:.0f} s" if seconds else "no answer")
         if "SSL" in reason:
             raise ConnectError(
-                f"no PostgreSQL answers at {params.server} ({reason}): correct sslmode in the database URL",
+                f"no TLS connection to {params.server} can be made ({reason}): correct sslmode in the database URL",
                 code="tls-failed",
             ) from error
         raise ServerUnavailableError(
@@ -329,7 +329,7 @@ async def connect_driver(params: ConnectionParams) -> DriverConnection:
 def user_fix(reason: str) -> str:
     """Return how to fix a user or a password that the server rejects for ``reason``."""
     if "certificate" in reason:
-        return "correct sslcert and sslkey, or use another user"
+        return "correct sslcert and sslkey, or connect as another user"
     if "pg_hba.conf" in reason:
         return "correct the user, the database or sslmode, or allow the connection in pg_hba.conf"
     return "correct the user or password in the database URL, in PGPASSWORD or in ~/.pgpass"
@@ -366,8 +366,8 @@ def connect_error(error: asyncpg.PostgresError, params: ConnectionParams) -> Con
         )
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return ConnectError(
-            f"the server at {params.server} refuses a connection ({message}): grant the user the right, "
-            "or leave out what it may not set",
+            f"the server at {params.server} refuses the connection ({message}): grant the user this privilege, "
+            "or leave out the parameter that needs it",
             code="missing-privilege",
         )
     if translated := pooler_error(error, params):
@@ -378,7 +378,7 @@ def connect_error(error: asyncpg.PostgresError, params: ConnectionParams) -> Con
         )
     return ConnectError(
         f"the server at {params.server} allows no connection to {params.database!r} ({message}): "
-        "allow it there, or name another database",
+        "allow connections to it, or name another database",
         code="connection-not-allowed",
     )
 
@@ -509,7 +509,7 @@ def translate_errors(connection: Connection, doing: str) -> Iterator[None]:
             ) from error
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
             raise RunError(
-                f"{doing}: this user may not ({message}): grant it the right, or use another",
+                f"{doing}: {message}: grant the user this privilege, or connect as another user",
                 code="missing-privilege",
             ) from error
         if is_transient(error):
@@ -521,7 +521,7 @@ def translate_errors(connection: Connection, doing: str) -> Iterator[None]:
 def preflight_errors(connection: Connection, doing: str) -> Iterator[None]:
     """Raise errors as :func:`translate_errors` does, before anything is written.
 
-    A missing right is a TargetError, and a server that has stopped answering a ServerUnavailableError.
+    A missing privilege is a TargetError, and a server that has stopped answering a ServerUnavailableError.
     """
     try:
         with translate_errors(connection, doing):

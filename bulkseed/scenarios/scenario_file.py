@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -153,6 +153,8 @@ class Problems:
         self.sections = list(sections)
         self.noted: list[tuple[str, str, str]] = []
         """The dotted key, the problem and the code of each."""
+        self.places: dict[str, str] = {}
+        """What is shown instead of a dotted key with the index of a rule."""
         self.wrong_relationships: set[str] = set()
         """Relationships with problems. A table of this name in another section is not one problem more."""
         self.are_plugins_wrong = False
@@ -175,7 +177,11 @@ class Problems:
             lines = sorted(dict.fromkeys(self.noted), key=section_index)
             code = common_code((code for *_, code in lines), WRONG)
             raise InputError(
-                "\n".join(f"{self.named}: {key}: {problem}" if key else problem for key, problem, _ in lines), code=code
+                "\n".join(
+                    f"{self.named}: {self.places.get(key, key)}: {problem}" if key else problem
+                    for key, problem, _ in lines
+                ),
+                code=code,
             )
 
     def add_base(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -194,7 +200,10 @@ class Problems:
 
         valid: dict[str, Any] = deepcopy(dict(values))
         for keys, problem in check_structure(values):
-            self.add(".".join(map(str, keys)), problem)
+            key = ".".join(map(str, keys))
+            if keys[0] == "rules" and len(keys) > 1:
+                self.places[key] = describe_rule(values["rules"], int(keys[1]), keys[2:])
+            self.add(key, problem)
             leave_out(valid, keys)
             if keys[0] == "relationships":
                 self.wrong_relationships.update(map(str, keys[1:2]))
@@ -370,6 +379,14 @@ class Problems:
 def is_name(text: str) -> bool:
     """Return whether a name in PostgreSQL can be ``text``: Unicode without NUL."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def describe_rule(rules: Sequence[Any], index: int, keys: tuple[str | int, ...]) -> str:
+    """Return the place of a value in [[rules]] as text: the number of the rule in the file, its name, and the key."""
+    rule = rules[index]
+    name = rule.get("name") if isinstance(rule, dict) else None
+    title = f"rule {index + 1} ({name!r})" if isinstance(name, str) else f"rule {index + 1}"
+    return ": ".join([title, *map(str, keys)])
 
 
 def leave_out(values: dict[str, Any], keys: tuple[str | int, ...]) -> None:

@@ -39,7 +39,7 @@ PRODUCTION: Final = re.compile(r"(?:prod|production|prd|live)\d*")
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A survey of the target: its address, and the server's own names of the database and the login.
+    """A survey of the target: its address, and the server's own names of the database and the user.
 
     ``names`` are those of its hosts, and the IP addresses given in their place; ``rows`` is the estimated number of
     rows in the tables that a load writes to.
@@ -61,7 +61,7 @@ class Survey:
 async def survey(address: Address, tables: Sequence[str]) -> Survey:
     """Survey the target and its ``tables`` (names as in SQL), without writing anything.
 
-    Raises ConnectError, ConnectionLostError, and TargetError where this login lacks the rights.
+    Raises ConnectError, ConnectionLostError, and TargetError where the user lacks privileges.
     """
     async with open_connection(address) as connection:
         return await survey_with(connection, address, tables)
@@ -95,14 +95,13 @@ def check_allowed(target: Survey, allow: str | None) -> None:
     """Raise InputError where ``allow`` names another target, or is None and the target looks like production."""
     if allow is not None and allow != target.title:
         raise InputError(
-            f"--allow names {allow!r}, but the target is {target.title!r}: nothing was touched; correct one of them",
+            f"--allow names {allow!r}, but the target is {target.title!r}: nothing was changed: correct one of them",
             code="allow-mismatch",
         )
     names = production_names(target)
     if names and allow is None:
         raise InputError(
-            f"{names[0]} looks like production: "
-            f"if that is where you mean to write, give --allow {shlex.quote(target.title)}",
+            f"{names[0]} looks like production: to write there all the same, give --allow {shlex.quote(target.title)}",
             code="production-target",
         )
 
@@ -114,7 +113,7 @@ SERVER: Final = """
 SELECT inet_server_addr() AS address, inet_server_port() AS port,
        (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS data
 """
-"""A login without the right to read the data directory gets null for it."""
+"""A user without the privilege to read the data directory gets null for it."""
 
 TABLESPACES: Final = """
 SELECT name, pg_tablespace_location(coalesce(nullif(reltablespace, 0), dattablespace)) AS folder
@@ -129,7 +128,7 @@ async def check_server(address: Address, expected: Mapping[str, float]) -> None:
     """Raise InputError where the server's disks have too little free space for ``expected`` bytes of each table.
 
     ``address`` is on this machine; where a tunnel or the like answers there, nothing is checked. Raises ConnectError,
-    ConnectionLostError, and TargetError where this login lacks the rights.
+    ConnectionLostError, and TargetError where the user lacks privileges.
     """
     async with open_connection(address) as connection:
         with preflight_errors(connection, "asking for the server's folders"):
@@ -190,7 +189,7 @@ def read_disks(needed: Mapping[Path, float]) -> list[Disk]:
 def check_disks(disks: Iterable[Disk], fix: str = "load less, or free some space") -> None:
     """Raise InputError, with a line for each, where disks have less free space than needed."""
     problems = [
-        f"the load needs some {disk.needed / 1e9:,.2f} GB of disk, and {disk.folder} has {disk.free / 1e9:,.2f} GB "
+        f"the load needs about {disk.needed / 1e9:,.2f} GB of disk, and {disk.folder} has {disk.free / 1e9:,.2f} GB "
         f"free: {fix}"
         for disk in disks
         if disk.free < disk.needed

@@ -26,7 +26,7 @@ from bulkseed.text.names import Corpus
 __all__ = [
     "allocate_ids",
     "check_ids",
-    "check_rights",
+    "check_privileges",
     "check_table_privileges",
     "check_writable",
     "find_id_range",
@@ -60,20 +60,20 @@ LIMIT 1
 READ_ONLY: Final = """
 SELECT pg_is_in_recovery() OR (SELECT reset_val = 'on' FROM pg_settings WHERE name = 'default_transaction_read_only')
 """
-"""Whether the server, the database or the login only allows reading. ``bulkseed check`` changes the present value."""
+"""Whether the server, the database or the role only allows reading. ``bulkseed check`` changes the present value."""
 
 
 async def check_writable(connection: Connection) -> None:
     """Raise TargetError where nothing can be written."""
     if await connection.fetchval(READ_ONLY):
         raise TargetError(
-            "the server only allows reading (a standby, or default_transaction_read_only): use the primary",
+            "the server is a standby, or default_transaction_read_only is on: name the primary, or set it to off",
             code="read-only",
         )
 
 
-async def check_rights(connection: Connection, target: Target) -> None:
-    """Raise TargetError where this login may not load, with a line for each missing GRANT and each other reason."""
+async def check_privileges(connection: Connection, target: Target) -> None:
+    """Raise TargetError where the user may not load, with a line for each missing GRANT and each other reason."""
     await check_writable(connection)
     user = await connection.fetchval("SELECT quote_ident(current_user)")
     problems: list[Problem] = []
@@ -86,8 +86,8 @@ async def check_rights(connection: Connection, target: Target) -> None:
             problems.append(
                 Problem(
                     "row-security",
-                    f"row security is active on {table} for {user}, and COPY refuses that: "
-                    f"ALTER ROLE {user} BYPASSRLS, or load as the table's owner",
+                    f"row-level security applies to the user {user} on {table}, and COPY FROM does not support it: "
+                    f"load as the table's owner, or let a superuser run ALTER ROLE {user} BYPASSRLS",
                 )
             )
     for table_name, column in serial_columns(target):
@@ -101,7 +101,7 @@ async def check_rights(connection: Connection, target: Target) -> None:
 
 
 async def check_table_privileges(connection: Connection, tables: Iterable[SQL], needed: Sequence[str]) -> None:
-    """Raise TargetError with the GRANT statements that give this login the privileges ``needed`` on existing tables."""
+    """Raise TargetError with the GRANT statements that give the user the privileges ``needed`` on existing tables."""
     raise_problems(await find_missing_privileges(connection, tables, needed))
 
 
@@ -122,7 +122,7 @@ async def find_missing_privileges(
 
 
 def missing_privilege(user: str, grant: str) -> Problem:
-    return Problem("missing-privilege", f"the login {user} lacks rights: {grant}")
+    return Problem("missing-privilege", f"the user {user} lacks privileges: {grant}")
 
 
 async def find_unlogged_tables(connection: Connection, target: Target) -> str:
@@ -135,7 +135,7 @@ async def find_unlogged_tables(connection: Connection, target: Target) -> str:
     if names is None:
         return ""
     return (
-        f"{names}: UNLOGGED, so a crash of the server empties them, and the ledger still records their rows: "
+        f"{names}: UNLOGGED, so a crash of the server empties them, while the run stays recorded: "
         "after a crash, clean up this run and load again"
     )
 

@@ -56,8 +56,8 @@ async def create_missing(address: Address, *, listener: ProgressListener | None 
 
     A table is created with its indexes; existing tables are not changed, so that a second call does nothing. Concurrent
     calls wait for each other, and a failure leaves nothing behind. Raises ConnectError, ConnectionLostError,
-    TransientError, DiskFullError, and TargetError where the existing tables do not fit the missing ones, or the login
-    lacks a right.
+    TransientError, DiskFullError, and TargetError where the existing tables do not fit the missing ones, or the user
+    lacks a privilege.
     """
     async with open_connection(address) as connection:
         if not await find_missing(connection, address):
@@ -79,9 +79,7 @@ async def find_missing(connection: Connection, address: Address) -> set[str]:
     """Return the names, as in :func:`read_statements`, of the missing tables and rows. Raises TargetError."""
     names = [*TABLE_NAMES, CATALOGUE.name]
     problem = f"the tables at {address.server} cannot be read"
-    with translate_refusals(
-        connection, "unreadable-tables", problem, "correct them, or grant this login what it lacks"
-    ):
+    with translate_refusals(connection, "unreadable-tables", problem, "correct them, or grant the user the privilege"):
         kinds = {row["name"]: row["kind"] for row in await connection.fetch(RELATIONS, names)}
         if others := {name: kind for name, kind in sorted(kinds.items()) if kind not in TABLE_KINDS}:
             raise TargetError(
@@ -100,12 +98,12 @@ async def find_missing(connection: Connection, address: Address) -> set[str]:
 async def create(connection: Connection, address: Address, missing: set[str]) -> list[str]:
     """Create the ``missing`` tables and rows in the caller's transaction, and return a description of each."""
     created = []
-    problem = f"the reference tables cannot be made at {address.server}"
+    problem = f"the reference tables cannot be created at {address.server}"
     with translate_refusals(
         connection,
         "cannot-create-tables",
         problem,
-        "grant the login what it lacks, or make the tables with your migrations",
+        "grant the user the privilege, or create the tables with your migrations",
     ):
         for name, statements in read_statements().items():
             if name not in missing:

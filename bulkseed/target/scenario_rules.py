@@ -21,7 +21,7 @@ NUMBERS: Final = {"int2", "int4", "int8", "bool"}
 """The types whose values verify takes for a number of rows."""
 
 NOT_A_NUMBER: Final = (
-    "does not return one number: make it a query of one row and one column of a whole number, such as a count(*)"
+    "does not return one number: write a query for one row with one integer column, such as SELECT count(*)"
 )
 
 
@@ -67,6 +67,4 @@ async def find_rule_problems(
 def wrong_rule(rule: Rule, error: Exception) -> Problem:
     """Return the problem of a rule whose SQL fails."""
     reason = server_message(error) if isinstance(error, asyncpg.PostgresError) else str(error)
-    return Problem(
-        "rule-failed", f"the rule {rule.name!r} of the scenario cannot be judged ({reason}): correct its SQL"
-    )
+    return Problem("rule-failed", f"the rule {rule.name!r} of the scenario fails ({reason}): correct its SQL")

@@ -271,7 +271,7 @@ SCHEMA: Final = """
 SELECT coalesce((SELECT nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
                  WHERE c.oid = to_regclass(quote_ident($1))), current_schema())
 """
-"""The schema in which the search_path finds the users, else the first schema of the path: a login's own schema, which
+"""The schema in which the search_path finds the users, else the first schema of the path: a user's own schema, which
 comes first in it, may contain the ledger only."""
 
 SCHEMAS: Final = r"SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%' ORDER BY nspname"
@@ -286,14 +286,14 @@ async def find_schema(connection: Connection, model: Model) -> str:
     if (named := model.scenario.schema) is not None:
         existing = [row["nspname"] for row in await connection.fetch(SCHEMAS)]
         if named not in existing:
-            fix = suggestion(named, existing, "give --schema an existing one")
+            fix = suggestion(named, existing, "name an existing one with --schema")
             raise TargetError(f"there is no schema {named!r} in the database: {fix}", code="missing-schema")
         return named
     found = await connection.fetchval(SCHEMA, model.name("users"))
     if found is None:
         raise TargetError(
             "the connection has no schema to look for tables in: name one with --schema, "
-            "or correct search_path for this login",
+            "or correct the user's search_path",
             code="no-schema",
         )
     return str(found)
@@ -333,7 +333,7 @@ def find_missing_tables(
         *problems,
         Problem(
             "missing-table",
-            f"the {tables} {verb} missing in schema {schema!r}: make {noun} with your migrations{init}",
+            f"the {tables} {verb} missing in schema {schema!r}: create {noun} with your migrations{init}",
         ),
     ]
 
@@ -361,7 +361,10 @@ def check_column(
     found = columns[column.name]
     if rules[actual].generated:
         return [
-            Problem("generated-column", f"the column {name} is generated: make it a plain column, which takes values")
+            Problem(
+                "generated-column",
+                f"the column {name} is a generated column, which takes no values: make it an ordinary column",
+            )
         ]
     if column.kind != "any":
         is_id = column.name in table.holds
@@ -372,7 +375,8 @@ def check_column(
         if is_id and found.id_bits == 0:
             return [
                 Problem(
-                    "column-type", f"the column {name} is of type {found.type}, and holds ids: make it bigint or uuid"
+                    "column-type",
+                    f"the column {name} is of type {found.type}, which cannot store ids: make it bigint or uuid",
                 )
             ]
         if found.mapping.type == "bpchar" and (column.name, found.mapping.length) != ("join_code", column.longest):
@@ -384,7 +388,10 @@ def check_column(
             ]
     if column.nullable and not rules[actual].nullable:
         return [
-            Problem("column-not-null", f"the column {name} is NOT NULL: drop the constraint, since some rows have null")
+            Problem(
+                "column-not-null",
+                f"the column {name} is NOT NULL, and some rows to load have null there: drop the constraint",
+            )
         ]
     return []
 
@@ -400,7 +407,7 @@ def check_id_types(model: Model, columns: Mapping[str, Mapping[str, TargetColumn
                 Problem(
                     "id-types-differ",
                     f"the column {names[0]} is of type {referencing.type}, and {names[1]} of {referenced.type}: "
-                    "make them alike",
+                    "give both the same type",
                 )
             )
     return problems

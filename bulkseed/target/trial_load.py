@@ -219,7 +219,7 @@ async def try_batch(
                     )
                 )
             except asyncpg.InsufficientPrivilegeError:
-                # without the right to temporary tables the load itself finds the problems; nobody sees this exception
+                # without the privilege TEMPORARY the load itself finds the problems; nobody sees this exception
                 raise RollBack from None
             not_null = await connection.fetch(NOT_NULL, name, list(copy_plan.columns))
             unfilled = [row["name"] for row in not_null if row["is_unfilled"]]

@@ -135,7 +135,7 @@ def distinct_contents(scope: Scope, lorem: WordList) -> RuleQuery:
             Clause(
                 "G6",
                 f"{1 - repeated:.0%} of the contents of up to a million messages are distinct "
-                f"(judged from {LEAST_JUDGED:,})",
+                f"(not checked for fewer than {LEAST_JUDGED:,})",
                 compose(
                     "g.messages < {least} OR g.messages - g.different <= {repeated} * g.messages",
                     least=LEAST_JUDGED,
@@ -182,7 +182,7 @@ def reply_queries(scope: Scope) -> Iterator[RuleQuery]:
                 compose("r.channel_id = p.channel_id"),
                 columns(messages="channel_id"),
             ),
-            Clause("G4", "a reply is by another than its parent's author", compose("r.user_id <> p.user_id")),
+            Clause("G4", "a reply is by another user than the author of its parent", compose("r.user_id <> p.user_id")),
             Clause(
                 "G4",
                 "a reply comes 1 to 60 minutes after its parent, or in the time that is left until as_of",
@@ -251,7 +251,7 @@ def reaction_queries(scope: Scope) -> Iterator[RuleQuery]:
         clauses=(
             Clause(
                 "R2",
-                "the reaction is a system one of the catalogue",
+                "the reaction is a system reaction of the catalogue",
                 compose("r.is_system"),
                 columns(reactions="is_system"),
             ),
@@ -339,7 +339,7 @@ def reactions_per_message(scope: Scope) -> RuleQuery:
             *(
                 Draw(
                     "R1",
-                    f"share of them that have {number}",
+                    f"share of messages with reactions that have {number}",
                     1 / MOST_REACTIONS,
                     count_where(is_free),
                     count_where(compose("{is_free} AND g.number = {number}", is_free=is_free, number=number)),

@@ -124,7 +124,7 @@ def threads_query(scope: Scope) -> RuleQuery:
             *(
                 Draw(
                     "G4",
-                    f"share of them that have {number}",
+                    f"share of messages with replies that have {number}",
                     1 / most,
                     COUNT,
                     count_where(compose("g.replies = {number}", number=number)),
@@ -175,8 +175,8 @@ async def judge_ranks(connection: Connection, scope: Scope) -> tuple[list[RuleCh
 
 
 def check_number(rule: str, kind: str, found: int, asked: int) -> RuleCheck:
-    example = f"{found:,} are, where {asked:,} are asked" if found != asked else None
-    return RuleCheck(rule, f"as many channels are {kind} as the shape asks", abs(found - asked), example)
+    example = f"{found:,} instead of {asked:,}" if found != asked else None
+    return RuleCheck(rule, f"the number of channels that are {kind} is that of the shape", abs(found - asked), example)
 
 
 def check_by_rank(rule: str, counted: str, owner: str, found: Ints, asked: Ints) -> RuleCheck:
@@ -187,8 +187,8 @@ def check_by_rank(rule: str, counted: str, owner: str, found: Ints, asked: Ints)
     wrong, example = np.flatnonzero(present != asked), None
     if len(wrong):
         rank = int(wrong[0])
-        example = f"the {owner} of rank {rank + 1:,} has {present[rank]:,}, where {asked[rank]:,} are asked"
-    return RuleCheck(rule, f"the {counted} of a {owner} are as its rank asks", len(wrong), example)
+        example = f"the {owner} of rank {rank + 1:,} has {present[rank]:,} instead of {asked[rank]:,}"
+    return RuleCheck(rule, f"the number of {counted} of a {owner} is that of its rank", len(wrong), example)
 
 
 def judge_channel_exponent(scope: Scope, ranking: Ranking, messages: Ints) -> list[ChanceCheck]:
@@ -232,9 +232,9 @@ async def judge_users(
         chances.append(ChanceCheck("G1", text, shape.user_activity, found, total, within))
     if shape.idle:
         active = plan.users - int(shape.idle * plan.users + 0.5)
-        text = f"no more users than the shape asks have written in the last {shape.idle_days:,} days"
+        text = f"no more users than the shape allows have written in the last {shape.idle_days:,} days"
         excess = max(0, wrote_lately - active)
-        example = f"{wrote_lately:,} have, where {active:,} are asked" if excess else None
+        example = f"{wrote_lately:,} instead of at most {active:,}" if excess else None
         rules.append(RuleCheck("G2", text, excess, example))
         silent = active - wrote_lately
         within = silent <= most_silent_by_chance(scope, active, total, scatter)

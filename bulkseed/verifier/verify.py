@@ -288,7 +288,7 @@ async def verify(
     """Judge the rows of ``run``, or of every run in the ledger, by every rule of rules.md.
 
     It reads in one transaction, from one snapshot, and writes nothing. Raises InputError where there is no such run, or
-    the run is not complete; TargetError where one of its tables or columns is gone, or the login may
+    the run is not complete; TargetError where one of its tables or columns is gone, or the user may
     not read a table; RunError where a query fails.
     """
     listener = listener or NullListener()
@@ -317,17 +317,18 @@ async def verify_run(connection: Connection, run: Run, listener: ProgressListene
     if run.made_by.get("faker") != FAKER_VERSION:
         listener.note(
             f"run {run.number} was made with Faker {run.made_by.get('faker')}, and this is Faker {FAKER_VERSION}: "
-            "where their names and words differ, rules U2, U5, C2 and G3 are reported as broken"
+            "where their names and words differ, the rules U2, U5, C2 and G3 are reported as violated"
         )
     run_anyascii, this_anyascii = run.made_by.get("anyascii"), version("anyascii")
     if run_anyascii not in {None, this_anyascii}:  # a run of an older bulkseed has no version of it
         listener.note(
             f"run {run.number} was made with anyascii {run_anyascii}, and this is anyascii {this_anyascii}: "
-            "where they write names in other ASCII letters, rule U2 is reported as broken"
+            "where they transliterate names differently, the rule U2 is reported as violated"
         )
     for table, column in sorted(scope.lacking):
         listener.note(
-            f"{table}.{column} is not judged: the app has no such column, or its type does not hold all values as made"
+            f"the rules about {table}.{column} are left out: the app has no such column, or its type cannot store all "
+            "values exactly"
         )
     rules: list[RuleCheck] = []
     chances: list[ChanceCheck] = []
@@ -393,7 +394,7 @@ async def count_rows(connection: Connection, scope: Scope, table: str) -> RuleCh
     )
     present = await connection.fetchval(query)
     difference = abs(present - recorded)
-    example = f"{present:,} rows, where {recorded:,} were loaded" if difference else None
+    example = f"{present:,} rows instead of {recorded:,}" if difference else None
     return RuleCheck("N", f"there are as many rows of {table} as were loaded", difference, example)
 
 

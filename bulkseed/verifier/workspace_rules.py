@@ -138,7 +138,7 @@ def channel_queries(scope: Scope) -> Iterator[RuleQuery]:
             ),
             Clause(
                 "C2",
-                "a DM's name is its owner's and ' DM'",
+                "a DM's name is the owner's name followed by ' DM'",
                 compose("NOT c.is_dm OR c.name = o.name || ' DM'"),
                 columns(channels="is_dm name", users="name"),
             ),
@@ -163,7 +163,7 @@ def channel_queries(scope: Scope) -> Iterator[RuleQuery]:
             ),
             Clause(
                 "C5",
-                "join_code is there where the channel is private and no DM, and nowhere else",
+                "a channel has a join_code if and only if it is private and not a DM",
                 compose("(c.join_code IS NOT NULL) = (c.is_private AND NOT c.is_dm)"),
                 columns(channels="join_code is_private is_dm"),
             ),
@@ -215,7 +215,7 @@ def membership_queries(scope: Scope) -> Iterator[RuleQuery]:
         describe=scope.describe("user_channels", "channel_id"),
         needs=columns(user_channels="channel_id user_id", channels="id", users="id"),
         clauses=(
-            Clause("M2", "every member is one of a channel that is there", compose("c.id IS NOT NULL")),
+            Clause("M2", "the channel of every membership exists", compose("c.id IS NOT NULL")),
             Clause(
                 "M1",
                 "the members of a DM are users of the run",
@@ -273,7 +273,9 @@ def membership_queries(scope: Scope) -> Iterator[RuleQuery]:
         describe=scope.describe("channels", "id"),
         needs=columns(channels="id owner_id", user_channels="channel_id user_id"),
         clauses=(
-            Clause("M3", "the owner is a member (which row came first is not something that a table keeps)", NEVER),
+            Clause(
+                "M3", "the owner is a member (not checked: that it is the first row, as tables have no order)", NEVER
+            ),
         ),
     )
 

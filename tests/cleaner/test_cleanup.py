@@ -28,40 +28,40 @@ APP_ROWS_THAT_POINT: dict[str, tuple[str, str]] = {
     "a message in a seeded channel": (
         f"""INSERT INTO messages (content, created_at, updated_at, user_id, channel_id)
             SELECT 'app', {LATER}, {LATER}, owner_id, id FROM channels ORDER BY id DESC LIMIT 5""",
-        '5 of "public"."messages" (user_id)',
+        "5 of public.messages (user_id)",
     ),
     "a reply to a seeded message": (
         f"""INSERT INTO messages (content, created_at, updated_at, user_id, channel_id, parent_id)
             SELECT 'app', {LATER}, {LATER}, user_id, channel_id, id FROM messages ORDER BY id DESC LIMIT 1""",
-        '1 of "public"."messages" (parent_id)',
+        "1 of public.messages (parent_id)",
     ),
     "a membership of seeded user and channel": (
         """INSERT INTO user_channels SELECT u.id, c.id FROM users AS u, channels AS c
            WHERE NOT EXISTS (SELECT FROM user_channels AS m WHERE m.user_id = u.id AND m.channel_id = c.id)
            ORDER BY 1 DESC, 2 DESC LIMIT 2""",
-        '2 of "public"."user_channels" (user_id)',
+        "2 of public.user_channels (user_id)",
     ),
     "a reaction of a seeded user to a seeded message": (
         f"""INSERT INTO message_reactions SELECT m.id, r.id, m.user_id, {LATER} FROM messages AS m, reactions AS r
             WHERE NOT EXISTS (SELECT FROM message_reactions AS x
                               WHERE (x.message_id, x.reaction_id, x.user_id) = (m.id, r.id, m.user_id))
             ORDER BY 1 DESC, 2 DESC LIMIT 3""",
-        '3 of "public"."message_reactions" (message_id)',
+        "3 of public.message_reactions (message_id)",
     ),
     "a channel of a seeded user": (
         f"""INSERT INTO channels (name, owner_id, created_at, is_private, is_dm)
             SELECT 'app', max(id), {LATER}, false, false FROM users""",
-        '1 of "public"."channels" (owner_id)',
+        "1 of public.channels (owner_id)",
     ),
     "a row of a table that bulkseed does not know": (
         """CREATE TABLE "odd ""name" (who bigint REFERENCES users ON DELETE CASCADE);
            INSERT INTO "odd ""name" SELECT id FROM users ORDER BY id DESC LIMIT 4""",
-        '4 of "public"."odd ""name" (who)',
+        '4 of public."odd ""name" (who)',
     ),
     "a row that points at a membership": (
         """CREATE TABLE badges (u bigint, c bigint, FOREIGN KEY (u, c) REFERENCES user_channels);
            INSERT INTO badges SELECT user_id, channel_id FROM user_channels ORDER BY 1 DESC LIMIT 6""",
-        '6 of "public"."badges" (u, c)',
+        "6 of public.badges (u, c)",
     ),
 }
 
@@ -123,7 +123,7 @@ async def test_cascade_removes_them_and_the_rows_that_reference_them(database: A
             "SELECT count(*) FROM message_reactions WHERE user_id IN (SELECT id FROM users WHERE email LIKE 'app%')"
         )
     assert app_reactions > 3
-    with raises("referenced-rows", f'4 of "public".{odd} (who)', '"public"."badges" (u, c)', kind=RunError):
+    with raises("referenced-rows", f"4 of public.{odd} (who)", "public.badges (u, c)", kind=RunError):
         await cleanup(database, [1])
     report = await cleanup(database, [1], cascade=True)
     assert report.others[f'"public".{odd}'] == 4
@@ -147,7 +147,7 @@ async def test_foreign_keys_that_set_null_are_left_to_the_database(seeded: Addre
         "CREATE TABLE notes (who bigint REFERENCES users ON DELETE SET NULL)",
         "INSERT INTO notes SELECT id FROM users LIMIT 3",
     )
-    with raises("referenced-rows", '3 of "public"."notes"', kind=RunError):
+    with raises("referenced-rows", "3 of public.notes", kind=RunError):
         await cleanup(seeded, [1])
     await cleanup(seeded, [1], cascade=True)
     async with open_connection(seeded) as connection:
@@ -364,7 +364,7 @@ async def test_names_of_columns_may_have_braces(database: Address, tmp_path: Pat
         f"""INSERT INTO channels (name, {identifier('{alias} " {}')}, created_at, is_private, is_dm)
             SELECT 'app', max("a{{b}}"), now(), false, false FROM users""",
     )
-    with raises("referenced-rows", '1 of "public"."channels"', kind=RunError):
+    with raises("referenced-rows", "1 of public.channels", kind=RunError):
         await cleanup(database, [1])
     report = await cleanup(database, [1], cascade=True)
     assert dict(report.removed) == dict(loaded.rows)

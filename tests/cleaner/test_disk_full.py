@@ -92,7 +92,7 @@ async def test_rows_that_reference_a_batch_stop_the_removal_there(database: Addr
         database,
         "INSERT INTO channels (name, owner_id, created_at, is_private, is_dm) VALUES ('app', 1, now(), false, false)",
     )
-    with raises("referenced-rows", '1 of "public"."channels"', kind=RunError):
+    with raises("referenced-rows", "1 of public.channels", kind=RunError):
         await cleanup(database, [1])
     async with open_connection(database) as connection:
         # whoever is pointed at, and the channels' owners were the last to go

@@ -208,7 +208,7 @@ def test_verbose_logs_a_load(database: Address) -> None:
 def test_the_log_tells_choices_and_ddl(database: Address) -> None:
     for options, facts in (
         (["--defer", "never"], ["stay in place: --defer never"]),
-        (["--format", "records"], ["records (--format records)", "beside"]),
+        (["--format", "records"], ["records (--format records)", "545"]),
         (
             ["--defer", "always"],
             ["DROP INDEX IF EXISTS public.messages_channel_id_", "CREATE INDEX messages_channel_id_"],

@@ -29,6 +29,25 @@ def test_bars_show_the_steps_of_a_phase() -> None:
     assert not any(character.isdigit() for text in shown() for character in text)
 
 
+def test_bars_are_complete_at_the_end() -> None:
+    """The numbers of rows were estimates: one too high, one too low, and a table without rows."""
+    bars = Bars(Console(file=io.StringIO()))
+    bars.expect({"users": 20, "messages": 250, "message_reactions": 200, "pins": 3})
+    bars.phase(Phase.COPY)
+    for table, count in (("users", 20), ("messages", 100), ("messages", 160), ("message_reactions", 190)):
+        bars.rows(table, count)
+    bars.phase(Phase.COMMIT)
+    bars.finish()
+    shown = [task for task in bars.progress.tasks if task.visible]
+    assert [(task.description, task.completed, task.total) for task in shown] == [
+        ("users", 20, 20),
+        ("messages", 260, 260),
+        ("message_reactions", 190, 190),
+        ("pins", 0, 0),
+    ]
+    assert all(task.finished for task in shown)
+
+
 def test_lines_tell_the_steps_of_a_long_phase_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     lines = Lines(Console(file=out))

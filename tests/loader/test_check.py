@@ -104,7 +104,7 @@ async def test_the_session_only_reads(database: Address, monkeypatch: pytest.Mon
     async def write(connection: Connection, *_: object) -> None:
         await connection.execute("SELECT nextval('users_id_seq')")
 
-    monkeypatch.setattr("bulkseed.loader.preflight.check_rights", write)
+    monkeypatch.setattr("bulkseed.loader.preflight.check_privileges", write)
     with raises("server-error", "nextval"):
         await check(plan_of("1x"), database)
 

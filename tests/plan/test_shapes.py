@@ -199,7 +199,7 @@ async def test_loaded_rows_hold_every_rule(database: Address, plan: Plan) -> Non
 
 WRONG: Final = {
     "UPDATE messages SET created_at = '2026-04-05 23:00'": (
-        "G2 no more users than the shape asks",
+        "G2 no more users than the shape allows",
         "G2 share of top-level messages in office hours",
         "G2 share of top-level messages at weekends",
     ),
@@ -208,20 +208,22 @@ WRONG: Final = {
         "G4 a message has at most 5 replies",
         "G4 share of top-level messages that have replies",
     ),
-    "DELETE FROM messages WHERE parent_id IS NOT NULL AND parent_id <> id - 1": ("G4 share of them that have 1",),
+    "DELETE FROM messages WHERE parent_id IS NOT NULL AND parent_id <> id - 1": (
+        "G4 share of messages with replies that have 1",
+    ),
     "UPDATE channels SET is_dm = false, is_private = true WHERE is_dm AND id < 100": (
-        "C1 as many channels are DMs",
-        "C1 as many channels are private",
+        "C1 the number of channels that are DMs",
+        "C1 the number of channels that are private",
         "C1 share of channels that are DMs",
     ),
     "DELETE FROM user_channels AS m USING channels AS c WHERE m.channel_id = c.id AND m.user_id <> c.owner_id": (
-        "M1 as many channels are group DMs",
+        "M1 the number of channels that are group DMs",
         "M1 a DM has 2 to 8 members",
         "M1 share of DMs that are group DMs",
-        "M2 the members of a regular channel",
+        "M2 the number of members of a regular channel",
     ),
     "UPDATE messages SET channel_id = 1 + id % 200, user_id = 1 + id % 100": (
-        "N the top-level messages of a channel",
+        "N the number of top-level messages of a channel",
         "N Zipf exponent of messages over channels",
         "G1 Zipf exponent of messages over users",
     ),

@@ -89,7 +89,11 @@ FILES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "a probability that nobody knows": ("[probabilities]\ndm = 0.5", ("probabilities.dm: ", "channel_dm")),
     "a parameter that nobody knows": ("[shape]\nhours = 0.5", ("shape.hours: ", "office_hours")),
     "UUIDs of version 5": ("uuid = 5", ("uuid: ", "4 or 7", "not 5")),
-    "a rule without SQL": ("[[rules]]\nname = 'x'", ("rules.0.sql: ",)),
+    "a rule without SQL": ("[[rules]]\nname = 'x'", ("rule 1 ('x'): sql: ",)),
+    "a rule without a name": (
+        "[[rules]]\nname = 'x'\nsql = 'SELECT 1'\n[[rules]]\nsql = 'SELECT 1'",
+        ("rule 2: name: ",),
+    ),
     "one user": ("[counts]\nusers = 1", ("counts.users: ", "from 2", "not 1")),
     "two columns of one name": (
         "[columns.users]\nname = 'title'\nbio = 'title'\npicture = 'email'",

@@ -220,9 +220,9 @@ CORRUPTIONS: Final = {
     ),
     "a channel of later": channel("C4", "to as_of", REGULAR, "created_at = '2026-06-01 00:00:00.000001'"),
     "a channel of no time": channel("C4", "to as_of", REGULAR, "created_at = NULL", optional("channels", "created_at")),
-    "a private channel without a join code": channel("C5", "is there where", CODED, "join_code = NULL"),
-    "a public channel with a join code": channel("C5", "is there where", PUBLIC, "join_code = 'ABCDEFGH'"),
-    "a DM with a join code": channel("C5", "is there where", DM, "join_code = 'ABCDEFGH'"),
+    "a private channel without a join code": channel("C5", "if and only if", CODED, "join_code = NULL"),
+    "a public channel with a join code": channel("C5", "if and only if", PUBLIC, "join_code = 'ABCDEFGH'"),
+    "a DM with a join code": channel("C5", "if and only if", DM, "join_code = 'ABCDEFGH'"),
     "a join code with an O": channel("C5", "look-alikes", CODED, "join_code = 'ABCDEFGO'"),
     "a join code with a 1": channel("C5", "look-alikes", CODED, "join_code = '1BCDEFGH'"),
     "a join code in small letters": channel("C5", "look-alikes", CODED, "join_code = lower(join_code)"),
@@ -304,7 +304,7 @@ CORRUPTIONS: Final = {
         "M2", "regular channel are users", UNCHECKED, f"INSERT INTO user_channels VALUES (777, {REGULAR})"
     ),
     "members of a channel that is gone": broken(
-        "M2", "that is there", UNCHECKED, f"DELETE FROM channels WHERE id = {REGULAR}", violations=None
+        "M2", "membership exists", UNCHECKED, f"DELETE FROM channels WHERE id = {REGULAR}", violations=None
     ),
     "an owner who is no member": broken(
         "M3",
@@ -471,14 +471,14 @@ CORRUPTIONS: Final = {
     ),
     "a reaction of a user's own": reaction(
         "R2",
-        "a system one",
+        "a system reaction of",
         "reaction_id = 999",
         "INSERT INTO reactions (id, code, is_system) VALUES (999, 'own', false)",
     ),
-    "a reaction that is gone": reaction("R2", "a system one", "reaction_id = 777", UNCHECKED),
+    "a reaction that is gone": reaction("R2", "a system reaction of", "reaction_id = 777", UNCHECKED),
     "a reaction that may be one": reaction(
         "R2",
-        "a system one",
+        "a system reaction of",
         "reaction_id = 999",
         optional("reactions", "is_system"),
         "INSERT INTO reactions (id, code, is_system) VALUES (999, 'own', NULL)",
