@@ -174,7 +174,7 @@ async def find_runs(connection: Connection, ledger: Ledger, wanted: Collection[i
         number = choice.number if isinstance(choice, Claim) else choice
         if number not in by_number:
             raise InputError(
-                f"this database has no run {number}: it has {', '.join(map(str, by_number))}", code="no-such-run"
+                f"this database has no run {number}: its runs are {', '.join(map(str, by_number))}", code="no-such-run"
             )
         if isinstance(choice, Claim) and by_number[number].claim != choice:
             raise changed_run_error(number, ledger)

@@ -314,9 +314,11 @@ async def verify_run(connection: Connection, run: Run, listener: ProgressListene
             f"run {run.number} was made with anyascii {run_anyascii}, and this is anyascii {this_anyascii}: "
             "where they write names in other ASCII letters, rule U2 is reported as broken"
         )
-    for table, column in sorted(scope.lacking):
+    if scope.lacking:
+        columns = ", ".join(f"{table}.{column}" for table, column in sorted(scope.lacking))
         listener.note(
-            f"{table}.{column} is not judged: the app has no such column, or its type does not hold all values as made"
+            f"these columns are not checked, because the app does not have them, or their types are shorter or less "
+            f"precise than the values: {columns}"
         )
     rules: list[RuleCheck] = []
     chances: list[ChanceCheck] = []
