@@ -48,7 +48,10 @@ def check_command(
     quiet: bool,
     **plan_options: Any,
 ) -> None:
-    """Check whether a load would start; write nothing."""
+    """Check whether a load would start; write nothing.
+
+    It takes the options of the load, and shows what the load would do.
+    """
     from bulkseed.cli import report
     from bulkseed.cli.consent import check_embedded_disk
     from bulkseed.cli.progress import show_progress
@@ -78,7 +81,7 @@ def check_command(
         if as_json:
             print_json(report.check_json(result, url, to_load))
         elif not quiet:
-            report.print_check(result, url, to_load)
+            report.print_check(result, str(database), to_load)
 
 
 def load_command_for(context: click.Context, database: Database, result: CheckReport) -> str:

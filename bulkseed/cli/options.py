@@ -129,7 +129,7 @@ PLAN_OPTIONS: Final = options(
         "--as-of",
         callback=not_empty,
         metavar="TIME",
-        help="Latest time in the data, ISO 8601, UTC by default.  [default: now]",
+        help="Latest time in the data, such as 2026-06-01 or 2026-06-01T12:30, in UTC.  [default: now]",
     ),
     click.option(
         "--locale",
@@ -138,7 +138,7 @@ PLAN_OPTIONS: Final = options(
         default="en_US",
         metavar="LOCALE",
         show_default=True,
-        help="Faker locale of names and texts.",
+        help="Locale of names and texts, as Faker names it, such as de_DE.",
     ),
     click.option(
         "--scenario",
@@ -153,7 +153,7 @@ PLAN_OPTIONS: Final = options(
         "--schema",
         callback=not_empty,
         metavar="SCHEMA",
-        help="Schema of the tables.  [default: found by search_path]",
+        help="Schema of the tables.  [default: where the server finds the users]",
     ),
     click.option(
         "--metadata",
@@ -173,7 +173,8 @@ PLAN_OPTIONS: Final = options(
 DATABASE_OPTION: Final = click.option(
     "--database-url",
     metavar="URL",
-    help="Database to use.  [default: $BULKSEED_DATABASE_URL, else $DATABASE_URL, else the embedded PostgreSQL]",
+    help="Database to use: postgresql://user:password@host:port/database.  "
+    "[default: $BULKSEED_DATABASE_URL, else $DATABASE_URL, else the embedded PostgreSQL]",
 )
 LONGEST_NAME: Final = 63
 """The longest name in bytes that PostgreSQL keeps: NAMEDATALEN - 1."""
@@ -254,7 +255,7 @@ def work_options() -> Callable[[Command], Command]:
             type=click.Choice(get_args(Format)),
             default="auto",
             show_default=True,
-            help="COPY format; auto uses binary for each table whose column types allow it.",
+            help="COPY format, in which rows are sent; auto uses binary for each table whose column types allow it.",
         ),
     )
 
@@ -273,7 +274,7 @@ def failure_options(on_error: OnError) -> Callable[[Command], Command]:
             "--retry-for",
             type=click.FloatRange(0),
             callback=seconds,
-            default=RETRY_SECONDS,
+            default=int(RETRY_SECONDS),
             metavar="SECONDS",
             show_default=True,
             help="Longest wait for a server that is down; 0 turns off all retries.",

@@ -305,7 +305,10 @@ async def complete_run(
 
         if to_drop:
             listener.phase(Phase.DROP)
-            listener.note(describe_locks(to_drop))
+            listener.note(
+                f"{len(to_drop)} indexes and keys are dropped, and rebuilt after the load; until then, other programs "
+                "may have to wait for these tables (--defer never keeps all of them in place)"
+            )
             with stopwatch.phase("drop"):
                 await control.do("dropping indexes and keys", drop_definitions)
         if shards:
