@@ -23,6 +23,7 @@ from bulkseed.load_options import (
     Defer,
     Format,
     OnError,
+    check_ledger_schema,
 )
 from bulkseed.scenarios import shipped
 
@@ -177,20 +178,11 @@ DATABASE_OPTION: Final = click.option(
     metavar="URL",
     help="Database to use.  [default: $BULKSEED_DATABASE_URL, else $DATABASE_URL, else the embedded PostgreSQL]",
 )
-LONGEST_NAME: Final = 63
-"""The longest name in bytes that PostgreSQL keeps: NAMEDATALEN - 1."""
 
 
 def schema_name(_: click.Context, __: click.Parameter, name: str) -> str:
     """Return ``name``. Raises InputError where no schema can have this name."""
-    size = len(name.encode(errors="surrogateescape"))
-    is_text = "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
-    if not (is_text and 0 < size <= LONGEST_NAME) or name.startswith("pg_") or name == "information_schema":
-        raise InputError(
-            f"--ledger-schema {name!r} is not a valid schema name: use 1 to {LONGEST_NAME} bytes of UTF-8, "
-            "and no name that the system reserves (pg_..., information_schema)",
-            code="invalid-schema-name",
-        )
+    check_ledger_schema(name)
     return name
 
 
