@@ -195,6 +195,15 @@ def test_a_stopped_process_starts_again_for_the_next_value() -> None:
         assert UNRULY.check("talkative", {}).is_text
 
 
+def test_the_process_gets_no_connection_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = {"PGPASSWORD", "PGPASSFILE", "DATABASE_URL", "BULKSEED_DATABASE_URL", "BULKSEED_TEST_URL"}
+    for name in (*hidden, "APP_SETTINGS"):
+        monkeypatch.setenv(name, "x")
+    [names] = UNRULY.pool("variables", {}, 1).values.to_pylist()
+    assert "APP_SETTINGS" in names.split()
+    assert not hidden & {*names.split()}
+
+
 def test_a_provider_of_the_main_program_is_refused() -> None:
     with raises("missing-module", "__main__:Mine", kind=InputError):
         Fakes("en_US", 1, 0, ("__main__:Mine",)).check_providers()
