@@ -59,7 +59,10 @@ def check_command(
     from bulkseed.loader.check import check
     from bulkseed.plan.activity import expected_bytes
     from bulkseed.scenarios.planning import make_plan
+    from bulkseed.text.fakes import share_faker
 
+    # else the plan's trial values and the load's values would each start a process
+    click.get_current_context().with_resource(share_faker())
     plan = make_plan(**plan_options)
     with open_database(database_url, tables=False, quiet=quiet) as database:
         check_embedded_disk(database, expected_bytes(plan))

@@ -113,11 +113,14 @@ def load_command(
     from bulkseed.plan.activity import expected_bytes, expected_rows
     from bulkseed.postgres.transaction import RetryPolicy
     from bulkseed.scenarios.planning import make_plan
+    from bulkseed.text.fakes import share_faker
 
     if rest:
         raise InputError(
             f"load takes no argument {rest[0]!r}: {advice_on_argument(rest[0])}", code="unexpected-argument"
         )
+    # else the plan's trial values and the load's values would each start a process
+    click.get_current_context().with_resource(share_faker())
     plan = make_plan(**plan_options)
     with open_database(database_url, quiet=quiet) as database:
         tables = plan.model.sql_names

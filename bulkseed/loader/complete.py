@@ -209,8 +209,10 @@ async def make_pools(plan: Plan) -> FakerPools:
 
     A cancellation takes effect at once: the end of the process that makes the values ends the thread too.
     """
-    with share_faker():
-        return await to_thread.run_sync(make_faker_pools, plan, abandon_on_cancel=True)
+    with share_faker() as process:
+        pools = await to_thread.run_sync(make_faker_pools, plan, abandon_on_cancel=True)
+        process.stop()  # a load may take hours, and needs no further values
+        return pools
 
 
 def current_versions() -> dict[str, str]:

@@ -317,8 +317,8 @@ async def verify_run(connection: Connection, run: Run, listener: ProgressListene
     if scope.lacking:
         columns = ", ".join(f"{table}.{column}" for table, column in sorted(scope.lacking))
         listener.note(
-            f"these columns are not checked, because the app does not have them, or their types cannot store all values "
-            f"exactly: {columns}"
+            "these columns are not checked, because the app does not have them, or their types cannot store all "
+            f"values exactly: {columns}"
         )
     rules: list[RuleCheck] = []
     chances: list[ChanceCheck] = []

@@ -131,6 +131,19 @@ def test_what_a_plugin_prints_does_not_get_into_the_json(plugin: Any) -> None:
     assert "printed" in done.stderr
 
 
+def test_what_programs_of_a_plugin_print_does_not_get_into_the_json(tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(
+        "import os, subprocess, sys\n"
+        "os.write(1, b'raw ')\n"
+        "subprocess.run([sys.executable, '-c', 'print(12345)'])\n"
+        "print('buffered', file=sys.__stdout__)\n"
+    )
+    done = bulkseed("plan", "--json", "--plugin", "noisy:nothing", PYTHONPATH=str(tmp_path))
+    assert (error_in(done.stdout)["code"], done.returncode) == ("unknown-name", 2)
+    for text in ("raw ", "12345", "buffered"):
+        assert text in done.stderr
+
+
 def test_a_failed_load_is_json_with_a_line_for_what_became_of_it(database: Address) -> None:
     asyncio.run(run_sql(database, FAIL))
     done = inside("load", "--scale", "3x", "--workers", "1", "--json", BULKSEED_DATABASE_URL=database.dsn)
