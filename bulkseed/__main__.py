@@ -51,13 +51,12 @@ def run_command(arguments: list[str], output: Output) -> int:
 
     from bulkseed.cli.completion import VARIABLE, complete  # noqa: PLC0415
     from bulkseed.cli.main import cli  # noqa: PLC0415
-
-    if instruction := os.environ.get(VARIABLE):
-        return complete(cli, instruction)
     from bulkseed.errors import BulkseedError  # noqa: PLC0415
 
     gc.freeze()  # imported objects stay until the end: no collection needs to visit them
     try:
+        if instruction := os.environ.get(VARIABLE):
+            return complete(cli, instruction)
         # not cli.main(), which reports a KeyboardInterrupt as an aborted prompt
         with cli.make_context("bulkseed", arguments, obj=output) as context:
             status: int = cli.invoke(context) or 0

@@ -16,7 +16,7 @@ from bulkseed.cleaner.cleanup import CleanupReport
 from bulkseed.errors import InputError
 from bulkseed.ledger import SCHEMA, Claim
 from bulkseed.listeners import ProgressListener, Stop
-from bulkseed.load_options import Defer, Format, OnError, default_workers
+from bulkseed.load_options import Defer, Format, OnError, check_ledger_schema, default_workers
 from bulkseed.loader import check as checking
 from bulkseed.loader import load as loading
 from bulkseed.loader.check import CheckReport
@@ -99,6 +99,7 @@ async def load(
     """
     check_work(workers, copy_format)
     check_failures(on_error, retry_for)
+    check_ledger_schema(ledger_schema)
     check_choice("defer", defer, get_args(Defer))
     check_least("rows_per_shard", rows_per_shard, 1)
     stop = Stop()
@@ -137,6 +138,7 @@ async def check(
     check_work(workers, copy_format)
     check_choice("defer", defer, get_args(Defer))
     check_least("rows_per_shard", rows_per_shard, 1)
+    check_ledger_schema(ledger_schema)
     return await checking.check(
         plan,
         to_address(url),
@@ -166,6 +168,7 @@ async def resume(
     """
     check_work(workers, copy_format)
     check_failures(on_error, retry_for)
+    check_ledger_schema(ledger_schema)
     stop = Stop()
     with tell_what_is_kept(stop):
         return await loading.resume(
@@ -193,6 +196,7 @@ async def verify(
     Every rule holds where ``all(report.holds for report in reports)``. Raises InputError where there is no such run,
     RunError where the server refuses a query.
     """
+    check_ledger_schema(ledger_schema)
     return await verifying.verify(to_address(url), run, listener=listener, ledger_schema=ledger_schema)
 
 
@@ -210,6 +214,7 @@ async def cleanup(
     Raises InputError where there is no such run; RunError, with nothing removed, where other rows reference these rows
     and ``cascade`` is false.
     """
+    check_ledger_schema(ledger_schema)
     address = to_address(url)
     chosen: list[int | Claim]
     if runs is None:

@@ -52,8 +52,11 @@ def main(requests: BinaryIO, answers: BinaryIO) -> NoReturn:
     answers.flush()
     received: SimpleQueue[Any] = SimpleQueue()
     Thread(target=receive, args=(requests, received), daemon=True).start()
+    process = os.getpid()
     while True:
         answer = frame(answer_to(received.get()))
+        if os.getpid() != process:
+            os._exit(0)  # a provider has forked: one of the two must answer, and no copy may remain
         try:
             answers.write(answer)
             answers.flush()

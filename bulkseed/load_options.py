@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Final, Literal
 
+from bulkseed.errors import InputError
+
 __all__ = [
     "DEFAULT_WORKERS",
     "LEDGER_SCHEMA",
@@ -17,6 +19,7 @@ __all__ = [
     "OnError",
     "available_cores",
     "available_memory",
+    "check_ledger_schema",
     "default_workers",
     "has_interpreter",
 ]
@@ -38,6 +41,21 @@ RETRY_SECONDS: Final = 120.0
 
 LEDGER_SCHEMA: Final = "bulkseed"
 """The default schema of the ledger."""
+
+LONGEST_NAME: Final = 63
+"""The longest name in bytes that PostgreSQL keeps: NAMEDATALEN - 1."""
+
+
+def check_ledger_schema(name: str) -> None:
+    """Raise InputError where no schema can have this name."""
+    size = len(name.encode(errors="surrogateescape"))
+    is_text = "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
+    if not (is_text and 0 < size <= LONGEST_NAME) or name.startswith("pg_") or name == "information_schema":
+        raise InputError(
+            f"--ledger-schema {name!r} cannot be the name of the ledger's schema: give 1 to {LONGEST_NAME} bytes of "
+            "UTF-8, not beginning with pg_, and not information_schema",
+            code="invalid-schema-name",
+        )
 
 
 def available_memory() -> int:

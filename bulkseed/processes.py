@@ -9,7 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from threading import Lock
 from typing import IO, Any, Final
 
@@ -62,17 +62,32 @@ def read_handshake(pipe: IO[bytes]) -> None:
         printed += octet
 
 
-def python_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return ``environment`` with the variables that a process of bulkseed needs."""
+def is_connection_variable(name: str) -> bool:
+    """Return whether an environment variable has connection parameters, such as a password."""
+    return name.startswith("PG") or name.endswith("DATABASE_URL") or name == "BULKSEED_TEST_URL"
+
+
+def python_environment() -> dict[str, str]:
+    """Return the environment for a process of bulkseed: that of this one with the variables that the process needs.
+
+    It has no connection parameters: a worker gets them over its pipe, and no other process needs any.
+    """
     return {
-        **environment,
+        **{name: value for name, value in os.environ.items() if not is_connection_variable(name)},
         # the process must find the same packages as this one
-        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+        "PYTHONPATH": os.pathsep.join(absolute_paths(sys.path)),
         # Arrow's own pools take 40 MB more for each process, and are no faster here
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         # NumPy would start a thread for each core, and none of them would have work
-        "OPENBLAS_NUM_THREADS": environment.get("OPENBLAS_NUM_THREADS", "1"),
+        "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1"),
     }
+
+
+def absolute_paths(folders: Iterable[str]) -> Iterator[str]:
+    """Yield the absolute paths of ``folders``, without relative ones if the working directory is deleted."""
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):
+            yield os.path.abspath(folder)  # noqa: PTH100 - Path("").absolute() would keep ..
 
 
 def describe_end(status: int | None) -> str:
@@ -156,6 +171,12 @@ class AnsweringProcess:
             with contextlib.suppress(OSError):
                 pipe.close()
         self.process = None
+
+    def stop(self) -> None:
+        """End the process until the next request, after the answer to a present one."""
+        with self.asking:
+            if self.process is not None:
+                self.end(self.process)
 
     def close(self) -> None:
         """End the process at once; a request that waits in another thread raises ProcessEndedError."""

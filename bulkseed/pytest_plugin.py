@@ -5,10 +5,11 @@ pytest imports this module at every start, so it imports the rest of bulkseed on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -26,6 +27,9 @@ __all__ = [
     "bulkseed_url",
     "pytest_addoption",
 ]
+
+OPTION: Final = re.compile(r"--(scale|scenario|seed|as-of|metadata)\b")
+"""Options of `bulkseed load` that settings of pytest stand for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,9 @@ def _short_errors() -> Iterator[None]:
     try:
         yield
     except BulkseedError as error:
-        raise pytest.fail.Exception(f"bulkseed: {error}", pytrace=False) from None
+        # messages name options of the command line, which settings of pytest stand for here
+        message = OPTION.sub(lambda match: f"bulkseed_{match[1].replace('-', '_')}", str(error))
+        raise pytest.fail.Exception(f"bulkseed: {message}", pytrace=False) from None
 
 
 @pytest.fixture(scope="session")

@@ -234,6 +234,14 @@ def test_refuses_wrong_arguments(arguments: dict[str, Any]) -> None:
             sync.resume("postgresql:///nowhere", **arguments)
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_refuses_a_ledger_schema_that_cannot_exist(name: str) -> None:
+    arguments = (plan_of(), "postgresql://u@127.0.0.1:1/d") if name in {"check", "load"} else ("postgresql://u@h/d",)
+    for schema in ("", "pg_x", "a" * 64):
+        with raises("invalid-schema-name", kind=bulkseed.InputError):
+            getattr(sync, name)(*arguments, ledger_schema=schema)
+
+
 def test_a_frozen_app_loads_in_one_process(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its executable is the app, which must not be started again as a worker."""
     monkeypatch.setattr(sys, "frozen", True, raising=False)

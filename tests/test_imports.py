@@ -30,7 +30,7 @@ MAY_IMPORT: Final = {
     "cleaner": "verifier target copy ledger deferral generators text postgres plan randomness",
     "loader": "cleaner target copy ledger deferral generators text postgres plan randomness",
     "embedded": "",
-    "cli": "loader cleaner verifier scenarios target ledger embedded postgres plan",
+    "cli": "loader cleaner verifier scenarios target ledger embedded text postgres plan",
     "arrays": "",
     "errors": "",
     "sql": "",

@@ -48,7 +48,10 @@ def check_command(
     quiet: bool,
     **plan_options: Any,
 ) -> None:
-    """Check whether a load would start; write nothing."""
+    """Check whether a load would start; write nothing.
+
+    It takes the options of the load, and shows what the load would do.
+    """
     from bulkseed.cli import report
     from bulkseed.cli.consent import check_embedded_disk
     from bulkseed.cli.progress import show_progress
@@ -56,7 +59,10 @@ def check_command(
     from bulkseed.loader.check import check
     from bulkseed.plan.activity import expected_bytes
     from bulkseed.scenarios.planning import make_plan
+    from bulkseed.text.fakes import share_faker
 
+    # else the plan's trial values and the load's values would each start a process
+    click.get_current_context().with_resource(share_faker())
     plan = make_plan(**plan_options)
     with open_database(database_url, tables=False, quiet=quiet) as database:
         check_embedded_disk(database, expected_bytes(plan))
@@ -78,7 +84,7 @@ def check_command(
         if as_json:
             print_json(report.check_json(result, url, to_load))
         elif not quiet:
-            report.print_check(result, url, to_load)
+            report.print_check(result, str(database), to_load)
 
 
 def load_command_for(context: click.Context, database: Database, result: CheckReport) -> str:

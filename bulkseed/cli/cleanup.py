@@ -36,7 +36,11 @@ def cleanup_command(
     yes: bool,
     allow: str | None,
 ) -> None:
-    """Remove the rows of one run or of all runs, and no others."""
+    """Remove the rows of one run or of all runs, and no others.
+
+    RUN is the number of a run, as `bulkseed runs` lists it; without it, all runs are removed. It asks before it removes
+    anything.
+    """
     from bulkseed.cleaner.cleanup import cleanup, find_removable_runs
     from bulkseed.cli import report
     from bulkseed.cli.consent import Consent, require_consent
@@ -52,7 +56,7 @@ def cleanup_command(
         rows = sum(sum(recorded.rows.values()) for recorded in runs)
         numbers = f"run{'s' * (len(runs) > 1)} {', '.join(str(recorded.number) for recorded in runs)}"
         others = " and all rows that reference them" if cascade else ""
-        question = f"Remove the {rows:,} rows of {numbers}{others} from {database.address}?"
+        question = f"Remove the {rows:,} rows of {numbers}{others} from {database}?"
         tables = list(dict.fromkeys(table for recorded in runs for table in recorded.names.sql_tables()))
         require_consent(database, Consent(yes, allow, quiet), question, f"{rows:,} to remove", tables, always=True)
         with show_progress(quiet=quiet) as listener:

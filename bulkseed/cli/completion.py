@@ -15,6 +15,7 @@ Shell = Literal["bash", "zsh", "fish"]
 VARIABLE: Final = "_BULKSEED_COMPLETE"
 """The environment variable by which a completion script asks; as :mod:`click.shell_completion` names it."""
 NAME: Final = "bulkseed"
+FAILED: Final = 1
 HELP: Final = """Print the completion script of a shell.
 
 \b
@@ -31,8 +32,14 @@ Bash must be 4.4 or later.
 
 
 def complete(group: click.Command, instruction: str) -> int:
-    """Print the completion script, or the completions, that a shell asks for; return the exit status."""
-    return shell_complete(group, {}, NAME, VARIABLE, instruction)
+    """Print the completion script, or the completions, that a shell asks for; return the exit status.
+
+    It is 1, with nothing printed, where the shell's other variables are missing or wrong.
+    """
+    try:
+        return shell_complete(group, {}, NAME, VARIABLE, instruction)
+    except (KeyError, ValueError):
+        return FAILED
 
 
 @command("completion", help=HELP)

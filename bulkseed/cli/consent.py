@@ -86,7 +86,7 @@ def ask(question: str, consent: Consent) -> None:
         return
     check_terminal(question)
     if not click.confirm(question, err=True):
-        raise InputError("not confirmed, so nothing was changed: answer y, or give --yes", code="declined")
+        raise InputError("you did not agree: nothing was changed", code="declined")
 
 
 def check_disk(database: Database, expected: Mapping[str, float]) -> None:

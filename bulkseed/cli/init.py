@@ -15,7 +15,11 @@ __all__ = ["init_command"]
 @QUIET_OPTION
 @CONSENT_OPTIONS
 def init_command(database_url: str | None, as_json: bool, quiet: bool, yes: bool, allow: str | None) -> None:
-    """Create missing reference tables and the reaction catalogue."""
+    """Create missing reference tables and the reaction catalogue.
+
+    The reference tables are users, channels, user_channels, messages, reactions and message_reactions. You do not need
+    them if you load into the tables of your app.
+    """
     from bulkseed.cli.consent import Consent, require_consent
     from bulkseed.cli.runner import open_database, run
     from bulkseed.plan.scenario import Scenario
@@ -23,7 +27,7 @@ def init_command(database_url: str | None, as_json: bool, quiet: bool, yes: bool
     from bulkseed.target.reference_schema import create_missing
 
     with open_database(database_url, quiet=quiet) as database:
-        question = f"Create the missing reference tables in {database.address}?"
+        question = f"Create the missing reference tables in {database}?"
         require_consent(
             database,
             Consent(yes, allow, quiet),
@@ -35,4 +39,4 @@ def init_command(database_url: str | None, as_json: bool, quiet: bool, yes: bool
         if as_json:
             print_json({"made": created, "database_url": str(database.address)})
         elif not quiet:
-            print(f"created {', '.join(created)}" if created else "nothing is missing", f"in {database.address}")
+            print(f"created {', '.join(created)}" if created else "nothing is missing", f"in {database}")

@@ -39,7 +39,7 @@ def print_result(result: LoadReport, database: Database, ledger_schema: str, *, 
     if as_json:
         print_json(report.load_json(result, url))
     elif not quiet:
-        report.print_load(result, url, next_commands(database, ledger_schema))
+        report.print_load(result, str(database), next_commands(database, ledger_schema))
         if database.source == "option" and str(database.address.without_passwords) != url:
             print("the password is left out of these commands: set PGPASSWORD, or add it to ~/.pgpass")
 
@@ -62,6 +62,17 @@ def next_commands(database: Database, ledger_schema: str) -> dict[str, str]:
         commands["bulkseed serve"] = "keep the server running for a load test, and print its URL"
     commands[f"bulkseed cleanup{option}{ledger}"] = "remove the loaded rows"
     return commands
+
+
+def advice_on_argument(argument: str) -> str:
+    """Return what to write instead of ``argument``."""
+    from bulkseed.cli.main import COMMANDS, SCALE_LIKE
+
+    if SCALE_LIKE.fullmatch(argument):
+        return f"write `bulkseed load --scale {argument}`"
+    if argument in COMMANDS:
+        return f"put the command first, as in `bulkseed {argument} …`"
+    return "give options only, as `bulkseed load --help` lists them"
 
 
 @command("load")
@@ -89,7 +100,11 @@ def load_command(
     rest: tuple[str, ...],
     **plan_options: Any,
 ) -> None:
-    """Load rows into the database."""
+    """Load rows into the database.
+
+    The database that you name must have the tables: those of your app, or those that `bulkseed init` creates. The
+    embedded one gets them by itself.
+    """
     from bulkseed.cli.consent import Consent, check_embedded_disk, require_consent
     from bulkseed.cli.progress import show_progress
     from bulkseed.cli.runner import open_database, run
@@ -98,18 +113,20 @@ def load_command(
     from bulkseed.plan.activity import expected_bytes, expected_rows
     from bulkseed.postgres.transaction import RetryPolicy
     from bulkseed.scenarios.planning import make_plan
+    from bulkseed.text.fakes import share_faker
 
     if rest:
         raise InputError(
-            f"load takes no argument {rest[0]!r}: put the command first, as in `bulkseed verify …`",
-            code="unexpected-argument",
+            f"load takes no argument {rest[0]!r}: {advice_on_argument(rest[0])}", code="unexpected-argument"
         )
+    # else the plan's trial values and the load's values would each start a process
+    click.get_current_context().with_resource(share_faker())
     plan = make_plan(**plan_options)
     with open_database(database_url, quiet=quiet) as database:
         tables = plan.model.sql_names
         check_embedded_disk(database, expected_bytes(plan))
         rows = f"about {sum(expected_rows(plan).values()):,.0f}"
-        question = f"Load {rows} rows into {database.address}?"
+        question = f"Load {rows} rows into {database}?"
         require_consent(database, Consent(yes, allow, quiet), question, f"{rows} to load", list(tables.values()))
         stop = Stop()
         with show_progress(quiet=quiet) as listener:
@@ -154,7 +171,10 @@ def resume_command(
     yes: bool,
     allow: str | None,
 ) -> None:
-    """Finish an interrupted load: missing rows, indexes, keys."""
+    """Finish an interrupted load: missing rows, indexes, keys.
+
+    RUN is the number of a run, as `bulkseed runs` lists it; without it, the interrupted run is finished.
+    """
     from bulkseed.cli.consent import Consent, check_disk, require_consent
     from bulkseed.cli.progress import show_progress
     from bulkseed.cli.runner import open_database, run
@@ -169,7 +189,7 @@ def resume_command(
             return print_nothing_to_resume(run_number, as_json, quiet)
         check_disk(database, estimate_missing_bytes(interrupted))
         rows = f"about {max(0, sum(interrupted.expected.values()) - sum(interrupted.rows.values())):,}"
-        question = f"Load the missing rows of run {interrupted.number} ({rows}) into {address}?"
+        question = f"Load the missing rows of run {interrupted.number} ({rows}) into {database}?"
         require_consent(
             database, Consent(yes, allow, quiet), question, f"{rows} to load", interrupted.names.sql_tables()
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import Final
 
@@ -10,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from bulkseed.errors import suggestion
 
-__all__ = ["COMMANDS", "cli"]
+__all__ = ["COMMANDS", "SCALE_LIKE", "cli"]
 
 COMMANDS: Final = {
     "check": "check",
@@ -28,6 +29,8 @@ COMMANDS: Final = {
 """The module of each command, in the order of ``--help``."""
 
 
+SCALE_LIKE: Final = re.compile(r"[0-9.]+[xX]?")
+"""What is meant as a scale where no option precedes it."""
 OWN_OPTIONS: Final = {"--help", "-h", "--version"}
 EXAMPLES: Final = """\b
 Examples:
@@ -57,6 +60,8 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            if SCALE_LIKE.fullmatch(args[0]):
+                raise click.UsageError(f"unknown command {args[0]!r}: write `bulkseed load --scale {args[0]}`", ctx)
             commands = f"the commands are {', '.join(COMMANDS)}"
             raise click.UsageError(f"unknown command {args[0]!r}: {suggestion(args[0], COMMANDS, commands)}", ctx)
         return super().resolve_command(ctx, args)
@@ -82,6 +87,7 @@ class Commands(click.Group):
 def cli() -> None:
     """Fill a PostgreSQL database with believable chat data: users, channels, memberships, messages, reactions.
 
-    Without --database-url, the database is an embedded PostgreSQL in your data folder. Options without a command are
-    those of load: `bulkseed --scale 10x` loads. `bulkseed COMMAND --help` shows the options of a command.
+    Without --database-url, the database is bulkseed's own, on a PostgreSQL server that it creates and runs. Options
+    without a command are those of load: `bulkseed --scale 10x` loads. `bulkseed COMMAND --help` shows the options of a
+    command.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ from bulkseed.load_options import (
     Defer,
     Format,
     OnError,
+    check_ledger_schema,
 )
 from bulkseed.scenarios import shipped
 
@@ -61,7 +63,7 @@ def options(*added: Callable[[Command], Command]) -> Callable[[Command], Command
 def not_empty(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Return ``value``. Raises InputError where it is empty, which is usually an unset variable of the shell."""
     if value is not None and not value.strip():
-        raise InputError(f"{parameter.opts[0]} is empty: give a value, or leave the option out", code="empty-option")
+        raise InputError(f"{parameter.opts[0]} is empty: give a value, or leave it out", code="empty-option")
     return value
 
 
@@ -73,7 +75,7 @@ def none_empty(context: click.Context, parameter: click.Parameter, values: tuple
 
 
 def complete_scenario(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the shipped scenarios, TOML files and folders that begin with ``incomplete``."""
+    """Return the shipped scenarios, TOML files and folders that begin with ``incomplete``, or leave it to the shell."""
     start, last = os.path.split(incomplete)
     try:
         entries = sorted(entry for entry in Path(start or ".").iterdir() if entry.name.startswith(last))
@@ -83,8 +85,9 @@ def complete_scenario(_: click.Context, __: click.Parameter, incomplete: str) ->
     files = [os.path.join(start, entry.name) for entry in visible if entry.suffix == ".toml"]  # noqa: PTH118 - keeps ./
     folders = [os.path.join(start, entry.name, "") for entry in visible if entry.is_dir()]  # noqa: PTH118
     names = [name for name in shipped() if name.startswith(incomplete)]
-    if folders and not names and not files:
-        # the shell itself completes a folder without a space behind it
+    needs_quotes = any(shlex.quote(path) != path for path in (*files, *folders))
+    if needs_quotes or (folders and not names and not files):
+        # the shell itself completes a folder without a space behind it, and quotes what it would run otherwise
         return [CompletionItem(incomplete, type="file")]
     return [CompletionItem(value) for value in (*names, *files, *folders)]
 
@@ -129,7 +132,7 @@ PLAN_OPTIONS: Final = options(
         "--as-of",
         callback=not_empty,
         metavar="TIME",
-        help="Latest time in the data, ISO 8601, UTC by default.  [default: now]",
+        help="Latest time in the data, such as 2026-06-01 or 2026-06-01T12:30, in UTC.  [default: now]",
     ),
     click.option(
         "--locale",
@@ -138,7 +141,7 @@ PLAN_OPTIONS: Final = options(
         default="en_US",
         metavar="LOCALE",
         show_default=True,
-        help="Faker locale of names and texts.",
+        help="Locale of names and texts, as Faker names it, such as de_DE.",
     ),
     click.option(
         "--scenario",
@@ -153,7 +156,7 @@ PLAN_OPTIONS: Final = options(
         "--schema",
         callback=not_empty,
         metavar="SCHEMA",
-        help="Schema of the tables.  [default: found by search_path]",
+        help="Schema of the tables.  [default: where the server finds the users]",
     ),
     click.option(
         "--metadata",
@@ -173,22 +176,14 @@ PLAN_OPTIONS: Final = options(
 DATABASE_OPTION: Final = click.option(
     "--database-url",
     metavar="URL",
-    help="Database to use.  [default: $BULKSEED_DATABASE_URL, else $DATABASE_URL, else the embedded PostgreSQL]",
+    help="Database to use: postgresql://user:password@host:port/database.  "
+    "[default: $BULKSEED_DATABASE_URL, else $DATABASE_URL, else the embedded PostgreSQL]",
 )
-LONGEST_NAME: Final = 63
-"""The longest name in bytes that PostgreSQL keeps: NAMEDATALEN - 1."""
 
 
 def schema_name(_: click.Context, __: click.Parameter, name: str) -> str:
     """Return ``name``. Raises InputError where no schema can have this name."""
-    size = len(name.encode(errors="surrogateescape"))
-    is_text = "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
-    if not (is_text and 0 < size <= LONGEST_NAME) or name.startswith("pg_") or name == "information_schema":
-        raise InputError(
-            f"--ledger-schema {name!r} cannot be the name of the ledger's schema: give 1 to {LONGEST_NAME} bytes of "
-            "UTF-8, not beginning with pg_, and not information_schema",
-            code="invalid-schema-name",
-        )
+    check_ledger_schema(name)
     return name
 
 
@@ -254,7 +249,7 @@ def work_options() -> Callable[[Command], Command]:
             type=click.Choice(get_args(Format)),
             default="auto",
             show_default=True,
-            help="COPY format; auto uses binary for each table whose column types allow it.",
+            help="COPY format, in which rows are sent; auto uses binary for each table whose column types allow it.",
         ),
     )
 
@@ -273,7 +268,7 @@ def failure_options(on_error: OnError) -> Callable[[Command], Command]:
             "--retry-for",
             type=click.FloatRange(0),
             callback=seconds,
-            default=RETRY_SECONDS,
+            default=int(RETRY_SECONDS),
             metavar="SECONDS",
             show_default=True,
             help="Longest wait for a server that is down; 0 turns off all retries.",

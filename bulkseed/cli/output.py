@@ -36,11 +36,14 @@ class MarkedFile(io.FileIO):
             raise OutputError(error.errno, error.strerror, self.fileno()) from error
 
 
-def mark_failures(stream: TextIO) -> TextIO:
-    """Return a stream that writes to the same file as ``stream``, a standard stream, and raises OutputError."""
+def mark_failures(stream: TextIO, number: int | None = None) -> TextIO:
+    """Return a stream like ``stream``, a standard stream, that raises OutputError.
+
+    It writes to the descriptor ``number``, by default that of ``stream``.
+    """
     if not isinstance(stream, io.TextIOWrapper):
         return stream
-    file = MarkedFile(stream.fileno(), "wb", closefd=False)
+    file = MarkedFile(stream.fileno() if number is None else number, "wb", closefd=False)
     return io.TextIOWrapper(
         file if stream.write_through else io.BufferedWriter(file),  # as python -u does
         encoding=stream.encoding,
@@ -81,6 +84,8 @@ class LogHandler(logging.Handler):
             print(self.format(record), file=sys.stderr)
 
 
+STDOUT: Final = 1
+STDERR: Final = 2
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s [%(name)s] %(message)s"
 
 
@@ -109,10 +114,17 @@ class Output:
     def use_json(self, root: click.Context) -> None:
         """Print JSON on stdout until the context ``root`` ends; what else is printed there goes to stderr instead.
 
-        A plugin may print, for example, which would make the object unreadable.
+        A plugin, or a program that it runs, may print, for example, which would make the object unreadable.
         """
         self.as_json = True
         root.with_resource(redirect_stdout(sys.stderr))
+        with suppress(OSError, ValueError):  # a program that calls main() may have a stream without a descriptor
+            if self.stdout.fileno() == STDOUT:
+                self.stdout.flush()
+                own = os.dup(STDOUT)
+                root.call_on_close(lambda: restore_stdout(own))
+                os.dup2(STDERR, STDOUT)
+                self.stdout = mark_failures(self.stdout, own)
 
     def show_log(self, root: click.Context, level: int) -> None:
         """Print the log of bulkseed on stderr, from ``level`` on, until the context ``root`` ends."""
@@ -161,6 +173,14 @@ def log_to_stderr() -> Iterator[None]:
     finally:
         logger.setLevel(former)
         logger.removeHandler(handler)
+
+
+def restore_stdout(number: int) -> None:
+    """Lead descriptor 1 to the file of ``number`` again, after what is still to be written elsewhere."""
+    if sys.__stdout__ is not None:
+        with suppress(OSError, ValueError):
+            sys.__stdout__.flush()
+    os.dup2(number, STDOUT)
 
 
 def discard_output(number: int) -> None:

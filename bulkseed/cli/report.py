@@ -46,9 +46,15 @@ STATES: Final = {"whole": "complete"}
 UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
-def console() -> Console:
-    """Return a console of the width of the terminal, or, for a file or pipe, wide enough that no line is wrapped."""
-    return Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal, or, in a file or pipe, without wrapped lines and blanks at their ends."""
+    if sys.stdout.isatty():
+        Console().print(table)
+        return
+    screen = Console(width=PIPE_COLUMNS)
+    with screen.capture() as captured:
+        screen.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().split("\n")), end="")
 
 
 def rows_table(title: str | None, columns: Iterable[str], lines: Iterable[tuple[str, ...]]) -> Table:
@@ -65,7 +71,7 @@ def load_json(report: LoadReport, database_url: str) -> dict[str, Any]:
     return report.to_dict() | {"database_url": database_url}
 
 
-def print_load(report: LoadReport, database_url: str, next_commands: Mapping[str, str]) -> None:
+def print_load(report: LoadReport, database: str, next_commands: Mapping[str, str]) -> None:
     """Print rows, seconds of COPY and rows/s by table, the wall-clock seconds by phase, and useful next commands."""
 
     def line(name: str, rows: int, loaded: int, seconds: float) -> tuple[str, ...]:
@@ -74,8 +80,7 @@ def print_load(report: LoadReport, database_url: str, next_commands: Mapping[str
     total, loaded = sum(report.rows.values()), sum(report.loaded.values())
     lines = [line(name, rows, report.loaded[name], report.seconds.get(name, 0.0)) for name, rows in report.rows.items()]
     lines.append(line("total", total, loaded, report.seconds["total"]))
-    screen = console()
-    screen.print(rows_table(None, ("table", "rows", "seconds", "rows/s"), lines))
+    print_table(rows_table(None, ("table", "rows", "seconds", "rows/s"), lines))
     phases = ", ".join(f"{name} {spent:,.2f}" for name, spent in report.seconds.items() if name in PHASES)
     workers = f"{report.workers} worker{'s' * (report.workers > 1)}"
     indexes = "dropped and rebuilt" if report.deferred else "kept during the load"
@@ -84,7 +89,7 @@ def print_load(report: LoadReport, database_url: str, next_commands: Mapping[str
     if loaded < total:
         print(f"{loaded:,} of these rows were loaded now, the others before the interruption")
     print(f"run {report.run}: seed {report.plan.seed}, as of {report.plan.as_of.isoformat()}")
-    print(f"database: {database_url}")
+    print(f"database: {database}")
     print_next(next_commands)
 
 
@@ -105,9 +110,11 @@ def print_runs(runs: Iterable[History]) -> None:
             )
         )
     if lines:
-        console().print(
-            rows_table(None, ("run", "state", "rows", "started (UTC)", "seconds", "user", "resumes"), lines)
-        )
+        shown = rows_table(None, ("run", "state", "rows", "started (UTC)", "seconds", "user", "resumes"), lines)
+        for column in shown.columns:  # in a narrow terminal, the others stay whole
+            if column.header in {"rows", "started (UTC)", "user"}:
+                column.no_wrap, column.overflow = False, "fold"
+        print_table(shown)
     else:
         print("no run is recorded in this database")
 
@@ -152,7 +159,7 @@ def print_plan(plan: Plan, rows_per_shard: int) -> None:
         (name, f"{table['rows']:,}", size(table["bytes"]), f"{table['shards']:,}")
         for name, table in (*values["tables"].items(), ("total", values["total"]))
     ]
-    console().print(rows_table(None, ("table", "expected rows", "expected size", "shards"), lines))
+    print_table(rows_table(None, ("table", "expected rows", "expected size", "shards"), lines))
     limit = "" if plan.max_members is None else f", at most {plan.max_members:,} members per channel"
     print(
         f"{plan.users:,} users, {plan.channels:,} channels, {plan.messages_per_channel:,} messages per channel{limit}; "
@@ -190,18 +197,19 @@ def check_json(report: CheckReport, database_url: str, command: str) -> dict[str
     }
 
 
-def print_check(report: CheckReport, database_url: str, command: str) -> None:
+def print_check(report: CheckReport, database: str, command: str) -> None:
     """Print what a load would do, and the command for it."""
     lines = [
-        (plain_names(table.name), f"{table.existing:,}", f"{table.rows:,}", table.format, table.reason)
+        (plain_names(table.name), f"about {table.existing:,}", f"{table.rows:,}", table.format, table.reason)
         for table in report.tables.values()
     ]
-    shown = rows_table(
-        None, ("table", "existing rows (estimate)", "rows to load", "COPY format", "why not binary"), lines
-    )
-    shown.columns[4].justify = "left"
-    shown.columns[4].no_wrap = False
-    console().print(shown)
+    headers = ("table", "existing rows", "rows to load", "COPY format", "why not binary")
+    count = len(headers) if any(table.reason for table in report.tables.values()) else len(headers) - 1
+    shown = rows_table(None, headers[:count], (line[:count] for line in lines))
+    for column in shown.columns:
+        if column.header in {"table", "why not binary"}:
+            column.justify, column.no_wrap, column.overflow = "left", False, "fold"
+    print_table(shown)
     facts = {
         "database": f"{report.database} as {report.user}, PostgreSQL {report.version} at {report.server}",
         "schema": report.schema,
@@ -225,7 +233,7 @@ def print_check(report: CheckReport, database_url: str, command: str) -> None:
             print(f"{name:<{width}}  {escape_controls(text)}")
     for note in report.notes:
         print(escape_controls(note))
-    print(f"nothing was written to {database_url}; the load would start:\n  {escape_controls(command)}")
+    print(f"nothing was written to {database}; the load would start:\n  {escape_controls(command)}")
 
 
 def size(count: float) -> str:
@@ -238,7 +246,6 @@ def size(count: float) -> str:
 
 def print_verify(reports: Iterable[VerifyReport]) -> None:
     """Print the violations of each rule, the expected and the found value of each probability, and the verdict."""
-    screen = console()
     for report in reports:
         table = rows_table(f"run {report.run}", ("rule", "violations", "requirement"), ())
         table.columns[2].justify = "left"
@@ -246,7 +253,7 @@ def print_verify(reports: Iterable[VerifyReport]) -> None:
         for rule in report.rules:
             text = rule.text if not rule.violations else f"{rule.text} (found: {rule.example})"
             table.add_row(rule.rule, f"{rule.violations:,}", text, style="bold red" if rule.violations else None)
-        screen.print(table)
+        print_table(table)
         chances = rows_table(None, ("rule", "expected", "found", "sample size", "within chance", "measure"), ())
         chances.columns[5].justify = "left"
         chances.columns[5].no_wrap = False
@@ -260,7 +267,7 @@ def print_verify(reports: Iterable[VerifyReport]) -> None:
                 chance.text,
                 style=None if chance.within else "bold red",
             )
-        screen.print(chances)
+        print_table(chances)
         violated = [rule.rule for rule in report.rules if rule.violations]
         violated += [chance.rule for chance in report.chances if not chance.within]
         print(
@@ -278,7 +285,7 @@ def print_cleanup(report: CleanupReport) -> None:
     """Print how many rows were removed, by table."""
     lines = [(table, f"{rows:,}") for table, rows in report.removed.items()]
     lines += [(f"{plain_names(table)} (not loaded by bulkseed)", f"{rows:,}") for table, rows in report.others.items()]
-    console().print(rows_table(None, ("table", "rows removed"), lines))
+    print_table(rows_table(None, ("table", "rows removed"), lines))
     numbers = ", ".join(map(str, report.runs))
     rebuilt = f"; {report.rebuilt} indexes and keys rebuilt" if report.rebuilt else ""
     print(f"{'run' if len(report.runs) == 1 else 'runs'} {numbers} removed{rebuilt}")

@@ -45,6 +45,10 @@ class Database:
     source: Source
     """What names it."""
 
+    def __str__(self) -> str:
+        """Return how messages name it: the URL of the embedded server would be useless when the command has ended."""
+        return str(self.address) if self.server is None else f"the embedded PostgreSQL in {self.server.home}"
+
 
 @contextmanager
 def open_database(

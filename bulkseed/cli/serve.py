@@ -68,7 +68,10 @@ async def set_password(address: Address, password: str) -> None:
 )
 @click.option("--quiet", is_flag=True, help="Print only the URL, and errors.")
 def serve_command(port: int | None, quiet: bool) -> None:
-    """Run the embedded server on a local port until Ctrl-C."""
+    """Run the embedded server on a local port until Ctrl-C.
+
+    It prints the URL by which other programs, such as the app that you test, connect to the loaded database.
+    """
     import anyio
 
     from bulkseed.cli.runner import Interrupted, open_database, run

@@ -28,7 +28,10 @@ BROKEN_RULE: Final = 3
 def verify_command(
     run_number: int | None, database_url: str | None, ledger_schema: str, as_json: bool, quiet: bool
 ) -> int:
-    """Check every rule with SQL, for one run or all runs."""
+    """Check every rule with SQL, for one run or all runs.
+
+    RUN is the number of a run, as `bulkseed runs` lists it; without it, all runs are checked.
+    """
     from bulkseed.cli import report
     from bulkseed.cli.progress import show_progress
     from bulkseed.cli.runner import open_database, run

@@ -238,8 +238,10 @@ async def make_pools(plan: Plan) -> FakerPools:
 
     A cancellation takes effect at once: the end of the process that makes the values ends the thread too.
     """
-    with share_faker():
-        return await to_thread.run_sync(make_faker_pools, plan, abandon_on_cancel=True)
+    with share_faker() as process:
+        pools = await to_thread.run_sync(make_faker_pools, plan, abandon_on_cancel=True)
+        process.stop()  # a load may take hours, and needs no further values
+        return pools
 
 
 def current_versions() -> dict[str, str]:
@@ -334,7 +336,10 @@ async def complete_run(
 
         if to_drop:
             listener.phase(Phase.DROP)
-            listener.note(describe_locks(to_drop))
+            listener.note(
+                f"{len(to_drop)} indexes and keys are dropped, and rebuilt after the load; until then, other programs "
+                "may have to wait for these tables (--defer never keeps all of them in place)"
+            )
             with stopwatch.phase("drop"):
                 await control.do("dropping indexes and keys", drop_definitions)
         if shards:

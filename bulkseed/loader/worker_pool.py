@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import pickle
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -289,11 +288,6 @@ async def start_workers(count: int) -> AsyncIterator[Sequence[Worker]]:
                     tasks.start_soon(worker.end)
 
 
-def is_connection_variable(variable: str) -> bool:
-    """Return whether an environment variable has connection parameters: workers get these over the pipe instead."""
-    return variable.startswith("PG") or variable.endswith("DATABASE_URL")
-
-
 async def start_process() -> Process:
     if not has_interpreter():
         raise InputError(
@@ -305,9 +299,7 @@ async def start_process() -> Process:
         return await anyio.open_process(
             [sys.executable, *COMMAND],
             stderr=None,
-            env=python_environment(
-                {name: value for name, value in os.environ.items() if not is_connection_variable(name)}
-            ),
+            env=python_environment(),
             # Ctrl-C must reach this process alone
             start_new_session=True,
         )

@@ -286,7 +286,7 @@ async def find_schema(connection: Connection, model: Model) -> str:
     if (named := model.scenario.schema) is not None:
         existing = [row["nspname"] for row in await connection.fetch(SCHEMAS)]
         if named not in existing:
-            fix = suggestion(named, existing, "name an existing one with --schema")
+            fix = suggestion(named, existing, "create it with your migrations, or give --schema another")
             raise TargetError(f"there is no schema {named!r} in the database: {fix}", code="missing-schema")
         return named
     found = await connection.fetchval(SCHEMA, model.name("users"))

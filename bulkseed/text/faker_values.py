@@ -87,6 +87,12 @@ def make_generator(locale: str, providers: tuple[str, ...]) -> Generator:
     """
     generator = Factory.create(locale)
     for name in providers:
+        if name.split(":")[0] == "__main__":
+            raise InputError(
+                f"providers: {name} is in the program that was started, and providers are imported in another process: "
+                "put it into a module, as in myapp.fakes:Provider",
+                code="missing-module",
+            )
         provider = import_object(name, "providers")
         if not (isinstance(provider, type) and issubclass(provider, BaseProvider)):
             raise InputError(

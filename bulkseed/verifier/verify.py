@@ -325,10 +325,11 @@ async def verify_run(connection: Connection, run: Run, listener: ProgressListene
             f"run {run.number} was made with anyascii {run_anyascii}, and this is anyascii {this_anyascii}: "
             "where they transliterate names differently, the rule U2 is reported as violated"
         )
-    for table, column in sorted(scope.lacking):
+    if scope.lacking:
+        columns = ", ".join(f"{table}.{column}" for table, column in sorted(scope.lacking))
         listener.note(
-            f"the rules about {table}.{column} are left out: the app has no such column, or its type cannot store all "
-            "values exactly"
+            "these columns are not checked, because the app does not have them, or their types cannot store all "
+            f"values exactly: {columns}"
         )
     rules: list[RuleCheck] = []
     chances: list[ChanceCheck] = []

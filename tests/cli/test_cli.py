@@ -201,7 +201,7 @@ WRONG: dict[str, tuple[list[str], Problem]] = {
     "as_of in the future": (["--as-of", "2999-01-01"], wrong("--as-of", "2999-01-01")),
     "unknown locale": (["--locale", "de_XX"], wrong("de_XX", "de_DE")),
     "unknown option": (["--sclae", "3x"], wrong("--sclae", "--scale", kind=click.UsageError)),
-    "a command behind options": (["--seed", "3", "verify"], wrong("verify", code="unexpected-argument")),
+    "a command behind options": (["--seed", "3", "verify"], wrong("`bulkseed verify", code="unexpected-argument")),
     "as_of too early": (["--as-of", "0001-01-01"], wrong("0001-01-01")),
     "not a PostgreSQL": (["--database-url", "mysql://u:s3cret@h/d"], wrong("mysql")),
     "another machine without a terminal": (

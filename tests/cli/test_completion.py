@@ -51,6 +51,9 @@ def needs(shell: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(shell) is None, reason=f"{shell} is not installed")
 
 
+needs_full_device = pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+
+
 def run_shell(command: list[str], variables: dict[str, str], folder: Path) -> list[str]:
     done = subprocess.run(
         command, env=variables, cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS
@@ -167,6 +170,41 @@ def test_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert completed("bulkseed completion ") == ["plain,bash", "plain,zsh", "plain,fish"]
     assert completed("bulkseed psql --data") == ["plain,--database-url"]
     assert completed("bulkseed nonsense --sc") == ["plain,--scale", "plain,--scenario", "plain,--schema"]
+
+
+@pytest.mark.parametrize("name", ["$(touch ran).toml", "`touch ran`.toml", "my plan.toml", "a;b.toml"])
+def test_a_file_that_needs_quotes_is_left_to_the_shell(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).touch()
+    assert completed("bulkseed load --scenario ") == ["file,"]
+
+
+@pytest.mark.parametrize("variables", [{}, {"COMP_WORDS": "bulkseed 'load", "COMP_CWORD": "x"}])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_that_asks_wrongly_gets_nothing(shell: str, variables: dict[str, str]) -> None:
+    status, printed = asked(_BULKSEED_COMPLETE=f"{shell}_complete", **variables)
+    assert printed.strip() == ""
+    # fish gives no number that could be wrong
+    assert status == (0 if shell == "fish" and variables else 1)
+
+
+@needs_full_device
+def test_completions_that_cannot_be_printed_are_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [PROGRAM],
+            env=environment(_BULKSEED_COMPLETE="bash_complete", COMP_WORDS="bulkseed ", COMP_CWORD="1"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+    assert done.returncode == 1
+    assert "[output-failed]" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("instruction", ["bash_source", "nonsense", "bash_nonsense"])

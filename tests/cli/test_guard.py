@@ -293,7 +293,7 @@ def test_the_target_is_shown_and_asked_for(listening: Server, made: dict[str, Ad
         ]
         assert "\r\n".join(shown) in said
         assert re.search(rf"  rows      about \d+ .*{change}.*\r\n.*/staging.*\[y/N\]", said)
-        assert "--yes" in said
+        assert "[declined]" in said
         assert ":p@" not in said
         assert status == "2"
     assert asyncio.run(rows_of(made["staging"])) == before

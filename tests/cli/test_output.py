@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import os
@@ -13,7 +14,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -21,6 +24,7 @@ import pytest
 from rich.console import Console
 
 from bulkseed.__main__ import first_interruption, main
+from bulkseed.cli import report
 from bulkseed.cli.main import COMMANDS, cli
 from bulkseed.cli.output import Interrupted, Output, asks_for_json
 from bulkseed.cli.progress import BestEffortListener, Lines
@@ -125,6 +129,19 @@ def test_what_a_plugin_prints_does_not_get_into_the_json(plugin: Any) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["run"] == 1
     assert "printed" in done.stderr
+
+
+def test_what_programs_of_a_plugin_print_does_not_get_into_the_json(tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(
+        "import os, subprocess, sys\n"
+        "os.write(1, b'raw ')\n"
+        "subprocess.run([sys.executable, '-c', 'print(12345)'])\n"
+        "print('buffered', file=sys.__stdout__)\n"
+    )
+    done = bulkseed("plan", "--json", "--plugin", "noisy:nothing", PYTHONPATH=str(tmp_path))
+    assert (error_in(done.stdout)["code"], done.returncode) == ("unknown-name", 2)
+    for text in ("raw ", "12345", "buffered"):
+        assert text in done.stderr
 
 
 def test_a_failed_load_is_json_with_a_line_for_what_became_of_it(database: Address) -> None:
@@ -297,6 +314,31 @@ def test_a_fault_of_the_display_ends_no_load() -> None:
         listener.phase(Phase.CHECK)
         listener.note("a note")
     assert display.calls == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_runs_are_readable_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = {"number": 12, "rows": {"m": 1_802_016}, "expected": {"m": 1_807_380}, "is_complete": False, "resumed": 2}
+    who = {"login": "bulkseed", "client": "127.0.0.1", "began": datetime(2026, 11, 29, 19, 58, tzinfo=UTC)}
+    recorded: Any = SimpleNamespace(run=SimpleNamespace(**run, **who), state="interrupted", seconds=13.7)
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", "80")
+    report.print_runs([recorded])
+    words = screen.getvalue().split()
+    assert {"12", "interrupted", "1,802,016", "1,807,380", "2026-11-29", "13.7", "2"} <= set(words)
+    assert "…" not in screen.getvalue()
+
+
+def test_tables_in_a_pipe_have_no_blanks_at_the_ends_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--as-of", "2026-06-01"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert any(line.startswith("  messages ") for line in lines)
 
 
 def test_lines_with_no_row_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

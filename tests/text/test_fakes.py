@@ -165,6 +165,50 @@ def test_the_process_of_faker_survives_what_providers_do(capfd: pytest.CaptureFi
     assert not capfd.readouterr().out
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_the_copies_of_a_provider_that_forks_do_not_answer() -> None:
+    with share_faker():
+        for _ in range(3):
+            assert UNRULY.pool("forking", {}, 1).values.to_pylist() == ["parent"]
+            # else the answer of a copy would be taken for this one
+            assert UNRULY.pool("talkative", {}, 1).values.to_pylist() == ["read ''"]
+
+
+def test_values_are_made_where_the_working_directory_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend("")
+    folder.rmdir()
+    assert UNRULY.check("talkative", {}).is_text
+
+
+def test_a_stopped_process_starts_again_for_the_next_value() -> None:
+    with share_faker() as process:
+        UNRULY.check("talkative", {})
+        running = process.start()
+        process.stop()
+        assert running.poll() is not None
+        process.stop()
+        assert UNRULY.check("talkative", {}).is_text
+
+
+def test_the_process_gets_no_connection_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = {"PGPASSWORD", "PGPASSFILE", "DATABASE_URL", "BULKSEED_DATABASE_URL", "BULKSEED_TEST_URL"}
+    for name in (*hidden, "APP_SETTINGS"):
+        monkeypatch.setenv(name, "x")
+    [names] = UNRULY.pool("variables", {}, 1).values.to_pylist()
+    assert "APP_SETTINGS" in names.split()
+    assert not hidden & {*names.split()}
+
+
+def test_a_provider_of_the_main_program_is_refused() -> None:
+    with raises("missing-module", "__main__:Mine", kind=InputError):
+        Fakes("en_US", 1, 0, ("__main__:Mine",)).check_providers()
+
+
 def test_a_process_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with raises("no-faker-process", kind=InputError):

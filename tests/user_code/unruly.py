@@ -22,6 +22,12 @@ class UnrulyProvider(BaseProvider):
     def crashing(self) -> str:
         os._exit(7)
 
+    def variables(self) -> str:
+        return " ".join(os.environ)
+
+    def forking(self) -> str:
+        return "parent" if os.fork() else "child"
+
     def talkative(self) -> str:
         print("a line that is no answer")
         return f"read {sys.stdin.read()!r}"
