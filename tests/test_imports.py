@@ -56,7 +56,7 @@ VALUES: Final = (
     "__future__ abc collections dataclasses datetime decimal fractions functools itertools json math re typing"
 )
 PURE: Final = {
-    "arrays": "numpy pyarrow uuid",
+    "arrays": "ipaddress numpy pyarrow uuid",
     "randomness": "numpy pyarrow hashlib",
     "plan": "numpy",
     "text": "numpy pyarrow faker anyascii contextlib contextvars difflib random sys types",

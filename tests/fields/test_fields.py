@@ -189,6 +189,8 @@ def test_what_is_foretold_holds(given_field: object) -> None:
         if pa.types.is_nested(ends.type) or pa.types.is_boolean(ends.type) or ends.type == JSON:
             assert {str(each) for each in texts(made) if each is not None} <= {str(each) for each in texts(ends)}
         else:
+            if pa.types.is_duration(ends.type):  # of which Arrow finds no extremes
+                made, ends = made.cast(pa.int64()), ends.cast(pa.int64())
             inner, outer = pc.min_max(made).as_py(), pc.min_max(ends).as_py()
             assert outer["min"] <= inner["min"]
             assert inner["max"] <= outer["max"]
