@@ -12,6 +12,7 @@ from bulkseed.cli.output import print_json
 
 if TYPE_CHECKING:
     from bulkseed.cleaner.cleanup import CleanupReport
+    from bulkseed.cleaner.compare_rows import Changed
 
 __all__ = ["cleanup_command"]
 
@@ -23,6 +24,11 @@ __all__ = ["cleanup_command"]
 @JSON_OPTION
 @QUIET_OPTION
 @click.option("--cascade", is_flag=True, help="Also remove rows not made by bulkseed that reference loaded rows.")
+@click.option(
+    "--changed",
+    type=click.Choice(["remove", "keep"]),
+    help="Remove or keep rows that have ids of the run, but mostly other values than it loaded.",
+)
 @CONSENT_OPTIONS
 @click.pass_context
 def cleanup_command(
@@ -33,6 +39,7 @@ def cleanup_command(
     as_json: bool,
     quiet: bool,
     cascade: bool,
+    changed: Changed | None,
     yes: bool,
     allow: str | None,
 ) -> None:
@@ -60,7 +67,12 @@ def cleanup_command(
             chosen = [recorded.claim for recorded in runs]
             result: CleanupReport = run(
                 lambda: cleanup(
-                    database.address, chosen, cascade=cascade, listener=listener, ledger_schema=ledger_schema
+                    database.address,
+                    chosen,
+                    cascade=cascade,
+                    changed=changed or "refuse",
+                    listener=listener,
+                    ledger_schema=ledger_schema,
                 )
             )
         if as_json:

@@ -178,7 +178,8 @@ def resume_command(
             result: LoadReport | None = run(
                 lambda: resume(
                     address,
-                    interrupted.number,
+                    # the claim, not the number: a run that changed since the question is refused
+                    interrupted.claim,
                     listener=listener,
                     workers=workers or default_workers(),
                     copy_format=copy_format,

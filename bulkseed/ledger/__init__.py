@@ -5,6 +5,7 @@ from bulkseed.ledger.claims import (
     Claim,
     acquire_load_lock,
     begin_run,
+    changed_run_error,
     claim_shard,
     describe_lock_holder,
     find_run_by_token,
@@ -18,8 +19,9 @@ from bulkseed.ledger.claims import (
     share_run,
     take_over,
 )
+from bulkseed.ledger.locks import limit_wait
 from bulkseed.ledger.runs import Run, find_runs, read_runs
-from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, find_other_ledgers, make_ledger
+from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, drop_empty_ledger, find_other_ledgers, make_ledger
 
 __all__ = [
     "LOCK",
@@ -29,16 +31,19 @@ __all__ = [
     "Run",
     "acquire_load_lock",
     "begin_run",
+    "changed_run_error",
     "check_ledger",
     "claim_shard",
     "control",
     "describe_lock_holder",
+    "drop_empty_ledger",
     "find_other_ledgers",
     "find_run_by_token",
     "find_runs",
     "finish_run",
     "forget_run",
     "forget_shards",
+    "limit_wait",
     "lost_run_error",
     "make_ledger",
     "mark_emptied",

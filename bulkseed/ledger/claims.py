@@ -11,7 +11,8 @@ import asyncpg
 
 from bulkseed.deferral import describe_holders, forget_rebuilt
 from bulkseed.errors import InputError, RunError
-from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
+from bulkseed.ledger.locks import WRITE_SECONDS, limit_wait
+from bulkseed.ledger.tables import Ledger, exists, make_ledger
 from bulkseed.listeners import ProgressListener
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.postgres.connection import Connection, translate_errors
@@ -65,7 +66,8 @@ async def begin_run(
     rows_per_shard: int,
 ) -> Claim:
     """Record a run into the tables of ``schema``; make the ledger if there is none. ``token`` is a new UUID."""
-    await make_ledger(connection, ledger)
+    async with limit_wait(connection, ledger):
+        await make_ledger(connection, ledger)
     number: int = await connection.fetchval(
         compose(
             "INSERT INTO {runs} "
@@ -119,8 +121,9 @@ def lost_run_error(number: int, ledger: Ledger) -> RunError:
 async def lock_runs(connection: Connection, ledger: Ledger, listener: ProgressListener) -> None:
     """Keep shards from being begun until the transaction ends, and wait for those that are being loaded.
 
-    ``listener`` is told who loads them. A command that loads a shard asks for a weaker lock on the same table. Locks on
-    a table are granted in the order of the requests; locks on a row are not.
+    ``listener`` is told who loads them. Raises TransientError if they are not finished in time. A command that loads a
+    shard asks for a weaker lock on the same table. Locks on a table are granted in the order of the requests; locks on
+    a row are not.
     """
     lock = compose("LOCK TABLE {runs} IN EXCLUSIVE MODE", runs=ledger.runs)
     try:
@@ -134,7 +137,8 @@ async def lock_runs(connection: Connection, ledger: Ledger, listener: ProgressLi
             f"waiting for shards that are still being loaded, by {who}; if that client is gone for good, "
             "end the server process with SELECT pg_terminate_backend(PID)"
         )
-        await connection.execute(compose("SET LOCAL lock_timeout = 0; {lock}", lock=lock))
+        async with limit_wait(connection, ledger, WRITE_SECONDS - SECONDS_BEFORE_NOTE):
+            await connection.execute(lock)
     else:
         await connection.execute("SET LOCAL lock_timeout = 0")
 
@@ -290,10 +294,9 @@ async def forget_shards(connection: Connection, ledger: Ledger, number: int, sha
 
 
 async def forget_run(connection: Connection, ledger: Ledger, number: int) -> None:
-    """Delete the record of a run; drop the ledger with the last one, if this login owns it."""
+    """Delete the record of a run; :func:`bulkseed.ledger.drop_empty_ledger` drops the ledger after the last one."""
     await connection.execute(compose("DELETE FROM {runs} WHERE id = $1", runs=ledger.runs), number)
     await forget_rebuilt(connection, ledger.deferred, number)
-    await drop_ledger(connection, ledger)
 
 
 LOCK: Final = 0x62756C6B73656564

@@ -21,7 +21,7 @@ from bulkseed.deferral import LOCK_SECONDS, Deferred, NotDeferred, capture, drop
 from bulkseed.errors import RunError
 from bulkseed.generators import Context
 from bulkseed.generators.shard_context import FakerPools, make_faker_pools
-from bulkseed.ledger import Claim, Ledger, Run, find_runs, finish_run, lost_run_error, share_run
+from bulkseed.ledger import Claim, Ledger, Run, find_runs, finish_run, limit_wait, lost_run_error, share_run
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import Phase, ProgressListener, Stop, Stopwatch
 from bulkseed.load_options import Defer, OnError
@@ -322,8 +322,9 @@ async def complete_run(
             async with transaction(connection):
                 await check_all_shards(connection, ledger, run.claim)
                 with translate_errors(connection, "recording the run"):
-                    await mark_rebuilt(connection, ledger.deferred, run.number, deferred)
-                    await finish_run(connection, ledger, run.claim, filling.rows, stopwatch.report())
+                    async with limit_wait(connection, ledger):
+                        await mark_rebuilt(connection, ledger.deferred, run.number, deferred)
+                        await finish_run(connection, ledger, run.claim, filling.rows, stopwatch.report())
 
         await control.do("recording the run", record)
         logger.info("run %s is complete: %s rows", run.number, sum(filling.rows.values()))

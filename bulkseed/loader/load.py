@@ -20,6 +20,7 @@ from bulkseed.ledger import (
     Ledger,
     Run,
     begin_run,
+    changed_run_error,
     check_ledger,
     find_run_by_token,
     find_runs,
@@ -257,7 +258,11 @@ async def find_interrupted(connection: Connection, ledger: Ledger, wanted: int |
     if wanted is None:
         runs = await read_runs(connection, ledger)
     else:
-        runs = await find_runs(connection, ledger, [wanted])
+        number = wanted.number if isinstance(wanted, Claim) else wanted
+        runs = await find_runs(connection, ledger, [number])
+        # another command may have completed the run since it was chosen
+        if isinstance(wanted, Claim) and not runs[0].is_complete and runs[0].claim != wanted:
+            raise changed_run_error(number, ledger)
     incomplete = [run for run in runs if not run.is_complete]
     loading = [run for run in incomplete if run.state == "loading"]
     if incomplete and not loading:
