@@ -453,7 +453,7 @@ def translate_violations(triggers: Sequence[DeleteTrigger]) -> Iterator[None]:
         if guilty:
             raise rows_kept_error(f"rows of {child} stay and reference rows to remove", guilty) from error
         raise meanwhile_error(
-            f"a row of {child} references rows to remove, and was not there when they were counted "
+            f"a row of {child} references rows to remove, and came or changed after these were counted "
             f"({server_message(error)})"
         ) from error
     except asyncpg.TriggeredDataChangeViolationError as error:

@@ -23,11 +23,12 @@ WRITE_SECONDS: Final = 60
 
 
 @asynccontextmanager
-async def limit_wait(connection: Connection, ledger: Ledger, seconds: int = WRITE_SECONDS) -> AsyncIterator[None]:
+async def limit_wait(connection: Connection, ledger: Ledger, seconds: int | None = None) -> AsyncIterator[None]:
     """Limit each wait for a lock in the block, which is part of the present transaction or a transaction of its own.
 
-    Raises TransientError, naming who holds locks on the ledger.
+    ``seconds`` defaults to WRITE_SECONDS. Raises TransientError, naming who holds locks on the ledger.
     """
+    seconds = WRITE_SECONDS if seconds is None else seconds
     limit = compose("SET LOCAL lock_timeout = '{seconds}s'", seconds=seconds)
     is_part = connection.is_in_transaction()
     try:

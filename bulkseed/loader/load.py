@@ -9,9 +9,10 @@ from typing import Final
 
 from anyio import to_thread
 
+from bulkseed.cleaner.count_rows import describe_missing_rows
 from bulkseed.cleaner.delete_rows import check_owner
 from bulkseed.deferral import read_unfinished, save
-from bulkseed.errors import ConnectError, ConnectionLostError, InputError, RunError, TargetError
+from bulkseed.errors import BulkseedError, ConnectError, ConnectionLostError, InputError, RunError, TargetError
 from bulkseed.generators import Context
 from bulkseed.generators.plugins import describe_plugin_table
 from bulkseed.ledger import (
@@ -20,7 +21,6 @@ from bulkseed.ledger import (
     Ledger,
     Run,
     begin_run,
-    changed_run_error,
     check_ledger,
     find_run_by_token,
     find_runs,
@@ -28,7 +28,7 @@ from bulkseed.ledger import (
     read_runs,
     take_over,
 )
-from bulkseed.ledger.control import open_control
+from bulkseed.ledger.control import Control, open_control
 from bulkseed.listeners import NullListener, Phase, ProgressListener, Stop, Stopwatch
 from bulkseed.load_options import Defer, Format, OnError
 from bulkseed.loader.complete import (
@@ -251,18 +251,32 @@ async def resume(
             session = LoadSession(
                 control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error, pools
             )
-            return await complete_run(session, claim, corpus, pool, rebuild_connections=workers)
+            report = await complete_run(session, claim, corpus, pool, rebuild_connections=workers)
+        await note_missing_rows(control, ledger, claim)
+        return report
+
+
+async def note_missing_rows(control: Control, ledger: Ledger, claim: Claim) -> None:
+    """Tell the listener of rows that were loaded before the interruption, and are gone. The run is complete anyway."""
+
+    async def once(connection: Connection) -> list[str]:
+        with translate_errors(connection, "counting rows"):
+            (run,) = await find_runs(connection, ledger, [claim])
+            return await describe_missing_rows(connection, run)
+
+    try:
+        sentences = await control.do("counting rows", once)
+    except BulkseedError as error:
+        sentences = [f"the rows of run {claim.number} could not be counted: {error}"]
+    for sentence in sentences:
+        control.listener.note(sentence)
 
 
 async def find_interrupted(connection: Connection, ledger: Ledger, wanted: int | Claim | None) -> Run | None:
     if wanted is None:
         runs = await read_runs(connection, ledger)
     else:
-        number = wanted.number if isinstance(wanted, Claim) else wanted
-        runs = await find_runs(connection, ledger, [number])
-        # another command may have completed the run since it was chosen
-        if isinstance(wanted, Claim) and not runs[0].is_complete and runs[0].claim != wanted:
-            raise changed_run_error(number, ledger)
+        runs = await find_runs(connection, ledger, [wanted])
     incomplete = [run for run in runs if not run.is_complete]
     loading = [run for run in incomplete if run.state == "loading"]
     if incomplete and not loading:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bulkseed.cleaner.cleanup import cleanup
-from bulkseed.errors import RunError
+from bulkseed.errors import RunError, TransientError
 from bulkseed.listeners import Phase
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
@@ -114,6 +114,14 @@ async def test_loaded_rows_whose_times_move_after_the_count_are_removed(seeded: 
     report = await cleanup(seeded, [1], listener=Meanwhile(seeded, Phase.REMOVE, moved))
     assert await counts(seeded) == EMPTY
     assert report.changed == {"messages": report.removed["messages"]}
+
+
+async def test_rows_that_change_at_every_try_are_an_error(seeded: Address) -> None:
+    moved = "UPDATE users SET created_at = created_at + interval '1 day'"
+    with raises("rows-changed-meanwhile", '60 rows of "public"."users"', kind=TransientError):
+        await cleanup(seeded, [1], listener=Meanwhile(seeded, Phase.REMOVE, moved, times=3))
+    assert (await counts(seeded))["users"] == 60
+    assert await has_ledger(seeded)
 
 
 async def test_rows_to_cascade_to_are_locked_until_they_are_removed(seeded: Address) -> None:
