@@ -257,7 +257,8 @@ async def remove_runs(
     with translate_errors(connection, "reading the ledger"):
         runs = await find_runs(connection, ledger, chosen)
         numbers = {run.number for run in runs}
-        not_rebuilt = await read_unfinished(connection, ledger.deferred)
+        async with limit_wait(connection, ledger):
+            not_rebuilt = await read_unfinished(connection, ledger.deferred)
         dropped = {number: definitions for number, definitions in not_rebuilt.items() if number in numbers}
         existing_tables = await check_rights(connection, runs)
         definitions = list(itertools.chain.from_iterable(dropped.values()))
@@ -377,7 +378,8 @@ class Removal:
             except ConnectionLostError:
                 raise
             except TransientError as error:
-                if not tries_left:
+                # a lock on the ledger has been waited for already
+                if not tries_left or error.code == "ledger-locked":
                     raise
                 logger.info("the rows are removed again: %s", error)
             await anyio.sleep(PAUSE)

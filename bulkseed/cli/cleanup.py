@@ -50,7 +50,10 @@ def cleanup_command(
     from bulkseed.cli.progress import show_progress
     from bulkseed.cli.runner import open_database, run
 
-    if cascade and is_from_environment(context, "cascade") and is_from_environment(context, "yes"):
+    is_others = (cascade and is_from_environment(context, "cascade")) or (
+        changed == "remove" and is_from_environment(context, "changed")
+    )
+    if is_others and is_from_environment(context, "yes"):
         yes = False  # two variables that are left over must not remove rows of others
     with open_database(database_url, tables=False) as database:
         runs = run(lambda: find_removable_runs(database.address, run_number, ledger_schema=ledger_schema))
