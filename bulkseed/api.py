@@ -13,6 +13,7 @@ from typing import get_args
 
 from bulkseed.cleaner import cleanup as cleaning
 from bulkseed.cleaner.cleanup import CleanupReport
+from bulkseed.cleaner.compare_rows import Changed
 from bulkseed.errors import InputError
 from bulkseed.ledger import SCHEMA, Claim
 from bulkseed.listeners import ProgressListener, Stop
@@ -205,6 +206,7 @@ async def cleanup(
     runs: Sequence[int] | None = None,
     *,
     cascade: bool = False,
+    changed: Changed = "refuse",
     listener: ProgressListener | None = None,
     ledger_schema: str = SCHEMA,
 ) -> CleanupReport:
@@ -212,7 +214,8 @@ async def cleanup(
 
     The report is empty where the database has no run, or ``runs`` is empty.
     Raises InputError where there is no such run; RunError, with nothing removed, where other rows reference these rows
-    and ``cascade`` is false.
+    and ``cascade`` is false, and where rows have ids of a run, but mostly other values than it loaded, unless
+    ``changed`` is ``remove`` or ``keep``.
     """
     check_ledger_schema(ledger_schema)
     address = to_address(url)
@@ -221,4 +224,6 @@ async def cleanup(
         chosen = [run.claim for run in await cleaning.find_removable_runs(address, ledger_schema=ledger_schema)]
     else:
         chosen = list(runs)
-    return await cleaning.cleanup(address, chosen, cascade=cascade, listener=listener, ledger_schema=ledger_schema)
+    return await cleaning.cleanup(
+        address, chosen, cascade=cascade, changed=changed, listener=listener, ledger_schema=ledger_schema
+    )

@@ -7,13 +7,16 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
 import anyio
+import asyncpg
 
-from bulkseed.cleaner.delete_rows import check_owner, check_privileges, remove_rows
+from bulkseed.cleaner.compare_rows import Changed
+from bulkseed.cleaner.delete_rows import Removed, check_owner, check_privileges, remove_rows
+from bulkseed.cleaner.triggers import describe_insert_triggers
 from bulkseed.deferral import Deferred, count_steps, drop, find_missing, mark_rebuilt, read_unfinished, rebuild
 from bulkseed.errors import (
     BulkseedError,
@@ -23,6 +26,7 @@ from bulkseed.errors import (
     InputError,
     RunError,
     TargetError,
+    TransientError,
 )
 from bulkseed.ledger import (
     SCHEMA,
@@ -30,9 +34,11 @@ from bulkseed.ledger import (
     Ledger,
     Run,
     describe_lock_holder,
+    drop_empty_ledger,
     find_runs,
     forget_run,
     forget_shards,
+    limit_wait,
     mark_emptied,
     mark_undoing,
     read_runs,
@@ -95,20 +101,33 @@ async def vacuum(connection: Connection, tables: Iterable[SQL]) -> None:
         except BulkseedError:
             continue
         finally:
+            await reset_lock_timeout(connection)
+
+
+async def reset_lock_timeout(connection: Connection) -> None:
+    """Set lock_timeout back, even if cancelled; a connection that does not answer at once is closed."""
+    with anyio.move_on_after(RESET_SECONDS, shield=True):
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             if not connection.is_closed():
                 await connection.execute("SET lock_timeout = 0")
+        return
+    connection.terminate()
 
 
 async def remove_in_batches(
-    connection: Connection, ledger: Ledger, run: Run, absent: Sequence[Deferred], listener: ProgressListener
-) -> Counter[str]:
-    """Remove the rows of an incomplete run a few shards at a time, without disk space; return their number by table.
+    connection: Connection,
+    ledger: Ledger,
+    run: Run,
+    absent: Sequence[Deferred],
+    listener: ProgressListener,
+    removed: Counter[str],
+) -> None:
+    """Remove the rows of an incomplete run a few shards at a time, without disk space, and add them to ``removed``.
 
     Each batch is committed. Raises RunError if rows of others reference rows of a batch, which then stays, with the
     shards loaded before it.
     """
     assert run.rows_per_shard is not None
-    removed: Counter[str] = Counter()
     remaining = sorted(run.shards or ())
     batch_size = max(1, ROWS_AT_ONCE // run.rows_per_shard)
     while remaining:
@@ -116,17 +135,21 @@ async def remove_in_batches(
         remaining, batch = remaining[:-batch_size], remaining[-batch_size:]
         async with transaction(connection):
             part = replace(run, shards=frozenset(batch))
-            counts, _ = await remove_rows(connection, [part], absent, cascade=False, listener=listener, diskless=True)
+            counts = await remove_rows(connection, [part], absent, cascade=False, listener=listener, diskless=True)
             with translate_errors(connection, "forgetting shards"):
                 await forget_shards(connection, ledger, run.number, batch)
-        removed.update(counts)
-    return removed
+        removed.update(counts.removed)
 
 
 MOST_CONNECTIONS: Final = 4
 DISK_TRIES: Final = 3
 """The number of tries on a full disk, each after freeing space."""
 DISK_PAUSE: Final = 1.0
+"""Seconds between those tries."""
+RESET_SECONDS: Final = 5
+TRIES: Final = 3
+"""The number of tries if an app's rows come or change while rows are removed."""
+PAUSE: Final = 0.2
 """Seconds between those tries."""
 
 
@@ -142,6 +165,10 @@ class CleanupReport:
     """The number of other rows that were removed, by table: those that referenced these rows, with ``cascade``."""
     rebuilt: int = 0
     """The number of indexes and keys that interrupted loads had dropped, and that were rebuilt."""
+    changed: Mapping[str, int] = field(default_factory=dict)
+    """The number of removed rows that were changed since they were loaded, such as their ``created_at``, by table."""
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """The number of rows that were recorded as loaded, and were gone before, by table."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as values of JSON."""
@@ -150,6 +177,8 @@ class CleanupReport:
             "removed": dict(self.removed),
             "others": dict(self.others),
             "rebuilt": self.rebuilt,
+            "changed": dict(self.changed),
+            "missing": dict(self.missing),
         }
 
 
@@ -186,6 +215,7 @@ async def cleanup(
     chosen: Sequence[int | Claim],
     *,
     cascade: bool = False,
+    changed: Changed = "refuse",
     listener: ProgressListener | None = None,
     ledger_schema: str = SCHEMA,
 ) -> CleanupReport:
@@ -193,7 +223,8 @@ async def cleanup(
 
     A run is chosen by its number, or by its claim (:attr:`bulkseed.ledger.Run.claim`), which no other run of the same
     number has. Raises RunError, with nothing removed, if other rows reference the runs' rows, unless ``cascade``
-    removes those too (indexes and keys are rebuilt in any case); InputError if there is no such run, or the user may
+    removes those too (indexes and keys are rebuilt in any case); the same if rows have ids of the runs and are not
+    recognised as theirs, unless ``changed`` removes or keeps them; InputError if there is no such run, or the user may
     not remove rows; RunError if an index or key cannot be rebuilt. In that case, and if the rebuilding is cancelled,
     the run stays in the ledger until another cleanup rebuilds the rest; ``listener`` gets a note of a cancellation.
     """
@@ -202,7 +233,13 @@ async def cleanup(
         return NOTHING_REMOVED
     async with open_control(address, RetryPolicy(), listener) as control:
         return await remove_runs(
-            control.connection, address, Ledger(ledger_schema), chosen, cascade=cascade, listener=listener
+            control.connection,
+            address,
+            Ledger(ledger_schema),
+            chosen,
+            cascade=cascade,
+            changed=changed,
+            listener=listener,
         )
 
 
@@ -214,14 +251,16 @@ async def remove_runs(
     *,
     cascade: bool,
     listener: ProgressListener,
+    changed: Changed = "refuse",
 ) -> CleanupReport:
     """Do the work of :func:`cleanup`, on a connection that holds the load lock."""
     with translate_errors(connection, "reading the ledger"):
         runs = await find_runs(connection, ledger, chosen)
         numbers = {run.number for run in runs}
-        not_rebuilt = await read_unfinished(connection, ledger.deferred)
+        async with limit_wait(connection, ledger):
+            not_rebuilt = await read_unfinished(connection, ledger.deferred)
         dropped = {number: definitions for number, definitions in not_rebuilt.items() if number in numbers}
-        await check_privileges(connection, runs)
+        existing_tables = await check_privileges(connection, runs)
         definitions = list(itertools.chain.from_iterable(dropped.values()))
         await check_owner(connection, definitions)
     if cascade:
@@ -233,15 +272,21 @@ async def remove_runs(
         # an existing foreign key without its table's index would scan that table for each deleted row
         with suppress(TargetError):  # if a table is locked, the removal takes longer
             await drop(connection, [definition for definition in absent if definition.kind == "foreign key"])
-    removal = Removal(connection, ledger, runs, dropped, absent, cascade, listener)
+    removal = Removal(connection, ledger, runs, dropped, absent, cascade, changed, listener)
     try:
-        removed, others = await removal.remove()
+        removed = await removal.remove()
     except RunError as error:
         if not dropped or isinstance(error, ConnectionLostError):
             raise
         await rebuild_dropped(connection, address, ledger, dropped, listener)
         raise RunError(f"{error}\nthe indexes and keys of the run are rebuilt", code=error.code) from error
-    logger.info("runs %s: %s rows are removed", ", ".join(map(str, sorted(numbers))), sum(removed.values()))
+    logger.info("runs %s: %s rows are removed", ", ".join(map(str, sorted(numbers))), sum(removed.removed.values()))
+    for note in removed.notes:
+        listener.note(note)
+    if sum(removed.removed.values()):
+        with translate_errors(connection, "reading triggers"):
+            if note := await describe_insert_triggers(connection, existing_tables):
+                listener.note(note)
     try:
         await rebuild_dropped(connection, address, ledger, dropped, listener)
     except anyio.get_cancelled_exc_class():
@@ -252,9 +297,18 @@ async def remove_runs(
         raise
     async with transaction(connection):
         with translate_errors(connection, "forgetting the run"):
-            for number in dropped:
-                await forget_run(connection, ledger, number)
-    return CleanupReport(tuple(run.number for run in runs), removed, others, len(definitions))
+            async with limit_wait(connection, ledger):
+                for number in dropped:
+                    await forget_run(connection, ledger, number)
+    await drop_empty_ledger(connection, ledger, listener)
+    return CleanupReport(
+        tuple(run.number for run in runs),
+        removed.removed,
+        removed.others,
+        len(definitions),
+        removed.changed,
+        removed.missing,
+    )
 
 
 async def is_index_missing(connection: Connection, deferred: Sequence[Deferred]) -> bool:
@@ -281,9 +335,12 @@ class Removal:
     dropped: Mapping[int, Sequence[Deferred]]
     absent: Sequence[Deferred]
     cascade: bool
+    changed: Changed
     listener: ProgressListener
+    in_batches: Counter[str] = field(default_factory=Counter)
+    """The rows that committed batches have removed, by table."""
 
-    async def remove(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    async def remove(self) -> Removed:
         """Remove all rows at once; on a full disk free space and try again, in batches if possible."""
         try:
             return await self.remove_at_once()
@@ -300,25 +357,48 @@ class Removal:
                 await anyio.sleep(DISK_PAUSE)
         raise AssertionError("the last try returns or raises")
 
-    async def remove_with_little_space(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    async def remove_with_little_space(self) -> Removed:
         """Remove run after run in batches; all at once if one of the runs is complete, or with ``cascade``."""
         if self.cascade or any(run.is_complete for run in self.runs):
             return await self.remove_at_once()
-        removed = Counter(dict.fromkeys((name for run in self.runs for name in reversed(run.plan.model.names)), 0))
         async with transaction(self.connection):
             runs = await self.mark_undoing()
         for run in runs:
-            removed.update(await remove_in_batches(self.connection, self.ledger, run, self.absent, self.listener))
+            await remove_in_batches(self.connection, self.ledger, run, self.absent, self.listener, self.in_batches)
         async with transaction(self.connection):
             await self.forget()
-        return removed, {}
+        names = dict.fromkeys(name for run in self.runs for name in reversed(run.plan.model.names))
+        return Removed({name: self.in_batches[name] for name in names}, {}, {}, {})
 
-    async def remove_at_once(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    async def remove_at_once(self) -> Removed:
+        """Remove all rows in one transaction, and again if an app's rows came or changed meanwhile."""
+        for tries_left in reversed(range(TRIES)):
+            try:
+                return await self.try_at_once()
+            except ConnectionLostError:
+                raise
+            except TransientError as error:
+                # a lock on the ledger has been waited for already
+                if not tries_left or error.code == "ledger-locked":
+                    raise
+                logger.info("the rows are removed again: %s", error)
+            await anyio.sleep(PAUSE)
+        raise AssertionError("the last try returns or raises")
+
+    async def try_at_once(self) -> Removed:
         async with transaction(self.connection):
             runs = await self.mark_undoing()
-            counts = await remove_rows(self.connection, runs, self.absent, cascade=self.cascade, listener=self.listener)
+            removed = await remove_rows(
+                self.connection,
+                runs,
+                self.absent,
+                cascade=self.cascade,
+                changed=self.changed,
+                listener=self.listener,
+            )
             await self.forget()
-        return counts
+        totals = {name: count + self.in_batches[name] for name, count in removed.removed.items()}
+        return replace(removed, removed=totals)
 
     async def mark_undoing(self) -> list[Run]:
         """Mark the incomplete runs, so that no command loads more of their shards, and read all runs again."""
@@ -331,9 +411,10 @@ class Removal:
 
     async def forget(self) -> None:
         with translate_errors(self.connection, "forgetting the run"):
-            for run in self.runs:
-                forget = mark_emptied if run.number in self.dropped else forget_run
-                await forget(self.connection, self.ledger, run.number)
+            async with limit_wait(self.connection, self.ledger):
+                for run in self.runs:
+                    forget = mark_emptied if run.number in self.dropped else forget_run
+                    await forget(self.connection, self.ledger, run.number)
 
 
 async def rebuild_dropped(
@@ -372,7 +453,8 @@ async def rebuild_dropped(
             raise type(error)("\n".join(filter(None, [str(error), by_hand, again])), code=error.code) from error
         async with transaction(connection):
             with translate_errors(connection, "recording the rebuilt indexes"):
-                await mark_rebuilt(connection, ledger.deferred, number, definitions)
+                async with limit_wait(connection, ledger):
+                    await mark_rebuilt(connection, ledger.deferred, number, definitions)
 
 
 async def rebuild_all(

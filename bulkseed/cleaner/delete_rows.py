@@ -1,88 +1,72 @@
-"""Removing the rows of runs: finding them, finding the rows that reference them, and deleting all in one statement."""
+"""Removing the rows of runs: finding them and the rows that reference them, deleting all, and checking the result."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
-import pyarrow as pa
+import anyio
+import asyncpg
 
+from bulkseed.cleaner.compare_rows import Changed, Comparison, compare_rows
+from bulkseed.cleaner.find_rows import (
+    DeletionSet,
+    find_existing_tables,
+    find_missing_code,
+    find_rows,
+    find_rows_in_memory,
+)
 from bulkseed.cleaner.references import Reference, references
-from bulkseed.copy.column_mapping import convert_batch
-from bulkseed.copy.writer import CopyPlan, copy_batches
-from bulkseed.deferral import Deferred, find_foreign_owners
-from bulkseed.errors import InputError, RunError, TargetError
-from bulkseed.generators import Context, shard_tables
-from bulkseed.generators.plugins import load_plugin_table
+from bulkseed.cleaner.triggers import DeleteTrigger, check_delete_rules, find_delete_triggers
+from bulkseed.deferral import Deferred, describe_holders, find_foreign_owners
+from bulkseed.errors import InputError, RunError, TargetError, TransientError
 from bulkseed.ledger import Run
 from bulkseed.listeners import Phase, ProgressListener
-from bulkseed.plan.shards import ROWS_PER_SHARD, split_into_shards
-from bulkseed.plan.tables import Model, Names
-from bulkseed.postgres.connection import Connection, translate_errors
+from bulkseed.postgres.connection import Connection, server_message, translate_errors
 from bulkseed.postgres.optional import execute_optional
-from bulkseed.randomness.draws import GENERATOR_VERSION
-from bulkseed.sql import SQL, compose, identifier, join, literal, plain_names, trusted
-from bulkseed.target.copy_plan import plan_copy, with_keys
+from bulkseed.sql import SQL, compose, identifier, join, plain_names
 from bulkseed.target.ids import check_table_privileges, check_writable
-from bulkseed.text.faker_source import make_corpus
-from bulkseed.verifier.rule_sql import Scope
 
-__all__ = ["check_owner", "check_privileges", "remove_rows"]
+__all__ = ["Removed", "check_owner", "check_privileges", "remove_rows"]
 
-COLUMN_TYPE: Final = """
-SELECT format_type(CASE WHEN typtype = 'd' THEN typbasetype ELSE t.oid END, NULL)
-FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid WHERE attrelid = $1::text::regclass AND attname = $2
-"""
+LOCK_SECONDS: Final = 60
+"""How long a statement waits for rows or tables that other transactions have locked."""
+STRONG_LOCK_SECONDS: Final = 2
+"""The same for locks on tables, which block all writers that come after them."""
+STRONG_LOCK_TRIES: Final = 5
 
-NULLABLE: Final = """
-SELECT attname, atttypid = 'json'::regtype AS is_json FROM pg_attribute
-WHERE attrelid = $1::text::regclass AND attnum > 0 AND (NOT attnotnull OR atttypid = 'json'::regtype)
-"""
-
-SETTINGS: Final = "SET LOCAL enable_nestloop = off; SET LOCAL work_mem = '128MB'"
+SETTINGS: Final = "SET LOCAL enable_nestloop = off; SET LOCAL work_mem = '128MB'; SET LOCAL lock_timeout = '{seconds}s'"
 """All joins are by equality, over many rows: a nested loop is never right, and is chosen where statistics are wrong,
 as while indexes are dropped. With the usual 4 MB, a subquery over a million rows is not hashed."""
 
-Condition = Callable[[str], SQL]
-"""Returns the SQL condition on the row of an alias."""
+TOUCHED: Final = """
+WITH RECURSIVE part AS (
+    SELECT name, to_regclass(name)::oid AS relation FROM unnest($1::text[]) AS name
+    UNION SELECT part.name, i.inhrelid FROM part JOIN pg_inherits AS i ON i.inhparent = part.relation
+)
+SELECT name, sum(pg_stat_get_xact_tuples_deleted(relation))::bigint AS deleted,
+       sum(pg_stat_get_xact_tuples_updated(relation))::bigint AS updated
+FROM part GROUP BY name
+"""
+"""The rows of the tables $1 that this session has deleted and updated, by statements, foreign keys and triggers."""
 
 
-@dataclass(slots=True)
-class DeletionSet:
-    """The rows to delete: of our tables by the conditions of ``seeded``, of any table by its ``extra`` rows.
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The rows that a removal has deleted, and how they differed from what the ledger records.
 
-    A seeded row meets one of its table's conditions. ``extra`` are temporary tables of (relation, row): the tableoid
-    and ctid of a row.
+    ``removed``, ``changed`` and ``missing`` are by bulkseed's names of tables, ``others`` by the SQL names: rows that
+    bulkseed did not make. ``notes`` are sentences for the user.
     """
 
-    seeded: dict[SQL, list[Condition]] = field(default_factory=dict)
-    extra: dict[SQL, SQL] = field(default_factory=dict)
-
-    def add(self, table: SQL, condition: Condition) -> None:
-        """Add the rows of ``table`` that meet the condition."""
-        self.seeded.setdefault(table, []).append(condition)
-
-    def is_seeded(self, table: SQL, alias: str) -> SQL:
-        """Return the SQL condition under which the row ``alias`` of ``table`` is a seeded one to delete."""
-        if table not in self.seeded:
-            return compose("false")
-        return join(" OR ", (condition(alias) for condition in self.seeded[table]))
-
-    def condition(self, table: SQL, alias: str) -> SQL:
-        """Return the SQL condition under which the row ``alias`` of ``table`` is to be deleted."""
-        conditions = [self.is_seeded(table, alias)]
-        if table in self.extra:
-            conditions.append(
-                compose(
-                    "({alias}.tableoid, {alias}.ctid) IN (SELECT relation, row FROM {extra})",
-                    alias=identifier(alias),
-                    extra=self.extra[table],
-                )
-            )
-        return compose("({conditions})", conditions=join(" OR ", conditions))
+    removed: Mapping[str, int]
+    others: Mapping[str, int]
+    changed: Mapping[str, int]
+    missing: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
 
 async def remove_rows(
@@ -92,13 +76,16 @@ async def remove_rows(
     *,
     cascade: bool,
     listener: ProgressListener,
+    changed: Changed = "refuse",
     diskless: bool = False,
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Delete the rows of ``runs`` in the caller's transaction; return their number by table, and that of other rows.
+) -> Removed:
+    """Delete the rows of ``runs`` in the caller's transaction.
 
     ``absent`` are the foreign keys that are dropped at the moment. Raises RunError if other rows reference the rows to
-    delete, unless ``cascade`` deletes those too, and InputError for rows of another generator's. With ``diskless`` the
-    list of rows to delete is in the session's memory instead of on the server's disk (not with ``cascade``).
+    delete, unless ``cascade`` deletes those too, or if rows with ids of the runs are not recognised, unless ``changed``
+    says what to do with them; TransientError if rows came or changed meanwhile; InputError for rows of another
+    generator's. With ``diskless`` the list of rows to delete is in the session's memory instead of on the server's disk
+    (not with ``cascade``).
     """
     listener.phase(Phase.FIND)
     for run in runs:
@@ -110,9 +97,10 @@ async def remove_rows(
                 code=error.code,
             )
     with translate_errors(connection, "finding the rows to remove"):
-        await connection.execute(SETTINGS)
+        await connection.execute(compose(SETTINGS, seconds=LOCK_SECONDS))
         for run in runs:
             tables = [run.names.sql_name(name) for name in await find_existing_tables(connection, run)]
+            await check_delete_rules(connection, tables)
             if tables and not run.is_complete and not diskless:
                 # an interrupted load left no statistics; the rows are found without them too
                 for table in tables:
@@ -128,21 +116,122 @@ async def remove_rows(
             for reference in await references(connection, [run.names for run in runs], absent)
             if reference.declared or {reference.child, reference.parent} <= deletions.seeded.keys()
         ]
+        tables = list(deletions.seeded)
+        triggers = await find_delete_triggers(connection, tables)
+        watched = find_affected_tables(known, tables)
+        if cascade or (watched and (triggers or not await counts_rows(connection))):
+            # nothing else can be written meanwhile, and the rows keep their places
+            await lock_tables(connection, tables, compose("EXCLUSIVE"), listener)
+            watched = set()
+        comparison = await compare_rows(connection, runs, deletions, cascade=cascade, changed=changed)
         counts = await count_references(connection, known, deletions)
         if counts and not cascade:
-            lines = [
-                f"rows that bulkseed did not load reference loaded rows, {count:,} of {plain_names(str(reference))}: "
-                "remove them, or give --cascade to remove them too"
-                for reference, count in counts.items()
-            ]
-            # a removal in batches has committed the earlier batches
-            lines += [] if diskless else ["nothing was removed"]
-            raise RunError("\n".join(lines), code="referenced-rows")
+            raise referenced_rows_error(counts, nothing_removed=not diskless)
         if counts:
+            await lock_tables(connection, find_children(known, tables), compose("SHARE ROW EXCLUSIVE"), listener)
             await add_referencing_rows(connection, known, deletions)
     listener.phase(Phase.REMOVE)
     with translate_errors(connection, "removing rows"):
-        return await delete_rows(connection, runs, deletions)
+        try:
+            # a savepoint, after which the holders of locks can be asked for
+            async with connection.transaction():
+                seeded, others = await delete_and_check(connection, deletions, comparison, known, triggers, watched)
+        except asyncpg.LockNotAvailableError as error:
+            raise no_lock_error(tables, await describe_holders(connection, tables), LOCK_SECONDS) from error
+    return Removed(
+        by_name(runs, seeded, zeros=True),
+        others,
+        by_name(runs, comparison.changed),
+        by_name(runs, comparison.missing),
+        tuple(comparison.notes),
+    )
+
+
+def by_name(runs: Sequence[Run], counts: Mapping[SQL, int], *, zeros: bool = False) -> dict[str, int]:
+    """Return counts by SQL name as counts by bulkseed's name, last table first."""
+    names = {run.names.sql_name(name): name for run in runs for name in reversed(run.plan.model.names)}
+    totals: Counter[str] = Counter(dict.fromkeys(names.values(), 0))
+    for table, name in names.items():
+        totals[name] += counts.get(table, 0)
+    return {name: count for name, count in totals.items() if count or zeros}
+
+
+def referenced_rows_error(counts: Mapping[Reference, int], *, nothing_removed: bool) -> RunError:
+    lines = [
+        f"rows that bulkseed did not load reference loaded rows, {count:,} of {plain_names(str(reference))}: "
+        "remove them, or give --cascade to remove them too"
+        for reference, count in counts.items()
+    ]
+    # a removal in batches has committed the earlier batches
+    lines += ["nothing was removed"] if nothing_removed else []
+    return RunError("\n".join(lines), code="referenced-rows")
+
+
+def no_lock_error(tables: Iterable[SQL], holders: str, seconds: float) -> RunError:
+    return RunError(
+        f"no lock on rows of {', '.join(tables)} in {seconds:g} s: held by {holders}; end that transaction, and try "
+        "again\nnothing was removed",
+        code="no-lock",
+    )
+
+
+def find_affected_tables(known: Iterable[Reference], doomed: Iterable[SQL]) -> set[SQL]:
+    """Return the tables whose rows the server itself deletes or changes if it deletes the rows that they reference."""
+    affected: set[SQL] = set()
+    deleted = set(doomed)
+    growing = True
+    while growing:
+        growing = False
+        for reference in known:
+            acts = reference.on_delete_cascades or reference.on_delete_sets_null
+            if acts and reference.enforced and reference.parent in deleted and reference.child not in affected:
+                affected.add(reference.child)
+                deleted.add(reference.child)
+                growing = True
+    return affected
+
+
+def find_children(known: Iterable[Reference], doomed: Iterable[SQL]) -> list[SQL]:
+    """Return the tables whose rows reference rows of ``doomed`` tables, directly or not, and go with them."""
+    tables = dict.fromkeys(doomed)
+    growing = True
+    while growing:
+        children = [
+            reference.child
+            for reference in known
+            if reference.parent in tables and reference.child not in tables and not reference.on_delete_sets_null
+        ]
+        tables |= dict.fromkeys(children)
+        growing = bool(children)
+    return list(tables)
+
+
+async def counts_rows(connection: Connection) -> bool:
+    """Return whether the server counts the rows that this session deletes."""
+    return bool(await connection.fetchval("SELECT current_setting('track_counts')::boolean"))
+
+
+async def lock_tables(connection: Connection, tables: Sequence[SQL], mode: SQL, listener: ProgressListener) -> None:
+    """Lock tables until the transaction ends. Raises RunError, naming who holds them, if they cannot be locked soon.
+
+    Between the tries the writers that queued behind this transaction go on.
+    """
+    lock = compose("LOCK TABLE {tables} IN {mode} MODE", tables=join(", ", sorted(tables)), mode=mode)
+    for tries_left in reversed(range(STRONG_LOCK_TRIES)):
+        try:
+            async with connection.transaction():
+                await connection.execute(
+                    compose("SET LOCAL lock_timeout = '{seconds}s'; {lock}", seconds=STRONG_LOCK_SECONDS, lock=lock)
+                )
+            break
+        except asyncpg.LockNotAvailableError as error:
+            holders = await describe_holders(connection, tables)
+            if not tries_left:
+                raise no_lock_error(tables, holders, STRONG_LOCK_SECONDS * STRONG_LOCK_TRIES) from error
+            if tries_left == STRONG_LOCK_TRIES - 1:
+                listener.note(f"waiting for locks on {', '.join(sorted(tables))}, held by {holders}")
+        await anyio.sleep(STRONG_LOCK_SECONDS / 2)
+    await connection.execute(compose("SET LOCAL lock_timeout = '{seconds}s'", seconds=LOCK_SECONDS))
 
 
 async def check_owner(connection: Connection, deferred: Sequence[Deferred]) -> None:
@@ -156,231 +245,16 @@ async def check_owner(connection: Connection, deferred: Sequence[Deferred]) -> N
         )
 
 
-async def check_privileges(connection: Connection, runs: Sequence[Run]) -> None:
-    """Raise TargetError if the user may not remove rows, with the GRANT statements that are missing."""
+async def check_privileges(connection: Connection, runs: Sequence[Run]) -> list[SQL]:
+    """Return the existing tables of ``runs``.
+
+    Raises TargetError if the user may not remove their rows, with the GRANT statements that are missing.
+    """
     await check_writable(connection)
-    tables = [run.names.sql_name(name) for run in runs for name in await find_existing_tables(connection, run)]
-    await check_table_privileges(connection, dict.fromkeys(tables), ("SELECT", "DELETE"))
-
-
-async def find_existing_tables(connection: Connection, run: Run) -> list[str]:
-    """Return the tables of the run that still exist, by bulkseed's names: a dropped table has no rows to remove."""
-    rows = await connection.fetch(
-        "SELECT relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
-        "WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')",
-        run.schema,
-    )
-    existing = {row["relname"] for row in rows}
-    model = run.plan.model
-    return [name for name in model.names if model.name(name) in existing]
-
-
-def identity_columns(model: Model, name: str) -> dict[str, str]:
-    """Return the columns that identify a row of a table as one of a run, with the app's name of each.
-
-    An id alone is not enough: ids start again after TRUNCATE … RESTART IDENTITY, or in recreated tables. The moment of
-    creation, to the microsecond, is a value that apps do not change; without that column, a unique one is used.
-    """
-    table = model.by_name[name]
-    columns = table.key
-    if table.serial is not None:
-        unique = (column for together in table.unique for column in together)
-        candidates = ("created_at", *unique, "updated_at", "user_id")
-        columns = (table.serial, *[column for column in candidates if column in table.column_names][:1])
-    return {column: model.column(name, column) for column in columns}
-
-
-async def find_rows(
-    connection: Connection, runs: Sequence[Run], cascade: bool, listener: ProgressListener
-) -> DeletionSet:
-    """Put the identities of the runs' rows into temporary tables, whose rows are the ones to delete."""
-    deletions = DeletionSet()
-    remaining = list(runs)
-    number = 0
-    while remaining:
-        # runs of one scenario share the temporary tables
-        names = remaining[0].names
-        alike = [run for run in remaining if run.names == names]
-        remaining = [run for run in remaining if run.names != names]
-        identities: dict[str, CopyPlan] = {}
-        for name in await find_existing_tables(connection, alike[0]):
-            temporary = f"bulkseed_{number}"
-            columns = identity_columns(names.model, name)
-            number += 1
-            await connection.execute(
-                compose(
-                    "CREATE TEMP TABLE {temporary} ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA",
-                    temporary=identifier(temporary),
-                    columns=join(", ", map(identifier, columns.values())),
-                    table=names.sql_name(name),
-                )
-            )
-            identities[name] = await plan_copy(connection, temporary, columns)
-            rows = compose("{temporary} AS k", temporary=identifier(temporary))
-            matches = await match_condition(connection, names, name, list(columns.values()))
-            deletions.add(names.sql_name(name), exists_condition(rows, matches))
-        for run in alike:
-            await list_identities(connection, run, identities, cascade, listener)
-        # the planner has no statistics of new tables
-        for into in identities.values():
-            await connection.execute(compose("ANALYZE {table}", table=identifier(into.table)))
-    return deletions
-
-
-async def list_identities(
-    connection: Connection, run: Run, identities: Mapping[str, CopyPlan], cascade: bool, listener: ProgressListener
-) -> None:
-    """Put the identities of the run's rows into the temporary tables ``identities``, by table."""
-    if is_of_this_generator(run):
-        keys = Scope(run).uuids
-        keyed = {name: with_keys(into, run.plan.model.by_name[name], keys) for name, into in identities.items()}
-        missing_code = find_missing_code(run)
-        for name, batches in generate_rows(run):
-            if name in keyed and name not in missing_code:
-                await copy_batches(connection, keyed[name], batches, partial(listener.rows, name))
-    elif cascade:
-        scope = Scope(run)
-        for name, into in identities.items():
-            await connection.execute(
-                compose(
-                    "INSERT INTO {temporary} SELECT {columns} FROM {table} AS t WHERE {condition}",
-                    temporary=identifier(into.table),
-                    columns=join(", ", map(identifier, into.columns)),
-                    table=run.names.sql_name(name),
-                    condition=scope.ours_there(name, "t"),
-                )
-            )
-    else:
-        raise other_generator_error(run)
-
-
-async def find_rows_in_memory(
-    connection: Connection, runs: Sequence[Run], cascade: bool, listener: ProgressListener
-) -> DeletionSet:
-    """Do the same as find_rows(), with settings of the session instead of tables; for runs of this generator only."""
-    assert not cascade
-    deletions = DeletionSet()
-    for run in runs:
-        if not is_of_this_generator(run):
-            raise other_generator_error(run)
-        existing = await find_existing_tables(connection, run)
-        model, keys = run.plan.model, Scope(run).uuids
-        identities: dict[str, CopyPlan] = {}
-        for name in existing:
-            into = await plan_copy(connection, model.name(name), identity_columns(model, name), run.schema)
-            identities[name] = with_keys(into, model.by_name[name], keys)
-        lists: dict[str, list[list[str]]] = {name: [[] for _ in identities[name].columns] for name in existing}
-        for name, batches in generate_rows(run):
-            for batch in batches if name in existing else ():
-                converted = convert_batch(batch, identities[name].mappings, name)
-                for values, column in zip(lists[name], converted, strict=True):
-                    values.append(",".join(map(array_element, text_values(column))))
-                listener.rows(name, batch.num_rows)
-        for table_number, name in enumerate(existing):
-            arrays = []
-            for number, (column, values) in enumerate(zip(identities[name].columns, lists[name], strict=True)):
-                setting = f"bulkseed.listed_{run.number}_{table_number}_{number}"
-                column_type = await connection.fetchval(COLUMN_TYPE, run.names.sql_name(name), column)
-                await connection.execute(
-                    "SELECT set_config($1, $2, true)", setting, f"{{{','.join(filter(None, values))}}}"
-                )
-                arrays.append(
-                    compose("current_setting({setting})::{type}[]", setting=literal(setting), type=trusted(column_type))
-                )
-            columns = join(", ", map(identifier, identities[name].columns))
-            rows = compose("unnest({arrays}) AS k ({columns})", arrays=join(", ", arrays), columns=columns)
-            matches = await match_condition(connection, run.names, name, identities[name].columns)
-            deletions.add(run.names.sql_name(name), exists_condition(rows, matches))
-    return deletions
-
-
-def exists_condition(rows: SQL, matches: Condition) -> Condition:
-    """Return the condition that one of ``rows`` (a FROM item with the alias k) matches the row."""
-    return lambda alias: compose("EXISTS (SELECT FROM {rows} WHERE {matches})", rows=rows, matches=matches(alias))
-
-
-async def match_condition(connection: Connection, names: Names, table: str, columns: Sequence[str]) -> Condition:
-    """Return the condition that the row has the identity k.
-
-    Only a user's own table may have nulls in identity columns, but not in the first one, which is the join column.
-    """
-    rows = await connection.fetch(NULLABLE, names.sql_name(table)) if table in names.model.extras else []
-    nullable = {row["attname"] for row in rows} - {columns[0]}
-    json_columns = {row["attname"] for row in rows if row["is_json"]}
-
-    def compared(alias: str, column: str) -> SQL:
-        value = identifier(alias, column)
-        # json has no equality
-        return compose("{value}::text", value=value) if column in json_columns else value
-
-    def matches(alias: str) -> SQL:
-        return join(
-            " AND ",
-            (
-                compose(
-                    "{identity} IS NOT DISTINCT FROM {value}" if column in nullable else "{identity} = {value}",
-                    identity=compared("k", column),
-                    value=compared(alias, column),
-                )
-                for column in columns
-            ),
-        )
-
-    return matches
-
-
-def text_values(column: pa.Array) -> list[str | None]:
-    """Return the values of a column in the server's text format."""
-    if column.type == pa.binary(16):
-        return [None if octets is None else octets.hex() for octets in column.to_pylist()]
-    values: list[str | None] = column.cast(pa.string()).to_pylist()
-    return values
-
-
-def array_element(text: str | None) -> str:
-    """Return an element of an array literal (https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO)."""
-    return "NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def find_missing_code(run: Run) -> dict[str, InputError]:
-    """Return the user's own tables whose code, or that of a table they follow, cannot be imported, with the errors."""
-    model = run.plan.model
-    errors: dict[str, InputError] = {}
-    for name in model.names:
-        extra = model.extras.get(name)
-        if extra is not None and extra.follows in errors:
-            errors[name] = errors[extra.follows]
-        elif extra is not None and extra.source:
-            try:
-                load_plugin_table(extra.source)
-            except InputError as error:
-                errors[name] = error
-    return errors
-
-
-def is_of_this_generator(run: Run) -> bool:
-    return run.made_by["generator"] == str(GENERATOR_VERSION)
-
-
-def other_generator_error(run: Run) -> InputError:
-    return InputError(
-        f"run {run.number} was loaded by bulkseed {run.made_by['bulkseed']}, whose generator has version "
-        f"{run.made_by['generator']}, and this bulkseed has version {GENERATOR_VERSION}: remove the run with "
-        f"bulkseed {run.made_by['bulkseed']}, or give --cascade to remove all rows in its ranges of ids, also those "
-        "that an app added",
-        code="other-generator",
-    )
-
-
-def generate_rows(run: Run) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
-    """Yield the rows of a run, generated again, table by table of each shard."""
-    # values of fields identify no row, and their code may no longer exist
-    plan = replace(run.plan, scenario=replace(run.plan.scenario, fields={}))
-    context = Context(plan, run.placement, make_corpus(run.plan.locale))
-    # a shard that is not loaded has no rows to find
-    for shard in split_into_shards(run.plan, run.rows_per_shard or ROWS_PER_SHARD):
-        if run.shards is None or shard.number in run.shards:
-            yield from shard_tables(context, shard)
+    names = [run.names.sql_name(name) for run in runs for name in await find_existing_tables(connection, run)]
+    tables = list(dict.fromkeys(names))
+    await check_table_privileges(connection, tables, ("SELECT", "DELETE"))
+    return tables
 
 
 def referencing_rows(reference: Reference, deletions: DeletionSet) -> SQL:
@@ -439,52 +313,248 @@ async def add_referencing_rows(connection: Connection, known: Sequence[Reference
             growing = growing or tag != "INSERT 0 0"
 
 
-async def delete_rows(
-    connection: Connection, runs: Sequence[Run], deletions: DeletionSet
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Delete all rows in one statement: foreign keys are checked at its end, so references may form a cycle."""
-    names = {run.names.sql_name(name): name for run in runs for name in reversed(run.plan.model.names)}
-    tables = list(dict.fromkeys([*(table for table in names if table in deletions.seeded), *deletions.extra]))
-    removed = dict.fromkeys(names.values(), 0)
-    others: dict[str, int] = {}
+async def delete_and_check(
+    connection: Connection,
+    deletions: DeletionSet,
+    comparison: Comparison,
+    known: Sequence[Reference],
+    triggers: Sequence[DeleteTrigger],
+    watched: Iterable[SQL],
+) -> tuple[Counter[SQL], dict[str, int]]:
+    """Delete the rows; return the numbers of seeded rows and of others, by table.
+
+    Raises RunError if triggers keep rows, and TransientError if an app's rows came or changed after they were counted.
+    """
+    touched = list({*watched, *deletions.seeded})
+    before = await count_touched(connection, touched) if watched else {}
+    deleted = await delete_in_order(connection, deletions, known, triggers)
+    # what deferred keys would refuse at the commit is refused here, where the reason can be found
+    with translate_violations(triggers):
+        await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    seeded = Counter({table: counts[0] for table, counts in deleted.items() if table in deletions.seeded})
+    if watched:
+        after = await count_touched(connection, touched)
+        for table in touched:
+            own = deleted.get(table, (0, 0))[1]
+            more = after[table][0] - before[table][0] - own
+            changed = after[table][1] - before[table][1] if table in watched else 0
+            if more > 0 or changed > 0:
+                raise meanwhile_error(
+                    f"{max(more, changed):,} rows of {table} came to reference rows to remove, after these were counted"
+                )
+    for table in deletions.seeded:
+        if seeded[table] != comparison.to_delete[table]:
+            await check_kept(connection, table, deletions, comparison, triggers)
+            comparison.missing[table] += max(0, comparison.to_delete[table] - seeded[table])
+    await check_unenforced(connection, deletions, comparison, known)
+    return seeded, {table: counts[1] - counts[0] for table, counts in deleted.items() if counts[1] > counts[0]}
+
+
+def meanwhile_error(problem: str) -> TransientError:
+    return TransientError(f"{problem}: try again\nnothing was removed", code="referenced-rows")
+
+
+async def count_touched(connection: Connection, tables: Sequence[SQL]) -> dict[SQL, tuple[int, int]]:
+    rows = {row["name"]: row for row in await connection.fetch(TOUCHED, tables)}
+    return {table: (rows[table]["deleted"] or 0, rows[table]["updated"] or 0) for table in tables}
+
+
+async def check_kept(
+    connection: Connection,
+    table: SQL,
+    deletions: DeletionSet,
+    comparison: Comparison,
+    triggers: Sequence[DeleteTrigger],
+) -> None:
+    """Raise an error if rows to delete are still there; those that an app has deleted meanwhile are not."""
+    still = -comparison.kept[table]
+    for listing in deletions.seeded[table]:
+        still += await connection.fetchval(
+            compose(
+                "SELECT count(*) FROM {table} AS t WHERE EXISTS (SELECT FROM {rows} WHERE {same_key})",
+                table=table,
+                rows=listing.rows,
+                same_key=listing.same_key("t"),
+            )
+        )
+    if still > 0:
+        guilty = [trigger for trigger in triggers if trigger.table == table and trigger.is_before_row]
+        if guilty:
+            raise rows_kept_error(f"{table} kept {still:,} of {comparison.to_delete[table]:,} rows", guilty)
+        raise TransientError(
+            f"{still:,} rows of {table} changed while they were removed: try again\nnothing was removed",
+            code="rows-changed-meanwhile",
+        )
+
+
+def rows_kept_error(problem: str, triggers: Sequence[DeleteTrigger]) -> RunError:
+    names = ", ".join(map(str, triggers))
+    return RunError(
+        f"{problem}: a trigger prevents their deletion ({names}); disable it with {disabling(triggers)}, remove the "
+        "rows, and enable it again\nnothing was removed",
+        code="rows-kept",
+    )
+
+
+def disabling(triggers: Sequence[DeleteTrigger]) -> str:
+    return "; ".join(f"ALTER TABLE {trigger.table} DISABLE TRIGGER {identifier(trigger.name)}" for trigger in triggers)
+
+
+async def check_unenforced(
+    connection: Connection, deletions: DeletionSet, comparison: Comparison, known: Iterable[Reference]
+) -> None:
+    """Raise TransientError if rows came that reference removed rows without a foreign key in place.
+
+    Such a row may be in a transaction that is not committed yet: this waits for it, and locks the tables.
+    """
+    checked = [
+        (reference, listing)
+        for reference in known
+        if not reference.enforced
+        for listing in deletions.seeded.get(reference.parent, ())
+        if listing.key == reference.keys and not comparison.kept[listing.table]
+    ]
+    children = list(dict.fromkeys(reference.child for reference, _ in checked))
+    if not children:
+        return
+    await connection.execute(
+        compose("LOCK TABLE {children} IN SHARE ROW EXCLUSIVE MODE", children=join(", ", sorted(children)))
+    )
+    for reference, listing in checked:
+        count = await connection.fetchval(
+            compose(
+                "SELECT count(*) FROM {child} AS c JOIN {rows} ON {joined} WHERE NOT {goes}",
+                child=reference.child,
+                rows=listing.rows,
+                joined=reference.join_condition("c", "k"),
+                goes=deletions.condition(reference.child, "c"),
+            )
+        )
+        if count:
+            raise meanwhile_error(
+                f"{count:,} rows of {reference} came to reference rows to remove, after these were counted"
+            )
+
+
+@contextmanager
+def translate_violations(triggers: Sequence[DeleteTrigger]) -> Iterator[None]:
+    """Raise errors that name the cause for those of foreign keys and triggers at a DELETE."""
+    before = [trigger for trigger in triggers if trigger.is_before_row]
+    try:
+        yield
+    except asyncpg.ForeignKeyViolationError as error:
+        child = identifier(error.schema_name or "", error.table_name or "")
+        guilty = [trigger for trigger in before if trigger.table == child]
+        if guilty:
+            raise rows_kept_error(f"rows of {child} stay and reference rows to remove", guilty) from error
+        raise meanwhile_error(
+            f"a row of {child} references rows to remove, and came or changed after these were counted "
+            f"({server_message(error)})"
+        ) from error
+    except asyncpg.TriggeredDataChangeViolationError as error:
+        raise RunError(
+            f"a trigger changes rows that are being removed ({server_message(error)}): disable "
+            f"{', '.join(map(str, before))} with {disabling(before)}, remove the rows, and enable it again\n"
+            "nothing was removed",
+            code="trigger-changes-rows",
+        ) from error
+
+
+Deleted = dict[SQL, tuple[int, int]]
+"""The deleted rows by table: the seeded ones, and all."""
+
+
+async def delete_in_order(
+    connection: Connection, deletions: DeletionSet, known: Sequence[Reference], triggers: Sequence[DeleteTrigger]
+) -> Deleted:
+    """Delete all rows in one statement, or children before parents where triggers may change the parents' rows."""
+    tables = list(dict.fromkeys([*deletions.seeded, *deletions.extra]))
+    if any(trigger.is_before_row for trigger in triggers):
+        try:
+            async with connection.transaction():
+                return await delete_children_first(connection, deletions, known, tables)
+        except (asyncpg.ForeignKeyViolationError, asyncpg.TriggeredDataChangeViolationError):
+            pass  # references in a circle, for example
+    with translate_violations(triggers):
+        return await delete_at_once(connection, deletions, tables)
+
+
+async def delete_at_once(connection: Connection, deletions: DeletionSet, tables: Sequence[SQL]) -> Deleted:
+    """Delete all rows in one statement: foreign keys are checked at its end, so references may form a circle."""
     if not tables:
-        return removed, others
+        return {}
     deletes, counts = [], []
     for number, table in enumerate(tables):
-        condition = deletions.condition(table, "t")
-        # evaluated again for each deleted row only if others' rows are deleted too
-        is_seeded = deletions.is_seeded(table, "t") if table in deletions.extra else compose("true")
         deletes.append(
-            compose(
-                "d{number} AS (DELETE FROM {table} AS t WHERE {condition} RETURNING {is_seeded} AS seeded)",
-                number=number,
-                table=table,
-                condition=condition,
-                is_seeded=is_seeded,
-            )
+            compose("d{number} AS ({delete})", number=number, delete=delete_statement(deletions, table, EVERY))
         )
         counts.append(
             compose(
-                "(SELECT count(*) FILTER (WHERE seeded) FROM d{number}), (SELECT count(*) FROM d{number}), "
-                "(SELECT count(*) FROM {table} AS t WHERE {condition})",
+                "(SELECT count(*) FILTER (WHERE seeded) FROM d{number}), (SELECT count(*) FROM d{number})",
                 number=number,
-                table=table,
-                condition=condition,
             )
         )
     row = await connection.fetchrow(
         compose("WITH {deletes} SELECT {counts}", deletes=join(", ", deletes), counts=join(", ", counts))
     )
-    for number, table in enumerate(tables):
-        seeded, deleted, wanted = row[3 * number : 3 * number + 3]
-        if deleted != wanted:
-            raise RunError(
-                f"{table} kept {wanted - deleted:,} of {wanted:,} rows: a trigger or rule of the table prevents their "
-                "deletion: disable it",
-                code="rows-kept",
-            )
-        if table in names:
-            removed[names[table]] += seeded
-        if deleted > seeded:
-            others[table] = deleted - seeded
-    return removed, others
+    return {table: (row[2 * number], row[2 * number + 1]) for number, table in enumerate(tables)}
+
+
+EVERY: Final = compose("true")
+
+
+def delete_statement(deletions: DeletionSet, table: SQL, condition: SQL) -> SQL:
+    """Return the DELETE of the rows of a table that meet the condition; it returns whether a row is a seeded one."""
+    return compose(
+        "DELETE FROM {table} AS t WHERE {goes} AND {condition} RETURNING {is_seeded} AS seeded",
+        table=table,
+        goes=deletions.condition(table, "t"),
+        condition=condition,
+        # evaluated again for each deleted row only if others' rows are deleted too
+        is_seeded=deletions.is_seeded(table, "t") if table in deletions.extra else EVERY,
+    )
+
+
+async def delete_children_first(
+    connection: Connection, deletions: DeletionSet, known: Sequence[Reference], tables: Sequence[SQL]
+) -> Deleted:
+    """Delete table by table, and the rows of a table that references itself generation by generation."""
+    deleted: Deleted = {}
+    remaining = list(tables)
+    while remaining:
+        parents = {
+            reference.parent
+            for reference in known
+            if reference.child in remaining and reference.child != reference.parent
+        }
+        table = next((table for table in remaining if table not in parents), remaining[0])
+        remaining.remove(table)
+        own = [reference for reference in known if reference.child == reference.parent == table]
+        childless = join(
+            " AND ",
+            (
+                EVERY,
+                *(
+                    compose(
+                        "NOT EXISTS (SELECT FROM {table} AS c WHERE {joined})",
+                        table=table,
+                        joined=reference.join_condition("c", "t"),
+                    )
+                    for reference in own
+                ),
+            ),
+        )
+        totals = (0, 0)
+        for condition in (childless, EVERY) if own else (EVERY,):
+            while True:
+                row = await connection.fetchrow(
+                    compose(
+                        "WITH d AS ({delete}) SELECT count(*) FILTER (WHERE seeded), count(*) FROM d",
+                        delete=delete_statement(deletions, table, condition),
+                    )
+                )
+                totals = (totals[0] + row[0], totals[1] + row[1])
+                if not row[1] or condition is EVERY:
+                    break
+        deleted[table] = totals
+    return deleted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from bulkseed.deferral import Deferred
@@ -15,7 +15,8 @@ __all__ = ["Reference", "references"]
 
 FOREIGN_KEYS: Final = """
 SELECT cn.nspname AS child_schema, c.relname AS child, pn.nspname AS parent_schema, p.relname AS parent,
-       k.confdeltype IN ('n', 'd') AS sets_null,
+       k.confdeltype IN ('n', 'd') AS sets_null, k.confdeltype = 'c' AS cascades,
+       coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true) AS enforced,
        ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (number, position)
              JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.position) AS columns,
        ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u (number, position)
@@ -40,7 +41,8 @@ class Reference:
 
     The tables are qualified and quoted, the columns not. ``on_delete_sets_null``: the foreign key is ON DELETE SET NULL
     or SET DEFAULT, so that rows of the child stay when their parents are deleted. ``declared``: a foreign key exists,
-    not only a rule about the tables.
+    not only a rule about the tables. ``on_delete_cascades``: it is ON DELETE CASCADE. ``enforced``: it is in place now,
+    so that the server keeps it.
     """
 
     child: SQL
@@ -49,6 +51,8 @@ class Reference:
     keys: tuple[str, ...]
     on_delete_sets_null: bool = False
     declared: bool = True
+    on_delete_cascades: bool = field(default=False, compare=False)
+    enforced: bool = field(default=True, compare=False)
 
     def join_condition(self, child: str, parent: str) -> SQL:
         """Return the SQL condition under which the row ``child`` references the row ``parent`` (two aliases)."""
@@ -81,6 +85,8 @@ async def references(
             identifier(row["parent_schema"], row["parent"]),
             tuple(row["keys"]),
             row["sets_null"],
+            on_delete_cascades=row["cascades"],
+            enforced=row["enforced"],
         )
         for row in await connection.fetch(FOREIGN_KEYS)
     ]
@@ -93,6 +99,7 @@ async def references(
             definition.parent,
             definition.keys,
             definition.on_delete_sets_null,
+            enforced=False,
         )
         # an existing one has been rebuilt, but is not yet marked as rebuilt; a dropped table has no rows
         if (
@@ -111,6 +118,7 @@ async def references(
                 names.sql_name(parent),
                 (names.model.column(parent, key),),
                 declared=False,
+                enforced=False,
             )
             if (implied.child, implied.columns, implied.parent) not in declared:
                 declared.add((implied.child, implied.columns, implied.parent))

@@ -12,6 +12,7 @@ from bulkseed.cli.output import print_json
 
 if TYPE_CHECKING:
     from bulkseed.cleaner.cleanup import CleanupReport
+    from bulkseed.cleaner.compare_rows import Changed
 
 __all__ = ["cleanup_command"]
 
@@ -23,6 +24,11 @@ __all__ = ["cleanup_command"]
 @JSON_OPTION
 @QUIET_OPTION
 @click.option("--cascade", is_flag=True, help="Also remove rows not made by bulkseed that reference loaded rows.")
+@click.option(
+    "--changed",
+    type=click.Choice(["remove", "keep"]),
+    help="Remove or keep rows that have ids of the run, but mostly other values than it loaded.",
+)
 @CONSENT_OPTIONS
 @click.pass_context
 def cleanup_command(
@@ -33,6 +39,7 @@ def cleanup_command(
     as_json: bool,
     quiet: bool,
     cascade: bool,
+    changed: Changed | None,
     yes: bool,
     allow: str | None,
 ) -> None:
@@ -47,7 +54,10 @@ def cleanup_command(
     from bulkseed.cli.progress import show_progress
     from bulkseed.cli.runner import open_database, run
 
-    if cascade and is_from_environment(context, "cascade") and is_from_environment(context, "yes"):
+    is_others = (cascade and is_from_environment(context, "cascade")) or (
+        changed == "remove" and is_from_environment(context, "changed")
+    )
+    if is_others and is_from_environment(context, "yes"):
         yes = False  # two variables that are left over must not remove rows of others
     with open_database(database_url, tables=False) as database:
         runs = run(lambda: find_removable_runs(database.address, run_number, ledger_schema=ledger_schema))
@@ -64,7 +74,12 @@ def cleanup_command(
             chosen = [recorded.claim for recorded in runs]
             result: CleanupReport = run(
                 lambda: cleanup(
-                    database.address, chosen, cascade=cascade, listener=listener, ledger_schema=ledger_schema
+                    database.address,
+                    chosen,
+                    cascade=cascade,
+                    changed=changed or "refuse",
+                    listener=listener,
+                    ledger_schema=ledger_schema,
                 )
             )
         if as_json:

@@ -178,6 +178,7 @@ def resume_command(
     from bulkseed.cli.consent import Consent, check_disk, require_consent
     from bulkseed.cli.progress import show_progress
     from bulkseed.cli.runner import open_database, run
+    from bulkseed.errors import InputError
     from bulkseed.listeners import Stop
     from bulkseed.loader.load import find_interrupted_run, resume
     from bulkseed.postgres.transaction import RetryPolicy
@@ -195,20 +196,28 @@ def resume_command(
         )
         stop = Stop()
         with show_progress(quiet=quiet) as listener:
-            result: LoadReport | None = run(
-                lambda: resume(
-                    address,
-                    interrupted.number,
-                    listener=listener,
-                    workers=workers or default_workers(),
-                    copy_format=copy_format,
-                    on_error=on_error,
-                    retry_policy=RetryPolicy(seconds=retry_for),
-                    ledger_schema=ledger_schema,
+            try:
+                result: LoadReport | None = run(
+                    lambda: resume(
+                        address,
+                        # the claim, not the number: a run that changed since the question is refused
+                        interrupted.claim,
+                        listener=listener,
+                        workers=workers or default_workers(),
+                        copy_format=copy_format,
+                        on_error=on_error,
+                        retry_policy=RetryPolicy(seconds=retry_for),
+                        ledger_schema=ledger_schema,
+                        stop=stop,
+                    ),
                     stop=stop,
-                ),
-                stop=stop,
-            )
+                )
+            except InputError as error:
+                if error.code != "run-changed" or run(
+                    lambda: find_interrupted_run(address, interrupted.number, ledger_schema=ledger_schema)
+                ):
+                    raise
+                result = None
         if result is None:  # another command has finished it meanwhile
             return print_nothing_to_resume(run_number, as_json, quiet)
         return print_result(result, database, ledger_schema, as_json=as_json, quiet=quiet)

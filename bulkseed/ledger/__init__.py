@@ -11,17 +11,16 @@ from bulkseed.ledger.claims import (
     finish_run,
     forget_run,
     forget_shards,
-    limited_wait,
     lost_run_error,
     mark_emptied,
     mark_undoing,
-    name_lock_holder,
     record_shard,
     share_run,
     take_over,
 )
+from bulkseed.ledger.locks import limit_wait
 from bulkseed.ledger.runs import Run, find_runs, read_runs
-from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, find_other_ledgers, make_ledger
+from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, drop_empty_ledger, find_other_ledgers, make_ledger
 
 __all__ = [
     "LOCK",
@@ -35,18 +34,18 @@ __all__ = [
     "claim_shard",
     "control",
     "describe_lock_holder",
+    "drop_empty_ledger",
     "find_other_ledgers",
     "find_run_by_token",
     "find_runs",
     "finish_run",
     "forget_run",
     "forget_shards",
-    "limited_wait",
+    "limit_wait",
     "lost_run_error",
     "make_ledger",
     "mark_emptied",
     "mark_undoing",
-    "name_lock_holder",
     "read_runs",
     "record_shard",
     "runs",

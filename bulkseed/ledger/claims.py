@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
 
 from bulkseed.deferral import describe_holders, forget_rebuilt
-from bulkseed.errors import InputError, RunError, TransientError
-from bulkseed.ledger.tables import Ledger, drop_ledger, exists, make_ledger
+from bulkseed.errors import InputError, RunError
+from bulkseed.ledger.locks import WRITE_SECONDS, limit_wait
+from bulkseed.ledger.tables import Ledger, exists, make_ledger
 from bulkseed.listeners import ProgressListener
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.postgres.connection import Connection, translate_errors
@@ -30,11 +30,9 @@ __all__ = [
     "finish_run",
     "forget_run",
     "forget_shards",
-    "limited_wait",
     "lost_run_error",
     "mark_emptied",
     "mark_undoing",
-    "name_lock_holder",
     "record_shard",
     "share_run",
     "take_over",
@@ -42,10 +40,6 @@ __all__ = [
 
 SECONDS_BEFORE_NOTE: Final = 2
 """How long a lock is waited for before a note says who holds it."""
-
-
-LOCK_SECONDS: Final = 60
-"""How long a shard waits for the ledger. The session of a client that is gone ends within this time, by keepalives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +66,8 @@ async def begin_run(
     rows_per_shard: int,
 ) -> Claim:
     """Record a run into the tables of ``schema``; make the ledger if there is none. ``token`` is a new UUID."""
-    await make_ledger(connection, ledger)
+    async with limit_wait(connection, ledger):
+        await make_ledger(connection, ledger)
     number: int = await connection.fetchval(
         compose(
             "INSERT INTO {runs} "
@@ -126,8 +121,9 @@ def lost_run_error(number: int, ledger: Ledger) -> RunError:
 async def lock_runs(connection: Connection, ledger: Ledger, listener: ProgressListener) -> None:
     """Keep shards from being begun until the transaction ends, and wait for those that are being loaded.
 
-    ``listener`` gets a note that says who loads them. A command that loads a shard asks for a weaker lock on the same
-    table. Locks on a table are granted in the order of the requests; locks on a row are not.
+    ``listener`` gets a note that says who loads them. Raises TransientError if they are not finished in time. A command
+    that loads a shard asks for a weaker lock on the same table. Locks on a table are granted in the order of the
+    requests; locks on a row are not.
     """
     lock = compose("LOCK TABLE {runs} IN EXCLUSIVE MODE", runs=ledger.runs)
     try:
@@ -141,7 +137,8 @@ async def lock_runs(connection: Connection, ledger: Ledger, listener: ProgressLi
             f"waiting for shards that are still being loaded, by {who}; if that client is gone for good, "
             "end the server process with SELECT pg_terminate_backend(PID)"
         )
-        await connection.execute(compose("SET LOCAL lock_timeout = 0; {lock}", lock=lock))
+        async with limit_wait(connection, ledger, WRITE_SECONDS - SECONDS_BEFORE_NOTE):
+            await connection.execute(lock)
     else:
         await connection.execute("SET LOCAL lock_timeout = 0")
 
@@ -168,37 +165,6 @@ async def take_over(
     if tag != "UPDATE 1":
         raise lost_run_error(claim.number, ledger)
     return Claim(claim.number, token)
-
-
-@asynccontextmanager
-async def limited_wait(connection: Connection) -> AsyncIterator[None]:
-    """Limit the wait of the ledger's statements in the block for a lock, in a transaction in :func:`name_lock_holder`.
-
-    Raises TransientError.
-    """
-    await connection.execute(compose("SET LOCAL lock_timeout = '{seconds}s'", seconds=LOCK_SECONDS))
-    try:
-        yield
-    except asyncpg.LockNotAvailableError as error:
-        raise TransientError("the ledger is locked", code="ledger-locked") from error
-    await connection.execute("SET LOCAL lock_timeout = 0")
-
-
-@asynccontextmanager
-async def name_lock_holder(connection: Connection, ledger: Ledger) -> AsyncIterator[None]:
-    """Name the holders of the ledger's locks in the error of a :func:`limited_wait`, after its transaction."""
-    try:
-        yield
-    except TransientError as error:
-        if error.code != "ledger-locked":
-            raise
-        with translate_errors(connection, "looking for the holder of a lock"):
-            holders = await describe_holders(connection, [ledger.runs, ledger.shards])
-        raise TransientError(
-            f"the ledger was locked for {LOCK_SECONDS} s, by {holders}: end that transaction, or, if its client is "
-            "gone for good, its server process with SELECT pg_terminate_backend(PID)",
-            code="ledger-locked",
-        ) from error
 
 
 async def share_run(connection: Connection, ledger: Ledger, claim: Claim) -> None:
@@ -328,10 +294,9 @@ async def forget_shards(connection: Connection, ledger: Ledger, number: int, sha
 
 
 async def forget_run(connection: Connection, ledger: Ledger, number: int) -> None:
-    """Delete the record of a run; drop the ledger with the last one, if the user owns it."""
+    """Delete the record of a run; :func:`bulkseed.ledger.drop_empty_ledger` drops the ledger after the last one."""
     await connection.execute(compose("DELETE FROM {runs} WHERE id = $1", runs=ledger.runs), number)
     await forget_rebuilt(connection, ledger.deferred, number)
-    await drop_ledger(connection, ledger)
 
 
 LOCK: Final = 0x62756C6B73656564

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
+import asyncpg
+
 from bulkseed.errors import InputError, TargetError
 from bulkseed.ledger.claims import Claim, changed_run_error, describe_lock_holder
+from bulkseed.ledger.locks import READ_SECONDS, limit_wait
 from bulkseed.ledger.tables import SCHEMA, Ledger, exists, version
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import shard_counts
@@ -104,6 +107,18 @@ async def read_runs(connection: Connection, ledger: Ledger) -> list[Run]:
     """Return all runs, oldest first; none if there is no ledger. Raises TargetError if a run cannot be read."""
     if not await exists(connection, ledger):
         return []
+    try:
+        async with limit_wait(connection, ledger, READ_SECONDS):
+            rows = await fetch_runs(connection, ledger)
+    except asyncpg.UndefinedTableError:
+        # another command has just removed the last run
+        if await exists(connection, ledger):
+            raise
+        return []
+    return [parse_run(row, ledger) for row in rows]
+
+
+async def fetch_runs(connection: Connection, ledger: Ledger) -> list[Any]:
     if await version(connection, ledger) == 1:
         # the first version recorded no shards, and a run in progress in the same table, unfinished
         null = compose("NULL")
@@ -118,7 +133,8 @@ async def read_runs(connection: Connection, ledger: Ledger) -> list[Run]:
             last=compose(LAST_SHARD, shards=ledger.shards),
             rows=compose(SHARD_ROWS, shards=ledger.shards),
         )
-    return [parse_run(row, ledger) for row in await connection.fetch(sql)]
+    rows: list[Any] = await connection.fetch(sql)
+    return rows
 
 
 def parse_run(row: Any, ledger: Ledger) -> Run:

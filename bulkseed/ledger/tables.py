@@ -9,13 +9,25 @@ from typing import Final
 
 import asyncpg
 
-from bulkseed.deferral import DDL, read_unfinished
+from bulkseed.deferral import DDL, describe_holders, read_unfinished
 from bulkseed.errors import TargetError
+from bulkseed.listeners import ProgressListener
 from bulkseed.load_options import LEDGER_SCHEMA
 from bulkseed.postgres.connection import Connection
+from bulkseed.postgres.transaction import safe_transaction
 from bulkseed.sql import SQL, compose, identifier, literal
 
-__all__ = ["SCHEMA", "Ledger", "check_ledger", "drop_ledger", "exists", "find_other_ledgers", "make_ledger", "version"]
+__all__ = [
+    "SCHEMA",
+    "TABLES",
+    "Ledger",
+    "check_ledger",
+    "drop_empty_ledger",
+    "exists",
+    "find_other_ledgers",
+    "make_ledger",
+    "version",
+]
 
 SCHEMA: Final = LEDGER_SCHEMA
 """The ledger's schema, unless the user names another."""
@@ -246,6 +258,31 @@ def migrations(ledger: Ledger) -> tuple[SQL, ...]:
         compose(SHARDS, runs=runs, shards=shards, version=version, create_deferred=create_deferred),
         compose(CLAIMS, runs=runs, version=version),
     )
+
+
+DROP_SECONDS: Final = 0.8
+"""How long the tables are waited for, during which nobody else can read them."""
+
+
+async def drop_empty_ledger(connection: Connection, ledger: Ledger, listener: ProgressListener) -> None:
+    """Drop the ledger as :func:`drop_ledger` does, in a transaction of its own; a note says why if it stays.
+
+    The caller holds the load lock, so that no run begins meanwhile.
+    """
+    try:
+        async with safe_transaction(connection):
+            await connection.execute(
+                compose("SET LOCAL lock_timeout = '{milliseconds}ms'", milliseconds=round(DROP_SECONDS * 1000))
+            )
+            if await exists(connection, ledger):
+                await drop_ledger(connection, ledger)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        why = "the connection was lost"
+        if isinstance(error, asyncpg.LockNotAvailableError):
+            why = f"it is used by {await describe_holders(connection, [ledger.table(name) for name in TABLES])}"
+        elif not connection.is_closed():
+            why = " ".join(str(error).split())
+        listener.note(f"the empty ledger in schema {ledger.schema} stays ({why}); the next cleanup drops it")
 
 
 async def drop_ledger(connection: Connection, ledger: Ledger) -> None:

@@ -20,17 +20,7 @@ from bulkseed.deferral import LOCK_SECONDS, Deferred, NotDeferred, capture_prove
 from bulkseed.errors import RunError
 from bulkseed.generators import Context
 from bulkseed.generators.shard_context import FakerPools, make_faker_pools
-from bulkseed.ledger import (
-    Claim,
-    Ledger,
-    Run,
-    find_runs,
-    finish_run,
-    limited_wait,
-    lost_run_error,
-    name_lock_holder,
-    share_run,
-)
+from bulkseed.ledger import Claim, Ledger, Run, find_runs, finish_run, limit_wait, lost_run_error, share_run
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import Phase, ProgressListener, Stop, Stopwatch
 from bulkseed.load_options import Defer, OnError
@@ -352,10 +342,10 @@ async def complete_run(
         listener.phase(Phase.COMMIT)
 
         async def record(connection: Connection) -> None:
-            async with name_lock_holder(connection, ledger), transaction(connection):
+            async with transaction(connection):
                 await check_all_shards(connection, ledger, run.claim)
                 with translate_errors(connection, "recording the run"):
-                    async with limited_wait(connection):
+                    async with limit_wait(connection, ledger):
                         await mark_rebuilt(connection, ledger.deferred, run.number, deferred)
                         await finish_run(connection, ledger, run.claim, filling.rows, stopwatch.report())
 

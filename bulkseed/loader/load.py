@@ -9,9 +9,10 @@ from typing import Final
 
 from anyio import to_thread
 
+from bulkseed.cleaner.count_rows import describe_missing_rows
 from bulkseed.cleaner.delete_rows import check_owner
 from bulkseed.deferral import read_unfinished, save
-from bulkseed.errors import ConnectError, ConnectionLostError, InputError, RunError, TargetError
+from bulkseed.errors import BulkseedError, ConnectError, ConnectionLostError, InputError, RunError, TargetError
 from bulkseed.generators import Context
 from bulkseed.generators.plugins import describe_plugin_table
 from bulkseed.ledger import (
@@ -27,7 +28,7 @@ from bulkseed.ledger import (
     read_runs,
     take_over,
 )
-from bulkseed.ledger.control import open_control
+from bulkseed.ledger.control import Control, open_control
 from bulkseed.listeners import NullListener, Phase, ProgressListener, Stop, Stopwatch
 from bulkseed.load_options import Defer, Format, OnError
 from bulkseed.loader.complete import (
@@ -250,7 +251,25 @@ async def resume(
             session = LoadSession(
                 control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error, pools
             )
-            return await complete_run(session, claim, corpus, pool, rebuild_connections=workers)
+            report = await complete_run(session, claim, corpus, pool, rebuild_connections=workers)
+        await note_missing_rows(control, ledger, claim)
+        return report
+
+
+async def note_missing_rows(control: Control, ledger: Ledger, claim: Claim) -> None:
+    """Tell the listener of rows that were loaded before the interruption, and are gone. The run is complete anyway."""
+
+    async def once(connection: Connection) -> list[str]:
+        with translate_errors(connection, "counting rows"):
+            (run,) = await find_runs(connection, ledger, [claim])
+            return await describe_missing_rows(connection, run)
+
+    try:
+        sentences = await control.do("counting rows", once)
+    except BulkseedError as error:
+        sentences = [f"the rows of run {claim.number} could not be counted: {error}"]
+    for sentence in sentences:
+        control.listener.note(sentence)
 
 
 async def find_interrupted(connection: Connection, ledger: Ledger, wanted: int | Claim | None) -> Run | None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from bulkseed.copy.writer import CopyPlan, copy_shard
 from bulkseed.generators import Context
 from bulkseed.generators.shard_context import FakerPools, keep_faker_pools
-from bulkseed.ledger import Claim, Ledger, claim_shard, limited_wait, name_lock_holder, record_shard, share_run
+from bulkseed.ledger import Claim, Ledger, claim_shard, limit_wait, record_shard, share_run
 from bulkseed.listeners import NullListener, ProgressListener, Stopwatch
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard
@@ -152,9 +152,9 @@ class ShardLoader:
 async def load_shard(
     connection: Connection, job: Job, context: Context, shard: Shard, stopwatch: Stopwatch, listener: ProgressListener
 ) -> dict[str, int]:
-    async with name_lock_holder(connection, job.ledger), transaction(connection):
+    async with transaction(connection):
         with translate_errors(connection, "reading the ledger"):
-            async with limited_wait(connection):
+            async with limit_wait(connection, job.ledger):
                 await share_run(connection, job.ledger, job.run)
                 loaded = await claim_shard(connection, job.ledger, job.run.number, shard.number)
         if loaded is not None:

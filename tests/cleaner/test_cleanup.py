@@ -293,17 +293,6 @@ async def test_row_security_hides_nothing_from_it(seeded: Address) -> None:
         await run_sql(seeded, "DROP OWNED BY sweeper", "DROP ROLE sweeper")
 
 
-async def test_an_apps_rows_that_took_the_ids_of_seeded_ones_stay(seeded: Address) -> None:
-    await run_sql(
-        seeded,
-        "TRUNCATE users, channels, user_channels, messages, message_reactions RESTART IDENTITY CASCADE",
-        *APP_ROWS,
-    )
-    before = await digest(seeded)
-    await cleanup(seeded, [1], cascade=True)
-    assert await digest(seeded) == before
-
-
 async def test_tables_that_were_dropped_hold_nothing_to_remove(seeded: Address) -> None:
     await run_sql(seeded, "DROP TABLE message_reactions, messages")
     report = await cleanup(seeded, [1])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import pytest
 
-from bulkseed.cleaner.cleanup import cleanup
+from bulkseed.cleaner.cleanup import cleanup, vacuum
 from bulkseed.embedded import Server
 from bulkseed.errors import DiskFullError, RunError
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
+from bulkseed.sql import identifier
 from support.app_rows import APP_ROWS
 from support.errors import raises
 from support.listeners import Notes
@@ -100,3 +102,27 @@ async def test_rows_that_reference_a_batch_stop_the_removal_there(database: Addr
     await run_sql(database, EMPTY, "DELETE FROM channels WHERE name = 'app'")
     await cleanup(database, [1])
     assert {table: rows for table, (rows, _) in (await digest(database)).items() if rows} == {"reactions": 12}
+
+
+async def test_rows_of_earlier_tries_are_counted(database: Address) -> None:
+    """The disk is full once more in the middle of the removal in batches."""
+    loaded = await load(plan_of("3x"), database, rows_per_shard=300)
+    await run_sql(
+        database,
+        CUT_OFF,
+        "CREATE SEQUENCE tries; SELECT nextval('tries')",
+        FULL.format(most=loaded.rows["messages"] // 4).replace("THEN", "OR nextval('tries') = 5 THEN"),
+    )
+    done = await cleanup(database, [1])
+    async with open_connection(database) as connection:
+        assert await connection.fetchval("SELECT last_value FROM tries") > 5
+    assert done.removed == loaded.rows
+
+
+async def test_a_cancelled_vacuum_leaves_no_timeout(seeded: Address) -> None:
+    async with open_connection(seeded) as holder, open_connection(seeded) as connection:
+        await holder.execute("BEGIN; LOCK TABLE users")
+        with anyio.move_on_after(0.3):
+            await vacuum(connection, [identifier("public", "users")])
+        assert await connection.fetchval("SELECT current_setting('lock_timeout')") == "0"
+        await holder.execute("COMMIT")

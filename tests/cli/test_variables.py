@@ -120,13 +120,14 @@ def test_variables_of_a_load_that_has_workers(database: Address) -> None:
     assert (loaded["workers"], loaded["rows"]["users"]) == (2, 100)
 
 
-def test_two_variables_do_not_agree_to_a_cascade(seeded: Address) -> None:
-    variables = {"BULKSEED_DATABASE_URL": seeded.dsn, "BULKSEED_YES": "1", "BULKSEED_CASCADE": "1"}
+@pytest.mark.parametrize(("name", "value"), [("BULKSEED_CASCADE", "1"), ("BULKSEED_CHANGED", "remove")])
+def test_two_variables_do_not_agree_to_remove_rows_of_others(seeded: Address, name: str, value: str) -> None:
+    variables = {"BULKSEED_DATABASE_URL": seeded.dsn, "BULKSEED_YES": "1", name: value}
     with reported_errors() as errors:
         done = inside("cleanup", **variables)
     assert done.returncode == 2
     Problem(InputError, "confirmation-needed", ("--yes", "run 1")).check(errors[0], done.stderr)
-    del variables["BULKSEED_CASCADE"]
+    del variables[name]
     done = inside("cleanup", **variables)
     assert done.returncode == 0, done.stderr
     assert "BULKSEED_YES" in done.stderr

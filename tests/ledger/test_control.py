@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from bulkseed.errors import RunError, TransientError
-from bulkseed.ledger import Ledger, limited_wait, name_lock_holder, read_runs, share_run
+from bulkseed.ledger import Ledger, limit_wait, read_runs, share_run
 from bulkseed.ledger.control import Control, open_control
 from bulkseed.listeners import NullListener
 from bulkseed.postgres.address import Address
@@ -31,16 +31,16 @@ async def test_an_error_in_the_block_keeps_that_of_the_server_as_its_cause(datab
 async def test_a_wait_for_the_ledger_is_limited_and_names_who_holds_it(
     seeded: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bulkseed.ledger.claims.LOCK_SECONDS", 1)
+    monkeypatch.setattr("bulkseed.ledger.locks.WRITE_SECONDS", 1)
     ledger = Ledger()
     async with open_connection(seeded) as holder, open_connection(seeded) as waiting:
         (run,) = await read_runs(waiting, ledger)
         await holder.execute("BEGIN; LOCK TABLE bulkseed.runs IN EXCLUSIVE MODE")
         with raises("ledger-locked", holder.get_server_pid(), kind=TransientError):
-            async with name_lock_holder(waiting, ledger), transaction(waiting), limited_wait(waiting):
+            async with transaction(waiting), limit_wait(waiting, ledger):
                 await share_run(waiting, ledger, run.claim)
         await holder.execute("ROLLBACK")
-        async with transaction(waiting), limited_wait(waiting):
+        async with transaction(waiting), limit_wait(waiting, ledger):
             pass
         async with transaction(waiting):
             assert await waiting.fetchval("SHOW lock_timeout") == "0"

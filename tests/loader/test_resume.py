@@ -31,6 +31,7 @@ from bulkseed.postgres.transaction import RetryPolicy, safe_transaction
 from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.verifier.verify import verify
 from support.app_rows import APP_ROWS
+from support.commands import inside
 from support.databases import cloned
 from support.errors import raises
 from support.listeners import Interfering, Notes
@@ -553,3 +554,35 @@ async def test_unlogged_tables_are_named(database: Address) -> None:
     notes = Notes()
     await load(plan_of(), database, listener=notes)
     assert any("message_reactions" in note and "UNLOGGED" in note for note in notes.said)
+
+
+async def test_rows_that_went_during_the_interruption_are_told(database: Address) -> None:
+    await cut_off(database, "messages")
+    tables = {"channels": "owner_id", "messages": "user_id", "user_channels": "user_id", "message_reactions": "user_id"}
+    await run_sql(
+        database,
+        *(f"ALTER TABLE {table} DROP CONSTRAINT {table}_{column}_fkey" for table, column in tables.items()),
+        "DELETE FROM users WHERE id IN (2, 40)",
+    )
+    notes = Notes()
+    assert await resume(database, listener=notes) is not None
+    assert [note for note in notes.said if "2 of the 60" in note and '"users"' in note and "id 2, 40" in note], (
+        notes.said
+    )
+    assert await state(database) == [(1, "whole")]
+
+
+def test_the_consent_to_resume_is_bound_to_the_run_that_was_shown(
+    database: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncio.run(cut_off(database, "messages"))
+    before = asyncio.run(digest(database))
+
+    def consent(*_: object, **__: object) -> None:
+        asyncio.run(run_sql(database, "UPDATE bulkseed.runs SET token = gen_random_uuid()"))
+
+    monkeypatch.setattr("bulkseed.cli.consent.require_consent", consent)
+    done = inside("resume", "--quiet", BULKSEED_DATABASE_URL=database.dsn)
+    assert (done.returncode, "[run-changed]" in done.stderr) == (2, True), done.stderr
+    assert asyncio.run(digest(database)) == before
+    assert asyncio.run(state(database)) == [(1, "interrupted")]

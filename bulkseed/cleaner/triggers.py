@@ -1,0 +1,80 @@
+"""Triggers and rules of an app that act on the removal of rows, or acted on their loading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bulkseed.errors import TargetError
+from bulkseed.postgres.connection import Connection
+from bulkseed.sql import SQL
+
+__all__ = ["DeleteTrigger", "check_delete_rules", "describe_insert_triggers", "find_delete_triggers"]
+
+DELETE_TRIGGERS: Final = """
+SELECT name AS table, t.tgname::text AS trigger, t.tgtype::int & 3 = 3 AS before_row
+FROM unnest($1::text[]) AS name JOIN pg_trigger AS t ON t.tgrelid = name::regclass
+WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype::int & 8 <> 0
+ORDER BY 1, 2
+"""
+
+DELETE_RULES: Final = """
+SELECT name AS table, quote_ident(r.rulename) AS rule
+FROM unnest($1::text[]) AS name JOIN pg_rewrite AS r ON r.ev_class = name::regclass
+WHERE r.ev_type = '4' AND r.ev_enabled IN ('O', 'A')
+ORDER BY 1, 2
+"""
+
+INSERT_TRIGGERS: Final = r"""
+SELECT DISTINCT format('%I of %s', t.tgname, t.tgrelid::regclass) AS trigger
+FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
+WHERE t.tgrelid = ANY ($1::text[]::regclass[]) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+  AND t.tgtype::int & 4 <> 0 AND p.prosrc ~* '\minsert\M'
+ORDER BY 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteTrigger:
+    """A trigger that DELETE fires: its table, qualified and quoted; whether it is called before each row."""
+
+    table: str
+    name: str
+    is_before_row: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.table}"
+
+
+async def find_delete_triggers(connection: Connection, tables: Sequence[SQL]) -> list[DeleteTrigger]:
+    """Return the app's triggers that a DELETE from ``tables`` fires."""
+    rows = await connection.fetch(DELETE_TRIGGERS, list(tables))
+    return [DeleteTrigger(row["table"], row["trigger"], row["before_row"]) for row in rows]
+
+
+async def check_delete_rules(connection: Connection, tables: Iterable[SQL]) -> None:
+    """Raise TargetError where a rule replaces DELETE, or adds to it: the rows then stay, or cannot be counted."""
+    rows = await connection.fetch(DELETE_RULES, list(tables))
+    if rows:
+        raise TargetError(
+            "\n".join(
+                f"the rule {row['rule']} of {row['table']} replaces deletions, or adds to them: disable it with "
+                f"ALTER TABLE {row['table']} DISABLE RULE {row['rule']}, remove the rows, and enable it again"
+                for row in rows
+            ),
+            code="delete-rule",
+        )
+
+
+async def describe_insert_triggers(connection: Connection, tables: Iterable[SQL]) -> str:
+    """Return a note on the triggers that have written rows of their own for the loaded rows; empty if there is none."""
+    rows = await connection.fetch(INSERT_TRIGGERS, list(tables))
+    if not rows:
+        return ""
+    names = ", ".join(row["trigger"] for row in rows)
+    noun = "1 trigger" if len(rows) == 1 else f"{len(rows)} triggers"
+    return (
+        f"rows that {noun} of the app wrote into other tables for the loaded rows are not recorded, and stay unless "
+        f"they reference removed rows: {names}"
+    )
