@@ -193,7 +193,7 @@ async def test_a_database_without_runs_has_nothing_to_remove(database: Address) 
     with raises("no-runs", kind=InputError):
         await bulkseed.cleanup(database, [1])
     await load(plan_of(), database)
-    with raises("no-such-run", "run 7", "has 1", kind=InputError):
+    with raises("no-such-run", "run 7", "1", kind=InputError):
         await cleanup(database, [7])
 
 

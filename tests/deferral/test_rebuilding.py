@@ -59,7 +59,7 @@ async def test_dump_is_the_same_after(server: Server, museum: Address, connectio
             await connection.execute(f"TRUNCATE {', '.join(TABLE_NAMES)}, app.bookmarks, app.audit")
         before, shown = dump(server, museum), await describe_schema(connection)
         captured = await read(connection)
-        assert stays(captured) == {"messages_no_overlap": "it is an exclusion constraint"}
+        assert stays(captured) == {"messages_no_overlap": "an exclusion constraint"}
         await drop(connection, captured.deferred)
         left = await describe_schema(connection)
         assert [each for each in left if "INDEX" in each] != []

@@ -83,7 +83,7 @@ async def test_two_loads_at_once_run_one_after_the_other(database: Address) -> N
     )
     assert {first.run, second.run} == {1, 2}
     assert (await counts(database))["users"] == 80
-    assert any(re.search(r"\(process \d+ of bulkseed", note) for note in notes.said)
+    assert any(re.search(r"\bprocess \d+ of the user bulkseed\b", note) for note in notes.said)
 
 
 async def test_more_pairs_than_can_be_numbered_are_refused(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,7 +251,7 @@ async def test_several_at_once_run_one_after_the_other(database: Address) -> Non
         for _ in range(3):
             tasks.start_soon(one)
     assert await state(database) == [(1, "whole")]
-    assert sum(re.search(r"\(process \d+ of bulkseed", note) is not None for note in notes.said) == 2
+    assert sum(re.search(r"\bprocess \d+ of the user bulkseed\b", note) is not None for note in notes.said) == 2
     assert all(report.holds for report in await verify(database))
 
 
@@ -271,7 +271,7 @@ async def test_a_run_that_cannot_be_resumed_is_an_error(database: Address) -> No
     with raises("no-runs", kind=InputError):
         await resume(database, 1)
     await cut_off(database, "channels")
-    with raises("no-such-run", "run 7", "has 1", kind=InputError):
+    with raises("no-such-run", "run 7", "1", kind=InputError):
         await resume(database, 7)
     for change, code, facts in REFUSED:
         async with open_connection(database) as connection:
@@ -355,7 +355,7 @@ async def test_a_run_that_is_being_loaded_is_not_offered_for_cleanup(database: A
     runs, error = found
     assert [run.number for run in runs] == [1]
     assert error.code == "run-is-loading"
-    assert re.search(r"\bprocess \d+ of bulkseed\b", str(error))
+    assert re.search(r"\bprocess \d+ of the user bulkseed\b", str(error))
     assert "run 2" in str(error)
 
 
@@ -506,7 +506,7 @@ async def test_only_the_owner_resumes_or_undoes_what_was_dropped(database: Addre
     try:
         login = Address(database.url._replace(username="helper"))
         for command in (resume(login), cleanup(login, [1])):
-            with raises("not-owner", '"public"."users"', "as bulkseed", kind=TargetError):
+            with raises("not-owner", "public.users", "bulkseed", kind=TargetError):
                 await command
         assert await state(database) == [(1, "interrupted")]
     finally:
