@@ -379,6 +379,14 @@ def check_column(
                     f"the column {name} is of type {found.type}, which cannot store ids: make it bigint or uuid",
                 )
             ]
+        if column.kind == "timestamp" and found.mapping.type in {"time", "timetz"}:
+            # a field may copy the time of day
+            return [
+                Problem(
+                    "column-type",
+                    f"the column {name} is of type {found.type}, which has no day: make it timestamptz or date",
+                )
+            ]
         if found.mapping.type == "bpchar" and (column.name, found.mapping.length) != ("join_code", column.longest):
             return [
                 Problem(

@@ -45,7 +45,7 @@ async def test_a_row_that_arrives_after_the_count_stays(
 ) -> None:
     await run_sql(seeded, prepare)
     before = await digest(seeded, *EMPTY)
-    with raises("referenced-rows", f'1 of "public"."{table}"', kind=RunError):
+    with raises("referenced-rows", f"1 of public.{table}", kind=RunError):
         await cleanup(seeded, [1], listener=Meanwhile(seeded, Phase.REMOVE, arrives))
     column = {"notes": "name", "messages": "content"}[table]
     assert await rows(seeded, f"SELECT count(*) FROM {table} WHERE {column} = 'app'") == [(1,)]

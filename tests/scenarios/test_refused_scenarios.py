@@ -183,10 +183,10 @@ SCHEMAS: Final[dict[str, tuple[str, str, str, tuple[str, ...]]]] = {
         ("users", "json"),
     ),
     "a type that nothing goes into": (
-        f"{EXTRA} inet",
+        f"{EXTRA} point",
         "[fields.users]\nextra = 'faker:ipv4'",
         "column-type",
-        ("users.extra", "inet"),
+        ("users.extra", "point"),
     ),
     "a domain": (
         f"CREATE DOMAIN short AS text CHECK (length(value) < 3); {EXTRA} short",
