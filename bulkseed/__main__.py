@@ -151,6 +151,12 @@ def console() -> None:
     open_standard_streams()
     sys.stdout, sys.stderr = mark_failures(sys.stdout), mark_failures(sys.stderr)
     status = main()
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            # what progress has left in the buffer; else Python fails to flush it at exit, with status 120
+            discard_output(number)
     # else the garbage collection at exit takes a fifth of a second
     gc.freeze()
     sys.exit(status)
