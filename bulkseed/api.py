@@ -46,10 +46,16 @@ def check_least(name: str, value: float, least: int) -> None:
         raise InputError(f"{name} is {value!r}: give {least} or more", code="invalid-argument")
 
 
-def check_work(workers: int | None, copy_format: Format) -> None:
+def check_work(workers: int | None, copy_format: Format, ledger_schema: str) -> None:
     if workers is not None:
         check_least("workers", workers, 1)
     check_choice("copy_format", copy_format, get_args(Format))
+    check_ledger_schema(ledger_schema)
+
+
+def check_new_run(defer: Defer, rows_per_shard: int) -> None:
+    check_choice("defer", defer, get_args(Defer))
+    check_least("rows_per_shard", rows_per_shard, 1)
 
 
 def check_failures(on_error: OnError, retry_for: float) -> None:
@@ -98,11 +104,9 @@ async def load(
     Raises InputError before anything is written; RunError later, after the loaded rows were removed again. A cancelled
     load keeps its run for :func:`resume`; the exception has a note with the number of the run.
     """
-    check_work(workers, copy_format)
+    check_work(workers, copy_format, ledger_schema)
+    check_new_run(defer, rows_per_shard)
     check_failures(on_error, retry_for)
-    check_ledger_schema(ledger_schema)
-    check_choice("defer", defer, get_args(Defer))
-    check_least("rows_per_shard", rows_per_shard, 1)
     stop = Stop()
     with tell_what_is_kept(stop):
         return await loading.load(
@@ -136,10 +140,8 @@ async def check(
     The arguments are those of :func:`load`. Raises the errors that :func:`load` would raise before it writes:
     InputError with a line for each problem.
     """
-    check_work(workers, copy_format)
-    check_choice("defer", defer, get_args(Defer))
-    check_least("rows_per_shard", rows_per_shard, 1)
-    check_ledger_schema(ledger_schema)
+    check_work(workers, copy_format, ledger_schema)
+    check_new_run(defer, rows_per_shard)
     return await checking.check(
         plan,
         to_address(url),
@@ -167,9 +169,8 @@ async def resume(
 
     The arguments and errors are those of :func:`load`, except that a run that fails is kept by default.
     """
-    check_work(workers, copy_format)
+    check_work(workers, copy_format, ledger_schema)
     check_failures(on_error, retry_for)
-    check_ledger_schema(ledger_schema)
     stop = Stop()
     with tell_what_is_kept(stop):
         return await loading.resume(

@@ -35,13 +35,13 @@ from bulkseed.ledger import (
     Run,
     describe_lock_holder,
     drop_empty_ledger,
+    find_run_or_all,
     find_runs,
     forget_run,
     forget_shards,
     limit_wait,
     mark_emptied,
     mark_undoing,
-    read_runs,
 )
 from bulkseed.ledger.control import open_control
 from bulkseed.listeners import NullListener, Phase, ProgressListener
@@ -195,10 +195,7 @@ async def find_removable_runs(address: Address, number: int | None = None, *, le
     ledger = Ledger(ledger_schema)
     async with open_connection(address) as connection:
         with preflight_errors(connection, "reading the ledger"):
-            if number is None:
-                runs = await read_runs(connection, ledger)
-            else:
-                runs = await find_runs(connection, ledger, [number])
+            runs = await find_run_or_all(connection, ledger, number)
             lock_holder = await describe_lock_holder(connection)
     loading = [run for run in runs if run.state == "loading"] if lock_holder is not None else []
     if loading and len(loading) == len(runs):

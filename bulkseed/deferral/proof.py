@@ -33,7 +33,7 @@ from bulkseed.deferral.definitions import KEYS, Captured, Deferred
 from bulkseed.deferral.steps import LOCK_SECONDS
 from bulkseed.errors import ConnectionLostError, InputError, RunError
 from bulkseed.postgres.connection import Connection, server_message
-from bulkseed.postgres.transaction import safe_transaction
+from bulkseed.postgres.transaction import RollBack, trial_transaction
 from bulkseed.sql import SQL, compose, identifier, join, trusted
 
 __all__ = ["FillCopies", "capture_proven"]
@@ -105,10 +105,6 @@ FROM unnest($1::text[]) AS n (name) JOIN pg_class AS c ON c.oid = to_regclass(n.
 SETTINGS: Final = "SELECT set_config('lock_timeout', $1, true), set_config('default_tablespace', '', true)"
 
 
-class RollBack(Exception):  # noqa: N818 - not an error
-    """Ends a transaction of the proof."""
-
-
 async def capture_proven(
     connection: Connection, schema: str, tables: Sequence[str], fill: FillCopies | None = None
 ) -> Captured:
@@ -170,13 +166,9 @@ async def in_rolled_back_transaction(
     """Return what a trial refuses; all that is ``tried`` if the trial itself fails. Nothing remains of it."""
     refused: dict[Deferred, str] = {}
     try:
-        with suppress(RollBack):
-            async with safe_transaction(connection):
-                # a session of `bulkseed check` only reads by default
-                await connection.execute("SET TRANSACTION READ WRITE")
-                await connection.fetchrow(SETTINGS, f"{round(LOCK_SECONDS * 1000)}ms")
-                refused = await trial(connection)
-                raise RollBack
+        async with trial_transaction(connection):
+            await connection.fetchrow(SETTINGS, f"{round(LOCK_SECONDS * 1000)}ms")
+            refused = await trial(connection)
     except asyncpg.PostgresError as error:
         if connection.is_closed():
             raise

@@ -19,7 +19,7 @@ from bulkseed.ledger.claims import (
     take_over,
 )
 from bulkseed.ledger.locks import limit_wait
-from bulkseed.ledger.runs import Run, find_runs, read_runs
+from bulkseed.ledger.runs import Run, find_run_or_all, find_runs, read_runs
 from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, drop_empty_ledger, find_other_ledgers, make_ledger
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "drop_empty_ledger",
     "find_other_ledgers",
     "find_run_by_token",
+    "find_run_or_all",
     "find_runs",
     "finish_run",
     "forget_run",

@@ -21,7 +21,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, preflight_errors
 from bulkseed.sql import compose
 
-__all__ = ["History", "Run", "State", "find_runs", "read_history", "read_runs"]
+__all__ = ["History", "Run", "State", "find_run_or_all", "find_runs", "read_history", "read_runs"]
 
 State = Literal["loading", "whole", "undoing"]
 """The states that the ledger stores.
@@ -168,6 +168,13 @@ def parse_run(row: Any, ledger: Ledger) -> Run:
             "use a newer bulkseed if one made it, or restore it if it was changed by hand",
             code="unreadable-run",
         ) from error
+
+
+async def find_run_or_all(connection: Connection, ledger: Ledger, wanted: int | Claim | None) -> list[Run]:
+    """Return the wanted run, or all, of which there may be none. Raises InputError if the wanted one is missing."""
+    if wanted is None:
+        return await read_runs(connection, ledger)
+    return await find_runs(connection, ledger, [wanted])
 
 
 async def find_runs(connection: Connection, ledger: Ledger, wanted: Collection[int | Claim] | None) -> list[Run]:

@@ -23,7 +23,7 @@ from bulkseed.plan.shards import ROWS_PER_SHARD, shard_counts
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, preflight_errors
-from bulkseed.postgres.transaction import safe_transaction
+from bulkseed.postgres.transaction import trial_transaction
 from bulkseed.target.copy_plan import format_reason
 from bulkseed.target.guard import Disk, estimate_rows, production_names, survey_with
 from bulkseed.target.ids import allocate_ids, find_unlogged_tables
@@ -93,10 +93,6 @@ class CheckReport:
     notes: tuple[str, ...]
 
 
-class RollBack(Exception):  # noqa: N818 - not an error
-    """Ends the transaction in which the reference tables exist for a moment."""
-
-
 async def check(
     plan: Plan,
     address: Address,
@@ -128,13 +124,9 @@ async def check(
             try:
                 if not embedded:
                     return await inquiry.answer(connection, ())
-                with suppress(RollBack):
-                    async with safe_transaction(connection):
-                        await connection.execute("SET TRANSACTION READ WRITE")
-                        created = await create_in_transaction(connection, address)
-                        report = await inquiry.answer(connection, tuple(created))
-                        raise RollBack
-                return report
+                async with trial_transaction(connection):
+                    created = await create_in_transaction(connection, address)
+                    return await inquiry.answer(connection, tuple(created))
             finally:
                 # a pooler may give this session to an app
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):

@@ -23,6 +23,7 @@ from bulkseed.ledger import (
     begin_run,
     check_ledger,
     find_run_by_token,
+    find_run_or_all,
     find_runs,
     make_ledger,
     read_runs,
@@ -273,10 +274,7 @@ async def note_missing_rows(control: Control, ledger: Ledger, claim: Claim) -> N
 
 
 async def find_interrupted(connection: Connection, ledger: Ledger, wanted: int | Claim | None) -> Run | None:
-    if wanted is None:
-        runs = await read_runs(connection, ledger)
-    else:
-        runs = await find_runs(connection, ledger, [wanted])
+    runs = await find_run_or_all(connection, ledger, wanted)
     incomplete = [run for run in runs if not run.is_complete]
     loading = [run for run in incomplete if run.state == "loading"]
     if incomplete and not loading:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -35,12 +35,14 @@ from bulkseed.postgres.liveness import Loss
 
 __all__ = [
     "RetryPolicy",
+    "RollBack",
     "connect_with_retry",
     "is_server_silent",
     "open_with_retry",
     "retry",
     "safe_transaction",
     "transaction",
+    "trial_transaction",
 ]
 
 logger = logging.getLogger(__name__)
@@ -77,6 +79,23 @@ async def safe_transaction(connection: Connection, *, isolation: str | None = No
             connection.terminate()
         raise
     await commit(connection, block)
+
+
+class RollBack(Exception):  # noqa: N818 - not an error
+    """Ends a :func:`trial_transaction`, before the end of its block."""
+
+
+@asynccontextmanager
+async def trial_transaction(connection: Connection) -> AsyncIterator[None]:
+    """Run the block in a :func:`safe_transaction` that is rolled back at its end too.
+
+    It may write, also in a session that only reads by default, as that of ``bulkseed check``. Raises asyncpg's errors.
+    """
+    with suppress(RollBack):
+        async with safe_transaction(connection):
+            await connection.execute("SET TRANSACTION READ WRITE")
+            yield
+            raise RollBack
 
 
 async def commit(connection: Connection, block: Any) -> None:

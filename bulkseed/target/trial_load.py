@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -24,7 +23,7 @@ from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import Shard, uuids_of
 from bulkseed.plan.tables import WITH_IDS, Table
 from bulkseed.postgres.connection import Connection, translate_errors
-from bulkseed.postgres.transaction import safe_transaction
+from bulkseed.postgres.transaction import RollBack, trial_transaction
 from bulkseed.sql import SQL, compose, identifier, join, trusted
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.ids import find_id_range, read_system_reactions
@@ -95,10 +94,6 @@ FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = tgrelid JOIN pg_namespace AS 
 WHERE tgrelid = $1::text::regclass AND tgtype & 7 = 7 AND tgenabled IN ('O', 'A') AND NOT tgisinternal ORDER BY tgname
 """
 """The triggers before INSERT of a table, as SQL that makes them for its copy."""
-
-
-class RollBack(Exception):  # noqa: N818 - not an error
-    """Ends the transaction of a trial."""
 
 
 async def run_trial(
@@ -206,53 +201,49 @@ async def try_batch(
     """
     name, to_copy = target.sql_name(table.name), replace(copy_plan, table=COPY, schema="pg_temp")
     problems: list[Problem] = []
-    with suppress(RollBack):
-        async with safe_transaction(connection):
-            # a session of `bulkseed check` only reads by default
-            await connection.execute("SET TRANSACTION READ WRITE")
-            try:
-                await connection.execute(
-                    compose(
-                        "CREATE TEMP TABLE {copy} (LIKE {table} INCLUDING GENERATED) ON COMMIT DROP",
-                        copy=identifier(COPY),
-                        table=name,
-                    )
+    async with trial_transaction(connection):
+        try:
+            await connection.execute(
+                compose(
+                    "CREATE TEMP TABLE {copy} (LIKE {table} INCLUDING GENERATED) ON COMMIT DROP",
+                    copy=identifier(COPY),
+                    table=name,
                 )
-            except asyncpg.InsufficientPrivilegeError:
-                # without the privilege TEMPORARY the load itself finds the problems; nobody sees this exception
-                raise RollBack from None
-            not_null = await connection.fetch(NOT_NULL, name, list(copy_plan.columns))
-            unfilled = [row["name"] for row in not_null if row["is_unfilled"]]
-            if unfilled and not await make_triggers(connection, name):
-                unfilled = []
-            for row in not_null:
-                if row["name"] in unfilled:
-                    continue
-                # filled by a default, which the copy does not have
-                await connection.execute(
-                    compose(
-                        "ALTER TABLE {copy} ALTER {column} DROP NOT NULL",
-                        copy=identifier(COPY),
-                        column=identifier(row["name"]),
-                    )
+            )
+        except asyncpg.InsufficientPrivilegeError:
+            # without the privilege TEMPORARY the load itself finds the problems; nobody sees this exception
+            raise RollBack from None
+        not_null = await connection.fetch(NOT_NULL, name, list(copy_plan.columns))
+        unfilled = [row["name"] for row in not_null if row["is_unfilled"]]
+        if unfilled and not await make_triggers(connection, name):
+            unfilled = []
+        for row in not_null:
+            if row["name"] in unfilled:
+                continue
+            # filled by a default, which the copy does not have
+            await connection.execute(
+                compose(
+                    "ALTER TABLE {copy} ALTER {column} DROP NOT NULL",
+                    copy=identifier(COPY),
+                    column=identifier(row["name"]),
                 )
-            try:
-                with translate_errors(connection, f"trying {name}"):
-                    await copy_batches(connection, to_copy, iter([batch]), lambda _: None)
-            except ConnectionLostError:
-                raise
-            except (RunError, InputError) as error:
-                message = str(error).replace(str(to_copy), target.model.name(table.name))
-                cause = error.__cause__
-                if isinstance(cause, asyncpg.NotNullViolationError) and cause.column_name in unfilled:
-                    problems.append(unfilled_column(target, table, cause.column_name))
-                else:
-                    problems.append(Problem(error.code, message))
-                raise RollBack from error
-            for index in indexes:
-                problems += [problem async for problem in find_taken_values(connection, target, table, index)]
-            problems += [problem async for problem in check_constraints(connection, target, table, copy_plan)]
-            raise RollBack
+            )
+        try:
+            with translate_errors(connection, f"trying {name}"):
+                await copy_batches(connection, to_copy, iter([batch]), lambda _: None)
+        except ConnectionLostError:
+            raise
+        except (RunError, InputError) as error:
+            message = str(error).replace(str(to_copy), target.model.name(table.name))
+            cause = error.__cause__
+            if isinstance(cause, asyncpg.NotNullViolationError) and cause.column_name in unfilled:
+                problems.append(unfilled_column(target, table, cause.column_name))
+            else:
+                problems.append(Problem(error.code, message))
+            raise RollBack from error
+        for index in indexes:
+            problems += [problem async for problem in find_taken_values(connection, target, table, index)]
+        problems += [problem async for problem in check_constraints(connection, target, table, copy_plan)]
     return problems
 
 
