@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import os
-import pty
 import re
 import shutil
 import subprocess
@@ -25,7 +24,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
 from bulkseed.target import guard as disk
 from bulkseed.target.guard import looks_like_production
-from support.commands import ROOT, Problem, environment, reported_errors
+from support.commands import ROOT, Problem, at_terminal, environment, reported_errors
 from support.databases import MakeDatabase, address_of, make_reference
 from support.errors import raises
 from support.queries import digest, run_sql
@@ -261,10 +260,7 @@ class TestElsewhere:
 
 def at_a_terminal(answer: str, *arguments: str) -> Iterator[str]:
     """What a command prints at a terminal, where its question is answered; then its exit status."""
-    ours, theirs = pty.openpty()
-    ends: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
-    child = subprocess.Popen([sys.executable, "-m", "bulkseed", *arguments], **ends, env=environment(), cwd=ROOT)
-    os.close(theirs)
+    child, ours = at_terminal(*arguments)
     said = ""
     try:
         while chunk := os.read(ours, 1000).decode(errors="replace"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from bulkseed.embedded import Server
 from bulkseed.embedded.programs import wheel_binaries
 from bulkseed.errors import InputError
 from bulkseed.postgres.address import Address
-from support.commands import ROOT, Problem, bulkseed, environment, inside, reported_errors
+from support.commands import ROOT, Problem, at_terminal, bulkseed, environment, inside, reported_errors
 from support.databases import MakeDatabase, address_of
 from support.errors import raises
 from support.queries import digest, run_sql
@@ -119,12 +118,8 @@ class TestConsent:
         assert inside(command, "--yes", "--quiet", DATABASE_URL=database.dsn).stderr == ""
 
     def test_at_a_terminal(self, database: Address) -> None:
-        ours, theirs = pty.openpty()
-        command = [sys.executable, "-m", "bulkseed", "init"]
-        with subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(DATABASE_URL=database.dsn), cwd=ROOT
-        ) as child:
-            os.close(theirs)
+        child, ours = at_terminal("init", DATABASE_URL=database.dsn)
+        with child:
             said = ""
             while "[y/N]" not in said:
                 said += os.read(ours, 1000).decode()

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -32,7 +31,7 @@ from bulkseed.cli.runner import ignore_ctrl_c_briefly
 from bulkseed.errors import InputError
 from bulkseed.listeners import Phase
 from bulkseed.postgres.address import Address
-from support.commands import ROOT, bulkseed, environment, inside
+from support.commands import ROOT, at_terminal, bulkseed, environment, inside
 from support.obstacles import FAIL
 from support.queries import run_sql
 
@@ -238,17 +237,8 @@ def test_the_log_tells_choices_and_ddl(database: Address) -> None:
 
 
 def test_log_lines_stand_above_the_bars(database: Address) -> None:
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "bulkseed", "load", "--verbose", "--scale", "5x", "--rows-per-shard", "2000"]
-    child = subprocess.Popen(
-        command,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment(BULKSEED_DATABASE_URL=database.dsn),
-        cwd=ROOT,
-    )
-    os.close(theirs)
+    load = ("load", "--verbose", "--scale", "5x", "--rows-per-shard", "2000")
+    child, ours = at_terminal(*load, BULKSEED_DATABASE_URL=database.dsn)
     shown = b""
     try:
         while part := os.read(ours, 10_000):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,21 @@ def bulkseed(*arguments: str, **changed: str) -> subprocess.CompletedProcess[str
         timeout=120,
         check=False,
     )
+
+
+def at_terminal(*arguments: str, **changed: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a command at a terminal of its own; return the process, and the descriptor of the terminal's other end."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "bulkseed", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(**changed),
+        cwd=ROOT,
+    )
+    os.close(theirs)
+    return child, ours
 
 
 def inside(*arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
