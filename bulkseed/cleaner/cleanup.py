@@ -137,7 +137,8 @@ async def remove_in_batches(
             part = replace(run, shards=frozenset(batch))
             counts = await remove_rows(connection, [part], absent, cascade=False, listener=listener, diskless=True)
             with translate_errors(connection, "forgetting shards"):
-                await forget_shards(connection, ledger, run.number, batch)
+                async with limit_wait(connection, ledger):
+                    await forget_shards(connection, ledger, run.number, batch)
         removed.update(counts.removed)
 
 

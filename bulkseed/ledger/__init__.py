@@ -18,7 +18,7 @@ from bulkseed.ledger.claims import (
     share_run,
     take_over,
 )
-from bulkseed.ledger.locks import limit_wait
+from bulkseed.ledger.locks import limit_read, limit_wait
 from bulkseed.ledger.runs import Run, find_run_or_all, find_runs, read_runs
 from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, drop_empty_ledger, find_other_ledgers, make_ledger
 
@@ -42,6 +42,7 @@ __all__ = [
     "finish_run",
     "forget_run",
     "forget_shards",
+    "limit_read",
     "limit_wait",
     "lost_run_error",
     "make_ledger",

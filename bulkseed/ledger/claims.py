@@ -66,8 +66,7 @@ async def begin_run(
     rows_per_shard: int,
 ) -> Claim:
     """Record a run into the tables of ``schema``; make the ledger if there is none. ``token`` is a new UUID."""
-    async with limit_wait(connection, ledger):
-        await make_ledger(connection, ledger)
+    await make_ledger(connection, ledger)
     number: int = await connection.fetchval(
         compose(
             "INSERT INTO {runs} "
@@ -129,7 +128,7 @@ async def lock_runs(connection: Connection, ledger: Ledger, listener: ProgressLi
     try:
         async with connection.transaction():
             await connection.execute(
-                compose("SET LOCAL lock_timeout = '{seconds}s'; {lock}", seconds=SECONDS_BEFORE_NOTE, lock=lock)
+                compose("SET LOCAL lock_timeout = '{ms}ms'; {lock}", ms=round(SECONDS_BEFORE_NOTE * 1000), lock=lock)
             )
     except asyncpg.LockNotAvailableError:
         who = await describe_holders(connection, [ledger.runs])

@@ -12,7 +12,7 @@ import asyncpg
 
 from bulkseed.errors import InputError, TargetError
 from bulkseed.ledger.claims import Claim, changed_run_error, describe_lock_holder
-from bulkseed.ledger.locks import READ_SECONDS, limit_wait
+from bulkseed.ledger.locks import limit_read
 from bulkseed.ledger.tables import SCHEMA, Ledger, exists, version
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.shards import shard_counts
@@ -108,7 +108,7 @@ async def read_runs(connection: Connection, ledger: Ledger) -> list[Run]:
     if not await exists(connection, ledger):
         return []
     try:
-        async with limit_wait(connection, ledger, READ_SECONDS):
+        async with limit_read(connection, ledger):
             rows = await fetch_runs(connection, ledger)
     except asyncpg.UndefinedTableError:
         # another command has just removed the last run

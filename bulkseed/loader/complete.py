@@ -20,7 +20,7 @@ from bulkseed.deferral import LOCK_SECONDS, Deferred, NotDeferred, capture_prove
 from bulkseed.errors import RunError
 from bulkseed.generators import Context
 from bulkseed.generators.shard_context import FakerPools, make_faker_pools
-from bulkseed.ledger import Claim, Ledger, Run, find_runs, finish_run, limit_wait, lost_run_error, share_run
+from bulkseed.ledger import Claim, Ledger, Run, find_runs, finish_run, limit_read, limit_wait, lost_run_error, share_run
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import Phase, ProgressListener, Stop, Stopwatch
 from bulkseed.load_options import Defer, OnError
@@ -268,7 +268,9 @@ async def read_claimed_run(connection: Connection, ledger: Ledger, claim: Claim)
         (run,) = await find_runs(connection, ledger, [claim.number])
         if run.claim != claim:
             raise lost_run_error(claim.number, ledger)
-        return run, (await read_unfinished(connection, ledger.deferred)).get(run.number, ())
+        async with limit_read(connection, ledger):
+            unfinished = await read_unfinished(connection, ledger.deferred)
+        return run, unfinished.get(run.number, ())
 
 
 async def complete_run(

@@ -25,6 +25,8 @@ from bulkseed.ledger import (
     find_run_by_token,
     find_run_or_all,
     find_runs,
+    limit_read,
+    limit_wait,
     make_ledger,
     read_runs,
     take_over,
@@ -116,8 +118,10 @@ async def load(
             if context is not None:
                 # a repetition: the first attempt may have been committed, and only the answer lost
                 with translate_errors(connection, "reading the ledger"):
-                    if claim := await find_run_by_token(connection, ledger, token):
-                        return claim
+                    async with limit_read(connection, ledger):
+                        claim = await find_run_by_token(connection, ledger, token)
+                if claim is not None:
+                    return claim
             async with transaction(connection):
                 with stopwatch.phase("check"), translate_errors(connection, "checking the target"):
                     # again: where the connection was lost, another command may have been here
@@ -135,18 +139,19 @@ async def load(
                 with stopwatch.phase("reserve"), translate_errors(connection, "reserving ids"):
                     last_ids = await read_highest_ids(connection, ledger)
                     context = await allocate_ids(connection, target, plan, corpus, reserved, last_ids)
-                    claim = await begin_run(
-                        connection,
-                        ledger,
-                        token,
-                        target.schema,
-                        plan,
-                        context.placement,
-                        current_versions(),
-                        expected_counts(context),
-                        rows_per_shard,
-                    )
-                    await save(connection, ledger.deferred, claim.number, deferral.deferred)
+                    async with limit_wait(connection, ledger):
+                        claim = await begin_run(
+                            connection,
+                            ledger,
+                            token,
+                            target.schema,
+                            plan,
+                            context.placement,
+                            current_versions(),
+                            expected_counts(context),
+                            rows_per_shard,
+                        )
+                        await save(connection, ledger.deferred, claim.number, deferral.deferred)
             return claim
 
         try:
@@ -237,8 +242,9 @@ async def resume(
         async def take_run_over(connection: Connection) -> Claim:
             async with transaction(connection):
                 with translate_errors(connection, "taking the run over"):
-                    await check_ledger(connection, ledger)
-                    await make_ledger(connection, ledger)
+                    async with limit_wait(connection, ledger):
+                        await check_ledger(connection, ledger)
+                        await make_ledger(connection, ledger)
                     old = run.claim
                     if not run.token:
                         # an older ledger, in which make_ledger() has just given the run a token
@@ -339,7 +345,9 @@ async def check_target(connection: Connection, target: Target, run: Run, ledger:
         async with transaction(connection):
             await check_privileges(connection, target)
             missing = missing_reactions(run.placement.reactions, await read_system_reactions(connection, target))
-            await check_owner(connection, (await read_unfinished(connection, ledger.deferred)).get(run.number, ()))
+            async with limit_read(connection, ledger):
+                unfinished = await read_unfinished(connection, ledger.deferred)
+            await check_owner(connection, unfinished.get(run.number, ()))
     if missing:
         raise TargetError(
             f"the catalogue lacks the reactions {missing}, which run {run.number} began with: restore them, "

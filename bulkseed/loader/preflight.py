@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bulkseed.copy.writer import CopyPlan
 from bulkseed.deferral import read_unfinished
 from bulkseed.errors import ConnectError, InputError, TargetError, common_code
-from bulkseed.ledger import Ledger, check_ledger, find_other_ledgers, read_runs
+from bulkseed.ledger import Ledger, check_ledger, find_other_ledgers, limit_read, read_runs
 from bulkseed.load_options import Format
 from bulkseed.plan.activity import expected_bytes
 from bulkseed.plan.plan import Plan
@@ -124,7 +124,8 @@ async def run_preflight(
 
 async def check_ledgers(connection: Connection, ledger: Ledger, *, busy: bool = False) -> None:
     """Raise TargetError if the user may not record a run, or a run was interrupted in any ledger of the database."""
-    await check_ledger(connection, ledger)
+    async with limit_read(connection, ledger):
+        await check_ledger(connection, ledger)
     if not busy:
         for other in (ledger, *await find_other_ledgers(connection, ledger)):
             await check_unfinished(connection, other)
@@ -132,8 +133,9 @@ async def check_ledgers(connection: Connection, ledger: Ledger, *, busy: bool = 
 
 async def check_unfinished(connection: Connection, ledger: Ledger) -> None:
     """Raise TargetError if a run was interrupted: the catalogue does not show the indexes and keys it has dropped."""
-    states = {run.number: run.state for run in await read_runs(connection, ledger) if not run.is_complete}
-    interrupted = states.keys() | (await read_unfinished(connection, ledger.deferred)).keys()
+    async with limit_read(connection, ledger):
+        states = {run.number: run.state for run in await read_runs(connection, ledger) if not run.is_complete}
+        interrupted = states.keys() | (await read_unfinished(connection, ledger.deferred)).keys()
     if interrupted:
         number = min(interrupted)
         finish = f"finish it with {ledger.command(f'resume {number}')}, or " if states.get(number) == "loading" else ""
