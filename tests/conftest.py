@@ -45,6 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: half of the time of many tests is spent waiting for locks, retries and limits."""
+    return (os.cpu_count() or 1) + 1
+
+
 def named_binaries(config: pytest.Config) -> Path | None:
     """The folder that --postgres names."""
     named = config.getoption("--postgres")

@@ -120,7 +120,7 @@ class Locker(NullListener):
 @pytest.mark.parametrize(
     ("command", "phase"),
     [
-        *(("load", phase) for phase in (Phase.DROP, Phase.COPY, Phase.REBUILD, Phase.COMMIT)),
+        *(("load", phase) for phase in (Phase.COPY, Phase.COMMIT)),
         *(("cleanup", phase) for phase in (Phase.FIND, Phase.REMOVE)),
     ],
 )
