@@ -396,8 +396,14 @@ def rows_kept_error(problem: str, triggers: Sequence[DeleteTrigger]) -> RunError
     )
 
 
-def disabling(triggers: Sequence[DeleteTrigger]) -> str:
-    return "; ".join(f"ALTER TABLE {trigger.table} DISABLE TRIGGER {identifier(trigger.name)}" for trigger in triggers)
+def disabling(triggers: Sequence[DeleteTrigger]) -> SQL:
+    return join(
+        "; ",
+        (
+            compose("ALTER TABLE {table} DISABLE TRIGGER {name}", table=trigger.table, name=identifier(trigger.name))
+            for trigger in triggers
+        ),
+    )
 
 
 async def check_unenforced(

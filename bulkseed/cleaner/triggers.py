@@ -8,7 +8,7 @@ from typing import Final
 
 from bulkseed.errors import TargetError
 from bulkseed.postgres.connection import Connection
-from bulkseed.sql import SQL
+from bulkseed.sql import SQL, trusted
 
 __all__ = ["DeleteTrigger", "check_delete_rules", "describe_insert_triggers", "find_delete_triggers"]
 
@@ -39,7 +39,7 @@ ORDER BY 1
 class DeleteTrigger:
     """A trigger that DELETE fires: its table, qualified and quoted; whether it is called before each row."""
 
-    table: str
+    table: SQL
     name: str
     is_before_row: bool
 
@@ -50,7 +50,7 @@ class DeleteTrigger:
 async def find_delete_triggers(connection: Connection, tables: Sequence[SQL]) -> list[DeleteTrigger]:
     """Return the app's triggers that a DELETE from ``tables`` fires."""
     rows = await connection.fetch(DELETE_TRIGGERS, list(tables))
-    return [DeleteTrigger(row["table"], row["trigger"], row["before_row"]) for row in rows]
+    return [DeleteTrigger(trusted(row["table"]), row["trigger"], row["before_row"]) for row in rows]
 
 
 async def check_delete_rules(connection: Connection, tables: Iterable[SQL]) -> None:
