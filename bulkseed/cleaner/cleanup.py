@@ -256,8 +256,7 @@ async def remove_runs(
         runs = await find_runs(connection, ledger, chosen)
         numbers = {run.number for run in runs}
         async with limit_wait(connection, ledger):
-            not_rebuilt = await read_unfinished(connection, ledger.deferred)
-        dropped = {number: definitions for number, definitions in not_rebuilt.items() if number in numbers}
+            dropped = await read_unfinished(connection, ledger.deferred, numbers)
         existing_tables = await check_privileges(connection, runs)
         definitions = list(itertools.chain.from_iterable(dropped.values()))
         await check_owner(connection, definitions)

@@ -95,8 +95,14 @@ def print_load(report: LoadReport, database: str, next_commands: Mapping[str, st
 
 def print_runs(runs: Iterable[History]) -> None:
     """Print a line for each run, or that there is none."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
+    problems: list[str] = []
     for recorded in runs:
+        if recorded.problem is not None:
+            record = recorded.record
+            lines.append((str(record.number), recorded.state, "?", f"{record.began:%Y-%m-%d %H:%M}", "", "?", ""))
+            problems.append(recorded.problem)
+            continue
         run, rows, expected = recorded.run, sum(recorded.run.rows.values()), sum(recorded.run.expected.values())
         lines.append(
             (
@@ -115,6 +121,8 @@ def print_runs(runs: Iterable[History]) -> None:
             if column.header in {"rows", "started (UTC)", "user"}:
                 column.no_wrap, column.overflow = False, "fold"
         print_table(shown)
+        for problem in problems:
+            print(escape_controls(problem))
     else:
         print("no run is recorded in this database")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Literal, get_args
 
+from bulkseed.errors import TargetError
 from bulkseed.postgres.connection import Connection
 from bulkseed.sql import SQL, compose, identifier, literal, trusted
 
@@ -20,6 +21,7 @@ __all__ = [
     "NotDeferred",
     "add_foreign_key",
     "find_foreign_owners",
+    "find_unfinished_runs",
     "forget_rebuilt",
     "has_same_columns",
     "mark_rebuilt",
@@ -221,21 +223,43 @@ async def save(connection: Connection, table: SQL, run: int, deferred: Iterable[
     )
 
 
-async def read_unfinished(connection: Connection, table: SQL) -> dict[int, tuple[Deferred, ...]]:
+async def find_unfinished_runs(connection: Connection, table: SQL) -> set[int]:
+    """Return the runs with definitions that have yet to be rebuilt; none if ``table`` does not exist.
+
+    A load must check this first: the catalogue does not show the indexes that another command has dropped.
+    """
+    if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
+        return set()
+    query = compose("SELECT DISTINCT run FROM {table} WHERE rebuilt_at IS NULL", table=table)
+    return {row["run"] for row in await connection.fetch(query)}
+
+
+async def read_unfinished(
+    connection: Connection, table: SQL, runs: Iterable[int] | None = None
+) -> dict[int, tuple[Deferred, ...]]:
     """Return the definitions that have yet to be rebuilt, by run, in the order in which they were saved.
 
-    Empty where none are left, or ``table`` does not exist. A load must check this first: the catalogue does not show
-    the indexes that another command has dropped.
+    Only those of ``runs``, or of all. Empty where none are left, or ``table`` does not exist. Raises TargetError for a
+    definition that this version of bulkseed does not understand.
     """
     if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
         return {}
     definitions: dict[int, tuple[Deferred, ...]] = {}
     query = compose(
-        "SELECT run, definition::text AS definition FROM {table} WHERE rebuilt_at IS NULL ORDER BY run, place",
+        "SELECT run, definition::text AS definition FROM {table} "
+        "WHERE rebuilt_at IS NULL AND ($1::bigint[] IS NULL OR run = ANY ($1)) ORDER BY run, place",
         table=table,
     )
-    for row in await connection.fetch(query):
-        definitions[row["run"]] = (*definitions.get(row["run"], ()), Deferred.from_json(row["definition"]))
+    for row in await connection.fetch(query, None if runs is None else list(runs)):
+        try:
+            definition = Deferred.from_json(row["definition"])
+        except (TypeError, ValueError) as error:
+            raise TargetError(
+                f"an index or key that run {row['run']} has dropped cannot be read from {table} ({error}): "
+                "use a newer bulkseed if one made it, or restore it if it was changed by hand",
+                code="unreadable-run",
+            ) from error
+        definitions[row["run"]] = (*definitions.get(row["run"], ()), definition)
     return definitions
 
 

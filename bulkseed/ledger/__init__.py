@@ -19,7 +19,7 @@ from bulkseed.ledger.claims import (
     take_over,
 )
 from bulkseed.ledger.locks import limit_read, limit_wait
-from bulkseed.ledger.runs import Run, find_run_or_all, find_runs, read_runs
+from bulkseed.ledger.runs import Record, Run, find_run_or_all, find_runs, read_records, read_runs
 from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, drop_empty_ledger, find_other_ledgers, make_ledger
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "SCHEMA",
     "Claim",
     "Ledger",
+    "Record",
     "Run",
     "acquire_load_lock",
     "begin_run",
@@ -48,6 +49,7 @@ __all__ = [
     "make_ledger",
     "mark_emptied",
     "mark_undoing",
+    "read_records",
     "read_runs",
     "record_shard",
     "runs",

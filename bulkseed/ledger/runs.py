@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final, Literal
 
 import asyncpg
@@ -14,14 +15,24 @@ from bulkseed.errors import InputError, TargetError
 from bulkseed.ledger.claims import Claim, changed_run_error, describe_lock_holder
 from bulkseed.ledger.locks import limit_read
 from bulkseed.ledger.tables import SCHEMA, Ledger, exists, version
-from bulkseed.plan.plan import Placement, Plan
+from bulkseed.plan.plan import PLAN_VERSION, Placement, Plan
 from bulkseed.plan.shards import shard_counts
-from bulkseed.plan.tables import Names
+from bulkseed.plan.tables import WITH_IDS, Names
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, preflight_errors
 from bulkseed.sql import compose
 
-__all__ = ["History", "Run", "State", "find_run_or_all", "find_runs", "read_history", "read_runs"]
+__all__ = [
+    "History",
+    "Record",
+    "Run",
+    "State",
+    "find_run_or_all",
+    "find_runs",
+    "read_history",
+    "read_records",
+    "read_runs",
+]
 
 State = Literal["loading", "whole", "undoing"]
 """The states that the ledger stores.
@@ -103,8 +114,59 @@ SHARD_ROWS: Final = (
 )
 
 
-async def read_runs(connection: Connection, ledger: Ledger) -> list[Run]:
-    """Return all runs, oldest first; none if there is no ledger. Raises TargetError if a run cannot be read."""
+WRONG_VALUES: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, InputError)
+"""The errors of values that are not those of a run."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run as a row of the ledger. Its plan is read when it is needed: a newer bulkseed may have made it."""
+
+    number: int
+    state: str
+    began: datetime
+    ended: datetime | None
+    values: Mapping[str, Any]
+    """The columns of the row, from JSON."""
+    rows: Mapping[str, Any]
+    shards: frozenset[int]
+    ledger: Ledger
+
+    @cached_property
+    def run(self) -> Run:
+        """The run. Raises TargetError if the record cannot be read."""
+        try:
+            return parse_run(self)
+        except WRONG_VALUES as error:
+            reason = str(error) if isinstance(error, InputError) else repr(error)
+            raise TargetError(
+                f"the record of run {self.number} in schema {self.ledger.schema} cannot be read ({reason}): "
+                "use a newer bulkseed if one made it, or restore it if it was changed by hand",
+                code="unreadable-run",
+            ) from error
+
+    @cached_property
+    def problem(self) -> str | None:
+        """Why the record cannot be read; None if it can."""
+        try:
+            self.run  # noqa: B018 - to see whether it can be read
+        except TargetError as error:
+            return str(error)
+        return None
+
+    @property
+    def highest_ids(self) -> dict[str, int]:
+        """The highest id of the run, by table; empty if its record does not tell."""
+        try:
+            placement = Placement.from_json(json.dumps(self.values["placement"]))
+            expected = self.values.get("expected", self.values["rows"])
+            return {table: placement.first(table) + int(expected[table]) - 1 for table in WITH_IDS if table in expected}
+        except WRONG_VALUES:
+            return {}
+
+
+async def read_records(connection: Connection, ledger: Ledger) -> list[Record]:
+    """Return the records of all runs, oldest first; none if there is no ledger."""
     if not await exists(connection, ledger):
         return []
     try:
@@ -115,7 +177,23 @@ async def read_runs(connection: Connection, ledger: Ledger) -> list[Run]:
         if await exists(connection, ledger):
             raise
         return []
-    return [parse_run(row, ledger) for row in rows]
+    return [make_record(row, ledger) for row in rows]
+
+
+async def read_runs(connection: Connection, ledger: Ledger) -> list[Run]:
+    """Return all runs, oldest first; none if there is no ledger. Raises TargetError if a run cannot be read."""
+    return all_runs(await read_records(connection, ledger), ledger)
+
+
+def all_runs(records: Collection[Record], ledger: Ledger) -> list[Run]:
+    """Return the runs of all records. Raises TargetError, with a line for each record that cannot be read."""
+    problems = [record.problem for record in records if record.problem]
+    if problems and len(problems) < len(records):
+        readable = ", ".join(str(record.number) for record in records if not record.problem)
+        problems.append(f"until then, name another run of {ledger.command('runs')} by its number: {readable}")
+    if problems:
+        raise TargetError("\n".join(problems), code="unreadable-run")
+    return [record.run for record in records]
 
 
 async def fetch_runs(connection: Connection, ledger: Ledger) -> list[Any]:
@@ -137,41 +215,61 @@ async def fetch_runs(connection: Connection, ledger: Ledger) -> list[Any]:
     return rows
 
 
-def parse_run(row: Any, ledger: Ledger) -> Run:
+def make_record(row: Any, ledger: Ledger) -> Record:
     values = json.loads(row["run"])
-    state = values.get("state", "whole")
-    try:
-        plan = Plan.from_json(json.dumps(values["plan"]))
-        rows, expected = json.loads(row["rows"]), values.get("expected", values["rows"])
-        return Run(
-            number=values["id"],
-            schema=values["target_schema"],
-            plan=plan,
-            placement=Placement.from_json(json.dumps(values["placement"])),
-            made_by={name: values["made_by"][name] for name in (*MADE_BY, *values["made_by"])},
-            state=STATES[state],
-            rows={name: int(rows[name] if state == "whole" else rows.get(name, 0)) for name in plan.model.names},
-            expected={name: int(expected[name]) for name in plan.model.names},
-            rows_per_shard=values.get("rows_per_shard"),
-            shards=None if values.get("rows_per_shard") is None else frozenset(row["shards"]),
-            token=values.get("token", ""),
-            began=row["began"],
-            ended=row["ended"],
-            login=values.get("login"),
-            client=values.get("client"),
-            resumed=values.get("resumed", 0),
-            seconds=values["seconds"] or {},
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
-        raise TargetError(
-            f"the record of run {values['id']} in schema {ledger.schema} cannot be read ({error!r}): "
-            "use a newer bulkseed if one made it, or restore it if it was changed by hand",
+    return Record(
+        number=values["id"],
+        state=values.get("state", "whole"),
+        began=row["began"],
+        ended=row["ended"],
+        values=values,
+        rows=json.loads(row["rows"]),
+        shards=frozenset(row["shards"] or ()),
+        ledger=ledger,
+    )
+
+
+def parse_run(record: Record) -> Run:
+    """Return the run of a record. Raises one of WRONG_VALUES if it cannot be read."""
+    values, rows = record.values, record.rows
+    made_by = {name: values["made_by"][name] for name in (*MADE_BY, *values["made_by"])}
+    # runs of versions that did not record it have plans of the first version
+    if int(made_by.get("plan", 1)) > PLAN_VERSION:
+        raise InputError(
+            f"bulkseed {made_by['bulkseed']} made its plan, of version {made_by['plan']}, and this bulkseed reads "
+            f"versions up to {PLAN_VERSION}",
             code="unreadable-run",
-        ) from error
+        )
+    plan = Plan.from_json(json.dumps(values["plan"]))
+    expected, rows_per_shard = values.get("expected", values["rows"]), values.get("rows_per_shard")
+    if rows_per_shard is not None:
+        shard_counts(plan, rows_per_shard)
+    return Run(
+        number=record.number,
+        schema=values["target_schema"],
+        plan=plan,
+        placement=Placement.from_json(json.dumps(values["placement"])),
+        made_by=made_by,
+        state=STATES[record.state],
+        rows={name: int(rows[name] if record.state == "whole" else rows.get(name, 0)) for name in plan.model.names},
+        expected={name: int(expected[name]) for name in plan.model.names},
+        rows_per_shard=rows_per_shard,
+        shards=None if rows_per_shard is None else record.shards,
+        token=values.get("token", ""),
+        began=record.began,
+        ended=record.ended,
+        login=values.get("login"),
+        client=values.get("client"),
+        resumed=values.get("resumed", 0),
+        seconds=values["seconds"] or {},
+    )
 
 
 async def find_run_or_all(connection: Connection, ledger: Ledger, wanted: int | Claim | None) -> list[Run]:
-    """Return the wanted run, or all, of which there may be none. Raises InputError if the wanted one is missing."""
+    """Return the wanted run, or all, of which there may be none.
+
+    Raises InputError if the wanted one is missing, and TargetError if it, or one of all, cannot be read.
+    """
     if wanted is None:
         return await read_runs(connection, ledger)
     return await find_runs(connection, ledger, [wanted])
@@ -181,17 +279,17 @@ async def find_runs(connection: Connection, ledger: Ledger, wanted: Collection[i
     """Return the wanted runs, or all of them. Raises InputError if there is none, or one of the wanted is missing.
 
     A claim also names the command that loads the run. It is an error if another run has its number, or another command
-    has taken the run over.
+    has taken the run over. Raises TargetError if a wanted run cannot be read; the others need not be readable.
     """
-    runs = await read_runs(connection, ledger)
-    if not runs:
+    records = await read_records(connection, ledger)
+    if not records:
         where = "" if ledger == Ledger() else f" in schema {ledger.schema!r}"
         raise InputError(
             f"no run is recorded in this database{where}: load one first, or name another database", code="no-runs"
         )
     if wanted is None:
-        return runs
-    by_number = {run.number: run for run in runs}
+        return all_runs(records, ledger)
+    by_number = {record.number: record for record in records}
     chosen = []
     for choice in wanted:
         number = choice.number if isinstance(choice, Claim) else choice
@@ -200,33 +298,44 @@ async def find_runs(connection: Connection, ledger: Ledger, wanted: Collection[i
                 f"no run {number} is recorded in this database: give one of {', '.join(map(str, by_number))}",
                 code="no-such-run",
             )
-        if isinstance(choice, Claim) and by_number[number].claim != choice:
+        run = by_number[number].run
+        if isinstance(choice, Claim) and run.claim != choice:
             raise changed_run_error(number, ledger)
-        chosen.append(by_number[number])
+        chosen.append(run)
     return chosen
 
 
-Condition = Literal["whole", "loading", "interrupted", "undoing"]
+Condition = Literal["whole", "loading", "interrupted", "undoing", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A run with its present condition.
+    """The record of a run with its present condition.
 
     ``loading``: another command holds the load lock of this database, and probably loads this run; ``interrupted``: the
-    run waits for `resume` or `cleanup`.
+    run waits for `resume` or `cleanup`; ``unreadable``: ``problem`` says why.
     """
 
-    run: Run
+    record: Record
     state: Condition
     now: datetime
     """The server's time."""
 
     @property
+    def run(self) -> Run:
+        """The run. Raises TargetError if it is unreadable."""
+        return self.record.run
+
+    @property
+    def problem(self) -> str | None:
+        """Why the record cannot be read; None if it can."""
+        return self.record.problem
+
+    @property
     def seconds(self) -> float:
         """From its start to its end, interruptions included; to its last shard, or to now, if it is not complete."""
-        until = self.now if self.state == "loading" else self.run.ended or self.run.began
-        return (until - self.run.began).total_seconds()
+        until = self.now if self.state == "loading" else self.record.ended or self.record.began
+        return (until - self.record.began).total_seconds()
 
     @property
     def shards(self) -> tuple[int, int] | None:
@@ -236,7 +345,15 @@ class History:
         return len(self.run.shards), sum(shard_counts(self.run.plan, self.run.rows_per_shard).values())
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it, with times in ISO 8601 and durations in seconds."""
+        """Return all of it, with times in ISO 8601 and durations in seconds; less of it for an unreadable run."""
+        record = self.record
+        times = {
+            "began": record.began.isoformat(),
+            "ended": None if record.ended is None else record.ended.isoformat(),
+            "seconds": round(self.seconds, 3),
+        }
+        if self.problem is not None:
+            return {"run": record.number, "state": self.state, "problem": self.problem} | times
         run = self.run
         return {
             "run": run.number,
@@ -247,9 +364,7 @@ class History:
             "schema": run.schema,
             "seed": run.plan.seed,
             "as_of": run.plan.as_of.isoformat(),
-            "began": run.began.isoformat(),
-            "ended": None if run.ended is None else run.ended.isoformat(),
-            "seconds": round(self.seconds, 3),
+            **times,
             "phases": dict(run.seconds),
             "login": run.login,
             "client": run.client,
@@ -264,12 +379,14 @@ async def read_history(address: Address, *, ledger_schema: str = SCHEMA) -> list
         with preflight_errors(connection, "reading the ledger"):
             # the lock first, so that a run that ends between the two is reported as complete
             is_locked = await describe_lock_holder(connection) is not None
-            runs = await read_runs(connection, Ledger(ledger_schema))
+            records = await read_records(connection, Ledger(ledger_schema))
             now = await connection.fetchval("SELECT clock_timestamp()")
-    return [History(run, find_condition(run, is_locked=is_locked), now) for run in runs]
+    return [History(record, find_condition(record, is_locked=is_locked), now) for record in records]
 
 
-def find_condition(run: Run, *, is_locked: bool) -> Condition:
-    if run.state != "loading":
-        return run.state
+def find_condition(record: Record, *, is_locked: bool) -> Condition:
+    if record.problem is not None:
+        return "unreadable"
+    if record.run.state != "loading":
+        return record.run.state
     return "loading" if is_locked else "interrupted"

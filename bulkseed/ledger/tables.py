@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from bulkseed.deferral import DDL, describe_holders, read_unfinished
+from bulkseed.deferral import DDL, describe_holders, find_unfinished_runs
 from bulkseed.errors import TargetError
 from bulkseed.listeners import ProgressListener
 from bulkseed.load_options import LEDGER_SCHEMA
@@ -295,7 +295,7 @@ async def drop_ledger(connection: Connection, ledger: Ledger) -> None:
     if await connection.fetchval(compose("SELECT EXISTS (SELECT FROM {runs})", runs=ledger.runs)):
         return
     if await version(connection, ledger) > 1:
-        if await read_unfinished(connection, ledger.deferred):
+        if await find_unfinished_runs(connection, ledger.deferred):
             return
         await connection.execute(
             compose("DROP TABLE {shards}, {deferred}", shards=ledger.shards, deferred=ledger.deferred)

@@ -30,7 +30,7 @@ from bulkseed.loader.sample_rows import fill_with_samples
 from bulkseed.loader.undo import undo_on_error
 from bulkseed.loader.worker_pool import Worker
 from bulkseed.plan.activity import expected_rows
-from bulkseed.plan.plan import Placement, Plan
+from bulkseed.plan.plan import PLAN_VERSION, Placement, Plan
 from bulkseed.plan.shards import Shard, split_into_shards, uuids_of
 from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
@@ -238,11 +238,13 @@ def current_versions() -> dict[str, str]:
     """Return the versions of everything that the bytes of a run depend on, by name.
 
     ``anyascii`` transliterates the names in e-mail addresses. ``pyarrow`` joins texts, and formats numbers and
-    timestamps in templates. ``python`` draws Faker's values and the ``random`` of rows, and writes JSON.
+    timestamps in templates. ``python`` draws Faker's values and the ``random`` of rows, and writes JSON. ``plan`` is
+    the version of the plan's JSON, which the ledger keeps.
     """
     return {
         "bulkseed": version("bulkseed"),
         "generator": str(GENERATOR_VERSION),
+        "plan": str(PLAN_VERSION),
         "faker": FAKER_VERSION,
         "anyascii": version("anyascii"),
         "numpy": np.__version__,
@@ -269,7 +271,7 @@ async def read_claimed_run(connection: Connection, ledger: Ledger, claim: Claim)
         if run.claim != claim:
             raise lost_run_error(claim.number, ledger)
         async with limit_read(connection, ledger):
-            unfinished = await read_unfinished(connection, ledger.deferred)
+            unfinished = await read_unfinished(connection, ledger.deferred, [run.number])
         return run, unfinished.get(run.number, ())
 
 

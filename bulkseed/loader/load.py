@@ -23,12 +23,11 @@ from bulkseed.ledger import (
     begin_run,
     check_ledger,
     find_run_by_token,
-    find_run_or_all,
     find_runs,
     limit_read,
     limit_wait,
     make_ledger,
-    read_runs,
+    read_records,
     take_over,
 )
 from bulkseed.ledger.control import Control, open_control
@@ -49,7 +48,6 @@ from bulkseed.loader.worker_pool import start_workers
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD, shard_counts
-from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, preflight_errors, translate_errors
 from bulkseed.postgres.transaction import RetryPolicy, transaction
@@ -171,9 +169,9 @@ async def load(
 async def read_highest_ids(connection: Connection, ledger: Ledger) -> dict[str, int]:
     """Return the highest id of all runs in the ledger, by table."""
     highest: dict[str, int] = {}
-    for run in await read_runs(connection, ledger):
-        for table in run.expected.keys() & set(WITH_IDS):
-            highest[table] = max(highest.get(table, 0), run.ids(table)[1])
+    for record in await read_records(connection, ledger):
+        for table, last in record.highest_ids.items():
+            highest[table] = max(highest.get(table, 0), last)
     return highest
 
 
@@ -280,7 +278,10 @@ async def note_missing_rows(control: Control, ledger: Ledger, claim: Claim) -> N
 
 
 async def find_interrupted(connection: Connection, ledger: Ledger, wanted: int | Claim | None) -> Run | None:
-    runs = await find_run_or_all(connection, ledger, wanted)
+    if wanted is None:  # a complete run need not be readable
+        runs = [record.run for record in await read_records(connection, ledger) if record.state != "whole"]
+    else:
+        runs = await find_runs(connection, ledger, [wanted])
     incomplete = [run for run in runs if not run.is_complete]
     loading = [run for run in incomplete if run.state == "loading"]
     if incomplete and not loading:
@@ -346,7 +347,7 @@ async def check_target(connection: Connection, target: Target, run: Run, ledger:
             await check_privileges(connection, target)
             missing = missing_reactions(run.placement.reactions, await read_system_reactions(connection, target))
             async with limit_read(connection, ledger):
-                unfinished = await read_unfinished(connection, ledger.deferred)
+                unfinished = await read_unfinished(connection, ledger.deferred, [run.number])
             await check_owner(connection, unfinished.get(run.number, ()))
     if missing:
         raise TargetError(

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bulkseed.copy.writer import CopyPlan
-from bulkseed.deferral import read_unfinished
+from bulkseed.deferral import find_unfinished_runs
 from bulkseed.errors import ConnectError, InputError, TargetError, common_code
-from bulkseed.ledger import Ledger, check_ledger, find_other_ledgers, limit_read, read_runs
+from bulkseed.ledger import Ledger, check_ledger, find_other_ledgers, limit_read, read_records
 from bulkseed.load_options import Format
 from bulkseed.plan.activity import expected_bytes
 from bulkseed.plan.plan import Plan
@@ -134,11 +134,19 @@ async def check_ledgers(connection: Connection, ledger: Ledger, *, busy: bool = 
 async def check_unfinished(connection: Connection, ledger: Ledger) -> None:
     """Raise TargetError if a run was interrupted: the catalogue does not show the indexes and keys it has dropped."""
     async with limit_read(connection, ledger):
-        states = {run.number: run.state for run in await read_runs(connection, ledger) if not run.is_complete}
-        interrupted = states.keys() | (await read_unfinished(connection, ledger.deferred)).keys()
+        records = {record.number: record for record in await read_records(connection, ledger)}
+        unfinished = await find_unfinished_runs(connection, ledger.deferred)
+    interrupted = {number for number, record in records.items() if record.state != "whole"} | unfinished
     if interrupted:
         number = min(interrupted)
-        finish = f"finish it with {ledger.command(f'resume {number}')}, or " if states.get(number) == "loading" else ""
+        record = records.get(number)
+        if record is not None and record.problem:
+            raise TargetError(
+                f"run {number} was interrupted, and its rows, indexes and keys are incomplete\n{record.problem}",
+                code="incomplete-run",
+            )
+        is_loading = record is not None and record.state == "loading"
+        finish = f"finish it with {ledger.command(f'resume {number}')}, or " if is_loading else ""
         raise TargetError(
             f"run {number} was interrupted, and its rows, indexes and keys are incomplete: "
             f"{finish}undo it with {ledger.command(f'cleanup {number}')}",

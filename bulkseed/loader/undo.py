@@ -10,7 +10,7 @@ import anyio
 
 from bulkseed.cleaner.cleanup import remove_runs
 from bulkseed.errors import BulkseedError, RunError, ServerUnavailableError, StoppedError, TargetError
-from bulkseed.ledger import Claim, Ledger, read_runs
+from bulkseed.ledger import Claim, Ledger, read_records
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import Phase, Stop
 from bulkseed.load_options import OnError
@@ -105,7 +105,8 @@ async def undo_run(control: Control, address: Address, status: RunStatusText, cl
     async def once(connection: Connection) -> str:
         nonlocal begun
         with translate_errors(connection, "reading the ledger"):
-            run = {run.number: run for run in await read_runs(connection, ledger)}.get(number)
+            runs = [record.run for record in await read_records(connection, ledger) if record.number == number]
+        run = runs[0] if runs else None
         if run is None and not begun:
             return f"run {number} is gone: another command has undone it"
         if run is not None and run.claim != claim:

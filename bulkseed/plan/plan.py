@@ -16,6 +16,7 @@ from bulkseed.plan.tables import Model
 
 __all__ = [
     "EPOCH",
+    "PLAN_VERSION",
     "Placement",
     "Plan",
     "Probabilities",
@@ -24,6 +25,9 @@ __all__ = [
     "parse_as_of",
     "scale_counts",
 ]
+
+PLAN_VERSION: Final = 1
+"""The version of the JSON of plans: raise it if older versions of bulkseed would read the plans of this one wrongly."""
 
 COUNTS_AT_1X: Final = {"users": 20, "channels": 10, "messages_per_channel": 20}
 

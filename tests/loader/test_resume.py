@@ -25,6 +25,7 @@ from bulkseed.ledger.runs import History, read_history
 from bulkseed.listeners import NullListener, Phase, Stop
 from bulkseed.load_options import Defer
 from bulkseed.loader.load import load, resume
+from bulkseed.plan.plan import PLAN_VERSION
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import LOST, open_connection
 from bulkseed.postgres.transaction import RetryPolicy, safe_transaction
@@ -291,6 +292,7 @@ async def test_all_versions_that_a_run_depends_on_are_recorded(seeded: Address) 
     installed = {name: version(name) for name in packages} | {
         "generator": str(GENERATOR_VERSION),
         "python": platform.python_version(),
+        "plan": str(PLAN_VERSION),
     }
     [entry] = await read_history(seeded)
     assert entry.to_json()["made_by"] == installed
