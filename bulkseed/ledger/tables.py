@@ -72,7 +72,7 @@ class Ledger:
 
 
 RUNS: Final = """
-CREATE TABLE {version} (number integer NOT NULL);
+CREATE TABLE {version} (number integer PRIMARY KEY);
 INSERT INTO {version} VALUES (1);
 CREATE TABLE {runs} (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -245,8 +245,21 @@ async def make_ledger(connection: Connection, ledger: Ledger) -> None:
         await connection.execute(
             compose("COMMENT ON SCHEMA {schema} IS {comment}", schema=schema, comment=literal(COMMENT))
         )
+    if 0 < number < VERSION:
+        await add_version_key(connection, ledger)
     for migration in migrations(ledger)[number:]:
         await connection.execute(migration)
+
+
+async def add_version_key(connection: Connection, ledger: Ledger) -> None:
+    """Give the table of the version the primary key that older ledgers lack.
+
+    A table without a key refuses UPDATE if a publication includes it, and each migration updates this one.
+    """
+    table = ledger.table("version")
+    has_key = "SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = $1::text::regclass AND indisprimary)"
+    if not await connection.fetchval(has_key, table):
+        await connection.execute(compose("ALTER TABLE {version} ADD PRIMARY KEY (number)", version=table))
 
 
 def migrations(ledger: Ledger) -> tuple[SQL, ...]:
