@@ -24,7 +24,7 @@ from bulkseed.randomness.draws import KEY_WORDS, Bools, Ints, Streams, below, be
 from bulkseed.text.names import Corpus
 from bulkseed.text.prose import Prose
 
-__all__ = ["BATCH_ROWS", "MOST_BATCH_ROWS", "ChannelBlock", "Context", "channel_block"]
+__all__ = ["BATCH_ROWS", "MOST_BATCH_ROWS", "ChannelBlock", "Context", "channel_block", "channel_kinds"]
 
 BATCH_ROWS: Final = 16_384
 """The rows of a batch; with replies and reactions it may have more."""

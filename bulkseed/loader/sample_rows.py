@@ -28,11 +28,11 @@ async def fill_with_samples(
 
     Raises InputError for errors of the user's code, and RunError where a copy refuses the rows.
     """
-    keys, batches = await make_samples(connection, target, plan, corpus)
-    for name, batch in batches.items():
+    samples = await make_samples(connection, target, plan, corpus)
+    for name, batches in samples.batches.items():
         actual = target.model.name(name)
         if actual in copies:
-            copy_plan = with_keys(copy_plans[name], target.model.by_name[name], keys)
+            copy_plan = with_keys(copy_plans[name], target.model.by_name[name], samples.keys)
             with translate_errors(connection, f"trying {actual}"):
                 into = replace(copy_plan, table=copies[actual], schema="pg_temp")
-                await copy_batches(connection, into, iter([batch]), lambda _: None)
+                await copy_batches(connection, into, iter(batches), lambda _: None)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from typing import Any, Final
 
 import asyncpg
 import pyarrow as pa
 from anyio import to_thread
 
-from bulkseed.copy.column_mapping import Keys
 from bulkseed.copy.writer import CopyPlan, copy_batches
 from bulkseed.errors import ConnectionLostError, InputError, RunError, TargetError
 from bulkseed.fields import Distinct, distinct
-from bulkseed.generators import Context, shard_tables
+from bulkseed.generators import Context
 from bulkseed.generators.shard_context import fields_of
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan
-from bulkseed.plan.shards import Shard, uuids_of
 from bulkseed.plan.tables import WITH_IDS, Table
 from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.postgres.transaction import RollBack, trial_transaction
@@ -28,6 +25,9 @@ from bulkseed.sql import SQL, compose, identifier, join, trusted
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.ids import find_id_range, read_system_reactions
 from bulkseed.target.target import Problem, Target, raise_problems
+from bulkseed.target.trial_copy import equal_columns
+from bulkseed.target.trial_keys import find_key_problems
+from bulkseed.target.trial_sample import Samples, generate_samples
 from bulkseed.text.names import Corpus
 
 __all__ = ["make_samples", "run_trial"]
@@ -36,12 +36,6 @@ COPY: Final = "bulkseed_trial"
 """The name of the temporary copy of a table."""
 PLAIN: Final = {"int4", "int8", "text", "varchar", "bool", "timestamp", "timestamptz"}
 """Types that accept every value of the built-in tables."""
-
-ROWS: Final = 500
-"""The maximum number of rows of a table that are tried."""
-USERS: Final = 100
-CHANNELS: Final = 10
-"""The users and channels whose rows are generated."""
 
 NOT_NULL: Final = """
 SELECT attname AS name, NOT atthasdef AND attidentity = '' AND typdefault IS NULL AS is_unfilled
@@ -64,16 +58,6 @@ FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
 WHERE i.indrelid = $1::text::regclass AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL ORDER BY c.relname
 """
 """Unique indexes and keys over plain columns: neither partial nor with expressions."""
-
-FOREIGN: Final = """
-SELECT k.conname AS name, k.confrelid::regclass::text AS parent,
-       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (number, position)
-             JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.position) AS columns,
-       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u (number, position)
-             JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = u.number ORDER BY u.position) AS keys
-FROM pg_constraint AS k WHERE k.conrelid = $1::text::regclass AND k.contype = 'f' AND k.conparentid = 0
-"""
-
 
 CHECKED: Final = """
 SELECT EXISTS (
@@ -118,21 +102,17 @@ async def run_trial(
     types = {mapping.kind for copy_plan in copy_plans.values() for mapping in copy_plan.mappings}
     plain = types <= PLAIN and not (scenario.tables or scenario.columns or scenario.fields or scenario.extras)
     if not plain or await connection.fetchval(CHECKED, target.sql_tables()):
-        keys, batches = await make_samples(connection, target, plan, corpus)
-        for name, batch in batches.items():
+        samples = await make_samples(connection, target, plan, corpus)
+        for name, batches in samples.batches.items():
             table = target.model.by_name[name]
-            copy_plan = with_keys(copy_plans[name], table, keys)
-            problems += await try_batch(connection, target, table, copy_plan, batch, per_run.get(name, ()))
+            copy_plan = with_keys(copy_plans[name], table, samples.keys)
+            problems += await try_batches(connection, target, table, copy_plan, batches, per_run.get(name, ()))
+        problems += await find_key_problems(connection, target, copy_plans, samples)
     raise_problems(problems)
 
 
-async def make_samples(
-    connection: Connection, target: Target, plan: Plan, corpus: Corpus
-) -> tuple[Mapping[str, Keys], dict[str, pa.RecordBatch]]:
-    """Return the keys that turn ids into UUIDs and a few rows of the load, both by table.
-
-    Their ids are those that are free now. Raises InputError for errors of the user's code.
-    """
+async def make_samples(connection: Connection, target: Target, plan: Plan, corpus: Corpus) -> Samples:
+    """Return rows of the load, with the ids that are free now. Raises InputError for errors of the user's code."""
     reactions = await read_system_reactions(connection, target)
     expected = expected_rows(plan)
     first_ids = {
@@ -142,7 +122,7 @@ async def make_samples(
     }
     try:
         # generators are pure Python and NumPy for a moment: in a thread
-        return await to_thread.run_sync(partial(generate_samples, target, plan, corpus, reactions, first_ids))
+        return await to_thread.run_sync(partial(generate, target, plan, corpus, reactions, first_ids))
     except RunError as error:
         # nothing has been written yet, so that for the user it is an error of the input
         raise TargetError(str(error), code=error.code) from error
@@ -156,13 +136,10 @@ async def next_id(connection: Connection, target: Target, table: str, count: int
     return id_range.first
 
 
-def generate_samples(
+def generate(
     target: Target, plan: Plan, corpus: Corpus, reactions: tuple[int | str, ...], first_ids: Mapping[str, int]
-) -> tuple[Mapping[str, Keys], dict[str, pa.RecordBatch]]:
-    """Return the keys that turn ids into UUIDs and a few rows, both by table.
-
-    Raises InputError and RunError for errors of the user's code.
-    """
+) -> Samples:
+    """Return rows of the load. Raises InputError and RunError for errors of the user's code."""
     placement = Placement(
         first_user=first_ids["users"],
         first_channel=first_ids["channels"],
@@ -170,32 +147,18 @@ def generate_samples(
         reactions=reactions,
         uuids=tuple(name for name in first_ids if target.has_uuids(name)),
     )
-    context = Context(plan, placement, corpus)
-    keys = uuids_of(plan, placement, context.layout.messages)
-    users, channels = min(USERS, plan.users), min(CHANNELS, plan.channels)
-    shards = [
-        Shard(0, "users", 0, users),
-        Shard(1, "channels", 0, channels),
-        Shard(2, "users", 0, users, late=True),
-        Shard(3, "channels", 0, channels, late=True),
-    ]
-    samples: dict[str, pa.RecordBatch] = {}
-    for name, batches in chain.from_iterable(shard_tables(context, shard) for shard in shards):
-        batch = next(batches, None)
-        if batch is not None:
-            samples[name] = batch.slice(0, ROWS)
-    return keys, samples
+    return generate_samples(Context(plan, placement, corpus))
 
 
-async def try_batch(
+async def try_batches(
     connection: Connection,
     target: Target,
     table: Table,
     copy_plan: CopyPlan,
-    batch: pa.RecordBatch,
+    batches: Sequence[pa.RecordBatch],
     indexes: Sequence[Any] = (),
 ) -> list[Problem]:
-    """Return a problem for each reason why the table would refuse rows of ``batch``.
+    """Return a problem for each reason why the table would refuse rows of ``batches``.
 
     ``indexes`` are unique indexes whose values are known to differ within a run only.
     """
@@ -230,7 +193,7 @@ async def try_batch(
             )
         try:
             with translate_errors(connection, f"trying {name}"):
-                await copy_batches(connection, to_copy, iter([batch]), lambda _: None)
+                await copy_batches(connection, to_copy, iter(batches), lambda _: None)
         except ConnectionLostError:
             raise
         except (RunError, InputError) as error:
@@ -243,14 +206,12 @@ async def try_batch(
             raise RollBack from error
         for index in indexes:
             problems += [problem async for problem in find_taken_values(connection, target, table, index)]
-        problems += [problem async for problem in check_constraints(connection, target, table, copy_plan)]
+        problems += [problem async for problem in check_constraints(connection, target, table)]
     return problems
 
 
-async def check_constraints(
-    connection: Connection, target: Target, table: Table, copy_plan: CopyPlan
-) -> AsyncIterator[Problem]:
-    """Yield a problem for each CHECK constraint and foreign key of the table that rows of its copy violate."""
+async def check_constraints(connection: Connection, target: Target, table: Table) -> AsyncIterator[Problem]:
+    """Yield a problem for each CHECK constraint of the table that rows of its copy violate."""
     name, actual = target.sql_name(table.name), target.model.name(table.name)
     for row in await connection.fetch(CHECKS, name):
         refused = await connection.fetchrow(
@@ -267,39 +228,6 @@ async def check_constraints(
                 f"the CHECK constraint {row['name']} of {actual} refuses rows such as {example:.80} "
                 f"({' '.join(row['holds'].split())}): change the constraint or the fields of these columns",
             )
-    ours = {target.model.column(table.name, column) for column, _ in table.references}
-    for row in await connection.fetch(FOREIGN, name):
-        if not set(row["columns"]) <= set(copy_plan.columns) or set(row["columns"]) <= ours:
-            continue
-        number = await connection.fetchval(
-            compose(
-                "SELECT count(*) FROM {copy} AS t WHERE {not_null} "
-                "AND NOT EXISTS (SELECT FROM {parent} AS p WHERE {equal})",
-                copy=identifier(COPY),
-                not_null=join(
-                    " AND ", (compose("{t} IS NOT NULL", t=identifier("t", column)) for column in row["columns"])
-                ),
-                parent=trusted(row["parent"]),
-                equal=equal_columns(row["keys"], row["columns"]),
-            )
-        )
-        if number:
-            yield Problem(
-                "foreign-key",
-                f"the foreign key {row['name']} of {actual} ({', '.join(row['columns'])}) finds no row of "
-                f"{row['parent']} for the values of its columns: fill them with existing values",
-            )
-
-
-def equal_columns(keys: Iterable[str], columns: Iterable[str]) -> SQL:
-    """Return the condition that the ``keys`` of p equal the ``columns`` of t."""
-    return join(
-        " AND ",
-        (
-            compose("{key} = {column}", key=identifier("p", key), column=identifier("t", column))
-            for key, column in zip(keys, columns, strict=True)
-        ),
-    )
 
 
 def distinct_scope(target: Target, table: Table, plan: Plan, index: Any) -> Distinct | None:

@@ -192,3 +192,23 @@ def visits(users: Parents) -> Iterator[tuple[int, IPv4Address, timedelta]]:
     """The addresses from which users came: a key with values of a further type."""
     for user in users:
         yield user.id, IPv4Address(user.random.getrandbits(32)), timedelta(minutes=user.number)
+
+
+@table(follows="messages", columns=["message_id", "number", "created_at"], key=("message_id",), rows_per_parent=0.25)
+def polls(messages: Parents) -> Iterator[tuple[int, int, datetime]]:
+    """A table that another one references, by more than ids."""
+    for message in messages:
+        if message.number % 4 == 0:
+            yield message.id, message.id % 100, message.created_at
+
+
+@table(follows="polls", columns=["message_id", "number", "choice"])
+def votes(polls: Parents) -> Iterator[tuple[int, int, int]]:
+    for poll in polls:
+        yield poll.message_id, poll.message_id % 100, poll.random.randint(1, 3)
+
+
+@table(follows="polls", columns=["message_id", "number", "choice"], name="votes")
+def stray_votes(polls: Parents) -> Iterator[tuple[int, int, int]]:
+    for poll in polls:
+        yield poll.message_id, poll.message_id % 100 + 1, poll.random.randint(1, 3)
