@@ -20,6 +20,7 @@ from bulkseed.cleaner.find_rows import (
     find_rows_in_memory,
 )
 from bulkseed.cleaner.references import Reference, references
+from bulkseed.cleaner.removal_checks import find_removal_problems
 from bulkseed.cleaner.triggers import DeleteTrigger, check_delete_rules, find_delete_triggers
 from bulkseed.deferral import Deferred, describe_holders, find_foreign_owners
 from bulkseed.errors import InputError, RunError, TargetError, TransientError
@@ -28,7 +29,8 @@ from bulkseed.listeners import Phase, ProgressListener
 from bulkseed.postgres.connection import Connection, server_message, translate_errors
 from bulkseed.postgres.optional import execute_optional
 from bulkseed.sql import SQL, compose, identifier, join, plain_names
-from bulkseed.target.ids import check_table_privileges, check_writable
+from bulkseed.target.ids import check_writable, find_missing_privileges, find_row_security
+from bulkseed.target.target import raise_problems
 
 __all__ = ["Removed", "check_owner", "check_privileges", "remove_rows"]
 
@@ -248,12 +250,14 @@ async def check_owner(connection: Connection, deferred: Sequence[Deferred]) -> N
 async def check_privileges(connection: Connection, runs: Sequence[Run]) -> list[SQL]:
     """Return the existing tables of ``runs``.
 
-    Raises TargetError if the user may not remove their rows, with the GRANT statements that are missing.
+    Raises TargetError if the user may not remove their rows, or cannot: with the statements that change this.
     """
     await check_writable(connection)
     names = [run.names.sql_name(name) for run in runs for name in await find_existing_tables(connection, run)]
     tables = list(dict.fromkeys(names))
-    await check_table_privileges(connection, tables, ("SELECT", "DELETE"))
+    problems = await find_missing_privileges(connection, tables, ("SELECT", "DELETE"))
+    problems += await find_row_security(connection, tables)
+    raise_problems([*problems, *await find_removal_problems(connection, tables)])
     return tables
 
 

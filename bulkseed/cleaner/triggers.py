@@ -6,11 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bulkseed.errors import TargetError
 from bulkseed.postgres.connection import Connection
 from bulkseed.sql import SQL, trusted
+from bulkseed.target.target import Problem, raise_problems
 
-__all__ = ["DeleteTrigger", "check_delete_rules", "describe_insert_triggers", "find_delete_triggers"]
+__all__ = [
+    "DeleteTrigger",
+    "check_delete_rules",
+    "describe_insert_triggers",
+    "find_delete_rules",
+    "find_delete_triggers",
+]
 
 DELETE_TRIGGERS: Final = """
 SELECT name AS table, t.tgname::text AS trigger, t.tgtype::int & 3 = 3 AS before_row
@@ -53,18 +59,22 @@ async def find_delete_triggers(connection: Connection, tables: Sequence[SQL]) ->
     return [DeleteTrigger(trusted(row["table"]), row["trigger"], row["before_row"]) for row in rows]
 
 
-async def check_delete_rules(connection: Connection, tables: Iterable[SQL]) -> None:
-    """Raise TargetError where a rule replaces DELETE, or adds to it: the rows then stay, or cannot be counted."""
-    rows = await connection.fetch(DELETE_RULES, list(tables))
-    if rows:
-        raise TargetError(
-            "\n".join(
-                f"the rule {row['rule']} of {row['table']} replaces deletions, or adds to them: disable it with "
-                f"ALTER TABLE {row['table']} DISABLE RULE {row['rule']}, remove the rows, and enable it again"
-                for row in rows
-            ),
-            code="delete-rule",
+async def find_delete_rules(connection: Connection, tables: Iterable[SQL]) -> list[Problem]:
+    """Return a problem for each rule that replaces DELETE, or adds to it: rows then stay, or cannot be counted."""
+    return [
+        Problem(
+            "delete-rule",
+            f"the rule {row['rule']} of {row['table']} replaces deletions, or adds to them, so that rows could not be "
+            f"removed: run this command while it is disabled, with ALTER TABLE {row['table']} DISABLE RULE "
+            f"{row['rule']} before and ENABLE RULE after it",
         )
+        for row in await connection.fetch(DELETE_RULES, list(tables))
+    ]
+
+
+async def check_delete_rules(connection: Connection, tables: Iterable[SQL]) -> None:
+    """Raise TargetError for the problems that :func:`find_delete_rules` returns."""
+    raise_problems(await find_delete_rules(connection, tables))
 
 
 async def describe_insert_triggers(connection: Connection, tables: Iterable[SQL]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from bulkseed.cleaner.removal_checks import find_removal_problems
 from bulkseed.copy.writer import CopyPlan
 from bulkseed.deferral import find_unfinished_runs
 from bulkseed.errors import ConnectError, InputError, TargetError, common_code
@@ -75,9 +76,10 @@ async def run_preflight(
     Unfinished runs are no problem while another command is loading (``busy``), as a load waits for it.
 
     Raises TargetError and InputError with a line for each problem: a server that only allows reading, tables and
-    columns that do not fit, missing privileges, a ledger where the user cannot record runs, an unfinished run, values
-    that the tables refuse, ids, rules of the scenario with wrong SQL, disks that are too small. Its code is that of the
-    problems, or ``unfit-target`` if they have several. Raises RunError for other errors of the server.
+    columns that do not fit, missing privileges, what would prevent the removal of the rows, a ledger where the user
+    cannot record runs, an unfinished run, values that the tables refuse, ids, rules of the scenario with wrong SQL,
+    disks that are too small. Its code is that of the problems, or ``unfit-target`` if they have several. Raises
+    RunError for other errors of the server.
     """
     refusals = Refusals()
     target: Target | None = None
@@ -99,6 +101,8 @@ async def run_preflight(
             before = len(refusals.errors)
             with refusals.collect():
                 await check_privileges(connection, target)
+            with refusals.collect():
+                raise_problems(await find_removal_problems(connection, target.sql_tables()))
             # the errors of a trial would hide a missing privilege
             may_try = may_try and len(refusals.errors) == before
         if is_writable:

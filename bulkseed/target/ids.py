@@ -30,8 +30,11 @@ __all__ = [
     "check_table_privileges",
     "check_writable",
     "find_id_range",
+    "find_missing_privileges",
+    "find_row_security",
     "find_unlogged_tables",
     "is_taken",
+    "missing_privilege",
     "read_system_reactions",
     "reserve_ids",
 ]
@@ -82,14 +85,7 @@ async def check_privileges(connection: Connection, target: Target) -> None:
         # DELETE, since the rows of a failed load are removed
         needed = ("SELECT", "INSERT", "DELETE") if name in target.model.names else ("SELECT",)
         problems += await find_missing_privileges(connection, [table], needed)
-        if await connection.fetchval("SELECT row_security_active($1::text::regclass)", table):
-            problems.append(
-                Problem(
-                    "row-security",
-                    f"row-level security applies to the user {user} on {table}, and COPY FROM does not support it: "
-                    f"load as the table's owner, or let a superuser run ALTER ROLE {user} BYPASSRLS",
-                )
-            )
+    problems += await find_row_security(connection, map(target.sql_name, target.columns), is_load=True)
     for table_name, column in serial_columns(target):
         sequence = await connection.fetchrow(SEQUENCE_SQL, target.sql_name(table_name), column)
         if sequence is not None and not await connection.fetchval(
@@ -108,6 +104,7 @@ async def check_table_privileges(connection: Connection, tables: Iterable[SQL], 
 async def find_missing_privileges(
     connection: Connection, tables: Iterable[SQL], needed: Sequence[str]
 ) -> list[Problem]:
+    """Return a problem for each existing table on which the user lacks privileges, with the GRANT statement."""
     user = await connection.fetchval("SELECT quote_ident(current_user)")
     problems = []
     for table in tables:
@@ -121,7 +118,36 @@ async def find_missing_privileges(
     return problems
 
 
+ROW_SECURITY: Final = """
+SELECT quote_ident(current_user) AS "user", quote_ident(pg_get_userbyid(relowner)) AS owner,
+       pg_has_role(relowner, 'USAGE') AS is_owner, relforcerowsecurity AS is_forced
+FROM pg_class WHERE oid = $1::text::regclass AND row_security_active(oid)
+"""
+
+
+async def find_row_security(connection: Connection, tables: Iterable[SQL], *, is_load: bool = False) -> list[Problem]:
+    """Return a problem for each of ``tables`` whose row-level security applies to the user, with what ends that."""
+    problems = []
+    for table in tables:
+        row = await connection.fetchrow(ROW_SECURITY, table)
+        if row is None:
+            continue
+        user = row["user"]
+        fix = f"let a superuser run ALTER ROLE {user} BYPASSRLS"
+        if row["is_owner"]:
+            # the owner is exempt unless it is forced
+            fix = f"run ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY meanwhile, or {fix}"
+        elif not row["is_forced"]:
+            fix = f"run this command as the table's owner, {row['owner']}, or {fix}"
+        effect = f"row-level security of {table} hides rows from the user {user}"
+        if is_load:
+            effect = f"row-level security applies to the user {user} on {table}, and COPY FROM does not support it"
+        problems.append(Problem("row-security", f"{effect}: {fix}"))
+    return problems
+
+
 def missing_privilege(user: str, grant: str) -> Problem:
+    """Return the problem of a missing privilege; ``user`` is quoted as in SQL."""
     return Problem("missing-privilege", f"the user {user} lacks privileges: {grant}")
 
 

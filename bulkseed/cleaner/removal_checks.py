@@ -1,0 +1,124 @@
+"""What would prevent a removal: row-level security, tables that reference ours, publications, rules and triggers.
+
+A load asks for all of this before its first write, so that its rows can be removed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+
+from bulkseed.cleaner.triggers import find_delete_rules
+from bulkseed.postgres.connection import Connection, server_message
+from bulkseed.sql import SQL, compose, identifier
+from bulkseed.target.ids import find_row_security, missing_privilege
+from bulkseed.target.target import Problem
+
+__all__ = ["find_removal_problems"]
+
+REFERENCING: Final = """
+WITH ours AS (SELECT name::regclass AS oid FROM unnest($1::text[]) AS name)
+SELECT n.nspname::text AS schema, c.relname::text AS name, has_schema_privilege(n.oid, 'USAGE') AS may_use,
+       has_table_privilege(c.oid, 'SELECT') OR bool_and(has_column_privilege(c.oid, column_number, 'SELECT'))
+           AS may_read,
+       bool_and(coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true))
+           OR has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE') AS may_lock
+FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace,
+     unnest(k.conkey) AS column_number
+WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confrelid IN (SELECT oid FROM ours)
+  AND k.conrelid NOT IN (SELECT oid FROM ours)
+GROUP BY c.oid, n.oid ORDER BY 1, 2
+"""
+"""The other tables with foreign keys to the tables $1: rows of theirs that reference rows to remove are counted. Where
+the server does not enforce a key, the table is locked as well."""
+
+PARTITIONS: Final = """
+SELECT n.nspname::text AS schema, c.relname::text AS name
+FROM pg_partition_tree($1::text::regclass) AS p JOIN pg_class AS c ON c.oid = p.relid
+JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE p.isleaf ORDER BY 1, 2
+"""
+
+PUBLICATIONS: Final = """
+SELECT coalesce(string_agg(DISTINCT quote_ident(p.pubname), ', '), '?') AS publications,
+       bool_or(v.rowfilter IS NOT NULL) AS is_filtered,
+       EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary) AS has_key
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+LEFT JOIN pg_partition_ancestors(c.oid) AS a ON true
+LEFT JOIN pg_class AS ac ON ac.oid = coalesce(a.relid, c.oid) LEFT JOIN pg_namespace AS an ON an.oid = ac.relnamespace
+LEFT JOIN pg_publication_tables AS v ON v.schemaname = an.nspname AND v.tablename = ac.relname
+LEFT JOIN pg_publication AS p ON p.pubname = v.pubname AND p.pubdelete
+WHERE c.oid = $1::text::regclass GROUP BY c.oid
+"""
+"""The publications of a table, also by the partitioned tables above it, that publish deletions."""
+
+
+async def find_removal_problems(connection: Connection, tables: Sequence[SQL]) -> list[Problem]:
+    """Return a problem for each reason why rows of ``tables`` cannot be removed, beside those of the tables themselves.
+
+    The user's privileges on them, and their row-level security, are checked by the callers. Deletes nothing. Raises the
+    errors of asyncpg.
+    """
+    problems = await find_unreadable_references(connection, tables)
+    problems += await find_delete_rules(connection, tables)
+    for table in tables:
+        problems += await find_refused_deletion(connection, table)
+    return problems
+
+
+async def find_unreadable_references(connection: Connection, tables: Sequence[SQL]) -> list[Problem]:
+    """Return a problem for each other table that references ``tables`` and whose rows the user cannot see."""
+    user = await connection.fetchval("SELECT quote_ident(current_user)")
+    problems: list[Problem] = []
+    readable: list[SQL] = []
+    for row in await connection.fetch(REFERENCING, tables):
+        table = identifier(row["schema"], row["name"])
+        grants = [] if row["may_use"] else [f"GRANT USAGE ON SCHEMA {identifier(row['schema'])} TO {user}"]
+        needed = [*(() if row["may_read"] else ("SELECT",)), *(() if row["may_lock"] else ("UPDATE",))]
+        grants += [f"GRANT {', '.join(needed)} ON {table} TO {user}"] if needed else []
+        if grants:
+            problems.append(
+                missing_privilege(
+                    user,
+                    f"{'; '.join(grants)} ({table} references the loaded tables, so that rows can "
+                    "be removed only if its rows are known)",
+                )
+            )
+        else:
+            readable.append(table)
+    return problems + await find_row_security(connection, readable)
+
+
+async def find_refused_deletion(connection: Connection, table: SQL) -> list[Problem]:
+    """Return the problems for which the server refuses every deletion from a table, such as those of publications."""
+    if await explain_deletion(connection, table) is None:
+        return []
+    problems = []
+    partitions = [identifier(row["schema"], row["name"]) for row in await connection.fetch(PARTITIONS, table)]
+    for part in partitions or [table]:
+        refusal = await explain_deletion(connection, part)
+        if refusal is not None:
+            row = await connection.fetchrow(PUBLICATIONS, part)
+            identity = "DEFAULT" if row["has_key"] and not row["is_filtered"] else "FULL"
+            problems.append(
+                Problem(
+                    "no-replica-identity",
+                    f"rows of {part} cannot be deleted, because of the publication {row['publications']} "
+                    f"({server_message(refusal)}): ALTER TABLE {part} REPLICA IDENTITY {identity}",
+                )
+            )
+    return problems
+
+
+async def explain_deletion(connection: Connection, table: SQL) -> asyncpg.PostgresError | None:
+    """Return the error with which the server refuses a deletion that a publication would have to send; else None."""
+    try:
+        async with connection.transaction():
+            # the server checks the statement as if it were executed
+            await connection.execute(compose("EXPLAIN DELETE FROM {table}", table=table))
+    except asyncpg.InsufficientPrivilegeError:
+        pass  # a problem of its own
+    except (asyncpg.ObjectNotInPrerequisiteStateError, asyncpg.InvalidColumnReferenceError) as error:
+        return error
+    return None

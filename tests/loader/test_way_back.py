@@ -1,0 +1,175 @@
+"""What would keep a load's rows from being removed again is refused before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bulkseed.cleaner.cleanup import cleanup
+from bulkseed.errors import RunError, TargetError
+from bulkseed.loader.check import check
+from bulkseed.loader.load import load
+from bulkseed.postgres.address import Address
+from support.errors import raises
+from support.obstacles import FAIL
+from support.plans import plan_of
+from support.queries import EMPTY, counts, digest, has_ledger, run_sql
+
+NOTES = """
+CREATE SCHEMA crm;
+CREATE TABLE crm.notes (id int PRIMARY KEY, author bigint REFERENCES public.users, message bigint);
+ALTER TABLE crm.notes ADD FOREIGN KEY (message) REFERENCES public.messages ON DELETE CASCADE;
+"""
+
+
+@pytest.fixture
+async def loader(database: Address) -> AsyncIterator[Address]:
+    """A user that owns the tables of ``database``, and is no superuser."""
+    name = f"loader_of_{database.url.database}"
+    await run_sql(
+        database,
+        f"CREATE ROLE {name} LOGIN",
+        f"GRANT CREATE ON DATABASE {database.url.database} TO {name}",
+        *(f"ALTER TABLE {table} OWNER TO {name}" for table in (*EMPTY, "reactions")),
+    )
+    yield Address(database.url._replace(username=name))
+    await run_sql(database, f"DROP OWNED BY {name} CASCADE", f"DROP ROLE {name}")
+
+
+async def assert_refused(database: Address, user: Address, code: str, *facts: str) -> None:
+    """Assert that a check and a load are refused before anything is written."""
+    before = await digest(database)
+    for command in (check, load):
+        with raises(code, *facts, kind=TargetError):
+            await command(plan_of(), user)
+    assert await digest(database) == before
+    assert not await has_ledger(database)
+
+
+async def assert_loads_and_cleans(database: Address, user: Address) -> None:
+    """Assert that a load, a failing load, and a cleanup leave no row of bulkseed."""
+    before = await digest(database)
+    await load(plan_of(), user)
+    await cleanup(user, [1])
+    await run_sql(database, FAIL.replace("NEW.message_id > 900", "true"))
+    with pytest.raises(RunError):
+        await load(plan_of(), user)
+    assert await digest(database) == before
+
+
+async def test_fault_6_tables_of_others_that_reference_ours_must_be_readable(
+    database: Address, loader: Address
+) -> None:
+    name = loader.url.username
+    await run_sql(database, NOTES)
+    grants = (f'GRANT USAGE ON SCHEMA "crm" TO {name}', f'GRANT SELECT ON "crm"."notes" TO {name}')
+    await assert_refused(database, loader, "missing-privilege", *grants)
+    await run_sql(database, *grants)
+    await assert_loads_and_cleans(database, loader)
+
+
+async def test_fault_6_the_referencing_columns_are_enough(database: Address, loader: Address) -> None:
+    name = loader.url.username
+    await run_sql(
+        database, NOTES, f"GRANT USAGE ON SCHEMA crm TO {name}", f"GRANT SELECT (author) ON crm.notes TO {name}"
+    )
+    await assert_refused(database, loader, "missing-privilege", f'GRANT SELECT ON "crm"."notes" TO {name}')
+    await run_sql(database, f"GRANT SELECT (message) ON crm.notes TO {name}")
+    await assert_loads_and_cleans(database, loader)
+
+
+async def test_fault_6_row_security_of_referencing_tables(database: Address, loader: Address) -> None:
+    name = loader.url.username
+    await run_sql(
+        database,
+        NOTES,
+        f"GRANT USAGE ON SCHEMA crm TO {name}",
+        f"ALTER TABLE crm.notes OWNER TO {name}",
+        "ALTER TABLE crm.notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+    )
+    fix = 'ALTER TABLE "crm"."notes" NO FORCE ROW LEVEL SECURITY'
+    await assert_refused(database, loader, "row-security", fix, f"ALTER ROLE {name} BYPASSRLS")
+    await run_sql(database, fix)
+    await assert_loads_and_cleans(database, loader)
+
+
+async def test_fault_6_all_that_is_missing_is_named_at_once(database: Address, loader: Address) -> None:
+    name = loader.url.username
+    await run_sql(
+        database,
+        NOTES,
+        "CREATE TABLE crm.tags (channel_id bigint REFERENCES public.channels)",
+        "CREATE PUBLICATION p FOR TABLE users",
+        "ALTER TABLE users REPLICA IDENTITY NOTHING",
+        "CREATE RULE kept AS ON DELETE TO messages DO INSTEAD NOTHING",
+    )
+    await assert_refused(
+        database,
+        loader,
+        "unfit-tables",
+        f'GRANT SELECT ON "crm"."notes" TO {name}',
+        f'GRANT SELECT ON "crm"."tags" TO {name}',
+        'ALTER TABLE "public"."users" REPLICA IDENTITY DEFAULT',
+        'ALTER TABLE "public"."messages" DISABLE RULE kept',
+    )
+
+
+async def test_fault_6_cleanup_names_what_came_after_the_load(database: Address, loader: Address) -> None:
+    name = loader.url.username
+    await load(plan_of(), loader)
+    await run_sql(database, NOTES, "CREATE RULE kept AS ON DELETE TO messages DO INSTEAD NOTHING")
+    before = await digest(database)
+    with raises("unfit-tables", f'GRANT SELECT ON "crm"."notes" TO {name}', "DISABLE RULE kept", kind=TargetError):
+        await cleanup(loader, [1])
+    assert await digest(database) == before
+
+
+@pytest.mark.parametrize(
+    ("preparation", "fix"),
+    [
+        (
+            "ALTER TABLE user_channels DROP CONSTRAINT user_channels_pkey; CREATE PUBLICATION p FOR ALL TABLES",
+            'ALTER TABLE "public"."user_channels" REPLICA IDENTITY FULL',
+        ),
+        (
+            "CREATE PUBLICATION p FOR TABLE user_channels; ALTER TABLE user_channels REPLICA IDENTITY NOTHING",
+            'ALTER TABLE "public"."user_channels" REPLICA IDENTITY DEFAULT',
+        ),
+        (
+            "CREATE PUBLICATION p FOR TABLE users WHERE (is_active)",
+            'ALTER TABLE "public"."users" REPLICA IDENTITY FULL',
+        ),
+        (
+            "ALTER TABLE message_reactions RENAME TO plain; ALTER TABLE plain DROP CONSTRAINT message_reactions_pkey;"
+            "CREATE TABLE message_reactions (LIKE plain) PARTITION BY HASH (message_id);"
+            "CREATE TABLE part PARTITION OF message_reactions FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
+            "CREATE PUBLICATION p FOR TABLE message_reactions",
+            'ALTER TABLE "public"."part" REPLICA IDENTITY FULL',
+        ),
+    ],
+    ids=["without a key", "none", "filter", "partition"],
+)
+async def test_fault_7_publications_that_refuse_deletions(database: Address, preparation: str, fix: str) -> None:
+    await run_sql(database, preparation)
+    await assert_refused(database, database, "no-replica-identity", fix, "publication p")
+    await run_sql(database, fix)
+    await assert_loads_and_cleans(database, database)
+
+
+async def test_fault_7_publications_of_inserts_are_no_obstacle(database: Address) -> None:
+    await run_sql(
+        database,
+        "ALTER TABLE user_channels DROP CONSTRAINT user_channels_pkey",
+        "CREATE PUBLICATION p FOR TABLE user_channels WITH (publish = 'insert')",
+    )
+    await assert_loads_and_cleans(database, database)
+
+
+async def test_fault_24_rules_that_replace_deletions(database: Address) -> None:
+    await run_sql(database, "CREATE RULE kept AS ON DELETE TO users DO INSTEAD NOTHING")
+    fix = 'ALTER TABLE "public"."users" DISABLE RULE kept'
+    await assert_refused(database, database, "delete-rule", fix)
+    await run_sql(database, fix)
+    await assert_loads_and_cleans(database, database)
+    assert await counts(database) == EMPTY
