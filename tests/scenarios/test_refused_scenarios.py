@@ -14,7 +14,7 @@ from bulkseed.embedded import Server
 from bulkseed.errors import BulkseedError, InputError
 from bulkseed.postgres.address import Address
 from bulkseed.scenarios.planning import make_plan
-from support.commands import FIXED, reported_errors
+from support.commands import FIXED, bulkseed, reported_errors
 from support.databases import address_of
 from support.errors import raises
 from support.queries import digest, run_sql
@@ -409,3 +409,22 @@ def test_a_file_that_is_not_there(prepared: Address, capsys: pytest.CaptureFixtu
         assert fix in capsys.readouterr().err
         with raises(code, named, fix, kind=InputError):
             make_plan(scenario=named)
+
+
+def test_point_15_problems_come_in_the_order_of_the_file_whatever_the_hash_seed(tmp_path: Path) -> None:
+    """Names that bulkseed does not know are not iterated as a set."""
+    file = tmp_path / "app.toml"
+    names = ("zebra", "yak", "ape", "mouse", "cat", "owl")
+    file.write_text(
+        "".join(f"[{section}]\n" + "".join(f"{name} = 1\n" for name in names) for section in ("counts", "shape"))
+        + "[tables]\n"
+        + "".join(f'{name} = "x_{name}"\n' for name in names)
+        + "[columns.users]\n"
+        + "".join(f'{name} = "x_{name}"\n' for name in names)
+        + "".join(f"[fields.{name}]\ncolumn = {{ value = 1 }}\n" for name in names)
+    )
+    printed = {bulkseed("plan", "--scenario", str(file), PYTHONHASHSEED=seed).stderr for seed in ("1", "2")}
+    [lines] = [text.splitlines() for text in printed]
+    found = [next(name for name in names if f".{name}" in line) for line in lines if "app.toml" in line]
+    assert found == [*names] * (len(found) // len(names))
+    assert len(found) == 5 * len(names)
