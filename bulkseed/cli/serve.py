@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -41,11 +42,23 @@ def load_or_create_password(home: Path) -> str:
     It stays the same, as clients may still use the URL that an earlier ``serve`` printed.
     """
     password_file = home / "password"
-    with suppress(FileExistsError):
-        number = os.open(password_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with suppress(FileNotFoundError):
+        # an empty file is what a crash of an earlier version left, and an empty password is none for PostgreSQL
+        if password := password_file.read_text().strip():
+            return password
+        password_file.unlink()
+    number, name = tempfile.mkstemp(dir=home, prefix="password-")  # only its owner can read it
+    try:
         with os.fdopen(number, "w") as file:
             file.write(secrets.token_urlsafe(PASSWORD_BYTES))
-    return password_file.read_text()
+            file.flush()
+            os.fsync(number)
+        # the complete file appears at once, and does not replace that of another command
+        with suppress(FileExistsError):
+            os.link(name, password_file)
+    finally:
+        Path(name).unlink()
+    return password_file.read_text().strip()
 
 
 async def set_password(address: Address, password: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 import subprocess
@@ -166,3 +167,31 @@ class TestEmbedded:
         assert stat.S_IMODE((tmp_path / "password").stat().st_mode) == 0o600
         assert len(password) >= 20
         assert load_or_create_password(tmp_path) == password
+
+    def test_point_8_a_password_is_never_empty(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "password").touch()
+        password = load_or_create_password(tmp_path)
+        assert len(password) >= 20
+        assert load_or_create_password(tmp_path) == password
+        (tmp_path / "password").unlink()
+
+        def fail(_: int) -> str:
+            assert list(tmp_path.glob("password")) == [], "another command would read it now"
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("secrets.token_urlsafe", fail)
+        with pytest.raises(OSError, match=r"space"):
+            load_or_create_password(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_point_8_two_commands_agree_on_the_password(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        link = os.link
+
+        def after_another(source: str, target: Path) -> None:
+            monkeypatch.setattr("os.link", link)
+            first.append(load_or_create_password(tmp_path))
+            link(source, target)
+
+        first: list[str] = []
+        monkeypatch.setattr("os.link", after_another)
+        assert load_or_create_password(tmp_path) == first[0]
