@@ -16,6 +16,7 @@ import asyncpg
 
 from bulkseed.cleaner.compare_rows import Changed
 from bulkseed.cleaner.delete_rows import Removed, check_owner, check_privileges, remove_rows
+from bulkseed.cleaner.return_ids import return_ids
 from bulkseed.cleaner.triggers import describe_insert_triggers
 from bulkseed.deferral import Deferred, count_steps, drop, find_missing, mark_rebuilt, read_unfinished, rebuild
 from bulkseed.errors import (
@@ -42,6 +43,7 @@ from bulkseed.ledger import (
     limit_wait,
     mark_emptied,
     mark_undoing,
+    read_records,
 )
 from bulkseed.ledger.control import open_control
 from bulkseed.listeners import NullListener, Phase, ProgressListener
@@ -170,6 +172,10 @@ class CleanupReport:
     """The number of removed rows that were changed since they were loaded, such as their ``created_at``, by table."""
     missing: Mapping[str, int] = field(default_factory=dict)
     """The number of rows that were recorded as loaded, and were gone before, by table."""
+    returned_ids: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """The first and the last of the ids that were given back to the sequences, by table."""
+    other_rows: str = ""
+    """Why the load of the removed runs, given again, would make other rows; empty if it would make the same rows."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as values of JSON."""
@@ -180,6 +186,10 @@ class CleanupReport:
             "rebuilt": self.rebuilt,
             "changed": dict(self.changed),
             "missing": dict(self.missing),
+            "returned_ids": {
+                table: {"first": first, "last": last} for table, (first, last) in self.returned_ids.items()
+            },
+            "other_rows": self.other_rows or None,
         }
 
 
@@ -297,6 +307,9 @@ async def remove_runs(
             async with limit_wait(connection, ledger):
                 for number in dropped:
                     await forget_run(connection, ledger, number)
+    with translate_errors(connection, "reading the ledger"):
+        remaining = [record.run for record in await read_records(connection, ledger) if record.problem is None]
+    returned = await return_ids(connection, runs, remaining)
     await drop_empty_ledger(connection, ledger, listener)
     return CleanupReport(
         tuple(run.number for run in runs),
@@ -305,6 +318,8 @@ async def remove_runs(
         len(definitions),
         removed.changed,
         removed.missing,
+        returned.ids,
+        returned.other_rows,
     )
 
 

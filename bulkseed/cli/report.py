@@ -297,3 +297,9 @@ def print_cleanup(report: CleanupReport) -> None:
     numbers = ", ".join(map(str, report.runs))
     rebuilt = f"; {report.rebuilt} indexes and keys rebuilt" if report.rebuilt else ""
     print(f"{'run' if len(report.runs) == 1 else 'runs'} {numbers} removed{rebuilt}")
+    if report.other_rows:
+        print(escape_controls(report.other_rows))
+    else:
+        returned = "; ".join(f"{table} {first:,} to {last:,}" for table, (first, last) in report.returned_ids.items())
+        ids = f"ids given back to the sequences: {returned}; " if returned else ""
+        print(f"{ids}the same load makes the same rows again")

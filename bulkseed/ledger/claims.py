@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import asyncpg
@@ -14,7 +14,7 @@ from bulkseed.errors import InputError, RunError
 from bulkseed.ledger.locks import WRITE_SECONDS, limit_wait
 from bulkseed.ledger.tables import Ledger, exists, make_ledger
 from bulkseed.listeners import ProgressListener
-from bulkseed.plan.plan import Placement, Plan
+from bulkseed.plan.plan import Placement, Plan, Reservation
 from bulkseed.postgres.connection import Connection, translate_errors
 from bulkseed.sql import compose
 
@@ -64,15 +64,16 @@ async def begin_run(
     made_by: Mapping[str, str],
     expected: Mapping[str, int],
     rows_per_shard: int,
+    reservations: Sequence[Reservation],
 ) -> Claim:
     """Record a run into the tables of ``schema``; make the ledger if there is none. ``token`` is a new UUID."""
     await make_ledger(connection, ledger)
     number: int = await connection.fetchval(
         compose(
             "INSERT INTO {runs} "
-            "(token, origin, target_schema, plan, placement, made_by, expected, rows_per_shard, state, login, client) "
-            "VALUES ($1::text::uuid, $1::text::uuid, $2, $3, $4, $5, $6, $7, 'loading', session_user, "
-            "host(inet_client_addr())) RETURNING id",
+            "(token, origin, target_schema, plan, placement, made_by, expected, rows_per_shard, reserved, state, "
+            "login, client) VALUES ($1::text::uuid, $1::text::uuid, $2, $3, $4, $5, $6, $7, $8, 'loading', "
+            "session_user, host(inet_client_addr())) RETURNING id",
             runs=ledger.runs,
         ),
         token,
@@ -82,6 +83,7 @@ async def begin_run(
         json.dumps(dict(made_by)),
         json.dumps(dict(expected)),
         rows_per_shard,
+        json.dumps([asdict(reservation) for reservation in reservations]),
     )
     return Claim(number, token)
 

@@ -15,7 +15,7 @@ from bulkseed.errors import InputError, TargetError
 from bulkseed.ledger.claims import Claim, changed_run_error, describe_lock_holder
 from bulkseed.ledger.locks import limit_read
 from bulkseed.ledger.tables import SCHEMA, Ledger, exists, version
-from bulkseed.plan.plan import PLAN_VERSION, Placement, Plan
+from bulkseed.plan.plan import PLAN_VERSION, Placement, Plan, Reservation
 from bulkseed.plan.shards import shard_counts
 from bulkseed.plan.tables import WITH_IDS, Names
 from bulkseed.postgres.address import Address
@@ -75,6 +75,8 @@ class Run:
     client: str | None
     """The address of the client that loaded it, if the connection was over TCP."""
     resumed: int
+    reservations: tuple[Reservation, ...] = ()
+    """What it took from sequences, in this order; nothing is known of a run of a version that did not record it."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """By phase, with ``total``, of the command that finished it; empty for a run that is not complete."""
 
@@ -261,6 +263,7 @@ def parse_run(record: Record) -> Run:
         login=values.get("login"),
         client=values.get("client"),
         resumed=values.get("resumed", 0),
+        reservations=tuple(Reservation(**reservation) for reservation in values.get("reserved") or ()),
         seconds=values["seconds"] or {},
     )
 

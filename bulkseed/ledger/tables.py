@@ -119,7 +119,13 @@ COMMENT ON COLUMN {runs}.origin IS 'the token that it began with';
 UPDATE {version} SET number = 3;
 """
 
-VERSION: Final = 3
+SEQUENCES: Final = """
+ALTER TABLE {runs} ADD reserved jsonb;
+COMMENT ON COLUMN {runs}.reserved IS 'what it took from sequences, with their state before';
+UPDATE {version} SET number = 4;
+"""
+
+VERSION: Final = 4
 """The version that the last of :func:`migrations` makes."""
 
 TABLES: Final = ("runs", "version", "shards", "deferred")
@@ -270,6 +276,7 @@ def migrations(ledger: Ledger) -> tuple[SQL, ...]:
         compose(RUNS, runs=runs, version=version),
         compose(SHARDS, runs=runs, shards=shards, version=version, create_deferred=create_deferred),
         compose(CLAIMS, runs=runs, version=version),
+        compose(SEQUENCES, runs=runs, version=version),
     )
 
 

@@ -46,13 +46,19 @@ from bulkseed.loader.complete import (
 from bulkseed.loader.preflight import check_ledgers, run_preflight
 from bulkseed.loader.worker_pool import start_workers
 from bulkseed.plan.activity import expected_rows
-from bulkseed.plan.plan import Plan
+from bulkseed.plan.plan import Plan, Reservation
 from bulkseed.plan.shards import ROWS_PER_SHARD, shard_counts
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, preflight_errors, translate_errors
 from bulkseed.postgres.transaction import RetryPolicy, transaction
 from bulkseed.target.copy_plan import plan_copies
-from bulkseed.target.ids import allocate_ids, check_privileges, find_unlogged_tables, read_system_reactions
+from bulkseed.target.ids import (
+    allocate_ids,
+    check_privileges,
+    find_unlogged_tables,
+    list_reservations,
+    read_system_reactions,
+)
 from bulkseed.target.target import Target
 from bulkseed.text.faker_source import make_corpus
 
@@ -109,7 +115,7 @@ async def load(
             )
             target, copy_plans = checked.target, checked.copy_plans
         context: Context | None = None
-        reserved: dict[str, int] = {}
+        reserved: dict[str, tuple[int, Reservation | None]] = {}
 
         async def begin(connection: Connection) -> Claim:
             nonlocal context
@@ -137,6 +143,7 @@ async def load(
                 with stopwatch.phase("reserve"), translate_errors(connection, "reserving ids"):
                     last_ids = await read_highest_ids(connection, ledger)
                     context = await allocate_ids(connection, target, plan, corpus, reserved, last_ids)
+                    reservations = await list_reservations(connection, target, reserved)
                     async with limit_wait(connection, ledger):
                         claim = await begin_run(
                             connection,
@@ -148,6 +155,7 @@ async def load(
                             current_versions(),
                             expected_counts(context),
                             rows_per_shard,
+                            reservations,
                         )
                         await save(connection, ledger.deferred, claim.number, deferral.deferred)
             return claim

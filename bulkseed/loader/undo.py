@@ -115,7 +115,9 @@ async def undo_run(control: Control, address: Address, status: RunStatusText, cl
             return f"run {number} is complete: only the answer to its last commit was lost"
         begun = True
         if run is not None:
-            await remove_runs(connection, address, ledger, [claim], cascade=False, listener=control.listener)
+            report = await remove_runs(connection, address, ledger, [claim], cascade=False, listener=control.listener)
+            if report.other_rows:
+                control.listener.note(report.other_rows)
         return f"run {number} was undone"
 
     with anyio.CancelScope(shield=True):

@@ -20,6 +20,7 @@ __all__ = [
     "Placement",
     "Plan",
     "Probabilities",
+    "Reservation",
     "check_time_zone",
     "microseconds",
     "parse_as_of",
@@ -243,3 +244,22 @@ class Placement:
         values["reactions"] = tuple(values["reactions"])
         values["uuids"] = tuple(values.get("uuids", ()))
         return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """What a run takes from a sequence, with the state of the sequence before: all that giving it back needs.
+
+    ``table`` is bulkseed's name of the table whose ``column`` has the values, ``sequence`` a name in SQL. ``last`` and
+    ``is_called`` are the state before, as PostgreSQL has them in the sequence, and ``highest`` is the highest value
+    that the column had. ``end`` is the last reserved value; None where each row takes the next value, since the
+    column is left to its default.
+    """
+
+    table: str
+    column: str
+    sequence: str
+    last: int
+    is_called: bool
+    highest: int = 0
+    end: int | None = None

@@ -16,7 +16,7 @@ from bulkseed.postgres.connection import Connection
 from bulkseed.sql import identifier
 from bulkseed.target.target import Target, TargetColumn, column_mapping_of, read_types, type_of
 
-__all__ = ["format_reason", "plan_copies", "plan_copy", "with_keys"]
+__all__ = ["columns_of", "format_reason", "plan_copies", "plan_copy", "with_keys"]
 
 
 logger = logging.getLogger(__name__)

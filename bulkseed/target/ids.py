@@ -15,11 +15,13 @@ from bulkseed.generators.channels import join_codes
 from bulkseed.generators.context import BATCH_ROWS
 from bulkseed.generators.users import unique_values
 from bulkseed.plan.activity import expected_rows
-from bulkseed.plan.plan import Placement, Plan
+from bulkseed.plan.plan import Placement, Plan, Reservation
 from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection
 from bulkseed.sql import SQL, compose
+from bulkseed.target.copy_plan import columns_of
+from bulkseed.target.sequences import GAP, find_sequence, find_sequences, hold_sequence, read_state
 from bulkseed.target.target import Problem, Target, raise_problems
 from bulkseed.text.names import Corpus
 
@@ -34,31 +36,11 @@ __all__ = [
     "find_row_security",
     "find_unlogged_tables",
     "is_taken",
+    "list_reservations",
     "missing_privilege",
     "read_system_reactions",
     "reserve_ids",
 ]
-
-GAP: Final = 1000
-"""Ids left out in tables with rows: an app may use some between the reading and the moving of its sequence."""
-
-SEQUENCE_SQL: Final = """
-SELECT c.oid::regclass::text AS name, s.seqincrement AS increment, s.seqmax AS highest,
-       CASE WHEN has_sequence_privilege(c.oid, 'USAGE') THEN pg_sequence_last_value(c.oid) END AS last
-FROM pg_attribute a
-LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-JOIN pg_depend p ON (p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass
-                     AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum)
-                 OR (p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass)
-JOIN pg_class c ON c.relkind = 'S'
-                AND c.oid = CASE WHEN p.classid = 'pg_class'::regclass THEN p.objid ELSE p.refobjid END
-JOIN pg_sequence s ON s.seqrelid = c.oid
-WHERE a.attrelid = $1::text::regclass AND a.attname = $2
-ORDER BY p.classid = 'pg_attrdef'::regclass DESC
-LIMIT 1
-"""
-"""The sequence of a column: the one that its default reads, else its own (identity)."""
-
 
 READ_ONLY: Final = """
 SELECT pg_is_in_recovery() OR (SELECT reset_val = 'on' FROM pg_settings WHERE name = 'default_transaction_read_only')
@@ -87,7 +69,7 @@ async def check_privileges(connection: Connection, target: Target) -> None:
         problems += await find_missing_privileges(connection, [table], needed)
     problems += await find_row_security(connection, map(target.sql_name, target.columns), is_load=True)
     for table_name, column in serial_columns(target):
-        sequence = await connection.fetchrow(SEQUENCE_SQL, target.sql_name(table_name), column)
+        sequence = await find_sequence(connection, target.sql_name(table_name), column)
         if sequence is not None and not await connection.fetchval(
             "SELECT has_sequence_privilege($1::text, 'USAGE') AND has_sequence_privilege($1::text, 'UPDATE')",
             sequence["name"],
@@ -222,7 +204,7 @@ async def find_id_range(connection: Connection, target: Target, table: str, colu
     highest_sql = compose("SELECT max({column}) FROM {table}", column=target.sql_column(table, column), table=name)
     highest = await connection.fetchval(highest_sql) or 0
     limit = target.highest_id(table, column)
-    sequence = await connection.fetchrow(SEQUENCE_SQL, name, target.model.column(table, column))
+    sequence = await find_sequence(connection, name, target.model.column(table, column))
     step = 1
     last = highest
     if sequence is not None:
@@ -244,30 +226,73 @@ async def find_id_range(connection: Connection, target: Target, table: str, colu
     return IdRange(None if sequence is None else sequence["name"], step, highest, gap, last + gap + 1)
 
 
-async def reserve_ids(connection: Connection, target: Target, table: str, column: str, count: int) -> int:
-    """Reserve ``count`` ids by moving the table's own sequence past them, and return the first.
+async def reserve_ids(
+    connection: Connection, target: Target, table: str, column: str, count: int
+) -> tuple[int, Reservation | None]:
+    """Reserve ``count`` ids by moving the table's own sequence past them; return the first, and the reservation.
 
-    Like any use of a sequence this is not undone by a rollback. The caller holds the load lock, which keeps other
-    loads out. Raises TargetError as find_id_range does.
+    There is no reservation without a sequence, and where others could take values meanwhile: the ids can then not be
+    given back later. Like any use of a sequence this is not undone by a rollback. The caller holds the load lock, which
+    keeps other loads out. Raises TargetError as find_id_range does.
     """
-    id_range = await find_id_range(connection, target, table, column, count)
-    if id_range.sequence is None:
-        return id_range.highest + 1
-    # multiples of the step from the next value, so that the sequence keeps its phase
-    end = await connection.fetchval(
-        """
-        WITH next_id AS MATERIALIZED (SELECT nextval($1::text::regclass) AS first)
-        SELECT setval(
-            $1::text::regclass,
-            first + $2::bigint * ((greatest($3::bigint + 1 - first, 0) + $4::bigint + $2 - 1) / $2)
-        ) FROM next_id
-        """,
-        id_range.sequence,
-        id_range.step,
-        id_range.highest,
-        id_range.gap + count - 1,
-    )
-    return int(end) - count + 1
+    name = target.model.column(table, column)
+    sequence = await find_sequence(connection, target.sql_name(table), name)
+    if sequence is None:
+        return (await find_id_range(connection, target, table, column, count)).highest + 1, None
+    async with hold_sequence(connection, sequence["qualified"]) as is_held:
+        id_range = await find_id_range(connection, target, table, column, count)
+        before = await read_state(connection, sequence["qualified"]) if is_held else None
+        # multiples of the step from the next value, so that the sequence keeps its phase
+        end = await connection.fetchval(
+            """
+            WITH next_id AS MATERIALIZED (SELECT nextval($1::text::regclass) AS first)
+            SELECT setval(
+                $1::text::regclass,
+                first + $2::bigint * ((greatest($3::bigint + 1 - first, 0) + $4::bigint + $2 - 1) / $2)
+            ) FROM next_id
+            """,
+            sequence["qualified"],
+            id_range.step,
+            id_range.highest,
+            id_range.gap + count - 1,
+        )
+    reservation = None
+    if before is not None:
+        reservation = Reservation(
+            table=table,
+            column=name,
+            sequence=sequence["qualified"],
+            last=before.last,
+            is_called=before.is_called,
+            highest=id_range.highest,
+            end=end,
+        )
+    return int(end) - count + 1, reservation
+
+
+async def list_reservations(
+    connection: Connection, target: Target, reserved: Mapping[str, tuple[int, Reservation | None]]
+) -> list[Reservation]:
+    """Return those of ``reserved``, and then one for each column with a sequence that a load leaves to its default.
+
+    Its values are taken by the rows: the state of the sequence is the present one.
+    """
+    found = [reservation for _, reservation in reserved.values() if reservation is not None]
+    for table in target.model.tables:
+        filled = set(columns_of(target, table).values())
+        for column, sequence in (await find_sequences(connection, target.sql_name(table.name))).items():
+            if column not in filled:
+                state = await read_state(connection, sequence["qualified"])
+                found.append(
+                    Reservation(
+                        table=table.name,
+                        column=column,
+                        sequence=sequence["qualified"],
+                        last=state.last if state else 0,
+                        is_called=state is not None and state.is_called,
+                    )
+                )
+    return found
 
 
 async def is_taken(connection: Connection, target: Target, table: str, column: str, values: Sequence[str]) -> bool:
@@ -329,18 +354,18 @@ async def allocate_ids(
     target: Target,
     plan: Plan,
     corpus: Corpus,
-    reserved: dict[str, int] | None = None,
+    reserved: dict[str, tuple[int, Reservation | None]] | None = None,
     last_ids: Mapping[str, int] | None = None,
     *,
     reserve: bool = True,
 ) -> Context:
     """Reserve ids for ``plan``, find values for its unique columns, and return the context of the run.
 
-    The caller holds the load lock. ``reserved`` gets the first id of each table whose sequence was moved, and another
-    try with the same dictionary uses these. ``last_ids`` are the highest ids of earlier runs, by table, for tables
-    whose ids are UUIDs, which have no sequence. Without ``reserve`` no sequence is moved, and the ids are those that a
-    load would probably get. Raises TargetError as :func:`check_ids`, before any sequence is moved; and where no variant
-    of the values is unused.
+    The caller holds the load lock. ``reserved`` gets the first id of each table whose sequence was moved, with the
+    reservation, and another try with the same dictionary uses these. ``last_ids`` are the highest ids of earlier runs,
+    by table, for tables whose ids are UUIDs, which have no sequence. Without ``reserve`` no sequence is moved, and the
+    ids are those that a load would probably get. Raises TargetError as :func:`check_ids`, before any sequence is moved;
+    and where no variant of the values is unused.
     """
     reactions = await check_ids(connection, target, plan)
     reserved = {} if reserved is None else reserved
@@ -351,14 +376,14 @@ async def allocate_ids(
         if table not in numbered:
             return (last_ids or {}).get(table, 0) + 1
         if table in reserved:
-            return reserved[table]
+            return reserved[table][0]
         id_range = await find_id_range(connection, target, table, "id", count)
         if not reserve:
             return id_range.first
-        first = await reserve_ids(connection, target, table, "id", count)
+        first, reservation = await reserve_ids(connection, target, table, "id", count)
         if id_range.sequence is not None:
             # no rollback moves the sequence back, so these ids stay reserved
-            reserved[table] = first
+            reserved[table] = first, reservation
         return first
 
     placement = Placement(

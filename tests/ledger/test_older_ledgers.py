@@ -16,7 +16,7 @@ from support.plans import plan_of
 from support.queries import EMPTY, counts, digest, run_sql
 
 SECOND_VERSION: Final = (
-    "ALTER TABLE bulkseed.runs DROP token, DROP origin, DROP login, DROP client, DROP resumed",
+    "ALTER TABLE bulkseed.runs DROP token, DROP origin, DROP login, DROP client, DROP resumed, DROP reserved",
     "UPDATE bulkseed.version SET number = 2",
 )
 

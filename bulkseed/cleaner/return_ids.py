@@ -1,0 +1,250 @@
+"""Giving the ids of removed runs back to the sequences, so that the same load makes the same rows again."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+import asyncpg
+
+from bulkseed.deferral import describe_holders
+from bulkseed.errors import ConnectionLostError
+from bulkseed.ledger import Run
+from bulkseed.plan.plan import Reservation
+from bulkseed.plan.tables import WITH_IDS
+from bulkseed.postgres.connection import Connection, server_message
+from bulkseed.postgres.transaction import safe_transaction
+from bulkseed.sql import compose, identifier, literal, plain_names, trusted
+from bulkseed.target.sequences import (
+    GAP,
+    SequenceState,
+    find_sequence,
+    is_owner,
+    last_reserved,
+    lock_sequence,
+    read_state,
+)
+
+__all__ = ["ReturnedIds", "return_ids"]
+
+logger = logging.getLogger(__name__)
+
+LOCK_SECONDS: Final = 0.5
+"""How long each sequence is waited for, while an app's INSERTs wait behind this."""
+TRIES: Final = 4
+PAUSE: Final = 1.0
+"""Seconds between the tries, in which the app goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnedIds:
+    """The first and the last of the ids that were given back, by table; and why the same load makes other rows.
+
+    ``other_rows`` is a sentence, and empty if the same load makes the same rows.
+    """
+
+    ids: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    other_rows: str = ""
+
+
+async def return_ids(connection: Connection, removed: Sequence[Run], remaining: Sequence[Run]) -> ReturnedIds:
+    """Give the ids of ``removed`` runs back to the sequences, unless others have taken later ones.
+
+    ``remaining`` are the runs that are still recorded. The caller holds the load lock, and is in no transaction: each
+    sequence is locked for a moment, in a transaction of its own. Raises no error: what fails is a reason.
+    """
+    if not removed:
+        return ReturnedIds()
+    oldest = min(removed, key=lambda run: run.number)
+    returning = Returning(connection, sorted(removed, key=lambda run: -run.number), remaining)
+    try:
+        try:
+            await returning.return_all()
+            return ReturnedIds(returning.ids, await returning.describe_next_load(oldest))
+        except asyncpg.PostgresError as error:
+            if connection.is_closed():
+                raise
+            return ReturnedIds(returning.ids, returning.other_rows(oldest, f"a query failed: {server_message(error)}"))
+    except (OSError, ConnectionLostError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        logger.info("ids are not given back: %s", error)
+        return ReturnedIds(other_rows=f"the ids of run {oldest.number} were not given back: the connection was lost")
+
+
+class Returning:
+    """The return of the ids of ``runs``, newest first; ``reasons`` say what could not be given back."""
+
+    def __init__(self, connection: Connection, runs: Sequence[Run], remaining: Sequence[Run]) -> None:
+        self.connection = connection
+        self.runs = runs
+        self.remaining = remaining
+        self.ids: dict[str, tuple[int, int]] = {}
+        self.reasons: list[str] = []
+
+    @property
+    def reservations(self) -> Iterator[tuple[Run, Reservation]]:
+        """What the runs took from sequences, newest first."""
+        for run in self.runs:
+            for reservation in reversed(run.reservations):
+                yield run, reservation
+
+    async def return_all(self) -> None:
+        """Set the sequences back as far as nobody else has taken values, each in a transaction of its own."""
+        for sequence in dict.fromkeys(reservation.sequence for _, reservation in self.reservations):
+            for tries_left in reversed(range(TRIES)):
+                try:
+                    # setval() is not rolled back, and needs not be: it is right from the moment at which it is done
+                    async with safe_transaction(self.connection, isolation="read_committed"):
+                        await self.connection.execute(
+                            compose("SET LOCAL lock_timeout = '{ms}ms'", ms=round(LOCK_SECONDS * 1000))
+                        )
+                        await self.return_to(sequence)
+                    break
+                except asyncpg.LockNotAvailableError:
+                    if not tries_left:
+                        holders = await describe_holders(self.connection, [sequence])
+                        self.reasons.append(f"the sequence {plain_names(sequence)} is in use, by {holders}")
+                    await anyio.sleep(PAUSE if tries_left else 0)
+                except asyncpg.PostgresError as error:
+                    if self.connection.is_closed():
+                        raise
+                    # such as that of an event trigger
+                    message = server_message(error)
+                    self.reasons.append(f"the sequence {plain_names(sequence)} cannot be locked: {message}")
+                    break
+
+    async def return_to(self, sequence: str) -> None:
+        """Set a sequence back to its state before the oldest run after which only these runs have used it."""
+        name = plain_names(sequence)
+        if await read_state(self.connection, sequence) is None:
+            self.reasons.append(f"the sequence {name} is gone, or the user may not read it")
+            return
+        if not await lock_sequence(self.connection, sequence):
+            self.reasons.append(f"only the owner of the sequence {name} can give its values back")
+            return
+        present = state = await read_state(self.connection, sequence)
+        assert present is not None
+        assert state is not None
+        returned: dict[str, tuple[int, int]] = {}
+        for run in self.runs:
+            taken = [reservation for reservation in run.reservations if reservation.sequence == sequence]
+            before = self.state_before(run, taken, state)
+            if before is None:
+                self.reasons.append(f"later values of the sequence {name} were taken, up to {state.last:,}")
+                break
+            if late := await self.describe_later_rows(run, taken):
+                self.reasons.append(late)
+                break
+            state = before
+            for reservation in taken:
+                if reservation.end is not None:
+                    first, last = run.ids(reservation.table)
+                    returned[reservation.table] = first, max(last, returned.get(reservation.table, (0, 0))[1])
+        if state != present:
+            await self.connection.execute(
+                compose(
+                    "SELECT setval({sequence}, {last}, {is_called})",
+                    sequence=literal(sequence),
+                    last=state.last,
+                    is_called=trusted("true" if state.is_called else "false"),
+                )
+            )
+            logger.info("the sequence %s is set back from %s to %s", sequence, present.last, state.last)
+            self.ids |= returned
+
+    def state_before(self, run: Run, taken: Sequence[Reservation], state: SequenceState) -> SequenceState | None:
+        """Return the state before the run took its values, if it was the last to take any before ``state``; or None."""
+        # the rows of a load take the values of defaults, one each, after the ids of all tables are reserved
+        by_default = [reservation for reservation in taken if reservation.end is None]
+        if by_default:
+            start = state.at(by_default[0].last, is_called=by_default[0].is_called)
+            if start.advanced(sum(run.rows[reservation.table] for reservation in by_default)) != state:
+                return None
+            state = start
+        for reservation in reversed([reservation for reservation in taken if reservation.end is not None]):
+            assert reservation.end is not None
+            if state != state.at(reservation.end):
+                return None
+            state = state.at(reservation.last, is_called=reservation.is_called)
+        return state
+
+    async def describe_later_rows(self, run: Run, taken: Sequence[Reservation]) -> str:
+        """Return a clause on rows that have values which would be given back; empty without such rows."""
+        for reservation in taken:
+            table = run.names.sql_name(reservation.table)
+            if not await self.connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
+                continue
+            highest = await self.connection.fetchval(
+                compose("SELECT max({column}) FROM {table}", column=identifier(reservation.column), table=table)
+            )
+            if isinstance(highest, int) and highest > max(
+                reservation.highest, reservation.last - (not reservation.is_called)
+            ):
+                return f"{plain_names(table)} has rows with later ids, up to {highest:,}"
+        return ""
+
+    async def describe_next_load(self, run: Run) -> str:
+        """Return a sentence if the next load of the plan of ``run`` gets other ids; empty if it gets the same."""
+        predicted = await self.predict_first_ids(run)
+        differing = [table for table, first in predicted.items() if first != run.placement.first(table)]
+        if not (differing or self.reasons):
+            return ""
+        later = [other.number for other in self.remaining if other.number > run.number]
+        if not self.reasons and later:
+            self.reasons.append(f"run{'s' * (len(later) > 1)} {', '.join(map(str, later))} came later")
+        if not self.reasons:
+            self.reasons += [await self.describe_other_id(run, table) for table in differing]
+        return self.other_rows(run, "; ".join(dict.fromkeys(self.reasons)))
+
+    async def describe_other_id(self, run: Run, table: str) -> str:
+        """Return a clause on why the next load gets other ids for a table that has no reservation to give back."""
+        name = run.names.sql_name(table)
+        sequence = await find_sequence(self.connection, name, run.plan.model.column(table, "id"))
+        if sequence is None or table in {reservation.table for reservation in run.reservations}:
+            return f"{plain_names(name)} has other rows, and so other next ids"
+        if not await is_owner(self.connection, sequence["qualified"]):
+            return f"only the owner of the sequence {plain_names(sequence['qualified'])} can give its values back"
+        return f"the sequence {plain_names(sequence['qualified'])} was in use when run {run.number} took its values"
+
+    def other_rows(self, run: Run, reason: str) -> str:
+        """Return the sentence for the reason."""
+        return f"the load of run {run.number}, given again, would make other rows: {reason}"
+
+    async def predict_first_ids(self, run: Run) -> dict[str, int]:
+        """Return the first ids that a load of the plan of ``run`` would get now, for each table that has ids."""
+        predicted: dict[str, int] = {}
+        states: dict[str, SequenceState] = {}
+        last_ids: Counter[str] = Counter()
+        for other in self.remaining:
+            for table in other.expected.keys() & set(WITH_IDS):
+                last_ids[table] = max(last_ids[table], other.ids(table)[1])
+        for table in (name for name in WITH_IDS if name in run.plan.model.names):
+            if table in run.placement.uuids:
+                # more than needed where the UUIDs of a run that no ledger records were in the way
+                predicted[table] = max(last_ids[table] + 1, run.placement.first(table))
+                continue
+            name = run.names.sql_name(table)
+            if not await self.connection.fetchval("SELECT to_regclass($1) IS NOT NULL", name):
+                continue
+            highest = await self.connection.fetchval(
+                compose("SELECT max({id}) FROM {table}", id=run.names.sql_column(table, "id"), table=name)
+            )
+            predicted[table] = await self.predict_first_id(run, table, highest or 0, states)
+        return predicted
+
+    async def predict_first_id(self, run: Run, table: str, highest: int, states: dict[str, SequenceState]) -> int:
+        count = run.expected[table]
+        column = run.plan.model.column(table, "id")
+        sequence = await find_sequence(self.connection, run.names.sql_name(table), column)
+        if sequence is None:
+            return highest + 1
+        name = sequence["qualified"]
+        state = states.get(name) or await read_state(self.connection, name)
+        if state is None:
+            return 0
+        gap = GAP if highest or state.is_called else 0
+        states[name] = state.at(last_reserved(state, highest, gap, count))
+        return states[name].last - count + 1

@@ -1,0 +1,255 @@
+"""The same load again, after a cleanup or an undone load: the same rows, or a sentence that says why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from bulkseed.cleaner.cleanup import CleanupReport, cleanup
+from bulkseed.errors import RunError
+from bulkseed.load_options import Defer, Format
+from bulkseed.loader.load import load
+from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import open_connection
+from support.app_rows import APP_ROWS
+from support.errors import raises
+from support.listeners import Notes
+from support.obstacles import FAIL
+from support.plans import plan_of, planned
+from support.queries import digest, rows, run_sql
+
+SEQUENCES: Final = """
+SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'public' ORDER BY 1
+"""
+TABLES: Final = ("users", "channels", "messages")
+
+
+async def states(address: Address) -> list[tuple[object, ...]]:
+    """The state of each sequence in schema public."""
+    return await rows(address, SEQUENCES)
+
+
+async def load_and_clean(address: Address, **options: object) -> tuple[dict[str, tuple[int, str]], CleanupReport]:
+    """Load 1x, and remove it; return the digests of the loaded tables, and the report of the cleanup."""
+    run = (await load(plan_of(), address, **options)).run  # type: ignore[arg-type]
+    loaded = await digest(address)
+    return loaded, await cleanup(address, [run])
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(("defer", "copy_format"), [("always", "binary"), ("never", "records")])
+async def test_fault_19_a_load_after_a_cleanup_makes_the_same_rows(
+    database: Address, defer: Defer, copy_format: Format
+) -> None:
+    before = await states(database)
+    first, report = await load_and_clean(database, defer=defer, copy_format=copy_format)
+    assert report.other_rows == ""
+    assert report.returned_ids["users"] == (1, 20)
+    assert report.returned_ids.keys() == set(TABLES)
+    assert await states(database) == before
+    again, _ = await load_and_clean(database)
+    assert again == first
+
+
+async def test_fault_19_beside_rows_of_an_app(database: Address) -> None:
+    await run_sql(database, *APP_ROWS)
+    before = await states(database)
+    first, report = await load_and_clean(database)
+    assert report.other_rows == ""
+    assert await states(database) == before
+    # the app goes on with the ids that it would have had without the load
+    assert await rows(database, "SELECT nextval('users_id_seq')") == [(8,)]
+    await run_sql(database, "SELECT setval('users_id_seq', 7)")
+    assert (await load_and_clean(database))[0] == first
+
+
+async def test_fault_19_after_a_failed_load(database: Address) -> None:
+    before = await states(database)
+    first, _ = await load_and_clean(database)
+    await run_sql(database, FAIL.replace("> 900", "> 100"))
+    with raises("server-error", kind=RunError):
+        await load(plan_of(), database)
+    assert await states(database) == before
+    await run_sql(database, "DROP TRIGGER fail ON message_reactions")
+    assert (await load_and_clean(database))[0] == first
+
+
+async def test_fault_19_later_ids_are_never_given_back(database: Address) -> None:
+    await load(plan_of(), database)
+    await run_sql(database, "SELECT nextval('channels_id_seq')")  # kept by an app for a row to come
+    (taken,) = await rows(database, "SELECT last_value FROM channels_id_seq")
+    report = await cleanup(database, [1])
+    assert report.returned_ids.keys() == {"users", "messages"}
+    assert "public.channels_id_seq" in report.other_rows
+    assert await rows(database, "SELECT last_value FROM channels_id_seq") == [taken]
+
+
+async def test_fault_19_rows_with_ids_of_the_run_stay(database: Address) -> None:
+    """Such as rows that a cleanup keeps, or that an app has given an id by hand."""
+    await load(plan_of(), database)
+    await run_sql(
+        database,
+        "INSERT INTO users (id, auth0_id, email, is_active, created_at, name) OVERRIDING SYSTEM VALUE "
+        "VALUES (1005, 'app', 'app@corp.test', true, now(), 'App')",
+    )
+    report = await cleanup(database, [1])
+    assert "public.users" in report.other_rows
+    assert "1,005" in report.other_rows
+    assert report.returned_ids.keys() == {"channels", "messages"}
+
+
+async def test_fault_19_several_runs(database: Address) -> None:
+    before = await states(database)
+    await load(plan_of(), database)
+    one = await states(database), await digest(database)
+    await load(plan_of(), database)
+    two = await states(database), await digest(database)
+    assert (await cleanup(database, [2])).other_rows == ""
+    assert (await states(database), await digest(database)) == one
+    await load(plan_of(), database)
+    assert (await states(database), await digest(database)) == two
+    report = await cleanup(database, [1])
+    assert not report.returned_ids
+    assert report.other_rows
+    await load(plan_of(), database)
+    report = await cleanup(database, [4, 3])
+    assert report.other_rows == ""
+    assert (await states(database)) == one[0]  # the ids of run 1 are behind those of run 2, which were given back
+    await run_sql(database, "SELECT setval('users_id_seq', 1, false)", "SELECT setval('channels_id_seq', 1, false)")
+    await run_sql(database, "SELECT setval('messages_id_seq', 1, false)")
+    assert await states(database) == before
+    await load(plan_of(), database)
+    await load(plan_of(), database)
+    assert (await cleanup(database, [1, 2])).other_rows == ""
+    assert await states(database) == before
+
+
+ODD: Final = (
+    "ALTER SEQUENCE users_id_seq INCREMENT 50 CACHE 20 RESTART 7 CYCLE",
+    "SELECT nextval('channels_id_seq'), nextval('channels_id_seq')",
+    "ALTER SEQUENCE messages_id_seq RESTART 1000",
+    "CREATE SEQUENCE shared",
+    "ALTER TABLE user_channels ADD number bigint DEFAULT nextval('shared'), ADD serial_number bigserial",
+    "ALTER TABLE message_reactions ADD number bigint DEFAULT nextval('shared')",
+    "ALTER TABLE message_reactions ADD word text DEFAULT nextval('shared')",
+)
+
+
+async def test_fault_19_sequences_of_other_steps_and_of_columns_left_to_their_defaults(database: Address) -> None:
+    await run_sql(database, *ODD)
+    before = await states(database)
+    first, report = await load_and_clean(database)
+    assert report.other_rows == ""
+    assert await states(database) == before
+    assert (await load_and_clean(database))[0] == first
+    await load(plan_of(), database)
+    await run_sql(database, "SELECT nextval('shared')")
+    assert "public.shared" in (await cleanup(database, [1])).other_rows
+
+
+async def test_fault_19_one_sequence_for_several_tables(database: Address) -> None:
+    await run_sql(
+        database,
+        "CREATE SEQUENCE every_id START 10",
+        *(f"ALTER TABLE {table} ALTER id DROP IDENTITY IF EXISTS" for table in TABLES),
+        *(f"ALTER TABLE {table} ALTER id SET DEFAULT nextval('every_id')" for table in TABLES),
+        "ALTER TABLE user_channels ADD id bigint DEFAULT nextval('every_id')",
+    )
+    before = await states(database)
+    first, report = await load_and_clean(database)
+    assert report.other_rows == ""
+    assert await states(database) == before
+    assert (await load_and_clean(database))[0] == first
+
+
+async def test_fault_19_uuid_keys(make_database: object, tmp_path: Path) -> None:
+    address: Address = await make_database("empty")  # type: ignore[operator]
+    await run_sql(address, UUID_TABLES)
+    plan = planned(tmp_path, UUID_SCENARIO, "1x")
+    digests = []
+    for _ in range(2):
+        run = (await load(plan, address)).run
+        digests.append(await digest(address))
+        report = await cleanup(address, [run])
+        assert report.other_rows == ""
+        assert not report.returned_ids
+    assert digests[0] == digests[1]
+    await load(plan, address)
+    await load(plan, address)
+    assert "2" in (await cleanup(address, [1])).other_rows
+
+
+UUID_TABLES: Final = """
+CREATE TABLE users (id uuid PRIMARY KEY, name text, created_at timestamptz);
+CREATE TABLE channels (id uuid PRIMARY KEY, name text, owner_id uuid REFERENCES users, created_at timestamptz);
+CREATE TABLE user_channels (user_id uuid REFERENCES users, channel_id uuid, PRIMARY KEY (user_id, channel_id));
+CREATE TABLE messages (id uuid PRIMARY KEY, content text, created_at timestamptz, user_id uuid, channel_id uuid);
+"""
+UUID_SCENARIO: Final = """
+[tables]
+message_reactions = false
+[columns.users]
+auth0_id = false
+email = false
+is_active = false
+picture = false
+bio = false
+[columns.channels]
+description = false
+is_private = false
+is_dm = false
+join_code = false
+[columns.messages]
+updated_at = false
+parent_id = false
+"""
+
+
+async def test_fault_19_a_user_that_does_not_own_the_sequences(database: Address) -> None:
+    guest = f"guest_of_{database.url.database}"
+    await run_sql(
+        database,
+        f"CREATE ROLE {guest} LOGIN",
+        f"GRANT CREATE ON DATABASE {database.url.database} TO {guest}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {guest}",
+        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {guest}",
+    )
+    other = Address(database.url._replace(username=guest))
+    try:
+        await load(plan_of(), other)
+        report = await cleanup(other, [1])
+        assert not report.returned_ids
+        assert "public.users_id_seq" in report.other_rows
+    finally:
+        await run_sql(database, f"DROP OWNED BY {guest}", f"DROP ROLE {guest}")
+
+
+async def test_fault_19_a_transaction_that_has_taken_ids_is_waited_for(database: Address) -> None:
+    await load(plan_of(), database)
+    async with open_connection(database) as app, app.transaction():
+        await app.execute("SELECT nextval('users_id_seq')")
+        report = await cleanup(database, [1])
+        assert "public.users_id_seq" in report.other_rows
+    # a load beside such a transaction is not disturbed, and its ids are not given back either
+    async with open_connection(database) as app:
+        async with app.transaction():
+            await app.execute("SELECT nextval('users_id_seq')")
+            await load(plan_of(), database)
+        assert "public.users_id_seq" in (await cleanup(database, [1])).other_rows
+
+
+async def test_fault_19_an_event_trigger_that_forbids_locks(database: Address) -> None:
+    await load(plan_of(), database)
+    await run_sql(
+        database,
+        "CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'frozen'; END $$",
+        "CREATE EVENT TRIGGER no ON ddl_command_start WHEN TAG IN ('ALTER SEQUENCE') EXECUTE FUNCTION no()",
+    )
+    report = await cleanup(database, [1])
+    assert "frozen" in report.other_rows
+    notes = Notes()
+    await load(plan_of(), database, listener=notes)
+    assert not [note for note in notes.said if "frozen" in note]
+    assert (await cleanup(database, [1])).other_rows
