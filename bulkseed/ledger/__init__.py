@@ -20,7 +20,15 @@ from bulkseed.ledger.claims import (
 )
 from bulkseed.ledger.locks import limit_read, limit_wait
 from bulkseed.ledger.runs import Record, Run, find_run_or_all, find_runs, read_records, read_runs
-from bulkseed.ledger.tables import SCHEMA, Ledger, check_ledger, drop_empty_ledger, find_other_ledgers, make_ledger
+from bulkseed.ledger.tables import (
+    SCHEMA,
+    Ledger,
+    check_ledger,
+    drop_empty_ledger,
+    find_other_ledgers,
+    make_ledger,
+    try_ledger,
+)
 
 __all__ = [
     "LOCK",
@@ -55,4 +63,5 @@ __all__ = [
     "runs",
     "share_run",
     "take_over",
+    "try_ledger",
 ]

@@ -13,8 +13,8 @@ from bulkseed.deferral import DDL, describe_holders, find_unfinished_runs
 from bulkseed.errors import TargetError
 from bulkseed.listeners import ProgressListener
 from bulkseed.load_options import LEDGER_SCHEMA
-from bulkseed.postgres.connection import Connection
-from bulkseed.postgres.transaction import safe_transaction
+from bulkseed.postgres.connection import Connection, server_message
+from bulkseed.postgres.transaction import safe_transaction, trial_transaction
 from bulkseed.sql import SQL, compose, identifier, literal
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "exists",
     "find_other_ledgers",
     "make_ledger",
+    "try_ledger",
     "version",
 ]
 
@@ -266,6 +267,45 @@ async def add_version_key(connection: Connection, ledger: Ledger) -> None:
     has_key = "SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = $1::text::regclass AND indisprimary)"
     if not await connection.fetchval(has_key, table):
         await connection.execute(compose("ALTER TABLE {version} ADD PRIMARY KEY (number)", version=table))
+
+
+TRIAL_SECONDS: Final = 10
+PASSED: Final = (asyncpg.InsufficientPrivilegeError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+"""Errors of a trial that others report, with their own fix."""
+MADE_MEANWHILE: Final = (
+    asyncpg.DuplicateSchemaError,
+    asyncpg.DuplicateTableError,
+    asyncpg.UniqueViolationError,
+    asyncpg.LockNotAvailableError,
+)
+"""Errors of a trial during which another command makes the ledger."""
+
+
+async def try_ledger(connection: Connection, ledger: Ledger) -> None:
+    """Make the ledger, or its present version, and drop it, in a transaction that is rolled back.
+
+    Raises TargetError where the server forbids either, as event triggers may. asyncpg's errors of connections and
+    privileges pass.
+    """
+    if await exists(connection, ledger) and await version(connection, ledger) == VERSION:
+        return
+    doing = "created"
+    try:
+        async with trial_transaction(connection):
+            await connection.execute(compose("SET LOCAL lock_timeout = '{seconds}s'", seconds=TRIAL_SECONDS))
+            await make_ledger(connection, ledger)
+            doing = "dropped again"
+            await drop_ledger(connection, ledger)
+    except MADE_MEANWHILE:
+        return
+    except PASSED:
+        raise
+    except asyncpg.PostgresError as error:
+        raise TargetError(
+            f"the ledger in schema {ledger.schema!r}, where runs are recorded, cannot be {doing}: the server refuses: "
+            f"{server_message(error)}: if an event trigger forbids it, disable it for the load and the cleanup",
+            code="ledger-refused",
+        ) from error
 
 
 def migrations(ledger: Ledger) -> tuple[SQL, ...]:

@@ -10,7 +10,7 @@ from bulkseed.cleaner.removal_checks import find_removal_problems
 from bulkseed.copy.writer import CopyPlan
 from bulkseed.deferral import find_unfinished_runs
 from bulkseed.errors import ConnectError, InputError, TargetError, common_code
-from bulkseed.ledger import Ledger, check_ledger, find_other_ledgers, limit_read, read_records
+from bulkseed.ledger import Ledger, check_ledger, find_other_ledgers, limit_read, read_records, try_ledger
 from bulkseed.load_options import Format
 from bulkseed.plan.activity import expected_bytes
 from bulkseed.plan.plan import Plan
@@ -108,6 +108,7 @@ async def run_preflight(
         if is_writable:
             with refusals.collect():
                 await check_ledgers(connection, ledger, busy=busy)
+                await try_ledger(connection, ledger)
         if target is not None and may_try:
             before = len(refusals.errors)
             with refusals.collect():
