@@ -23,7 +23,10 @@ from support.pages import BLOCKS, NAMED, PAGES, anchors, links, prose, resolve, 
 
 LONGEST_FRONT_PAGE: Final = 200
 
-OTHER_OPTIONS: Final = {"--schema-only", "--bulkseed-url", "--strict", "--postgres", "--chaos-rounds", "--chaos-seed"}
+OTHER_OPTIONS: Final = {
+    *("--schema-only", "--bulkseed-url", "--strict", "--postgres", "--chaos-rounds", "--chaos-seed"),
+    *("--schemas", "--schemas-seed"),
+}
 """Options of other programs that the prose names."""
 
 

@@ -23,7 +23,7 @@ AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary)
 """
 SECOND_VERSION: Final = (
     "ALTER TABLE bulkseed.version DROP CONSTRAINT IF EXISTS version_pkey",
-    "ALTER TABLE bulkseed.runs DROP token, DROP origin, DROP login, DROP client, DROP resumed",
+    "ALTER TABLE bulkseed.runs DROP token, DROP origin, DROP login, DROP client, DROP resumed, DROP reserved",
     "UPDATE bulkseed.version SET number = 2",
 )
 FIRST_VERSION: Final = (

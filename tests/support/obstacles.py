@@ -7,7 +7,8 @@ CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN IF NEW.message_id > 900 THEN RAISE 'no more'; END IF; RETURN NEW; END $$;
 CREATE TRIGGER fail BEFORE INSERT ON message_reactions FOR EACH ROW EXECUTE FUNCTION fail();
 """
-CHECK = "ALTER TABLE messages ADD CHECK (id < 2500)"
+CHECK = "ALTER TABLE messages ADD CHECK (id <> 2000)"
+"""A row in the middle of a large channel, which is not among those that are tried before a load."""
 GUEST = """
 CREATE FUNCTION guest() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO channels (name, owner_id, created_at, is_private, is_dm)
