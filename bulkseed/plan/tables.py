@@ -197,6 +197,13 @@ class Model:
         """Return the app's name of the column: plain text, not SQL."""
         return self.scenario.columns.get(table, {}).get(column) or column
 
+    def is_needed(self, table: str, column: str) -> bool:
+        """Return whether bulkseed identifies the rows of the table by the column, so that it cannot be left out."""
+        known = self.by_name[table]
+        if extra := self.extras.get(table):
+            return column in extra.key or column in dict(extra.references)
+        return column == known.serial or column in dict(known.references).keys() - {"owner_id", "parent_id"}
+
     def field_source(self, table: str, column: str) -> str:
         """Return the name in batches of the column that a field fills: the app's, unless the generators use it."""
         generated = next(known.column_names for known in self.all_tables() if known.name == table)

@@ -19,7 +19,7 @@ from bulkseed.plan.plan import Placement, Plan, Reservation
 from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection
-from bulkseed.sql import SQL, compose
+from bulkseed.sql import SQL, compose, literal
 from bulkseed.target.copy_plan import columns_of
 from bulkseed.target.sequences import GAP, find_sequence, find_sequences, hold_sequence, read_state
 from bulkseed.target.target import Problem, Target, raise_problems
@@ -218,9 +218,19 @@ async def find_id_range(connection: Connection, target: Target, table: str, colu
             )
     gap = GAP if last else 0
     if last + gap + count + step > limit:
+        fixes = []
+        if limit - last - gap - step > 0:
+            fixes.append("load fewer rows with a smaller --scale")
+        if sequence is not None and last > highest:
+            # the ids after the highest row may be used again
+            restart = compose(
+                "SELECT setval({sequence}, {next}, false)", sequence=literal(sequence["name"]), next=highest + 1
+            )
+            fixes.append(f"let its sequence go on after the last row with `{restart}`")
+        fixes.append("give the column and its sequence a larger type")
         raise TargetError(
             f"{count:,} more ids from {last + 1:,} pass {limit:,}, the most that {name}.{column} can hold: "
-            "give the column and its sequence a larger type",
+            f"{', or '.join(fixes)}",
             code="ids-exhausted",
         )
     return IdRange(None if sequence is None else sequence["name"], step, highest, gap, last + gap + 1)

@@ -14,6 +14,7 @@ from bulkseed.errors import TargetError, common_code, suggestion
 from bulkseed.plan.tables import Column, Kind, Model, Names, Table
 from bulkseed.postgres.connection import Connection, preflight_errors
 from bulkseed.sql import identifier
+from bulkseed.target.column_advice import leave_out, toml_key, with_field
 from bulkseed.target.reference_schema import TABLE_KINDS, describe_kind
 
 __all__ = [
@@ -255,7 +256,7 @@ async def read_target(connection: Connection, model: Model) -> Target:
                 problems += check_column(model, table, column, rules, columns[table.name])
             problems += find_fields_without_column(model, table, rules)
             if table.name in model.names and not await connection.fetchval(HAS_TRIGGERS, table_name):
-                problems += find_unfilled_columns(model, table, rules)  # those of triggers are tried
+                problems += find_unfilled_columns(model, table, rules, in_table)  # those of triggers are tried
     problems += check_id_types(model, columns)
     raise_problems(problems)
     return Target(schema, model, columns)
@@ -351,32 +352,38 @@ def check_column(
         near = suggestion(actual, rules, "")
         of_type = f" of type {column.kind}" if column.kind != "any" else ""
         meant = f" ({near}?)" if near else ""
+        section = f"[columns.{toml_key(table.name)}]"
+        fix = f"give its name in the scenario's {section}"
+        if not model.is_needed(table.name, column.name):
+            line = f"`{toml_key(column.name)} = false`"
+            fix = f"leave it out with {line} in the scenario's {section}, or give its name there"
         return [
-            Problem(
-                "missing-column",
-                f"the column {name} is missing{meant}: add it as a column{of_type}, or give its name in the scenario's "
-                f"[columns.{table.name}], or set {column.name} = false there to leave it out",
-            )
+            Problem("missing-column", f"the column {name} is missing{meant}: {fix}, or add it as a column{of_type}")
         ]
     found = columns[column.name]
     if rules[actual].generated:
+        otherwise = leave_out(model, table, column.name, filled=True)
         return [
             Problem(
                 "generated-column",
-                f"the column {name} is a generated column, which takes no values: make it an ordinary column",
+                f"the column {name} is a generated column, which takes no values: make it an ordinary column, "
+                f"{otherwise}",
             )
         ]
+    is_filled = rules[actual].nullable or rules[actual].filled
+    otherwise = leave_out(model, table, column.name, filled=is_filled, mapping=found.mapping)
     if column.kind != "any":
         is_id = column.name in table.holds
         longest = column.longest if (column.name,) in table.unique else None
         mapping = replace(found.mapping, keys=PlaceholderKeys() if is_id else None)
         if reason := find_incompatibility(ARROW_TYPES[column.kind], longest, mapping):
-            return [Problem(reason.code, f"the column {name} {reason.clause}")]
+            return [Problem(reason.code, f"the column {name} {reason.clause}, {otherwise}")]
         if is_id and found.id_bits == 0:
             return [
                 Problem(
                     "column-type",
-                    f"the column {name} is of type {found.type}, which cannot store ids: make it bigint or uuid",
+                    f"the column {name} is of type {found.type}, which cannot store ids: make it bigint or uuid, "
+                    f"{otherwise}",
                 )
             ]
         if column.kind == "timestamp" and found.mapping.type in {"time", "timetz"}:
@@ -384,21 +391,24 @@ def check_column(
             return [
                 Problem(
                     "column-type",
-                    f"the column {name} is of type {found.type}, which has no day: make it timestamptz or date",
+                    f"the column {name} is of type {found.type}, which has no day: make it timestamptz or date, "
+                    f"{otherwise}",
                 )
             ]
         if found.mapping.type == "bpchar" and (column.name, found.mapping.length) != ("join_code", column.longest):
             return [
                 Problem(
                     "column-type",
-                    f"the column {name} is of type {found.type}, which pads with spaces: make it varchar or text",
+                    f"the column {name} is of type {found.type}, which pads with spaces: make it varchar or text, "
+                    f"{otherwise}",
                 )
             ]
     if column.nullable and not rules[actual].nullable:
         return [
             Problem(
                 "column-not-null",
-                f"the column {name} is NOT NULL, and some rows to load have null there: drop the constraint",
+                f"the column {name} is NOT NULL, and some rows to load have null there: drop the constraint, "
+                f"{otherwise}",
             )
         ]
     return []
@@ -415,7 +425,8 @@ def check_id_types(model: Model, columns: Mapping[str, Mapping[str, TargetColumn
                 Problem(
                     "id-types-differ",
                     f"the column {names[0]} is of type {referencing.type}, and {names[1]} of {referenced.type}: "
-                    "give both the same type",
+                    "give both the same type, "
+                    f"{leave_out(model, model.by_name[child], column, filled=True)}",
                 )
             )
     return problems
@@ -435,13 +446,15 @@ def find_fields_without_column(model: Model, table: Table, rules: Mapping[str, C
     return problems
 
 
-def find_unfilled_columns(model: Model, table: Table, rules: Mapping[str, ColumnRules]) -> list[Problem]:
+def find_unfilled_columns(
+    model: Model, table: Table, rules: Mapping[str, ColumnRules], columns: Mapping[str, TargetColumn]
+) -> list[Problem]:
     filled = {model.column(table.name, column.name) for column in table.columns} | {*fields_of(model, table)}
     return [
         Problem(
             "unfilled-column",
             f"nothing fills the NOT NULL column {model.name(table.name)}.{name}: give it a default, "
-            f"or a field in the scenario's [fields.{table.name}]",
+            f"or {with_field(table.name, name, columns[name].mapping if name in columns else None)}",
         )
         for name, column in rules.items()
         if name not in filled and not (column.nullable or column.filled or column.generated)
