@@ -32,7 +32,15 @@ from bulkseed.sql import SQL, compose, identifier, join, plain_names
 from bulkseed.target.ids import check_writable, find_missing_privileges, find_row_security
 from bulkseed.target.target import raise_problems
 
-__all__ = ["Removed", "check_owner", "check_privileges", "remove_rows"]
+__all__ = [
+    "Removed",
+    "check_owner",
+    "check_privileges",
+    "delete_in_order",
+    "disabling",
+    "remove_rows",
+    "translate_violations",
+]
 
 LOCK_SECONDS: Final = 60
 """How long a statement waits for rows or tables that other transactions have locked."""
@@ -401,6 +409,7 @@ def rows_kept_error(problem: str, triggers: Sequence[DeleteTrigger]) -> RunError
 
 
 def disabling(triggers: Sequence[DeleteTrigger]) -> SQL:
+    """Return the statements that disable triggers."""
     return join(
         "; ",
         (

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bulkseed.cleaner.removal_checks import find_removal_problems
+from bulkseed.cleaner.removal_trial import find_trigger_problems
 from bulkseed.copy.writer import CopyPlan
 from bulkseed.deferral import find_unfinished_runs
 from bulkseed.errors import ConnectError, InputError, TargetError, common_code
@@ -116,6 +117,9 @@ async def run_preflight(
             if len(refusals.errors) == before:
                 with refusals.collect():
                     await run_trial(connection, target, copy_plans, plan, corpus)
+            if len(refusals.errors) == before:
+                with refusals.collect():
+                    raise_problems(await find_trigger_problems(connection, target, copy_plans, plan, corpus))
         if address.is_local:
             tables = plan.model.sql_names
             expected: dict[str, float] = {tables[name]: size for name, size in expected_bytes(plan).items()}

@@ -173,3 +173,49 @@ async def test_fault_24_rules_that_replace_deletions(database: Address) -> None:
     await run_sql(database, fix)
     await assert_loads_and_cleans(database, database)
     assert await counts(database) == EMPTY
+
+
+TRIGGERS = {
+    "keeps": ("rows-kept", "BEFORE DELETE ON message_reactions FOR EACH ROW", "RETURN NULL;"),
+    "keeps parents": ("rows-kept", "BEFORE DELETE ON users FOR EACH ROW", "RETURN NULL;"),
+    "refuses": ("rows-kept", "AFTER DELETE ON messages FOR EACH STATEMENT", "RAISE 'append only';"),
+    "changes": (
+        "trigger-changes-rows",
+        "BEFORE DELETE ON users FOR EACH ROW",
+        "UPDATE users SET is_active = true WHERE id = OLD.id; RETURN OLD;",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TRIGGERS)
+async def test_fault_24_triggers_that_prevent_deletions(database: Address, kind: str) -> None:
+    code, event, body = TRIGGERS[kind]
+    await run_sql(
+        database,
+        f"CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$",
+        f'CREATE TRIGGER "Act" {event} EXECUTE FUNCTION act()',
+    )
+    table = event.split()[3]
+    fix = f'ALTER TABLE "public"."{table}" DISABLE TRIGGER "Act"'
+    await assert_refused(database, database, code, "Act", fix, f'ALTER TABLE "public"."{table}" ENABLE TRIGGER "Act"')
+    await run_sql(database, fix)
+    await assert_loads_and_cleans(database, database)
+
+
+async def test_fault_24_triggers_that_allow_deletions_are_no_obstacle(database: Address) -> None:
+    await run_sql(
+        database,
+        "ALTER TABLE messages ADD reply_count int NOT NULL DEFAULT 0; CREATE TABLE gone (id bigint)",
+        """CREATE FUNCTION uncount() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               UPDATE messages SET reply_count = reply_count - 1 WHERE id = OLD.parent_id;
+               INSERT INTO gone VALUES (OLD.id);
+               RETURN OLD;
+           END $$""",
+        "CREATE TRIGGER uncount BEFORE DELETE ON messages FOR EACH ROW EXECUTE FUNCTION uncount()",
+    )
+    before = await digest(database)
+    await check(plan_of(), database)
+    assert await digest(database) == before
+    await load(plan_of(), database)
+    await cleanup(database, [1])
+    assert await counts(database) == EMPTY
