@@ -32,7 +32,7 @@ HOLD_SECONDS: Final = 0.5
 
 SEQUENCES_SQL: Final = """
 SELECT DISTINCT ON (a.attnum) a.attname AS column, c.oid::regclass::text AS name,
-       format('%I.%I', c.relnamespace::regnamespace::name, c.relname) AS qualified,
+       c.relnamespace::regnamespace || '.' || quote_ident(c.relname) AS qualified,
        s.seqincrement AS increment, s.seqmax AS highest,
        CASE WHEN has_sequence_privilege(c.oid, 'USAGE') THEN pg_sequence_last_value(c.oid) END AS last
 FROM pg_attribute a
