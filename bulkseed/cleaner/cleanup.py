@@ -308,7 +308,7 @@ async def remove_runs(
                 for number in dropped:
                     await forget_run(connection, ledger, number)
     with translate_errors(connection, "reading the ledger"):
-        remaining = [record.run for record in await read_records(connection, ledger) if record.problem is None]
+        remaining = await read_records(connection, ledger)
     returned = await return_ids(connection, runs, remaining)
     await drop_empty_ledger(connection, ledger, listener)
     return CleanupReport(

@@ -13,7 +13,7 @@ import asyncpg
 
 from bulkseed.deferral import describe_holders
 from bulkseed.errors import ConnectionLostError
-from bulkseed.ledger import Run
+from bulkseed.ledger import Record, Run
 from bulkseed.plan.plan import Reservation
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection, server_message
@@ -51,7 +51,7 @@ class ReturnedIds:
     other_rows: str = ""
 
 
-async def return_ids(connection: Connection, removed: Sequence[Run], remaining: Sequence[Run]) -> ReturnedIds:
+async def return_ids(connection: Connection, removed: Sequence[Run], remaining: Sequence[Record]) -> ReturnedIds:
     """Give the ids of ``removed`` runs back to the sequences, unless others have taken later ones.
 
     ``remaining`` are the runs that are still recorded. The caller holds the load lock, and is in no transaction: each
@@ -77,7 +77,7 @@ async def return_ids(connection: Connection, removed: Sequence[Run], remaining: 
 class Returning:
     """The return of the ids of ``runs``, newest first; ``reasons`` say what could not be given back."""
 
-    def __init__(self, connection: Connection, runs: Sequence[Run], remaining: Sequence[Run]) -> None:
+    def __init__(self, connection: Connection, runs: Sequence[Run], remaining: Sequence[Record]) -> None:
         self.connection = connection
         self.runs = runs
         self.remaining = remaining
@@ -219,8 +219,8 @@ class Returning:
         states: dict[str, SequenceState] = {}
         last_ids: Counter[str] = Counter()
         for other in self.remaining:
-            for table in other.expected.keys() & set(WITH_IDS):
-                last_ids[table] = max(last_ids[table], other.ids(table)[1])
+            for table, last in other.highest_ids.items():
+                last_ids[table] = max(last_ids[table], last)
         for table in (name for name in WITH_IDS if name in run.plan.model.names):
             if table in run.placement.uuids:
                 # more than needed where the UUIDs of a run that no ledger records were in the way

@@ -32,7 +32,7 @@ HOLD_SECONDS: Final = 0.5
 
 SEQUENCES_SQL: Final = """
 SELECT DISTINCT ON (a.attnum) a.attname AS column, c.oid::regclass::text AS name,
-       c.relnamespace::regnamespace || '.' || quote_ident(c.relname) AS qualified,
+       format('%I.%I', n.nspname, c.relname) AS qualified,
        s.seqincrement AS increment, s.seqmax AS highest,
        CASE WHEN has_sequence_privilege(c.oid, 'USAGE') THEN pg_sequence_last_value(c.oid) END AS last
 FROM pg_attribute a
@@ -42,6 +42,7 @@ JOIN pg_depend p ON (p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_cla
                  OR (p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass)
 JOIN pg_class c ON c.relkind = 'S'
                 AND c.oid = CASE WHEN p.classid = 'pg_class'::regclass THEN p.objid ELSE p.refobjid END
+JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_sequence s ON s.seqrelid = c.oid
 WHERE a.attrelid = $1::text::regclass AND NOT a.attisdropped
 ORDER BY a.attnum, p.classid = 'pg_attrdef'::regclass DESC
