@@ -17,7 +17,15 @@ from bulkseed.cleaner.compare_rows import Changed
 from bulkseed.errors import InputError
 from bulkseed.ledger import SCHEMA, Claim
 from bulkseed.listeners import ProgressListener, Stop
-from bulkseed.load_options import Defer, Format, OnError, check_ledger_schema, default_workers
+from bulkseed.load_options import (
+    Defer,
+    FirstIds,
+    Format,
+    OnError,
+    check_first_ids,
+    check_ledger_schema,
+    default_workers,
+)
 from bulkseed.loader import check as checking
 from bulkseed.loader import load as loading
 from bulkseed.loader.check import CheckReport
@@ -53,9 +61,11 @@ def check_work(workers: int | None, copy_format: Format, ledger_schema: str) -> 
     check_ledger_schema(ledger_schema)
 
 
-def check_new_run(defer: Defer, rows_per_shard: int) -> None:
+def check_new_run(defer: Defer, rows_per_shard: int, first_ids: FirstIds | None) -> None:
     check_choice("defer", defer, get_args(Defer))
     check_least("rows_per_shard", rows_per_shard, 1)
+    if first_ids is not None:
+        check_first_ids(first_ids)
 
 
 def check_failures(on_error: OnError, retry_for: float) -> None:
@@ -84,6 +94,7 @@ async def load(
     copy_format: Format = "auto",
     rows_per_shard: int = ROWS_PER_SHARD,
     on_error: OnError = "undo",
+    first_ids: FirstIds | None = None,
     retry_for: float = RetryPolicy().seconds,
     ledger_schema: str = SCHEMA,
 ) -> LoadReport:
@@ -98,6 +109,9 @@ async def load(
     - ``copy_format``: the format of COPY.
     - ``rows_per_shard``: rows per transaction, approximately.
     - ``on_error``: whether a run that fails is undone, or kept for :func:`resume`.
+    - ``first_ids``: the first id of each table that has ids, such as ``{"users": 1, "channels": 1, "messages": 1}``, or
+      the number of a run to take them from: with these the same plan makes the same rows in emptied tables. By default
+      the next free ids. The load is refused if rows with these ids exist.
     - ``retry_for``: seconds to wait for a server that went away; 0 turns off all retries.
     - ``ledger_schema``: the schema where runs are recorded.
 
@@ -105,7 +119,7 @@ async def load(
     load keeps its run for :func:`resume`; the exception has a note with the number of the run.
     """
     check_work(workers, copy_format, ledger_schema)
-    check_new_run(defer, rows_per_shard)
+    check_new_run(defer, rows_per_shard, first_ids)
     check_failures(on_error, retry_for)
     stop = Stop()
     with tell_what_is_kept(stop):
@@ -118,6 +132,7 @@ async def load(
             copy_format=copy_format,
             rows_per_shard=rows_per_shard,
             on_error=on_error,
+            first_ids=first_ids,
             retry_policy=RetryPolicy(seconds=retry_for),
             ledger_schema=ledger_schema,
             stop=stop,
@@ -133,6 +148,7 @@ async def check(
     defer: Defer = "auto",
     copy_format: Format = "auto",
     rows_per_shard: int = ROWS_PER_SHARD,
+    first_ids: FirstIds | None = None,
     ledger_schema: str = SCHEMA,
 ) -> CheckReport:
     """Run all checks of :func:`load` without writing anything; return what the load would do.
@@ -141,7 +157,7 @@ async def check(
     InputError with a line for each problem.
     """
     check_work(workers, copy_format, ledger_schema)
-    check_new_run(defer, rows_per_shard)
+    check_new_run(defer, rows_per_shard, first_ids)
     return await checking.check(
         plan,
         to_address(url),
@@ -150,6 +166,7 @@ async def check(
         defer=defer,
         copy_format=copy_format,
         rows_per_shard=rows_per_shard,
+        first_ids=first_ids,
         ledger_schema=ledger_schema,
     )
 

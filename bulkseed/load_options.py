@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -15,13 +16,16 @@ __all__ = [
     "RETRY_SECONDS",
     "ROWS_PER_SHARD",
     "Defer",
+    "FirstIds",
     "Format",
     "OnError",
     "available_cores",
     "available_memory",
+    "check_first_ids",
     "check_ledger_schema",
     "default_workers",
     "has_interpreter",
+    "parse_first_ids",
 ]
 
 Defer = Literal["auto", "always", "never"]
@@ -32,6 +36,9 @@ Format = Literal["auto", "records", "binary"]
 
 OnError = Literal["undo", "keep"]
 """Whether a run that fails is undone, or kept for ``bulkseed resume``."""
+
+FirstIds = int | Mapping[str, int]
+"""The first id of each table that has ids, by table; or the number of a recorded run, whose first ids are meant."""
 
 ROWS_PER_SHARD: Final = 200_000
 """The default rows of a shard: they make the fixed cost of a COPY negligible, and load in a second or two."""
@@ -56,6 +63,35 @@ def check_ledger_schema(name: str) -> None:
             "UTF-8, not beginning with pg_, and not information_schema",
             code="invalid-schema-name",
         )
+
+
+def parse_first_ids(text: str) -> FirstIds:
+    """Return the value of --first-ids: the number of a run, or ids by table. Raises InputError."""
+    try:
+        if "=" not in text:
+            return check_first_ids(int(text))
+        pairs = [part.split("=") for part in text.split(",")]
+        ids = {table.strip(): int(number) for table, number in pairs}
+    except ValueError as error:
+        raise first_ids_error(text) from error
+    if len(ids) < len(pairs):
+        raise first_ids_error(text)
+    return check_first_ids(ids)
+
+
+def check_first_ids(first_ids: FirstIds) -> FirstIds:
+    """Return the value. Raises InputError where a number is below 1."""
+    if min([first_ids] if isinstance(first_ids, int) else first_ids.values(), default=0) < 1:
+        raise first_ids_error(str(first_ids))
+    return first_ids
+
+
+def first_ids_error(value: str) -> InputError:
+    return InputError(
+        f"--first-ids {value!r} is neither the number of a run nor first ids: give a number such as 3, "
+        "or users=1,channels=1,messages=1, with ids from 1",
+        code="invalid-first-ids",
+    )
 
 
 def available_memory() -> int:

@@ -7,10 +7,10 @@ from typing import Final
 from bulkseed.cleaner.find_rows import find_existing_tables
 from bulkseed.ledger import Run
 from bulkseed.postgres.connection import Connection
-from bulkseed.sql import compose
+from bulkseed.sql import SQL, compose
 from bulkseed.verifier.rule_sql import Scope
 
-__all__ = ["describe_missing_rows"]
+__all__ = ["describe_missing_rows", "find_tables_with_rows"]
 
 EXAMPLES: Final = 3
 
@@ -48,3 +48,16 @@ async def describe_missing_rows(connection: Connection, run: Run) -> list[str]:
             + examples
         )
     return sentences
+
+
+async def find_tables_with_rows(connection: Connection, run: Run) -> list[SQL]:
+    """Return the tables that have rows with ids of a run, or that hold its ids. Raises the errors of asyncpg."""
+    scope, found = Scope(run), []
+    for name in await find_existing_tables(connection, run):
+        table = run.names.sql_name(name)
+        has_rows = compose(
+            "SELECT EXISTS (SELECT FROM {table} AS t WHERE {ours})", table=table, ours=scope.ours_there(name, "t")
+        )
+        if await connection.fetchval(has_rows):
+            found.append(table)
+    return found

@@ -11,6 +11,7 @@ from typing import Final
 import anyio
 import asyncpg
 
+from bulkseed.cleaner.count_rows import find_tables_with_rows
 from bulkseed.deferral import describe_holders
 from bulkseed.errors import ConnectionLostError
 from bulkseed.ledger import Record, Run
@@ -38,6 +39,8 @@ LOCK_SECONDS: Final = 0.5
 TRIES: Final = 4
 PAUSE: Final = 1.0
 """Seconds between the tries, in which the app goes on."""
+
+OTHER_ROWS: Final = "the load of run {run}, given again, would make other rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ async def return_ids(connection: Connection, removed: Sequence[Run], remaining: 
         except asyncpg.PostgresError as error:
             if connection.is_closed():
                 raise
-            return ReturnedIds(returning.ids, returning.other_rows(oldest, f"a query failed: {server_message(error)}"))
+            reason = f"a query failed: {server_message(error)}"
+            return ReturnedIds(returning.ids, f"{OTHER_ROWS.format(run=oldest.number)}: {reason}")
     except (OSError, ConnectionLostError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         logger.info("ids are not given back: %s", error)
         return ReturnedIds(other_rows=f"the ids of run {oldest.number} were not given back: the connection was lost")
@@ -197,7 +201,11 @@ class Returning:
             self.reasons.append(f"run{'s' * (len(later) > 1)} {', '.join(map(str, later))} came later")
         if not self.reasons:
             self.reasons += [await self.describe_other_id(run, table) for table in differing]
-        return self.other_rows(run, "; ".join(dict.fromkeys(self.reasons)))
+        sentence = f"{OTHER_ROWS.format(run=run.number)}: {'; '.join(dict.fromkeys(self.reasons))}"
+        if not differing or await find_tables_with_rows(self.connection, run):
+            return sentence
+        ids = ",".join(f"{table}={first}" for table, first in run.placement.first_ids(run.plan.model.names).items())
+        return f"{sentence} (with --first-ids {ids} it makes the same)"
 
     async def describe_other_id(self, run: Run, table: str) -> str:
         """Return a clause on why the next load gets other ids for a table that has no reservation to give back."""
@@ -208,10 +216,6 @@ class Returning:
         if not await is_owner(self.connection, sequence["qualified"]):
             return f"only the owner of the sequence {plain_names(sequence['qualified'])} can give its values back"
         return f"the sequence {plain_names(sequence['qualified'])} was in use when run {run.number} took its values"
-
-    def other_rows(self, run: Run, reason: str) -> str:
-        """Return the sentence for the reason."""
-        return f"the load of run {run.number}, given again, would make other rows: {reason}"
 
     async def predict_first_ids(self, run: Run) -> dict[str, int]:
         """Return the first ids that a load of the plan of ``run`` would get now, for each table that has ids."""

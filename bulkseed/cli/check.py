@@ -18,7 +18,7 @@ from bulkseed.cli.options import (
     QUIET_OPTION,
 )
 from bulkseed.cli.output import print_json
-from bulkseed.load_options import Defer, Format, default_workers
+from bulkseed.load_options import Defer, Format, default_workers, parse_first_ids
 
 if TYPE_CHECKING:
     from bulkseed.cli.runner import Database
@@ -42,6 +42,7 @@ def check_command(
     defer: Defer,
     copy_format: Format,
     rows_per_shard: int,
+    first_ids: str | None,
     database_url: str | None,
     ledger_schema: str,
     as_json: bool,
@@ -76,6 +77,7 @@ def check_command(
                     workers=workers or default_workers(),
                     defer=defer,
                     copy_format=copy_format,
+                    first_ids=None if first_ids is None else parse_first_ids(first_ids),
                     ledger_schema=ledger_schema,
                     embedded=database.server is not None,
                 )

@@ -21,7 +21,7 @@ from bulkseed.cli.options import (
 )
 from bulkseed.cli.output import print_json
 from bulkseed.errors import InputError
-from bulkseed.load_options import Defer, Format, OnError, default_workers
+from bulkseed.load_options import Defer, Format, OnError, default_workers, parse_first_ids
 
 if TYPE_CHECKING:
     from bulkseed.cli.runner import Database
@@ -89,6 +89,7 @@ def load_command(
     defer: Defer,
     copy_format: Format,
     rows_per_shard: int,
+    first_ids: str | None,
     on_error: OnError,
     retry_for: float,
     database_url: str | None,
@@ -139,6 +140,7 @@ def load_command(
                     workers=workers or default_workers(),
                     defer=defer,
                     copy_format=copy_format,
+                    first_ids=None if first_ids is None else parse_first_ids(first_ids),
                     on_error=on_error,
                     retry_policy=RetryPolicy(seconds=retry_for),
                     ledger_schema=ledger_schema,

@@ -24,6 +24,7 @@ from bulkseed.load_options import (
     Format,
     OnError,
     check_ledger_schema,
+    parse_first_ids,
 )
 from bulkseed.scenarios import shipped
 
@@ -284,6 +285,15 @@ SHARD_OPTION: Final = click.option(
     show_default=True,
     help="Rows per transaction, approximately.",
 )
+
+
+def first_ids_text(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """Return ``text``. Raises InputError where it gives neither ids nor the number of a run."""
+    if not_empty(context, parameter, text) is not None and text is not None:
+        parse_first_ids(text)
+    return text
+
+
 CHECK_OPTIONS: Final = options(
     work_options(),
     click.option(
@@ -294,5 +304,12 @@ CHECK_OPTIONS: Final = options(
         help="Drop indexes and keys for the load and rebuild them after it; auto does so where it is faster.",
     ),
     SHARD_OPTION,
+    click.option(
+        "--first-ids",
+        callback=first_ids_text,
+        metavar="IDS",
+        help="First ids of the rows: users=1,channels=1,messages=1, or the number of a run, for the same as it has.  "
+        "[default: the next free ids]",
+    ),
 )
 LOAD_OPTIONS: Final = options(CHECK_OPTIONS, failure_options("undo"))

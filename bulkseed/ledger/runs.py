@@ -367,6 +367,7 @@ class History:
             "schema": run.schema,
             "seed": run.plan.seed,
             "as_of": run.plan.as_of.isoformat(),
+            "first_ids": run.placement.first_ids(run.plan.model.names),
             **times,
             "phases": dict(run.seconds),
             "login": run.login,

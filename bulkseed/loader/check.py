@@ -13,9 +13,10 @@ from anyio import to_thread
 from bulkseed.copy.writer import CopyFormat, CopyPlan
 from bulkseed.ledger import SCHEMA, Ledger, describe_lock_holder
 from bulkseed.listeners import NullListener, Phase, ProgressListener
-from bulkseed.load_options import Defer, Format
+from bulkseed.load_options import Defer, FirstIds, Format
 from bulkseed.loader.complete import choose_deferred, describe_locks, make_pools
-from bulkseed.loader.load import read_highest_ids, useful_workers
+from bulkseed.loader.first_ids import place_rows
+from bulkseed.loader.load import useful_workers
 from bulkseed.loader.preflight import run_preflight
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Plan
@@ -26,7 +27,7 @@ from bulkseed.postgres.connection import Connection, open_connection, preflight_
 from bulkseed.postgres.transaction import trial_transaction
 from bulkseed.target.copy_plan import format_reason
 from bulkseed.target.guard import Disk, estimate_rows, production_names, survey_with
-from bulkseed.target.ids import allocate_ids, find_unlogged_tables
+from bulkseed.target.ids import find_unlogged_tables
 from bulkseed.target.reference_schema import create_in_transaction
 from bulkseed.target.target import Target
 from bulkseed.text.faker_source import make_corpus
@@ -102,6 +103,7 @@ async def check(
     workers: int = 1,
     defer: Defer = "auto",
     copy_format: Format = "auto",
+    first_ids: FirstIds | None = None,
     ledger_schema: str = SCHEMA,
     embedded: bool = False,
 ) -> CheckReport:
@@ -116,7 +118,9 @@ async def check(
     """
     listener = listener or NullListener()
     listener.phase(Phase.CHECK)
-    inquiry = Inquiry(plan, address, rows_per_shard, workers, defer, copy_format, Ledger(ledger_schema), embedded)
+    inquiry = Inquiry(
+        plan, address, rows_per_shard, workers, defer, copy_format, Ledger(ledger_schema), embedded, first_ids
+    )
     async with open_connection(address) as connection:
         with preflight_errors(connection, "checking the target"):
             # the trial, which needs temporary tables, allows writing for its transactions
@@ -145,6 +149,7 @@ class Inquiry:
     format: Format
     ledger: Ledger
     embedded: bool
+    first_ids: FirstIds | None = None
 
     async def answer(self, connection: Connection, created: tuple[str, ...]) -> CheckReport:
         """Run the checks and return the report; ``created`` are the tables that are made for the check."""
@@ -157,8 +162,7 @@ class Inquiry:
         )
         target = checked.target
         deferral = await choose_deferred(connection, target, plan, self.defer, checked.copy_plans, corpus)
-        last_ids = await read_highest_ids(connection, ledger)
-        context = await allocate_ids(connection, target, plan, corpus, last_ids=last_ids, reserve=False)
+        context, replaced = await place_rows(connection, ledger, target, plan, corpus, self.first_ids)
         placement = context.placement
         expected = expected_rows(plan)
         numbers = {"users": plan.users, "channels": plan.channels, "messages": context.layout.messages}
@@ -168,6 +172,7 @@ class Inquiry:
         notes = [f"a load would wait for another bulkseed in this database ({holder}) to finish"] if holder else []
         notes += filter(None, [await find_unlogged_tables(connection, target)])
         notes += deferral.notes
+        notes += [f"run {run.number}, which had these ids and has no rows, would be replaced" for run in replaced]
         notes += [describe_locks(deferral.deferred)] if deferral.deferred else []
         if workers + 1 > free:
             notes.append(

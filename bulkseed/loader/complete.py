@@ -190,6 +190,7 @@ class LoadReport:
             "run": self.run,
             "seed": self.plan.seed,
             "as_of": self.plan.as_of.isoformat(),
+            "first_ids": self.placement.first_ids(self.plan.model.names),
             "rows": dict(self.rows),
             "loaded": dict(self.loaded),
             "seconds": dict(self.seconds),

@@ -32,7 +32,7 @@ from bulkseed.ledger import (
 )
 from bulkseed.ledger.control import Control, open_control
 from bulkseed.listeners import NullListener, Phase, ProgressListener, Stop, Stopwatch
-from bulkseed.load_options import Defer, Format, OnError
+from bulkseed.load_options import Defer, FirstIds, Format, OnError
 from bulkseed.loader.complete import (
     LoadReport,
     LoadSession,
@@ -43,17 +43,18 @@ from bulkseed.loader.complete import (
     missing_shards,
     read_corpus_and_target,
 )
+from bulkseed.loader.first_ids import allocate_first_ids
 from bulkseed.loader.preflight import check_ledgers, run_preflight
 from bulkseed.loader.worker_pool import start_workers
 from bulkseed.plan.activity import expected_rows
-from bulkseed.plan.plan import Plan, Reservation
+from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD, shard_counts
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, preflight_errors, translate_errors
 from bulkseed.postgres.transaction import RetryPolicy, transaction
 from bulkseed.target.copy_plan import plan_copies
 from bulkseed.target.ids import (
-    allocate_ids,
+    Reserved,
     check_privileges,
     find_unlogged_tables,
     list_reservations,
@@ -62,7 +63,7 @@ from bulkseed.target.ids import (
 from bulkseed.target.target import Target
 from bulkseed.text.faker_source import make_corpus
 
-__all__ = ["find_interrupted_run", "load", "read_highest_ids", "resume", "useful_workers"]
+__all__ = ["find_interrupted_run", "load", "resume", "useful_workers"]
 
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ async def load(
     defer: Defer = "auto",
     copy_format: Format = "auto",
     on_error: OnError = "undo",
+    first_ids: FirstIds | None = None,
     retry_policy: RetryPolicy | None = None,
     ledger_schema: str = SCHEMA,
     stop: Stop | None = None,
@@ -91,7 +93,9 @@ async def load(
 
     ``workers`` is the number of processes that load, this one included, each over a connection of its own. ``defer``:
     whether indexes and keys are dropped for the load and rebuilt after it. ``copy_format``: the format of COPY. The
-    rows depend on none of these. Transient errors (lost connections, deadlocks) are retried by ``retry_policy``.
+    rows depend on none of these. ``first_ids``: the first id of each table that has ids, or the number of a recorded
+    run to take them from; by default the next free ones. Transient errors (lost connections, deadlocks) are retried by
+    ``retry_policy``.
 
     Raises InputError (ConnectError, TargetError) before anything is written, and RunError (ConnectionLostError) for a
     failure after that. The loaded rows are then removed, and dropped indexes and keys rebuilt, unless ``on_error`` is
@@ -115,7 +119,7 @@ async def load(
             )
             target, copy_plans = checked.target, checked.copy_plans
         context: Context | None = None
-        reserved: dict[str, tuple[int, Reservation | None]] = {}
+        reserved: Reserved = {}
 
         async def begin(connection: Connection) -> Claim:
             nonlocal context
@@ -141,8 +145,9 @@ async def load(
                     listener.note(sentence)
                 listener.phase(Phase.RESERVE)
                 with stopwatch.phase("reserve"), translate_errors(connection, "reserving ids"):
-                    last_ids = await read_highest_ids(connection, ledger)
-                    context = await allocate_ids(connection, target, plan, corpus, reserved, last_ids)
+                    context = await allocate_first_ids(
+                        connection, ledger, target, plan, corpus, first_ids, reserved, listener
+                    )
                     reservations = await list_reservations(connection, target, reserved)
                     async with limit_wait(connection, ledger):
                         claim = await begin_run(
@@ -172,15 +177,6 @@ async def load(
         logger.info("run %s is recorded in %s, for the schema %s", claim.number, ledger.runs, target.schema)
         session = LoadSession(control, address, ledger, target, copy_plans, stopwatch, stop or Stop(), on_error, pools)
         return await complete_run(session, claim, corpus, pool, rebuild_connections=count, context=context)
-
-
-async def read_highest_ids(connection: Connection, ledger: Ledger) -> dict[str, int]:
-    """Return the highest id of all runs in the ledger, by table."""
-    highest: dict[str, int] = {}
-    for record in await read_records(connection, ledger):
-        for table, last in record.highest_ids.items():
-            highest[table] = max(highest.get(table, 0), last)
-    return highest
 
 
 def expected_counts(context: Context) -> dict[str, int]:

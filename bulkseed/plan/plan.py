@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -232,6 +232,10 @@ class Placement:
         """Return the first id of ``table``: users, channels or messages."""
         firsts = {"users": self.first_user, "channels": self.first_channel, "messages": self.first_message}
         return firsts[table]
+
+    def first_ids(self, tables: Collection[str]) -> dict[str, int]:
+        """Return the first ids of those of ``tables`` that have ids, as ``--first-ids`` takes them."""
+        return {table: self.first(table) for table in ("users", "channels", "messages") if table in tables}
 
     def to_json(self) -> str:
         """Return the placement as one JSON object; :meth:`from_json` reads it back."""

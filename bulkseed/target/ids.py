@@ -19,13 +19,15 @@ from bulkseed.plan.plan import Placement, Plan, Reservation
 from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection
-from bulkseed.sql import SQL, compose, literal
+from bulkseed.sql import SQL, compose, literal, plain_names
 from bulkseed.target.copy_plan import columns_of
 from bulkseed.target.sequences import GAP, find_sequence, find_sequences, hold_sequence, read_state
-from bulkseed.target.target import Problem, Target, raise_problems
+from bulkseed.target.target import ID_BITS, Problem, Target, raise_problems
 from bulkseed.text.names import Corpus
 
 __all__ = [
+    "ChosenIds",
+    "Reserved",
     "allocate_ids",
     "check_ids",
     "check_privileges",
@@ -35,10 +37,12 @@ __all__ = [
     "find_missing_privileges",
     "find_row_security",
     "find_unlogged_tables",
+    "id_ranges",
     "is_taken",
     "list_reservations",
     "missing_privilege",
     "read_system_reactions",
+    "reserve_chosen_ids",
     "reserve_ids",
 ]
 
@@ -280,9 +284,7 @@ async def reserve_ids(
     return int(end) - count + 1, reservation
 
 
-async def list_reservations(
-    connection: Connection, target: Target, reserved: Mapping[str, tuple[int, Reservation | None]]
-) -> list[Reservation]:
+async def list_reservations(connection: Connection, target: Target, reserved: Reserved) -> list[Reservation]:
     """Return those of ``reserved``, and then one for each column with a sequence that a load leaves to its default.
 
     Its values are taken by the rows: the state of the sequence is the present one.
@@ -359,14 +361,27 @@ def numbered_tables(target: Target) -> list[str]:
     return [table for table in WITH_IDS if table in target.columns and not target.has_uuids(table)]
 
 
+Reserved = dict[str, tuple[int, Reservation | None]]
+"""The first id of each table whose sequence was moved, and what is needed to give the ids back, if that is possible."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenIds:
+    """The first ids that the user gives, by table, and the variant to try first."""
+
+    first: Mapping[str, int]
+    variant: int = 0
+
+
 async def allocate_ids(
     connection: Connection,
     target: Target,
     plan: Plan,
     corpus: Corpus,
-    reserved: dict[str, tuple[int, Reservation | None]] | None = None,
+    reserved: Reserved | None = None,
     last_ids: Mapping[str, int] | None = None,
     *,
+    chosen: ChosenIds | None = None,
     reserve: bool = True,
 ) -> Context:
     """Reserve ids for ``plan``, find values for its unique columns, and return the context of the run.
@@ -374,8 +389,9 @@ async def allocate_ids(
     The caller holds the load lock. ``reserved`` gets the first id of each table whose sequence was moved, with the
     reservation, and another try with the same dictionary uses these. ``last_ids`` are the highest ids of earlier runs,
     by table, for tables whose ids are UUIDs, which have no sequence. Without ``reserve`` no sequence is moved, and the
-    ids are those that a load would probably get. Raises TargetError as :func:`check_ids`, before any sequence is moved;
-    and where no variant of the values is unused.
+    ids are those that a load would probably get. With ``chosen`` ids, which :func:`reserve_chosen_ids` reserves, none
+    is moved either. Raises TargetError as :func:`check_ids`, before any sequence is moved; where no variant of the
+    values is unused; and where rows have the chosen ids.
     """
     reactions = await check_ids(connection, target, plan)
     reserved = {} if reserved is None else reserved
@@ -383,6 +399,8 @@ async def allocate_ids(
     numbered = numbered_tables(target)
 
     async def reserve_first_id(table: str, count: int) -> int:
+        if chosen is not None and table in chosen.first:
+            return chosen.first[table]
         if table not in numbered:
             return (last_ids or {}).get(table, 0) + 1
         if table in reserved:
@@ -403,13 +421,16 @@ async def allocate_ids(
         reactions=reactions,
         uuids=uuids,
     )
-    if "users" in uuids:
+    if "users" in uuids and chosen is None:
         placement = await skip_used_uuid_range(connection, target, plan, placement)
     # the number of messages follows from the plan and the first user's id
     messages = await to_thread.run_sync(lambda: Context(plan, placement, corpus).layout.messages)
-    first_message = await reserve_first_id("messages", messages)
-    for variant in range(MAX_VARIANTS):
-        context = Context(plan, replace(placement, first_message=first_message, variant=variant), corpus)
+    placement = replace(placement, first_message=await reserve_first_id("messages", messages))
+    if chosen is not None:
+        await check_chosen_ids(connection, target, Context(plan, placement, corpus))
+    first_variant = 0 if chosen is None else chosen.variant
+    for variant in range(first_variant, first_variant + MAX_VARIANTS):
+        context = Context(plan, replace(placement, variant=variant), corpus)
         if not await collides_with_existing(connection, target, context):
             return context
     raise TargetError(
@@ -417,6 +438,102 @@ async def allocate_ids(
         f"{target.sql_name('channels')} already has: give another --seed",
         code="values-used-up",
     )
+
+
+def id_ranges(context: Context) -> dict[str, tuple[int, int]]:
+    """Return the first and the last id of the run, by table."""
+    counts = {"users": context.plan.users, "channels": context.plan.channels, "messages": context.layout.messages}
+    first = {table: context.placement.first(table) for table in WITH_IDS if table in context.plan.model.names}
+    return {table: (number, number + counts[table] - 1) for table, number in first.items()}
+
+
+async def check_chosen_ids(connection: Connection, target: Target, context: Context) -> None:
+    """Raise TargetError, with a line for each table, if chosen ids are out of range, or rows have or hold them."""
+    ranges, problems = id_ranges(context), []
+    uuids = uuids_of(context.plan, context.placement, context.layout.messages)
+    for table, (first, last) in ranges.items():
+        highest = 2 ** ID_BITS["uuid"] - 1 if table in uuids else target.highest_id(table, "id")
+        sequence = await find_sequence(connection, target.sql_name(table), target.model.column(table, "id"))
+        if last > (highest if sequence is None else min(highest, sequence["highest"])):
+            problems.append(
+                Problem(
+                    "ids-exhausted",
+                    f"the ids {first:,} to {last:,} pass {highest:,}, the most that {target.sql_name(table)} or its "
+                    "sequence can have: give lower --first-ids",
+                )
+            )
+    for table in target.model.names:
+        column, parent = target.model.belonging(table)
+        held = target.sql_column(table, column)
+        first, last = ranges[parent]
+        in_use = await connection.fetchval(
+            compose(
+                "SELECT EXISTS (SELECT FROM {table} WHERE {id} BETWEEN {first} AND {last})",
+                table=target.sql_name(table),
+                id=uuids[parent].decoded(held) if parent in uuids else held,
+                first=first,
+                last=last,
+            )
+        )
+        if in_use:
+            problems.append(
+                Problem(
+                    "ids-in-use",
+                    f"{plain_names(target.sql_name(table))} has rows with {held} of the ids that --first-ids gives, "
+                    f"{parent} {first:,} to {last:,}: remove these rows, or give other ids",
+                )
+            )
+    raise_problems(problems)
+
+
+async def reserve_chosen_ids(
+    connection: Connection, target: Target, context: Context, reserved: Reserved, earlier: Sequence[Reservation]
+) -> None:
+    """Move the sequences past the chosen ids of a run, unless they are past them already.
+
+    ``reserved`` gets the reservations; where a sequence is past the ids already, the one of ``earlier`` is taken over.
+    """
+    for table, (first, last) in id_ranges(context).items():
+        name = target.model.column(table, "id")
+        sequence = await find_sequence(connection, target.sql_name(table), name)
+        if table in reserved or sequence is None or target.has_uuids(table):
+            continue
+        same = [each for each in earlier if (each.table, each.sequence) == (table, sequence["qualified"]) and each.end]
+        reserved[table] = first, same[0] if same else None
+        async with hold_sequence(connection, sequence["qualified"]) as is_held:
+            before = await read_state(connection, sequence["qualified"]) if is_held else None
+            highest = await connection.fetchval(
+                compose(
+                    "SELECT max({id}) FROM {table}",
+                    id=target.sql_column(table, "id"),
+                    table=target.sql_name(table),
+                )
+            )
+            # multiples of the step, as reserve_ids() has them
+            end = await connection.fetchval(
+                """
+                WITH next_id AS MATERIALIZED (
+                    SELECT nextval($1::text::regclass) AS first
+                    WHERE $2::bigint > coalesce(pg_sequence_last_value($1::text::regclass), 0)
+                )
+                SELECT setval($1::text::regclass, first + $3::bigint * (greatest($2 - first + $3 - 1, 0) / $3))
+                FROM next_id
+                """,
+                sequence["qualified"],
+                last,
+                sequence["increment"],
+            )
+        if before is not None and end is not None:
+            reservation = Reservation(
+                table=table,
+                column=name,
+                sequence=sequence["qualified"],
+                last=before.last,
+                is_called=before.is_called,
+                highest=highest or 0,
+                end=end,
+            )
+            reserved[table] = first, reservation
 
 
 async def skip_used_uuid_range(connection: Connection, target: Target, plan: Plan, placement: Placement) -> Placement:

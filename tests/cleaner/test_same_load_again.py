@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
@@ -253,3 +254,24 @@ async def test_fault_19_an_event_trigger_that_forbids_locks(database: Address) -
     await load(plan_of(), database, listener=notes)
     assert not [note for note in notes.said if "frozen" in note]
     assert (await cleanup(database, [1])).other_rows
+
+
+async def test_fault_19_an_app_that_takes_ids_meanwhile_gets_each_once(database: Address) -> None:
+    taken: list[int] = []
+    ended = asyncio.Event()
+
+    async def take_ids() -> None:
+        async with open_connection(database) as app:
+            while not ended.is_set():
+                taken.append(await app.fetchval("SELECT nextval('channels_id_seq')"))
+                await asyncio.sleep(0.005 if len(taken) % 50 else 0.3)
+
+    app = asyncio.create_task(take_ids())
+    for _ in range(3):
+        report = await load(plan_of(), database)
+        first = report.placement.first_channel
+        await cleanup(database, [report.run])
+        assert not set(taken) & set(range(first, first + 10))
+    ended.set()
+    await app
+    assert len(set(taken)) == len(taken)

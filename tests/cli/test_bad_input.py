@@ -440,7 +440,7 @@ TARGETS: Final[dict[str, tuple[str, list[str], Problem]]] = {
         "CREATE SCHEMA bulkseed; CREATE TABLE bulkseed.runs (plan int, placement int, made_by int, target_schema int); "
         "CREATE TABLE bulkseed.version AS SELECT 99 AS number",
         [],
-        target("99", "3"),
+        target("99", "4"),
     ),
     "a schema of the ledger's name": (
         "CREATE SCHEMA bulkseed; CREATE TABLE bulkseed.runs ()",
