@@ -40,8 +40,6 @@ TRIES: Final = 4
 PAUSE: Final = 1.0
 """Seconds between the tries, in which the app goes on."""
 
-OTHER_ROWS: Final = "the load of run {run}, given again, would make other rows"
-
 
 @dataclass(frozen=True, slots=True)
 class ReturnedIds:
@@ -72,7 +70,7 @@ async def return_ids(connection: Connection, removed: Sequence[Run], remaining: 
             if connection.is_closed():
                 raise
             reason = f"a query failed: {server_message(error)}"
-            return ReturnedIds(returning.ids, f"{OTHER_ROWS.format(run=oldest.number)}: {reason}")
+            return ReturnedIds(returning.ids, other_rows_sentence(oldest, reason))
     except (OSError, ConnectionLostError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         logger.info("ids are not given back: %s", error)
         return ReturnedIds(other_rows=f"the ids of run {oldest.number} were not given back: the connection was lost")
@@ -201,7 +199,7 @@ class Returning:
             self.reasons.append(f"run{'s' * (len(later) > 1)} {', '.join(map(str, later))} came later")
         if not self.reasons:
             self.reasons += [await self.describe_other_id(run, table) for table in differing]
-        sentence = f"{OTHER_ROWS.format(run=run.number)}: {'; '.join(dict.fromkeys(self.reasons))}"
+        sentence = other_rows_sentence(run, "; ".join(dict.fromkeys(self.reasons)))
         if not differing or await find_tables_with_rows(self.connection, run):
             return sentence
         ids = ",".join(f"{table}={first}" for table, first in run.placement.first_ids(run.plan.model.names).items())
@@ -252,3 +250,7 @@ class Returning:
         gap = GAP if highest or state.is_called else 0
         states[name] = state.at(last_reserved(state, highest, gap, count))
         return states[name].last - count + 1
+
+
+def other_rows_sentence(run: Run, reason: str) -> str:
+    return f"the load of run {run.number}, given again, would make other rows: {reason}"
