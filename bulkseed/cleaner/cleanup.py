@@ -34,6 +34,7 @@ from bulkseed.ledger import (
     Claim,
     Ledger,
     Run,
+    check_ledger_privileges,
     describe_lock_holder,
     drop_empty_ledger,
     find_run_or_all,
@@ -264,6 +265,7 @@ async def remove_runs(
     """Do the work of :func:`cleanup`, on a connection that holds the load lock."""
     with translate_errors(connection, "reading the ledger"):
         runs = await find_runs(connection, ledger, chosen)
+        await check_ledger_privileges(connection, ledger)
         numbers = {run.number for run in runs}
         async with limit_wait(connection, ledger):
             dropped = await read_unfinished(connection, ledger.deferred, numbers)

@@ -14,7 +14,7 @@ import asyncpg
 from bulkseed.errors import InputError, TargetError
 from bulkseed.ledger.claims import Claim, changed_run_error, describe_lock_holder
 from bulkseed.ledger.locks import limit_read
-from bulkseed.ledger.tables import SCHEMA, Ledger, exists, version
+from bulkseed.ledger.tables import SCHEMA, Ledger, check_readable, exists, version
 from bulkseed.plan.plan import PLAN_VERSION, Placement, Plan, Reservation
 from bulkseed.plan.shards import shard_counts
 from bulkseed.plan.tables import WITH_IDS, Names
@@ -168,9 +168,10 @@ class Record:
 
 
 async def read_records(connection: Connection, ledger: Ledger) -> list[Record]:
-    """Return the records of all runs, oldest first; none if there is no ledger."""
+    """Return the records of all runs, oldest first; none without a ledger. Raises TargetError as check_readable."""
     if not await exists(connection, ledger):
         return []
+    await check_readable(connection, ledger)
     try:
         async with limit_read(connection, ledger):
             rows = await fetch_runs(connection, ledger)

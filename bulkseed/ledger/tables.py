@@ -14,6 +14,7 @@ from bulkseed.errors import TargetError
 from bulkseed.listeners import ProgressListener
 from bulkseed.load_options import LEDGER_SCHEMA
 from bulkseed.postgres.connection import Connection, server_message
+from bulkseed.postgres.row_security import find_active_row_security
 from bulkseed.postgres.transaction import safe_transaction, trial_transaction
 from bulkseed.sql import SQL, compose, identifier, literal
 
@@ -22,6 +23,8 @@ __all__ = [
     "TABLES",
     "Ledger",
     "check_ledger",
+    "check_ledger_privileges",
+    "check_readable",
     "drop_empty_ledger",
     "exists",
     "find_other_ledgers",
@@ -156,6 +159,40 @@ async def exists(connection: Connection, ledger: Ledger) -> bool:
     return bool(row["is_ledger"])
 
 
+LACKING: Final = """
+SELECT quote_ident(current_user) AS "user", has_schema_privilege(n.oid, 'USAGE') AS may_use,
+       ARRAY(SELECT relname::text FROM pg_class AS c WHERE relnamespace = n.oid AND relkind = 'r'
+             AND relname = ANY ($2::text[]) AND NOT has_table_privilege(c.oid, 'SELECT') ORDER BY 1) AS unreadable,
+       ARRAY(SELECT relname::text FROM pg_class AS c WHERE relnamespace = n.oid AND relkind = 'r'
+             AND relname = ANY ($2::text[]) AND row_security_active(c.oid) ORDER BY 1) AS restricted
+FROM pg_namespace AS n WHERE nspname = $1
+"""
+
+
+async def check_readable(connection: Connection, ledger: Ledger) -> None:
+    """Raise TargetError if the user may not read the runs of an existing ledger, or not all of them."""
+    row = await connection.fetchrow(LACKING, ledger.schema, ["runs", "version", "shards"])
+    if row is None:
+        return
+    user, schema = row["user"], identifier(ledger.schema)
+    grants = [] if row["may_use"] else [f"GRANT USAGE ON SCHEMA {schema} TO {user}"]
+    if row["unreadable"]:
+        grants.append(f"GRANT SELECT ON {', '.join(map(ledger.table, row['unreadable']))} TO {user}")
+    if grants:
+        raise TargetError(
+            f"the user {user} may not read the ledger in schema {schema}, where runs are recorded: {'; '.join(grants)}",
+            code="missing-privilege",
+        )
+    for name in row["restricted"]:
+        active = await find_active_row_security(connection, ledger.table(name))
+        if active is not None:
+            raise TargetError(
+                f"row-level security of {ledger.table(name)}, where runs are recorded, hides rows from the user "
+                f"{active.user}: {active.fix}",
+                code="row-security",
+            )
+
+
 async def find_other_ledgers(connection: Connection, ledger: Ledger) -> list[Ledger]:
     """Return the ledgers in other schemas of the database that the user may read."""
     rows = await connection.fetch(
@@ -186,30 +223,36 @@ async def version(connection: Connection, ledger: Ledger) -> int:
     return number
 
 
+async def check_ledger_privileges(connection: Connection, ledger: Ledger, otherwise: str = "") -> None:
+    """Raise TargetError if the user may not write to an existing ledger; ``otherwise`` is another remedy."""
+    user, schema = await connection.fetchval("SELECT quote_ident(current_user)"), identifier(ledger.schema)
+    lacks_privileges = await connection.fetchval(
+        """
+        SELECT CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN
+            EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relkind = 'r' AND relname = ANY ($2::text[])
+                    AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+                             AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')))
+            ELSE true END
+        FROM pg_namespace AS n WHERE nspname = $1
+        """,
+        ledger.schema,
+        list(TABLES),
+    )
+    if lacks_privileges:
+        raise TargetError(
+            f"the user {user} lacks privileges on the ledger, where runs are recorded: "
+            f"GRANT USAGE ON SCHEMA {schema} TO {user}; GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {user}"
+            f"{otherwise}",
+            code="missing-privilege",
+        )
+
+
 async def check_ledger(connection: Connection, ledger: Ledger) -> None:
     """Raise TargetError if the user may not write to the ledger, or a newer bulkseed has created it."""
     schema = identifier(ledger.schema)
     user, database = await connection.fetchrow("SELECT quote_ident(current_user), quote_ident(current_database())")
     if await exists(connection, ledger):
-        lacks_privileges = await connection.fetchval(
-            """
-            SELECT CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN
-                EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relkind = 'r' AND relname = ANY ($2::text[])
-                        AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
-                                 AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')))
-                ELSE true END
-            FROM pg_namespace AS n WHERE nspname = $1
-            """,
-            ledger.schema,
-            list(TABLES),
-        )
-        if lacks_privileges:
-            raise TargetError(
-                f"the user {user} lacks privileges on the ledger, where runs are recorded: "
-                f"GRANT USAGE ON SCHEMA {schema} TO {user}; GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {user}; "
-                "or name another schema with --ledger-schema",
-                code="missing-privilege",
-            )
+        await check_ledger_privileges(connection, ledger, "; or name another schema with --ledger-schema")
         if await version(connection, ledger) < VERSION and not await is_owned(connection, ledger):
             raise TargetError(
                 f"the ledger in schema {schema} was created by an older bulkseed, and only the owner of its tables can "

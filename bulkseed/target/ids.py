@@ -19,6 +19,7 @@ from bulkseed.plan.plan import Placement, Plan, Reservation
 from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection
+from bulkseed.postgres.row_security import find_active_row_security
 from bulkseed.sql import SQL, compose, literal, plain_names
 from bulkseed.target.copy_plan import columns_of
 from bulkseed.target.sequences import GAP, find_sequence, find_sequences, hold_sequence, read_state
@@ -31,7 +32,7 @@ __all__ = [
     "allocate_ids",
     "check_ids",
     "check_privileges",
-    "check_table_privileges",
+    "check_readable",
     "check_writable",
     "find_id_range",
     "find_missing_privileges",
@@ -82,9 +83,11 @@ async def check_privileges(connection: Connection, target: Target) -> None:
     raise_problems(problems)
 
 
-async def check_table_privileges(connection: Connection, tables: Iterable[SQL], needed: Sequence[str]) -> None:
-    """Raise TargetError with the GRANT statements that give the user the privileges ``needed`` on existing tables."""
-    raise_problems(await find_missing_privileges(connection, tables, needed))
+async def check_readable(connection: Connection, tables: Iterable[SQL]) -> None:
+    """Raise TargetError where the user may not read existing tables, or row-level security hides rows of them."""
+    names = list(tables)
+    problems = await find_missing_privileges(connection, names, ("SELECT",))
+    raise_problems([*problems, *await find_row_security(connection, names)])
 
 
 async def find_missing_privileges(
@@ -104,31 +107,15 @@ async def find_missing_privileges(
     return problems
 
 
-ROW_SECURITY: Final = """
-SELECT quote_ident(current_user) AS "user", quote_ident(pg_get_userbyid(relowner)) AS owner,
-       pg_has_role(relowner, 'USAGE') AS is_owner, relforcerowsecurity AS is_forced
-FROM pg_class WHERE oid = $1::text::regclass AND row_security_active(oid)
-"""
-
-
 async def find_row_security(connection: Connection, tables: Iterable[SQL], *, is_load: bool = False) -> list[Problem]:
     """Return a problem for each of ``tables`` whose row-level security applies to the user, with what ends that."""
     problems = []
     for table in tables:
-        row = await connection.fetchrow(ROW_SECURITY, table)
-        if row is None:
-            continue
-        user = row["user"]
-        fix = f"let a superuser run ALTER ROLE {user} BYPASSRLS"
-        if row["is_owner"]:
-            # the owner is exempt unless it is forced
-            fix = f"run ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY meanwhile, or {fix}"
-        elif not row["is_forced"]:
-            fix = f"run this command as the table's owner, {row['owner']}, or {fix}"
-        effect = f"row-level security of {table} hides rows from the user {user}"
-        if is_load:
-            effect = f"row-level security applies to the user {user} on {table}, and COPY FROM does not support it"
-        problems.append(Problem("row-security", f"{effect}: {fix}"))
+        active = await find_active_row_security(connection, table)
+        if active is not None:
+            effect = "COPY FROM does not support it" if is_load else "it hides rows"
+            message = f"row-level security applies to the user {active.user} on {table}, and {effect}: {active.fix}"
+            problems.append(Problem("row-security", message))
     return problems
 
 
