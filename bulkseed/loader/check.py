@@ -27,7 +27,7 @@ from bulkseed.postgres.connection import Connection, open_connection, preflight_
 from bulkseed.postgres.transaction import trial_transaction
 from bulkseed.target.copy_plan import format_reason
 from bulkseed.target.guard import Disk, estimate_rows, production_names, survey_with
-from bulkseed.target.ids import find_unlogged_tables
+from bulkseed.target.ids import find_left_out_tables, find_unlogged_tables
 from bulkseed.target.reference_schema import create_in_transaction
 from bulkseed.target.target import Target
 from bulkseed.text.faker_source import make_corpus
@@ -171,6 +171,7 @@ class Inquiry:
         found = await survey_with(connection, self.address, target.sql_tables())
         notes = [f"a load would wait for another bulkseed in this database ({holder}) to finish"] if holder else []
         notes += filter(None, [await find_unlogged_tables(connection, target)])
+        notes += filter(None, [await find_left_out_tables(connection, target)])
         notes += deferral.notes
         notes += [f"run {run.number}, which had these ids and has no rows, would be replaced" for run in replaced]
         notes += [describe_locks(deferral.deferred)] if deferral.deferred else []

@@ -56,6 +56,7 @@ from bulkseed.target.copy_plan import plan_copies
 from bulkseed.target.ids import (
     Reserved,
     check_privileges,
+    find_left_out_tables,
     find_unlogged_tables,
     list_reservations,
     read_system_reactions,
@@ -134,8 +135,9 @@ async def load(
                 with stopwatch.phase("check"), translate_errors(connection, "checking the target"):
                     # again: where the connection was lost, another command may have been here
                     await check_ledgers(connection, ledger)
-                    if warning := await find_unlogged_tables(connection, target):
-                        listener.note(warning)
+                    for find_note in (find_unlogged_tables, find_left_out_tables):
+                        if note := await find_note(connection, target):
+                            listener.note(note)
                     deferral = await choose_deferred(connection, target, plan, defer, copy_plans, corpus)
                 if dropped := len(deferral.deferred):
                     logger.info("%s indexes and keys are dropped for the load, and rebuilt after it", dropped)

@@ -17,7 +17,7 @@ from bulkseed.generators.users import unique_values
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan, Reservation
 from bulkseed.plan.shards import uuids_of
-from bulkseed.plan.tables import WITH_IDS
+from bulkseed.plan.tables import CATALOGUE, WITH_IDS
 from bulkseed.postgres.connection import Connection
 from bulkseed.postgres.row_security import find_active_row_security
 from bulkseed.sql import SQL, compose, literal, plain_names
@@ -35,6 +35,7 @@ __all__ = [
     "check_readable",
     "check_writable",
     "find_id_range",
+    "find_left_out_tables",
     "find_missing_privileges",
     "find_row_security",
     "find_unlogged_tables",
@@ -137,6 +138,20 @@ async def find_unlogged_tables(connection: Connection, target: Target) -> str:
         f"{names}: UNLOGGED, so a crash of the server empties them, while the run stays recorded: "
         "after a crash, clean up this run and load again"
     )
+
+
+async def find_left_out_tables(connection: Connection, target: Target) -> str:
+    """Return a note where tables that the scenario leaves out exist all the same; else an empty text."""
+    filled = {target.model.name(name) for name in target.columns}
+    left_out = [name for name, app_name in target.model.scenario.tables.items() if app_name is None]
+    names = await connection.fetchval(
+        "SELECT string_agg(format('%I', relname), ', ' ORDER BY relname) FROM pg_class AS c "
+        "JOIN pg_namespace AS n ON n.oid = relnamespace "
+        "WHERE nspname = $1 AND relname = ANY ($2::text[]) AND relkind IN ('r', 'p')",
+        target.schema,
+        sorted({*left_out} - {*filled, CATALOGUE.name}),
+    )
+    return "" if names is None else f"{names}: not filled, because the scenario's [tables] has false there"
 
 
 def serial_columns(target: Target) -> list[tuple[str, str]]:
