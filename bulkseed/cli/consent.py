@@ -30,7 +30,8 @@ def require_consent(
 ) -> None:
     """Ask the user ``question`` if the server is on another machine, or only $DATABASE_URL names it, or ``always``.
 
-    That variable is an application's, whose database is not meant to be filled unless the user says so.
+    A server that a tunnel or proxy on this machine leads to is on another one. That variable is an application's, whose
+    database is not meant to be filled unless the user says so.
 
     ``rows`` describes the change, as in "about 500 to load"; ``tables`` are the names of its tables in SQL.
     Raises InputError where the user declines, no terminal is there to ask, or the target looks like production and
@@ -54,16 +55,22 @@ def require_consent(
         check_terminal(question)
     target = run(survey, database.address, tables)
     check_allowed(target, consent.allow)
+    is_tunnel = database.address.is_local and not target.is_here
+    if is_tunnel:
+        is_strange = asking = True
+        if not consent.yes:
+            check_terminal(question, f"the server at {target.server} does not run on this machine, and ")
     if is_strange and not (consent.quiet and consent.yes):
-        print("\n".join(describe_target(target, rows)), file=sys.stderr)
+        print("\n".join(describe_target(target, rows, is_tunnel=is_tunnel)), file=sys.stderr)
     if asking:
         ask(question, consent)
 
 
-def describe_target(target: Survey, rows: str) -> list[str]:
-    """Return the lines that show the target to the user."""
+def describe_target(target: Survey, rows: str, *, is_tunnel: bool = False) -> list[str]:
+    """Return the lines that show the target to the user; ``is_tunnel``: its address is that of a tunnel or the like."""
+    tunnel = " (a tunnel or proxy: the server does not run on this machine)" if is_tunnel else ""
     facts = {
-        "host": target.server,
+        "host": f"{target.server}{tunnel}",
         "database": target.database,
         "user": target.user,
         "rows": f"about {target.rows:,.0f} existing, {rows}",
@@ -71,10 +78,10 @@ def describe_target(target: Survey, rows: str) -> list[str]:
     return [f"  {name:<9} {escape_controls(value)}" for name, value in facts.items()]
 
 
-def check_terminal(question: str) -> None:
+def check_terminal(question: str, reason: str = "") -> None:
     if sys.stdin is None or not sys.stdin.isatty():
         raise InputError(
-            f"there is no terminal to ask {question!r}: to confirm, give --yes", code="confirmation-needed"
+            f"{reason}there is no terminal to ask {question!r}: to confirm, give --yes", code="confirmation-needed"
         )
 
 

@@ -206,7 +206,7 @@ class Inquiry:
             disks=checked.disks,
             title=found.title,
             production=() if self.embedded else tuple(production_names(found)),
-            asks=not (self.embedded or self.address.is_local),
+            asks=not (self.embedded or found.is_here),
             notes=tuple(notes),
         )
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from bulkseed.errors import InputError
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, open_connection, preflight_errors
+from bulkseed.target.this_machine import find_backend
 
 __all__ = [
     "DISK_PER_BYTE",
@@ -42,7 +43,8 @@ class Survey:
     """A survey of the target: its address, and the server's own names of the database and the user.
 
     ``names`` are those of its hosts, and the IP addresses given in their place; ``rows`` is the estimated number of
-    rows in the tables that a load writes to.
+    rows in the tables that a load writes to; ``is_here`` tells whether the server runs on this machine, and not behind
+    a tunnel or the like.
     """
 
     server: str
@@ -51,6 +53,7 @@ class Survey:
     database: str
     user: str
     rows: float
+    is_here: bool
 
     @property
     def title(self) -> str:
@@ -72,8 +75,9 @@ async def survey_with(connection: Connection, address: Address, tables: Sequence
     with preflight_errors(connection, "looking at the target"):
         row = await connection.fetchrow("SELECT current_database(), current_user")
         rows = await estimate_rows(connection, tables)
+        is_here = address.is_local and await find_backend(connection) != "elsewhere"
     hosts = address.hosts
-    return Survey(address.server, ",".join(hosts), (*hosts, *address.addresses), row[0], row[1], rows)
+    return Survey(address.server, ",".join(hosts), (*hosts, *address.addresses), row[0], row[1], rows, is_here)
 
 
 def looks_like_production(name: str) -> bool:
@@ -139,7 +143,8 @@ async def check_server(address: Address, expected: Mapping[str, float]) -> None:
 async def folders(connection: Connection, address: Address, expected: Mapping[str, float]) -> dict[Path, float]:
     """Return the bytes needed in each of the server's folders on this machine; none where it runs elsewhere."""
     row = await connection.fetchrow(SERVER)
-    if not is_here(row, address):
+    # a tunnel may end at a server with the same address and port, and the paths of a container are its own
+    if not is_here(row, address) or await find_backend(connection) != "here":
         return {}
     data = Path(row["data"]) if row["data"] else None
     needed: dict[Path, float] = defaultdict(float)
