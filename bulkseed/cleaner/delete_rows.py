@@ -140,6 +140,9 @@ async def remove_rows(
         if counts:
             await lock_tables(connection, find_children(known, tables), compose("SHARE ROW EXCLUSIVE"), listener)
             await add_referencing_rows(connection, known, deletions)
+            referencing = [table for table in deletions.extra if table not in tables]
+            await check_delete_rules(connection, referencing)
+            triggers += await find_delete_triggers(connection, referencing)
     listener.phase(Phase.REMOVE)
     with translate_errors(connection, "removing rows"):
         try:
@@ -358,6 +361,8 @@ async def delete_and_check(
         if seeded[table] != comparison.to_delete[table]:
             await check_kept(connection, table, deletions, comparison, triggers)
             comparison.missing[table] += max(0, comparison.to_delete[table] - seeded[table])
+    for table in deletions.extra:
+        await check_others_kept(connection, table, deletions, triggers)
     await check_unenforced(connection, deletions, comparison, known)
     return seeded, {table: counts[1] - counts[0] for table, counts in deleted.items() if counts[1] > counts[0]}
 
@@ -399,6 +404,21 @@ async def check_kept(
         )
 
 
+async def check_others_kept(
+    connection: Connection, table: SQL, deletions: DeletionSet, triggers: Sequence[DeleteTrigger]
+) -> None:
+    """Raise RunError if triggers keep rows of others that are to be deleted: a foreign key would not notice this where
+    it is ON DELETE CASCADE.
+    """
+    guilty = [trigger for trigger in triggers if trigger.table == table and trigger.is_before_row]
+    if guilty:
+        still = await connection.fetchval(
+            compose("SELECT count(*) FROM {table} AS t WHERE {goes}", table=table, goes=deletions.condition(table, "t"))
+        )
+        if still:
+            raise rows_kept_error(f"{table} kept {still:,} rows that reference rows to remove", guilty)
+
+
 def rows_kept_error(problem: str, triggers: Sequence[DeleteTrigger]) -> RunError:
     names = ", ".join(map(str, triggers))
     return RunError(
@@ -413,7 +433,7 @@ def disabling(triggers: Sequence[DeleteTrigger]) -> SQL:
     return join(
         "; ",
         (
-            compose("ALTER TABLE {table} DISABLE TRIGGER {name}", table=trigger.table, name=identifier(trigger.name))
+            compose("ALTER TABLE {table} DISABLE TRIGGER {name}", table=trigger.relation, name=identifier(trigger.name))
             for trigger in triggers
         ),
     )

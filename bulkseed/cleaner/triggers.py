@@ -19,11 +19,19 @@ __all__ = [
 ]
 
 DELETE_TRIGGERS: Final = """
-SELECT name AS table, t.tgname::text AS trigger, t.tgtype::int & 3 = 3 AS before_row
-FROM unnest($1::text[]) AS name JOIN pg_trigger AS t ON t.tgrelid = name::regclass
-WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype::int & 8 <> 0
-ORDER BY 1, 2
+WITH RECURSIVE part AS (
+    SELECT name, name::regclass::oid AS relation FROM unnest($1::text[]) AS name
+    UNION SELECT part.name, i.inhrelid FROM part JOIN pg_inherits AS i ON i.inhparent = part.relation
+)
+SELECT p.name AS table, format('%I.%I', n.nspname, c.relname) AS relation, t.tgname::text AS trigger,
+       p.relation = p.name::regclass AS is_own, t.tgtype::int & 3 = 3 AS before_row
+FROM part AS p JOIN pg_trigger AS t ON t.tgrelid = p.relation
+JOIN pg_class AS c ON c.oid = p.relation JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgenabled IN ('O', 'A') AND t.tgtype::int & 8 <> 0
+  AND (p.relation = p.name::regclass OR t.tgtype::int & 1 <> 0)
+ORDER BY 1, 2, 3
 """
+"""A DELETE from a table also fires the row triggers of its partitions and of tables that inherit from it."""
 
 DELETE_RULES: Final = """
 SELECT name AS table, quote_ident(r.rulename) AS rule
@@ -43,20 +51,32 @@ ORDER BY 1
 
 @dataclass(frozen=True, slots=True)
 class DeleteTrigger:
-    """A trigger that DELETE fires: its table, qualified and quoted; whether it is called before each row."""
+    """A trigger that a DELETE from ``table`` fires: the table, or the partition of it, that has the trigger; its name;
+    whether it is called before each row. The tables are qualified and quoted.
+    """
 
     table: SQL
+    relation: SQL
     name: str
     is_before_row: bool
 
     def __str__(self) -> str:
-        return f"{self.name} of {self.table}"
+        return f"{self.name} of {self.relation}"
 
 
 async def find_delete_triggers(connection: Connection, tables: Sequence[SQL]) -> list[DeleteTrigger]:
     """Return the app's triggers that a DELETE from ``tables`` fires."""
     rows = await connection.fetch(DELETE_TRIGGERS, list(tables))
-    return [DeleteTrigger(trusted(row["table"]), row["trigger"], row["before_row"]) for row in rows]
+    return [
+        DeleteTrigger(
+            trusted(row["table"]),
+            # the same spelling as elsewhere, where it is the table itself
+            trusted(row["table"] if row["is_own"] else row["relation"]),
+            row["trigger"],
+            row["before_row"],
+        )
+        for row in rows
+    ]
 
 
 async def find_delete_rules(connection: Connection, tables: Iterable[SQL]) -> list[Problem]:
