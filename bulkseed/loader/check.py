@@ -23,7 +23,7 @@ from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD, shard_counts
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, open_connection, preflight_errors
+from bulkseed.postgres.connection import Connection, check_errors, open_connection
 from bulkseed.postgres.transaction import trial_transaction
 from bulkseed.target.copy_plan import format_reason
 from bulkseed.target.guard import Disk, estimate_rows, production_names, survey_with
@@ -122,7 +122,7 @@ async def check(
         plan, address, rows_per_shard, workers, defer, copy_format, Ledger(ledger_schema), embedded, first_ids
     )
     async with open_connection(address) as connection:
-        with preflight_errors(connection, "checking the target"):
+        with check_errors(connection, "checking the target"):
             # the trial, which needs temporary tables, allows writing for its transactions
             await connection.execute("SET default_transaction_read_only = on")
             try:

@@ -50,7 +50,7 @@ from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import ROWS_PER_SHARD, shard_counts
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, open_connection, preflight_errors, translate_errors
+from bulkseed.postgres.connection import Connection, check_errors, open_connection, preflight_errors, translate_errors
 from bulkseed.postgres.transaction import RetryPolicy, transaction
 from bulkseed.target.copy_plan import plan_copies
 from bulkseed.target.ids import (
@@ -132,7 +132,7 @@ async def load(
                 if claim is not None:
                     return claim
             async with transaction(connection):
-                with stopwatch.phase("check"), translate_errors(connection, "checking the target"):
+                with stopwatch.phase("check"), check_errors(connection, "checking the target"):
                     # again: where the connection was lost, another command may have been here
                     await check_ledgers(connection, ledger)
                     for find_note in (find_unlogged_tables, find_left_out_tables):

@@ -16,7 +16,7 @@ from bulkseed.load_options import Format
 from bulkseed.plan.activity import expected_bytes
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.address import Address
-from bulkseed.postgres.connection import Connection, preflight_errors
+from bulkseed.postgres.connection import Connection, check_errors
 from bulkseed.target.copy_plan import plan_copies
 from bulkseed.target.guard import Disk, check_disks, folders, read_disks
 from bulkseed.target.ids import check_ids, check_privileges, check_writable
@@ -80,13 +80,13 @@ async def run_preflight(
     columns that do not fit, missing privileges, what would prevent the removal of the rows, a ledger where the user
     cannot record runs, an unfinished run, values that the tables refuse, ids, rules of the scenario with wrong SQL,
     disks that are too small. Its code is that of the problems, or ``unfit-target`` if they have several. Raises
-    RunError for other errors of the server.
+    RunError for faults of the server and lost connections.
     """
     refusals = Refusals()
     target: Target | None = None
     copy_plans: Mapping[str, CopyPlan] = {}
     disks: tuple[Disk, ...] = ()
-    with preflight_errors(connection, "checking the target"):
+    with check_errors(connection, "checking the target"):
         with refusals.collect():
             await check_writable(connection)
         is_writable = not refusals.errors

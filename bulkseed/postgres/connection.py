@@ -42,6 +42,7 @@ __all__ = [
     "Connection",
     "ConnectionParams",
     "backend_pid",
+    "check_errors",
     "close",
     "connect",
     "is_answering",
@@ -533,6 +534,20 @@ def preflight_errors(connection: Connection, doing: str) -> Iterator[None]:
     except RunError as error:
         if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
             raise TargetError(str(error), code=error.code) from error
+        raise
+
+
+@contextmanager
+def check_errors(connection: Connection, doing: str) -> Iterator[None]:
+    """Raise errors as :func:`preflight_errors` does, in checks of a target: what it refuses is a TargetError."""
+    try:
+        with preflight_errors(connection, doing):
+            yield
+    except RunError as error:
+        cause = error.__cause__
+        is_refusal = isinstance(cause, asyncpg.PostgresError) and str(cause.sqlstate)[:2] not in SERVER_FAULTS
+        if is_refusal and type(error) is RunError:
+            raise TargetError(str(error), code=error.code) from cause
         raise
 
 

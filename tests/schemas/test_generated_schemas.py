@@ -61,8 +61,9 @@ def test_generated_schemas(
         lines += [
             "",
             f"{folder / name}.sql: {fault}",
-            str(case.options),
-            case.without(0).sql + case.without(0).scenario,
+            f"{case.options} {case.tables}",
+            case.sql,
+            case.scenario,
         ]
     print("\n" + "\n".join(lines))
     assert not faults, f"{len(faults)} faults, in {folder}"

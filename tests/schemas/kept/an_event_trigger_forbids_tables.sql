@@ -1,0 +1,2 @@
+-- options: {"defer": "always", "copy_format": "auto", "rows_per_shard": 200, "loader": "superuser", "schema": "public", "tables": ["uuid made", "integer", "date", "plain"], "leaves": ["queue"], "outcome": "server-error"}
+CREATE TABLE IF NOT EXISTS queue (at timestamptz DEFAULT now(), job text);CREATE FUNCTION on_ddl_command_start() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no tables'; END $$;CREATE EVENT TRIGGER on_ddl_command_start ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION on_ddl_command_start();
