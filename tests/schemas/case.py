@@ -43,6 +43,7 @@ class LoadOptions:
     rows_per_shard: int = 200
     loader: Loader = "superuser"
     schema: str = "public"
+    checks: bool = False
 
 
 MARK: Final = "-- options: "

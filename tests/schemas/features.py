@@ -322,6 +322,22 @@ DEPENDING: Final = [
     "CREATE OPERATOR CLASS back FOR TYPE text USING btree AS OPERATOR 1 >, OPERATOR 2 >=, OPERATOR 3 =, "
     "OPERATOR 4 <=, OPERATOR 5 <, FUNCTION 1 bttextcmp(text, text); CREATE INDEX ON users (name back)",
     "CREATE COLLATION numeric_order (provider = icu, locale = 'en-u-kn'); CREATE INDEX ON users (name COLLATE numeric_order)",
+    "CREATE UNIQUE INDEX pair_of ON users (email, id); CREATE TABLE logged (email varchar(255), id bigint, "
+    "FOREIGN KEY (email, id) REFERENCES users (email, id))",
+    "CREATE UNIQUE INDEX again ON users (id); CREATE INDEX ON users (id, email, name)",
+    "CREATE TABLE stays (room integer, during daterange, PRIMARY KEY (room, during WITHOUT OVERLAPS)); "
+    "CREATE TABLE guests (room integer, during daterange, FOREIGN KEY (room, PERIOD during) REFERENCES stays "
+    "(room, PERIOD during)); INSERT INTO stays VALUES (1, '[2020-01-01,2021-01-01)')",
+    "CREATE VIEW people AS SELECT * FROM users; CREATE RULE ins AS ON INSERT TO people DO INSTEAD "
+    "INSERT INTO users VALUES (NEW.*)",
+    "CREATE INDEX ON ONLY messages (updated_at)",
+    "ALTER TABLE users SET UNLOGGED",
+    "CREATE POLICY p ON users; GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC",
+    "ALTER TABLE messages SET ACCESS METHOD heap; VACUUM FULL messages",
+    "CREATE FUNCTION next_code() RETURNS text LANGUAGE sql VOLATILE AS $$ SELECT md5(random()::text) $$; "
+    "ALTER TABLE users ADD code text NOT NULL DEFAULT next_code() UNIQUE",
+    "CREATE AGGREGATE longest (text) (SFUNC = textcat, STYPE = text, INITCOND = ''); "
+    "CREATE CAST (boolean AS bytea) WITHOUT FUNCTION",
     "CREATE TABLE kept_ids (id bigint PRIMARY KEY) WITH (fillfactor = 50); INSERT INTO kept_ids VALUES (1), (2)",
 ]
 depending = st.sampled_from(DEPENDING).map(lambda sql: Feature(sql + ";"))
@@ -645,6 +661,12 @@ TRIGGERS: Final = [
         trigger("users", "BEFORE DELETE", "ROW", "RAISE 'kept'; RETURN OLD;").replace("FOR EACH ROW", "FOR EACH ROW WHEN (OLD.name = 'x')")
     ),
     Feature("ALTER TABLE messages DISABLE TRIGGER ALL;"),
+    Feature(trigger("users", "AFTER INSERT", "ROW", "RAISE 'not in a replica'; RETURN NULL;") + "ALTER TABLE users ENABLE REPLICA TRIGGER users_43_12;"),
+    Feature(trigger("users", "AFTER INSERT", "ROW", "RETURN NULL;") + "ALTER TABLE users ENABLE ALWAYS TRIGGER users_12_12;"),
+    Feature(QUEUE + trigger("messages", "AFTER INSERT", "ROW", "INSERT INTO queue (job) VALUES ('reply'); RETURN NULL;").replace("FOR EACH ROW", "FOR EACH ROW WHEN (NEW.parent_id IS NOT NULL)"), leaves=("queue",)),
+    Feature("ALTER TABLE users ADD last_seen timestamptz;" + trigger("messages", "AFTER INSERT", "ROW", "UPDATE users SET last_seen = greatest(last_seen, NEW.created_at) WHERE id = NEW.user_id; RETURN NULL;")),
+    Feature("ALTER TABLE messages ADD replies integer NOT NULL DEFAULT 0;" + trigger("messages", "AFTER INSERT OR DELETE", "ROW", "UPDATE messages SET replies = replies + CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END WHERE id = CASE TG_OP WHEN 'INSERT' THEN NEW.parent_id ELSE OLD.parent_id END; RETURN NULL;")),
+    Feature("CREATE TABLE profiles (user_id text PRIMARY KEY, note text);" + trigger("users", "AFTER INSERT OR DELETE", "ROW", "IF TG_OP = 'INSERT' THEN INSERT INTO profiles VALUES (NEW.id::text); ELSE DELETE FROM profiles WHERE user_id = OLD.id::text; END IF; RETURN NULL;")),
     Feature(
         trigger("messages", "BEFORE DELETE", "ROW", "DELETE FROM message_reactions WHERE message_id = OLD.id; RETURN OLD;")
     ),
@@ -752,7 +774,32 @@ SECURITY: Final = [
 row_security = st.sampled_from(SECURITY).map(lambda sql: Feature(sql + ";", pending=RIGHTS))
 """Row security."""
 
+NAMES: Final = [
+    Feature(
+        'ALTER TABLE users RENAME TO "User ""Accounts""";',
+        scenario="""tables.users = 'User "Accounts"'""",
+    ),
+    Feature(
+        'ALTER TABLE messages RENAME content TO "Body {x}";', scenario="columns.messages = { content = 'Body {x}' }"
+    ),
+    Feature("ALTER TABLE channels DROP description;", scenario="columns.channels = { description = false }"),
+    Feature(
+        "ALTER TABLE users DROP bio, DROP picture, ADD bio jsonb;",
+        {"users": {"bio": "{ value = { theme = 'dark' } }"}},
+        scenario="columns.users = { bio = false, picture = false }",
+    ),
+    Feature("DROP TABLE message_reactions; DROP TABLE reactions;", scenario="tables.reactions = false"),
+    Feature("DROP TABLE message_reactions;", scenario="tables.message_reactions = false"),
+    Feature('ALTER TABLE user_channels RENAME TO "%s"; ALTER TABLE "%s" RENAME user_id TO "userId";',
+            scenario="tables.user_channels = '%s'\ncolumns.user_channels = { user_id = 'userId' }"),
+]  # fmt: skip
+names = st.sampled_from(NAMES)
+"""Other names of tables and columns, and some that are missing."""
+
 FAMILIES: Final = [
+    Feature("ALTER TABLE user_channels RENAME TO old; CREATE TABLE user_channels (LIKE old, PRIMARY KEY (user_id, channel_id)) PARTITION BY HASH (channel_id); CREATE TABLE user_channels_0 PARTITION OF user_channels FOR VALUES WITH (MODULUS 1, REMAINDER 0); DROP TABLE old CASCADE;"),
+    Feature("ALTER TABLE message_reactions RENAME TO old; CREATE TABLE message_reactions (LIKE old, PRIMARY KEY (message_id, reaction_id, user_id)) PARTITION BY LIST (reaction_id); CREATE TABLE message_reactions_1 PARTITION OF message_reactions FOR VALUES IN (1); CREATE TABLE message_reactions_rest PARTITION OF message_reactions DEFAULT; DROP TABLE old CASCADE; ALTER TABLE message_reactions ADD FOREIGN KEY (message_id) REFERENCES messages ON DELETE CASCADE; CREATE INDEX ON message_reactions (user_id);"),
+    Feature("ALTER TABLE message_reactions RENAME TO old; CREATE TABLE message_reactions (LIKE old, PRIMARY KEY (message_id, reaction_id, user_id)) PARTITION BY LIST (reaction_id); CREATE TABLE message_reactions_1 PARTITION OF message_reactions FOR VALUES IN (1); DROP TABLE old CASCADE;", pending=TRIAL),
     Feature("CREATE TABLE entities (created_at timestamp NOT NULL, note text); ALTER TABLE users ADD note text; ALTER TABLE users INHERIT entities;"),
     Feature("CREATE TABLE old_messages () INHERITS (messages);"),
     Feature("CREATE TABLE old_users (LIKE users INCLUDING ALL) INHERITS (users); INSERT INTO old_users (id, auth0_id, email, is_active, created_at, name) SELECT id, auth0_id, email, is_active, created_at, name FROM ONLY users;"),
@@ -783,5 +830,6 @@ KINDS: Final[Mapping[str, SearchStrategy[Feature]]] = {
     "row security": row_security,
     "judged with the rows": judged,
     "family": families,
+    "name": names,
 }
 """The strategies by the kind of what they make."""

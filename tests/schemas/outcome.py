@@ -19,6 +19,7 @@ import asyncpg
 import bulkseed
 from bulkseed.embedded import Server
 from bulkseed.errors import InputError
+from bulkseed.plan.plan import Plan
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
 from bulkseed.sql import identifier
@@ -149,9 +150,10 @@ async def judge(server: Server, address: Address, scenario: str, options: LoadOp
     before = dump(server, address)
     target = as_user(address, options)
     with tempfile.TemporaryDirectory() as folder:
-        phase = "plan"
+        phase, expected = "plan", ""
         try:
             plan = planned(Path(folder), scenario, "1x")
+            expected = await check_code(plan, target, options) if options.checks else ""
             phase = "load"
             report = await bulkseed.load(
                 plan,
@@ -172,11 +174,15 @@ async def judge(server: Server, address: Address, scenario: str, options: LoadOp
             after = dump(server, address)
             if after != before:
                 raise Wrong("a refused load changed the database", f"{error}\n{difference(before, after)}") from error
+            if options.checks and expected != error.code:
+                raise Wrong("check and load differ", f"{expected} {error.code}") from error
             return error.code
         except bulkseed.BulkseedError as error:
             raise Wrong(f"{phase}: {error.code}", str(error)) from error
         except Exception as error:
             raise Wrong(f"{phase}: {type(error).__name__}", traceback.format_exc()) from error
+    if expected:
+        raise Wrong("check refuses what a load does", expected)
     broken = [str(rule) for each in reports for rule in each.broken]
     if broken:
         raise Wrong("verify: a rule is broken", "\n".join(broken))
@@ -188,6 +194,22 @@ async def judge(server: Server, address: Address, scenario: str, options: LoadOp
             "the database is not the same after cleanup", difference(compared(before, leaves), compared(after, leaves))
         )
     return "loaded"
+
+
+async def check_code(plan: Plan, target: Address, options: LoadOptions) -> str:
+    """Return the code of the error of a check; empty if it has none."""
+    try:
+        await bulkseed.check(
+            plan,
+            target,
+            workers=1,
+            defer=options.defer,
+            copy_format=options.copy_format,
+            rows_per_shard=options.rows_per_shard,
+        )
+    except InputError as error:
+        return error.code
+    return ""
 
 
 def as_user(address: Address, options: LoadOptions) -> Address:

@@ -38,6 +38,7 @@ def cases(draw: st.DrawFn, pending: bool) -> Case:
         rows_per_shard=draw(st.sampled_from([200, 100_000])),
         loader=draw(st.sampled_from(LOADERS[pending])),
         schema=draw(st.sampled_from(["public", "public", "app", *(["apart"] if pending else [])])),
+        checks=draw(st.sampled_from([False, False, False, True])),
     )
     return Case(options, base, tuple(features))
 
