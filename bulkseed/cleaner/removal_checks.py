@@ -54,6 +54,42 @@ WHERE c.oid = $1::text::regclass GROUP BY c.oid
 """The publications of a table, also by the partitioned tables above it, that publish deletions."""
 
 
+MAY_MAKE_TEMPORARY_TABLES: Final = """
+SELECT quote_ident(current_user), quote_ident(current_database()),
+       has_database_privilege(current_database(), 'TEMPORARY')
+"""
+"""The rows to remove are listed in temporary tables."""
+
+ACTED_ON: Final = """
+WITH acted AS (
+    SELECT DISTINCT coalesce(t.relid, k.conrelid) AS oid, k.confdeltype = 'c' AS deletes
+    FROM pg_constraint AS k LEFT JOIN pg_partition_tree(k.conrelid) AS t ON true  -- none of other tables
+    WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confdeltype IN ('c', 'n', 'd')
+      AND k.confrelid IN (SELECT name::regclass FROM unnest($1::text[]) AS name)
+      AND NOT (k.confdeltype = 'c' AND k.conrelid IN (SELECT name::regclass FROM unnest($1::text[]) AS name))
+)
+SELECT n.nspname::text AS schema, c.relname::text AS name, acted.deletes,
+       ARRAY(SELECT quote_ident(r.rulename) FROM pg_rewrite AS r
+             WHERE r.ev_class = c.oid AND r.is_instead AND r.ev_enabled IN ('O', 'A')
+               AND r.ev_type = CASE WHEN acted.deletes THEN '4' ELSE '2' END ORDER BY 1) AS rules,
+       (SELECT string_agg(DISTINCT quote_ident(p.pubname), ', ') FROM pg_publication AS p
+        JOIN pg_publication_tables AS v ON v.pubname = p.pubname
+        JOIN pg_namespace AS vn ON vn.nspname = v.schemaname
+        JOIN pg_class AS vc ON vc.relnamespace = vn.oid AND vc.relname = v.tablename
+        WHERE CASE WHEN acted.deletes THEN p.pubdelete ELSE p.pubupdate END AND c.relkind = 'r'
+          AND (vc.oid = c.oid OR vc.oid IN (SELECT relid FROM pg_partition_ancestors(c.oid)))
+          AND NOT CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false
+                  ELSE EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indimmediate
+                               AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) END
+       ) AS publications,
+       EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary AND indimmediate) AS has_key
+FROM acted JOIN pg_class AS c ON c.oid = acted.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ORDER BY 1, 2, 3
+"""
+"""The tables that the server itself deletes from or updates, by ON DELETE actions, for each row that is deleted from
+the tables $1, also where no row references it: with the rules and publications for which it would fail."""
+
+
 async def find_removal_problems(connection: Connection, tables: Sequence[SQL]) -> list[Problem]:
     """Return a problem for each reason why rows of ``tables`` cannot be removed, beside those of the tables themselves.
 
@@ -61,7 +97,11 @@ async def find_removal_problems(connection: Connection, tables: Sequence[SQL]) -
     errors of asyncpg.
     """
     problems = await find_unreadable_references(connection, tables)
+    user, database, may_make = await connection.fetchrow(MAY_MAKE_TEMPORARY_TABLES)
+    if not may_make:
+        problems.append(missing_privilege(user, f"GRANT TEMPORARY ON DATABASE {database} TO {user}"))
     problems += await find_delete_rules(connection, tables)
+    problems += await find_refused_actions(connection, tables)
     for table in tables:
         problems += await find_refused_deletion(connection, table)
     return problems
@@ -88,6 +128,28 @@ async def find_unreadable_references(connection: Connection, tables: Sequence[SQ
         else:
             readable.append(table)
     return problems + await find_row_security(connection, readable)
+
+
+async def find_refused_actions(connection: Connection, tables: Sequence[SQL]) -> list[Problem]:
+    """Return a problem for each rule and publication for which an ON DELETE action of a foreign key would fail."""
+    problems = []
+    for row in await connection.fetch(ACTED_ON, tables):
+        table = identifier(row["schema"], row["name"])
+        action = "ON DELETE CASCADE" if row["deletes"] else "ON DELETE SET NULL or SET DEFAULT"
+        prevents = f"prevents the action {action} of a foreign key of {table}, so that rows could not be removed"
+        for rule in row["rules"]:
+            problems.append(
+                Problem(
+                    "delete-rule",
+                    f"the rule {rule} {prevents}: run this command while it is disabled, with ALTER TABLE {table} "
+                    f"DISABLE RULE {rule} before and ENABLE RULE after it",
+                )
+            )
+        if row["publications"]:
+            fix = f"ALTER TABLE {table} REPLICA IDENTITY {'DEFAULT' if row['has_key'] else 'FULL'}"
+            message = f"the publication {row['publications']} {prevents}: {fix}"
+            problems.append(Problem("no-replica-identity", message))
+    return problems
 
 
 async def find_refused_deletion(connection: Connection, table: SQL) -> list[Problem]:

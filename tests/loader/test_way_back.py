@@ -157,6 +157,40 @@ async def test_fault_7_publications_that_refuse_deletions(database: Address, pre
     await assert_loads_and_cleans(database, database)
 
 
+PINS = """
+CREATE TABLE "Pins" (message bigint REFERENCES messages ON DELETE CASCADE, pinned_by bigint);
+ALTER TABLE "Pins" ADD FOREIGN KEY (pinned_by) REFERENCES users ON DELETE SET NULL;
+"""
+
+
+@pytest.mark.parametrize("published", ["delete", "update"])
+async def test_fault_7_publications_that_refuse_the_actions_of_foreign_keys(database: Address, published: str) -> None:
+    """The server acts on the referencing table for each removed row, also where no row references it."""
+    await run_sql(database, PINS, f"CREATE PUBLICATION p FOR ALL TABLES WITH (publish = 'insert, {published}')")
+    fix = 'ALTER TABLE "public"."Pins" REPLICA IDENTITY FULL'
+    await assert_refused(database, database, "no-replica-identity", fix, "publication p")
+    await run_sql(database, fix)
+    await assert_loads_and_cleans(database, database)
+
+
+@pytest.mark.parametrize("event", ["DELETE", "UPDATE"])
+async def test_fault_24_rules_that_replace_the_actions_of_foreign_keys(database: Address, event: str) -> None:
+    await run_sql(database, PINS, f'CREATE RULE "never, ever" AS ON {event} TO "Pins" DO INSTEAD NOTHING')
+    fix = 'ALTER TABLE "public"."Pins" DISABLE RULE "never, ever"'
+    await assert_refused(database, database, "delete-rule", fix)
+    await run_sql(database, fix)
+    await assert_loads_and_cleans(database, database)
+
+
+async def test_fault_6_temporary_tables_are_needed(database: Address, loader: Address) -> None:
+    name, place = loader.url.username, loader.database
+    await run_sql(database, f"REVOKE TEMPORARY ON DATABASE {place} FROM PUBLIC")
+    fix = f"GRANT TEMPORARY ON DATABASE {place} TO {name}"
+    await assert_refused(database, loader, "missing-privilege", fix)
+    await run_sql(database, fix)
+    await assert_loads_and_cleans(database, loader)
+
+
 async def test_fault_7_publications_of_inserts_are_no_obstacle(database: Address) -> None:
     await run_sql(
         database,
