@@ -160,6 +160,8 @@ Converter = Callable[[pa.Array], pa.Array]
 def convert_column(column: pa.Array, mapping: ColumnMapping, name: str) -> pa.Array:
     if (convert := find_converter(column.type, mapping)) is None:
         noun, fix = describe_refusal(column.type, mapping)
+        if not fix.startswith("give "):  # the values are those of a field or a plugin
+            fix = f"give values of this type, or {fix}"
         raise RunError(f"the column {name} is of type {mapping}, and cannot take {noun}: {fix}", code="column-type")
     try:
         return convert(column)

@@ -257,6 +257,7 @@ async def read_target(connection: Connection, model: Model) -> Target:
                 problems += check_column(model, table, column, rules, columns[table.name])
             problems += find_fields_without_column(model, table, rules)
             if table.name in model.names and not await connection.fetchval(HAS_TRIGGERS, table_name):
+                problems += find_fields_with_nulls(model, table, rules)
                 problems += find_unfilled_columns(model, table, rules, in_table)  # those of triggers are tried
     problems += check_id_types(model, columns)
     raise_problems(problems)
@@ -445,6 +446,18 @@ def find_fields_without_column(model: Model, table: Table, rules: Mapping[str, C
                 )
             )
     return problems
+
+
+def find_fields_with_nulls(model: Model, table: Table, rules: Mapping[str, ColumnRules]) -> list[Problem]:
+    return [
+        Problem(
+            "column-not-null",
+            f"the column {model.name(table.name)}.{name} is NOT NULL, and its field gives null to a share of the rows: "
+            f"leave `null` out of the field in the scenario's [fields.{toml_key(table.name)}]",
+        )
+        for name, given in model.scenario.fields.get(table.name, {}).items()
+        if name in rules and not rules[name].nullable and isinstance(given, Mapping) and given.get("null")
+    ]
 
 
 def find_unfilled_columns(

@@ -11,6 +11,7 @@ import pytest
 from bulkseed.errors import TargetError
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
+from support.errors import raises
 from support.plans import planned
 from support.queries import run_sql
 
@@ -102,3 +103,11 @@ async def test_fault_25_ids_that_a_sequence_has_passed_can_be_used(database: Add
     [statement] = re.findall("`([^`]+)`", str(refused.value))
     await run_sql(database, statement)
     assert (await load(plan, database)).placement.first_user == 1
+
+
+async def test_fault_25_a_field_whose_values_do_not_fit_is_to_be_changed(database: Address, tmp_path: Path) -> None:
+    await run_sql(database, "ALTER TABLE users ADD age int NOT NULL")
+    with raises("column-type", "users.age", "give values of this type", kind=TargetError):
+        await load(planned(tmp_path, "[fields.users]\nage = 'faker:word'", "1x"), database)
+    with raises("column-not-null", "users.age", "`null`", kind=TargetError):
+        await load(planned(tmp_path, "[fields.users]\nage = { uniform = [1, 6], null = 0.5 }", "1x"), database)
