@@ -172,7 +172,7 @@ class Inquiry:
         notes = [f"a load would wait for another bulkseed in this database ({holder}) to finish"] if holder else []
         notes += filter(None, [await find_unlogged_tables(connection, target)])
         notes += filter(None, [await find_left_out_tables(connection, target)])
-        notes += deferral.notes
+        notes += [*checked.notes, *deferral.notes]
         notes += [f"run {run.number}, which had these ids and has no rows, would be replaced" for run in replaced]
         notes += [describe_locks(deferral.deferred)] if deferral.deferred else []
         if workers + 1 > free:

@@ -18,7 +18,7 @@ from bulkseed.target.ids import ChosenIds, Reserved, allocate_ids, id_ranges, re
 from bulkseed.target.target import Target
 from bulkseed.text.names import Corpus
 
-__all__ = ["allocate_first_ids", "place_rows"]
+__all__ = ["allocate_first_ids", "place_rows", "read_highest_ids"]
 
 
 async def place_rows(

@@ -119,6 +119,8 @@ async def load(
                 lambda connection: run_preflight(connection, address, plan, corpus, ledger, copy_format),
             )
             target, copy_plans = checked.target, checked.copy_plans
+            for sentence in checked.notes:
+                listener.note(sentence)
         context: Context | None = None
         reserved: Reserved = {}
 

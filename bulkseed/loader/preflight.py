@@ -13,6 +13,7 @@ from bulkseed.deferral import find_unfinished_runs
 from bulkseed.errors import ConnectError, InputError, TargetError, common_code
 from bulkseed.ledger import Ledger, check_ledger, find_other_ledgers, limit_read, read_records, try_ledger
 from bulkseed.load_options import Format
+from bulkseed.loader.first_ids import read_highest_ids
 from bulkseed.plan.activity import expected_bytes
 from bulkseed.plan.plan import Plan
 from bulkseed.postgres.address import Address
@@ -30,11 +31,12 @@ __all__ = ["Preflight", "check_ledgers", "run_preflight"]
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What the checks before a load have found: the tables, how each is copied, and the disks seen from here."""
+    """What the checks before a load have found: the tables, how each is copied, the disks seen from here, and notes."""
 
     target: Target
     copy_plans: Mapping[str, CopyPlan]
     disks: tuple[Disk, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Refusals:
@@ -86,6 +88,7 @@ async def run_preflight(
     target: Target | None = None
     copy_plans: Mapping[str, CopyPlan] = {}
     disks: tuple[Disk, ...] = ()
+    notes: list[str] = []
     with check_errors(connection, "checking the target"):
         with refusals.collect():
             await check_writable(connection)
@@ -106,17 +109,19 @@ async def run_preflight(
                 raise_problems(await find_removal_problems(connection, target.sql_tables()))
             # the errors of a trial would hide a missing privilege
             may_try = may_try and len(refusals.errors) == before
+        last_ids: dict[str, int] = {}
         if is_writable:
             with refusals.collect():
                 await check_ledgers(connection, ledger, busy=busy)
                 await try_ledger(connection, ledger)
+                last_ids = await read_highest_ids(connection, ledger)
         if target is not None and may_try:
             before = len(refusals.errors)
             with refusals.collect():
                 await check_ids(connection, target, plan)
             if len(refusals.errors) == before:
                 with refusals.collect():
-                    await run_trial(connection, target, copy_plans, plan, corpus)
+                    notes = await run_trial(connection, target, copy_plans, plan, corpus, last_ids)
             if len(refusals.errors) == before:
                 with refusals.collect():
                     raise_problems(await find_trigger_problems(connection, target, copy_plans, plan, corpus))
@@ -128,7 +133,7 @@ async def run_preflight(
                 check_disks(disks)
     refusals.raise_all()
     assert target is not None
-    return Preflight(target, copy_plans, disks)
+    return Preflight(target, copy_plans, disks, tuple(notes))
 
 
 async def check_ledgers(connection: Connection, ledger: Ledger, *, busy: bool = False) -> None:

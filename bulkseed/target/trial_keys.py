@@ -14,6 +14,7 @@ from bulkseed.plan.tables import Table
 from bulkseed.postgres.connection import Connection
 from bulkseed.postgres.transaction import RollBack, trial_transaction
 from bulkseed.sql import SQL, compose, identifier, join, trusted
+from bulkseed.target.database_code import FILLS
 from bulkseed.target.target import Problem, Target
 from bulkseed.target.trial_copy import copy_samples, equal_columns, make_copy
 from bulkseed.target.trial_sample import Samples
@@ -32,12 +33,6 @@ FROM pg_constraint AS k WHERE k.conrelid = $1::text::regclass AND k.contype = 'f
 """The foreign keys of a table; those that are NOT ENFORCED, since PostgreSQL 18, refuse nothing."""
 
 OIDS: Final = "SELECT to_regclass(name)::oid::bigint AS oid, name FROM unnest($1::text[]) AS n (name)"
-
-FILLS: Final = """
-SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1::text::regclass AND tgtype & 7 = 7
-               AND tgenabled IN ('O', 'A') AND NOT tgisinternal)
-"""
-"""Whether a table has triggers BEFORE INSERT FOR EACH ROW, which may change what a foreign key reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +100,7 @@ async def try_keys(
         await connection.execute("SET LOCAL row_security = off")
         try:
             for each in ({table.name: table} | parents).values():
-                await make_copy(connection, target, each, copy_plans[each.name], copies[each.name])
+                await make_copy(connection, target, each, copy_plans[each.name].columns, copies[each.name])
                 await copy_samples(connection, target, each, copy_plans[each.name], samples, copies[each.name])
         except asyncpg.InsufficientPrivilegeError:
             raise RollBack from None  # without the privilege TEMPORARY the load itself finds the problems

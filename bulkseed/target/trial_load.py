@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -19,14 +18,17 @@ from bulkseed.generators.shard_context import fields_of
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.tables import WITH_IDS, Table
-from bulkseed.postgres.connection import Connection, translate_errors
+from bulkseed.postgres.connection import Connection, server_message, translate_errors
 from bulkseed.postgres.transaction import RollBack, trial_transaction
-from bulkseed.sql import SQL, compose, identifier, join, trusted
+from bulkseed.sql import compose, identifier, join, trusted
 from bulkseed.target.copy_plan import with_keys
-from bulkseed.target.ids import find_id_range, read_system_reactions
+from bulkseed.target.database_code import FILLS, DatabaseCode, read_code
+from bulkseed.target.ids import allocate_ids, find_id_range, read_system_reactions
 from bulkseed.target.target import Problem, Target, raise_problems
-from bulkseed.target.trial_copy import equal_columns
+from bulkseed.target.trial_copy import equal_columns, make_copy
+from bulkseed.target.trial_insert import try_in_tables
 from bulkseed.target.trial_keys import find_key_problems
+from bulkseed.target.trial_rows import find_row_problems, needs_many_rows
 from bulkseed.target.trial_sample import Samples, generate_samples
 from bulkseed.text.names import Corpus
 
@@ -37,17 +39,12 @@ COPY: Final = "bulkseed_trial"
 PLAIN: Final = {"int4", "int8", "text", "varchar", "bool", "timestamp", "timestamptz"}
 """Types that accept every value of the built-in tables."""
 
-NOT_NULL: Final = """
-SELECT attname AS name, NOT atthasdef AND attidentity = '' AND typdefault IS NULL AS is_unfilled
-FROM pg_attribute JOIN pg_type AS t ON t.oid = atttypid
-WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attnotnull AND attgenerated = ''
-  AND attname <> ALL ($2::text[])
-"""
-
 CHECKS: Final = """
-SELECT conname AS name, pg_get_expr(conbin, conrelid) AS holds FROM pg_constraint
-WHERE conrelid = $1::text::regclass AND contype = 'c' AND convalidated ORDER BY conname
+SELECT oid::bigint AS oid, conname AS name, pg_get_expr(conbin, conrelid) AS holds FROM pg_constraint AS c
+WHERE conrelid = $1::text::regclass AND contype = 'c' AND coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)
+ORDER BY conname
 """
+"""The CHECK constraints of a table; one that is NOT VALID holds for new rows, NOT ENFORCED (since 18) for none."""
 
 UNIQUE: Final = """
 SELECT c.relname AS name, i.indisprimary AS is_primary,
@@ -55,41 +52,45 @@ SELECT c.relname AS name, i.indisprimary AS is_primary,
              JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
              WHERE position <= i.indnkeyatts ORDER BY position) AS columns
 FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
-WHERE i.indrelid = $1::text::regclass AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL ORDER BY c.relname
+WHERE i.indrelid = $1::text::regclass AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+  AND NOT i.indisexclusion ORDER BY c.relname
 """
 """Unique indexes and keys over plain columns: neither partial nor with expressions."""
 
 CHECKED: Final = """
 SELECT EXISTS (
-    SELECT FROM pg_constraint WHERE conrelid = ANY ($1::text[]::regclass[]) AND contype IN ('c', 'x')
+    SELECT FROM pg_constraint WHERE conrelid = ANY ($1::text[]::regclass[]) AND contype = 'c'
     UNION ALL
     SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
     WHERE a.attrelid = ANY ($1::text[]::regclass[]) AND t.typtype = 'd'
     UNION ALL
-    SELECT FROM pg_trigger WHERE tgrelid = ANY ($1::text[]::regclass[]) AND tgtype & 7 = 7 AND NOT tgisinternal
+    SELECT FROM pg_trigger WHERE tgrelid = ANY ($1::text[]::regclass[]) AND tgtype & 4 = 4 AND NOT tgisinternal
 )
 """
-"""Whether the tables have constraints on values beyond their types: CHECK and EXCLUDE constraints, or domains; or
-triggers before INSERT, which may fill columns."""
-
-TRIGGERS: Final = """
-SELECT replace(pg_get_triggerdef(t.oid), format(' ON %I.%I ', n.nspname, c.relname), ' ON pg_temp.' || $2 || ' ') AS sql
-FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = tgrelid JOIN pg_namespace AS n ON n.oid = relnamespace
-WHERE tgrelid = $1::text::regclass AND tgtype & 7 = 7 AND tgenabled IN ('O', 'A') AND NOT tgisinternal ORDER BY tgname
-"""
-"""The triggers before INSERT of a table, as SQL that makes them for its copy."""
+"""Whether the tables have constraints on values beyond their types: CHECK constraints, or domains; or
+triggers on INSERT."""
 
 
 async def run_trial(
-    connection: Connection, target: Target, copy_plans: Mapping[str, CopyPlan], plan: Plan, corpus: Corpus
-) -> None:
-    """Check the rows of a load against the target's constraints, with a few rows in temporary copies of its tables.
+    connection: Connection,
+    target: Target,
+    copy_plans: Mapping[str, CopyPlan],
+    plan: Plan,
+    corpus: Corpus,
+    last_ids: Mapping[str, int],
+) -> list[str]:
+    """Check rows of a load against the target's constraints, triggers and types; return sentences on what is not tried.
 
-    Nothing remains of the copies. Raises TargetError with a line for each problem: values that a column's type cannot
-    take, CHECK constraints, unique columns in which values repeat, foreign keys of the app's own. Raises InputError for
+    The rows go into temporary copies of the tables, and where code of the database judges them, into the tables
+    themselves, in transactions that are rolled back. ``last_ids`` are as :func:`bulkseed.target.ids.allocate_ids` takes
+    them.
+
+    Raises TargetError with a line for each problem: values that a column's type cannot take, CHECK constraints, unique
+    columns in which values repeat, foreign keys of the app's own, triggers that refuse rows. Raises InputError for
     errors of the user's code.
     """
     problems: list[Problem] = []
+    notes: list[str] = []
     per_run: dict[str, list[Any]] = {}
     for table in target.model.tables:
         for row in await connection.fetch(UNIQUE, target.sql_name(table.name)):
@@ -101,14 +102,31 @@ async def run_trial(
     scenario = plan.scenario
     types = {mapping.kind for copy_plan in copy_plans.values() for mapping in copy_plan.mappings}
     plain = types <= PLAIN and not (scenario.tables or scenario.columns or scenario.fields or scenario.extras)
-    if not plain or await connection.fetchval(CHECKED, target.sql_tables()):
-        samples = await make_samples(connection, target, plan, corpus)
+    many = await needs_many_rows(connection, target)
+    if many or not plain or await connection.fetchval(CHECKED, target.sql_tables()):
+        code = await read_code(connection, target, copy_plans)
+        if code.runs or many:
+            # the very ids of the load, as the rows go among existing ones
+            context = await allocate_ids(connection, target, plan, corpus, last_ids=last_ids, reserve=False)
+            samples = await in_thread(generate_samples, context)
+        else:
+            samples = await make_samples(connection, target, plan, corpus)
+        refused: set[str] = set()
         for name, batches in samples.batches.items():
             table = target.model.by_name[name]
             copy_plan = with_keys(copy_plans[name], table, samples.keys)
-            problems += await try_batches(connection, target, table, copy_plan, batches, per_run.get(name, ()))
+            found = await try_batches(connection, target, table, copy_plan, batches, per_run.get(name, ()), code)
+            problems += found
+            refused |= {name} if found else set()
+        if many:
+            problems += await find_row_problems(connection, target, copy_plans, samples, refused)
         problems += await find_key_problems(connection, target, copy_plans, samples)
+        if code.runs:
+            found, reason = await try_in_tables(connection, target, copy_plans, samples, code, refused)
+            problems += found
+            notes += [reason] if reason else []
     raise_problems(problems)
+    return notes
 
 
 async def make_samples(connection: Connection, target: Target, plan: Plan, corpus: Corpus) -> Samples:
@@ -120,9 +138,20 @@ async def make_samples(connection: Connection, target: Target, plan: Plan, corpu
         for name in WITH_IDS
         if name in target.columns
     }
+    placement = Placement(
+        first_user=first_ids["users"],
+        first_channel=first_ids["channels"],
+        first_message=first_ids.get("messages", 1),
+        reactions=reactions,
+        uuids=tuple(name for name in first_ids if target.has_uuids(name)),
+    )
+    return await in_thread(generate_samples, Context(plan, placement, corpus))
+
+
+async def in_thread(generate: Callable[[Context], Samples], context: Context) -> Samples:
+    """Return what a generator makes, which is pure Python and NumPy for a moment. Raises InputError."""
     try:
-        # generators are pure Python and NumPy for a moment: in a thread
-        return await to_thread.run_sync(partial(generate, target, plan, corpus, reactions, first_ids))
+        return await to_thread.run_sync(generate, context)
     except RunError as error:
         # nothing has been written yet, so that for the user it is an error of the input
         raise TargetError(str(error), code=error.code) from error
@@ -136,61 +165,29 @@ async def next_id(connection: Connection, target: Target, table: str, count: int
     return id_range.first
 
 
-def generate(
-    target: Target, plan: Plan, corpus: Corpus, reactions: tuple[int | str, ...], first_ids: Mapping[str, int]
-) -> Samples:
-    """Return rows of the load. Raises InputError and RunError for errors of the user's code."""
-    placement = Placement(
-        first_user=first_ids["users"],
-        first_channel=first_ids["channels"],
-        first_message=first_ids.get("messages", 1),
-        reactions=reactions,
-        uuids=tuple(name for name in first_ids if target.has_uuids(name)),
-    )
-    return generate_samples(Context(plan, placement, corpus))
-
-
 async def try_batches(
     connection: Connection,
     target: Target,
     table: Table,
     copy_plan: CopyPlan,
     batches: Sequence[pa.RecordBatch],
-    indexes: Sequence[Any] = (),
+    indexes: Sequence[Any],
+    code: DatabaseCode,
 ) -> list[Problem]:
-    """Return a problem for each reason why the table would refuse rows of ``batches``.
+    """Return a problem for each reason why the table would refuse rows of ``batches``, its triggers apart.
 
     ``indexes`` are unique indexes whose values are known to differ within a run only.
     """
     name, to_copy = target.sql_name(table.name), replace(copy_plan, table=COPY, schema="pg_temp")
     problems: list[Problem] = []
+    # what triggers change is tried in the table itself
+    fills = bool(await connection.fetchval(FILLS, name))
     async with trial_transaction(connection):
         try:
-            await connection.execute(
-                compose(
-                    "CREATE TEMP TABLE {copy} (LIKE {table} INCLUDING GENERATED) ON COMMIT DROP",
-                    copy=identifier(COPY),
-                    table=name,
-                )
-            )
+            await make_copy(connection, target, table, () if fills else copy_plan.columns, COPY)
         except asyncpg.InsufficientPrivilegeError:
             # without the privilege TEMPORARY the load itself finds the problems; nobody sees this exception
             raise RollBack from None
-        not_null = await connection.fetch(NOT_NULL, name, list(copy_plan.columns))
-        unfilled = [row["name"] for row in not_null if row["is_unfilled"]]
-        if unfilled and not await make_triggers(connection, name):
-            unfilled = []
-        for row in not_null:
-            if row["name"] in unfilled:
-                continue
-            # filled by a default, which the copy does not have
-            await connection.execute(
-                compose(
-                    "ALTER TABLE {copy} ALTER {column} DROP NOT NULL",
-                    copy=identifier(COPY),
-                    column=identifier(row["name"]),
-                )
-            )
         try:
             with translate_errors(connection, f"trying {name}"):
                 await copy_batches(connection, to_copy, iter(batches), lambda _: None)
@@ -198,29 +195,41 @@ async def try_batches(
             raise
         except (RunError, InputError) as error:
             message = str(error).replace(str(to_copy), target.model.name(table.name))
-            cause = error.__cause__
-            if isinstance(cause, asyncpg.NotNullViolationError) and cause.column_name in unfilled:
-                problems.append(unfilled_column(target, table, cause.column_name))
-            else:
-                problems.append(Problem(error.code, message))
+            problems.append(Problem(error.code, message))
             raise RollBack from error
+        if fills:
+            raise RollBack
         for index in indexes:
             problems += [problem async for problem in find_taken_values(connection, target, table, index)]
-        problems += [problem async for problem in check_constraints(connection, target, table)]
+        problems += [problem async for problem in check_constraints(connection, target, table, code)]
     return problems
 
 
-async def check_constraints(connection: Connection, target: Target, table: Table) -> AsyncIterator[Problem]:
+async def check_constraints(
+    connection: Connection, target: Target, table: Table, code: DatabaseCode
+) -> AsyncIterator[Problem]:
     """Yield a problem for each CHECK constraint of the table that rows of its copy violate."""
     name, actual = target.sql_name(table.name), target.model.name(table.name)
     for row in await connection.fetch(CHECKS, name):
-        refused = await connection.fetchrow(
-            compose(
-                "SELECT count(*) AS number, min(t::text) AS example FROM {copy} AS t WHERE NOT ({condition})",
-                copy=identifier(COPY),
-                condition=trusted(row["holds"]),
-            )
+        if row["oid"] in code.reading_checks:
+            continue
+        judge = compose(
+            "SELECT count(*) AS number, min(t::text) AS example FROM {copy} AS t WHERE NOT ({condition})",
+            copy=identifier(COPY),
+            condition=trusted(row["holds"]),
         )
+        try:
+            async with connection.transaction():
+                refused = await connection.fetchrow(judge)
+        except asyncpg.PostgresError as error:
+            if connection.is_closed():
+                raise
+            yield Problem(
+                "check-constraint",
+                f"the CHECK constraint {row['name']} of {actual} fails for rows of the load ({server_message(error)}): "
+                "correct the functions that it calls, or change the fields of its columns",
+            )
+            continue
         if refused["number"]:
             example = " ".join(refused["example"].split())
             yield Problem(
@@ -261,26 +270,6 @@ def repeating_values(target: Target, table: Table, index: Any) -> Problem:
 def unique_text(table: Table) -> str:
     """Return a template whose texts differ in every row of every run, as TOML."""
     return '"name-{id}"' if "id" in table.column_names else '"name-{uuid}"'
-
-
-def unfilled_column(target: Target, table: Table, column: str) -> Problem:
-    return Problem(
-        "unfilled-column",
-        f"nothing fills the NOT NULL column {target.model.name(table.name)}.{column}, and its triggers do not either: "
-        f"give it a default, or a field in the scenario's [fields.{table.name}]",
-    )
-
-
-async def make_triggers(connection: Connection, table: SQL) -> bool:
-    """Give the copy of ``table`` its triggers before INSERT; return whether it has any and this login may make them."""
-    statements = [row["sql"] for row in await connection.fetch(TRIGGERS, table, COPY)]
-    try:
-        async with connection.transaction():
-            for statement in statements:
-                await connection.execute(trusted(statement))
-    except asyncpg.PostgresError:  # without the right to their functions, for example
-        return False
-    return bool(statements)
 
 
 async def find_taken_values(connection: Connection, target: Target, table: Table, index: Any) -> AsyncIterator[Problem]:

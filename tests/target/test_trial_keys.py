@@ -8,13 +8,10 @@ from typing import Final
 import pytest
 
 import bulkseed
-from bulkseed.errors import TargetError
-from bulkseed.loader.check import check
 from bulkseed.postgres.address import Address
-from support.errors import raises
+from support.loads import accept, refuse
 from support.plans import planned
-from support.queries import digest, rows, run_sql
-from support.whole_database import state
+from support.queries import rows, run_sql
 
 WORKSPACES: Final = (
     "CREATE TABLE workspaces (id int PRIMARY KEY)",
@@ -49,26 +46,6 @@ VOTES: Final = (
     "CREATE TABLE votes (message_id bigint, number int, choice int NOT NULL, "
     "CONSTRAINT counted FOREIGN KEY (message_id, number) REFERENCES polls (message_id, number) MATCH FULL)",
 )
-
-
-async def accept(address: Address, folder: Path, text: str, scale: str) -> None:
-    """Load a scenario, verify it, and remove it again."""
-    before = await digest(address)
-    plan = planned(folder, text, scale)
-    report = await bulkseed.load(plan, address)
-    assert [each.holds for each in await bulkseed.verify(address)] == [True]
-    await bulkseed.cleanup(address, [report.run])
-    assert await digest(address) == before
-
-
-async def refuse(address: Address, folder: Path, text: str, scale: str, code: str, *facts: str) -> None:
-    """Have a load and a check of a scenario refused, with the database as it was."""
-    before = await state(address)
-    plan = planned(folder, text, scale)
-    for command in (bulkseed.load, check):
-        with raises(code, *facts, kind=TargetError):
-            await command(plan, address)
-    assert await state(address) == before
 
 
 SCALES: Final = ("1x", "12x")

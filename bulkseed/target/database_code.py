@@ -1,0 +1,178 @@
+"""Code of the database that an INSERT runs: triggers, functions of CHECK constraints, and what these use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bulkseed.copy.writer import CopyPlan
+from bulkseed.postgres.connection import Connection
+from bulkseed.target.target import Target
+
+__all__ = ["FILLS", "DatabaseCode", "read_code"]
+
+FILLS: Final = """
+SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1::text::regclass AND tgtype & 7 = 7
+               AND tgenabled IN ('O', 'A') AND NOT tgisinternal)
+"""
+"""Whether a table has triggers BEFORE INSERT FOR EACH ROW, which may change rows."""
+
+TRIGGERS: Final = """
+SELECT tgrelid::bigint AS relation, tgfoid::bigint AS function FROM pg_trigger
+WHERE tgtype & 4 = 4 AND tgenabled IN ('O', 'A') AND NOT tgisinternal
+"""
+"""The triggers that an INSERT fires."""
+
+CHECKS: Final = """
+SELECT c.oid::bigint AS oid, d.refobjid::bigint AS function FROM pg_constraint AS c
+JOIN pg_depend AS d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
+JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+JOIN pg_language AS l ON l.oid = p.prolang
+WHERE c.conrelid = ANY ($1::text[]::regclass[]) AND c.contype = 'c' AND l.lanname NOT IN ('c', 'internal')
+"""
+"""The CHECK constraints that call functions of the database, once for each."""
+
+FUNCTIONS: Final = """
+SELECT p.oid::bigint AS oid, p.proname::text AS name, p.prosrc AS body,
+       l.lanname NOT IN ('sql', 'plpgsql') AS is_foreign
+FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
+WHERE l.lanname NOT IN ('c', 'internal') AND p.pronamespace <> ALL ('{pg_catalog,information_schema}'::regnamespace[])
+"""
+
+RELATIONS: Final = """
+SELECT c.oid::bigint AS oid, c.relname::text AS name, c.relkind = 'S' AS is_sequence, '' AS body
+FROM pg_class AS c WHERE c.relkind IN ('r', 'p', 'v', 'f', 'S') AND c.relpersistence <> 't'
+  AND c.relnamespace <> ALL ('{pg_catalog,information_schema,pg_toast}'::regnamespace[])
+"""
+
+USES: Final = """
+SELECT coalesce(r.ev_class, d.objid)::bigint AS by, d.refobjid::bigint AS used
+FROM pg_depend AS d LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+WHERE d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass)
+  AND d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass)
+"""
+"""What views, and functions whose bodies are parsed (BEGIN ATOMIC), use. Their definitions are not written out, as that
+waits for locks of the tables."""
+
+SEQUENCES: Final = """
+SELECT a.attrelid::bigint AS relation, a.attname::text AS name, c.oid::bigint AS sequence
+FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+JOIN pg_depend AS p ON (p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass
+                        AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum AND a.attidentity <> '')
+                    OR (p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass)
+JOIN pg_class AS c ON c.relkind = 'S'
+                  AND c.oid = CASE WHEN p.classid = 'pg_class'::regclass THEN p.objid ELSE p.refobjid END
+"""
+"""The sequences that the defaults of columns read, and those of identity columns."""
+
+WORD: Final = re.compile(r"\w+")
+DYNAMIC: Final = "execute"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseCode:
+    """What an INSERT into the tables of a load runs.
+
+    - ``runs``: whether there are triggers, or CHECK constraints that read tables: only the tables themselves show
+      whether they accept rows.
+    - ``reading_checks``: the OIDs of these constraints.
+    - ``sequences``: the OIDs of the sequences that it may move, as far as the text of functions tells; those that fill
+      columns which a load leaves out included.
+    """
+
+    runs: bool
+    reading_checks: frozenset[int]
+    sequences: frozenset[int]
+
+
+async def read_code(connection: Connection, target: Target, copy_plans: Mapping[str, CopyPlan]) -> DatabaseCode:
+    """Return the code that an INSERT into the tables runs. Raises asyncpg's errors."""
+    tables = target.sql_tables()
+    triggers = await connection.fetch(TRIGGERS)
+    checks = await connection.fetch(CHECKS, tables)
+    oids = await connection.fetchval("SELECT array_agg(t::regclass::oid::bigint) FROM unnest($1::text[]) AS t", tables)
+    fired = {row["function"] for row in triggers if row["relation"] in set(oids)}
+    if not (fired or checks):
+        return DatabaseCode(runs=False, reading_checks=frozenset(), sequences=frozenset())
+    names = Names(
+        await connection.fetch(FUNCTIONS),
+        await connection.fetch(RELATIONS),
+        triggers,
+        await connection.fetch(SEQUENCES),
+        await connection.fetch(USES),
+    )
+    reading = {row["oid"] for row in checks if names.reads_relations(row["function"])}
+    called = fired | {row["function"] for row in checks if row["oid"] in reading}
+    left_out = {
+        row["sequence"]
+        for table, oid in zip(target.model.tables, oids, strict=True)
+        for row in names.sequences
+        if row["relation"] == oid and row["name"] not in copy_plans[table.name].columns
+    }
+    return DatabaseCode(
+        runs=bool(called),
+        reading_checks=frozenset(reading),
+        sequences=frozenset(names.reachable(called)[1] | left_out) if called else frozenset(),
+    )
+
+
+class Names:
+    """The functions, relations and sequences of a database, to follow the names that functions mention."""
+
+    def __init__(
+        self,
+        functions: Iterable[Any],
+        relations: Iterable[Any],
+        triggers: Iterable[Any],
+        sequences: Iterable[Any],
+        uses: Iterable[Any],
+    ) -> None:
+        self.functions = {row["oid"]: row for row in functions}
+        self.relations = {row["oid"]: row for row in relations}
+        self.triggers = list(triggers)
+        self.sequences = list(sequences)
+        self.uses: dict[int, set[int]] = {}
+        for row in uses:
+            self.uses.setdefault(row["by"], set()).add(row["used"])
+        self.by_name: dict[str, set[int]] = {}
+        for row in (*self.functions.values(), *self.relations.values()):
+            for word in WORD.findall(row["name"].lower()):
+                self.by_name.setdefault(word, set()).add(row["oid"])
+
+    def reads_relations(self, function: int) -> bool:
+        """Return whether a function may read tables."""
+        relations, _ = self.reachable({function})
+        return bool(relations)
+
+    def reachable(self, functions: set[int]) -> tuple[set[int], set[int]]:
+        """Return the tables and views, and the sequences, that functions may use, by the words of their texts.
+
+        A word that is a name counts, whatever it stands for. Statements that a function puts together may use all.
+        """
+        waiting, seen = set(functions), set()
+        relations: set[int] = set()
+        sequences: set[int] = set()
+        while waiting:
+            oid = waiting.pop()
+            seen.add(oid)
+            row = self.functions.get(oid) or self.relations.get(oid)
+            if row is None:
+                continue  # a function in C
+            if oid in self.relations:
+                (sequences if row["is_sequence"] else relations).add(oid)
+                found = {each["function"] for each in self.triggers if each["relation"] == oid}
+                found |= {each["sequence"] for each in self.sequences if each["relation"] == oid}
+            elif row["is_foreign"]:
+                found = set(self.relations)
+            else:
+                found = set()
+            found |= self.uses.get(oid, set())
+            words = set(WORD.findall(row["body"].lower()))
+            if oid in self.functions and DYNAMIC in words:
+                found |= set(self.relations)
+            for word in words:
+                found |= self.by_name.get(word, set())
+            waiting |= found - seen
+        return relations, sequences

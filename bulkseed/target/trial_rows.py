@@ -1,0 +1,290 @@
+"""The trial of what needs many rows of a table: indexes of expressions or of some rows, exclusion, partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Final
+
+import asyncpg
+import pyarrow as pa
+
+from bulkseed.copy.writer import CopyPlan, copy_batches
+from bulkseed.errors import ConnectionLostError, InputError, RunError
+from bulkseed.generators import Context, shard_tables
+from bulkseed.plan.activity import expected_rows
+from bulkseed.plan.plan import Plan
+from bulkseed.plan.shards import Shard, split_into_shards
+from bulkseed.plan.tables import Table
+from bulkseed.postgres.connection import Connection, server_message, translate_errors
+from bulkseed.postgres.transaction import RollBack, trial_transaction
+from bulkseed.sql import SQL, compose, identifier, join, trusted
+from bulkseed.target.copy_plan import with_keys
+from bulkseed.target.database_code import FILLS
+from bulkseed.target.target import Problem, Target
+from bulkseed.target.trial_copy import make_copy
+from bulkseed.target.trial_sample import Samples
+
+__all__ = ["find_row_problems", "needs_many_rows"]
+
+ROWS: Final = 50_000
+"""The rows of a table that are tried: all of most loads, in half a second; of larger ones a part that is spread over
+the load, in which more values repeat than a user would want to find out about later."""
+PARTS: Final = 100
+COPY: Final = "bulkseed_trial"
+WITH_INDEX: Final = "bulkseed_trial_index"
+
+INDEXES: Final = """
+SELECT c.relname AS name, pg_get_indexdef(c.oid) AS definition, pg_get_constraintdef(k.oid) AS constraint_definition,
+       pg_get_expr(i.indpred, i.indrelid) AS predicate, i.indisexclusion AS excludes,
+       format('CREATE UNIQUE INDEX %s ON %s%s.%s ', quote_ident(c.relname), CASE WHEN t.relkind = 'p' THEN 'ONLY ' END,
+              quote_ident(s.nspname), quote_ident(t.relname)) AS beginning,
+       ARRAY(SELECT pg_get_indexdef(c.oid, n::int, false) FROM generate_series(1, i.indnkeyatts) AS n) AS expressions,
+       ARRAY(SELECT DISTINCT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = t.oid AND a.attnum > 0 AND (
+           a.attnum = ANY (i.indkey::int2[]) OR EXISTS (
+               SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+               AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.refobjsubid = a.attnum))) AS columns
+FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_class AS t ON t.oid = i.indrelid
+JOIN pg_namespace AS s ON s.oid = t.relnamespace
+LEFT JOIN pg_constraint AS k ON k.conindid = c.oid AND k.conrelid = t.oid AND k.contype IN ('p', 'u', 'x')
+WHERE i.indrelid = $1::text::regclass AND (i.indisunique OR i.indisexclusion)
+  AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL OR i.indisexclusion) ORDER BY c.relname
+"""
+"""The indexes in which not only the values of columns decide whether rows exclude each other."""
+
+PARTITIONS: Final = """
+SELECT coalesce(pg_get_partition_constraintdef(relid), 'true') AS holds
+FROM pg_partition_tree($1::text::regclass) WHERE isleaf AND level > 0 ORDER BY relid
+"""
+IS_PARTITIONED: Final = "SELECT relkind = 'p' FROM pg_class WHERE oid = $1::text::regclass"
+
+MANY: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_class WHERE oid = ANY ($1::text[]::regclass[]) AND relkind = 'p'
+    UNION ALL
+    SELECT FROM pg_index WHERE indrelid = ANY ($1::text[]::regclass[]) AND (indisunique OR indisexclusion)
+      AND (indpred IS NOT NULL OR indexprs IS NOT NULL OR indisexclusion)
+)
+"""
+
+
+async def needs_many_rows(connection: Connection, target: Target) -> bool:
+    """Return whether a table has what :func:`find_row_problems` tries."""
+    return bool(await connection.fetchval(MANY, target.sql_tables()))
+
+
+async def find_row_problems(
+    connection: Connection,
+    target: Target,
+    copy_plans: Mapping[str, CopyPlan],
+    samples: Samples,
+    refused: Iterable[str],
+) -> list[Problem]:
+    """Return a problem for each index or set of partitions that refuses rows of the load, or of them and existing ones.
+
+    Tables that are ``refused`` already are not tried. Raises InputError and RunError for errors of the user's code.
+    """
+    problems: list[Problem] = []
+    for table in target.model.tables:
+        name = target.sql_name(table.name)
+        if table.name in refused:
+            continue
+        partitioned = await connection.fetchval(IS_PARTITIONED, name)
+        fills = await connection.fetchval(FILLS, name)
+        # the values that triggers make are tried in the table itself
+        indexes = [] if fills else await connection.fetch(INDEXES, name)
+        if not (partitioned or indexes):
+            continue
+        async with trial_transaction(connection):
+            try:
+                known = await make_copy(
+                    connection, target, table, () if fills else copy_plans[table.name].columns, COPY
+                )
+            except asyncpg.InsufficientPrivilegeError:
+                raise RollBack from None  # without the privilege TEMPORARY the load itself finds the problems
+            copy_plan = with_keys(copy_plans[table.name], table, samples.keys)
+            into = replace(copy_plan, table=COPY, schema="pg_temp")
+            try:
+                with translate_errors(connection, f"trying {name}"):
+                    await copy_batches(connection, into, many_rows(samples.context, table.name), lambda _: None)
+            except ConnectionLostError:
+                raise
+            except (RunError, InputError) as error:
+                message = str(error).replace(str(into), target.model.name(table.name))
+                problems.append(Problem(error.code, message))
+                raise RollBack from error
+            if partitioned:
+                problems += await try_partitions(connection, target, table)
+            filled = {*copy_plan.columns, *known}
+            for index in indexes:
+                if filled.issuperset(index["columns"]):
+                    problems += await try_index(connection, target, table, copy_plan.columns, index)
+    return problems
+
+
+def many_rows(context: Context, table: str) -> Iterator[pa.RecordBatch]:
+    """Yield rows of a table in the load: all of them, or a part that is spread over the load."""
+    plan = context.plan
+    expected = expected_rows(plan)[table]
+    if expected <= ROWS:
+        for shard in shards_of(plan, table, ROWS):
+            yield from batches_of(context, shard, table)
+        return
+    whole = sum(expected_rows(plan).values())
+    shards = list(islice(shards_of(plan, table, max(1, round(whole / PARTS))), 2 * PARTS))
+    last = shards[-1]
+    for shard in (*shards, replace(last, start=last.stop - 1)):
+        missing = ROWS // len(shards)
+        for batch in batches_of(context, shard, table):
+            yield batch.slice(0, missing)
+            missing -= batch.num_rows
+            if missing <= 0:
+                break
+
+
+def shards_of(plan: Plan, table: str, rows: int) -> Iterator[Shard]:
+    model = plan.model
+    for shard in split_into_shards(plan, rows):
+        if model.stage(table) == shard.stage and (not shard.late or model.root(table) == shard.kind):
+            yield shard
+
+
+def batches_of(context: Context, shard: Shard, table: str) -> Iterator[pa.RecordBatch]:
+    for name, batches in shard_tables(context, shard):
+        if name == table:
+            yield from batches
+
+
+async def try_partitions(connection: Connection, target: Target, table: Table) -> list[Problem]:
+    """Return a problem if there is no partition for some rows of the copy."""
+    conditions = [trusted(row["holds"]) for row in await connection.fetch(PARTITIONS, target.sql_name(table.name))]
+    fits = join(" OR ", (compose("({condition})", condition=condition) for condition in conditions))
+    row = await connection.fetchrow(
+        compose(
+            "SELECT count(*) AS number, pg_get_partkeydef($1::text::regclass) AS key, min(t::text) AS example "
+            "FROM {copy} AS t WHERE NOT coalesce({fits}, false)",
+            copy=identifier("pg_temp", COPY),
+            fits=fits if conditions else compose("false"),
+        ),
+        target.sql_name(table.name),
+    )
+    if not row["number"]:
+        return []
+    example = " ".join(row["example"].split())
+    return [
+        Problem(
+            "missing-partition",
+            f"{target.model.name(table.name)} (partitioned by {row['key']}) has no partition for {row['number']:,} of "
+            f"the rows tried, such as {example:.80}: create the partitions, or one FOR DEFAULT",
+        )
+    ]
+
+
+async def try_index(
+    connection: Connection, target: Target, table: Table, columns: Sequence[str], index: Any
+) -> list[Problem]:
+    """Return a problem if rows of the copy exclude each other in an index, or existing rows exclude them."""
+    name, named = target.model.name(table.name), f"the index {index['name']}"
+    found: list[Problem] = []
+    with suppress(RollBack):
+        async with connection.transaction():
+            if not await make_index(connection, target, table, index):
+                raise RollBack
+            try:
+                async with connection.transaction():
+                    await connection.execute(
+                        compose(
+                            "INSERT INTO {indexed} ({columns}) SELECT {columns} FROM {copy}",
+                            indexed=identifier("pg_temp", WITH_INDEX),
+                            columns=join(", ", map(identifier, columns)),
+                            copy=identifier("pg_temp", COPY),
+                        )
+                    )
+            except (asyncpg.UniqueViolationError, asyncpg.ExclusionViolationError) as error:
+                found.append(
+                    Problem(
+                        "values-repeat",
+                        f"rows of the load exclude each other in {named} of {name} ({server_message(error)}): fill its "
+                        "columns with fields whose values differ, or drop the index",
+                    )
+                )
+            except asyncpg.PostgresError as error:
+                if connection.is_closed():
+                    raise
+                found.append(
+                    Problem(
+                        "refused-row",
+                        f"{named} of {name} refuses rows of the load ({server_message(error)}): correct the functions "
+                        "that it calls, or fill its columns with other values",
+                    )
+                )
+            raise RollBack
+    if not found and not index["excludes"] and (taken := await find_taken(connection, target, table, index)):
+        found.append(
+            Problem(
+                "values-taken",
+                f"existing rows of {name} have values of the load in {named}, such as {taken:.40}: fill its columns "
+                "with fields whose values differ, or drop the index",
+            )
+        )
+    return found
+
+
+async def make_index(connection: Connection, target: Target, table: Table, index: Any) -> bool:
+    """Make an empty copy of the table with the index, and return whether the server lets this user do so."""
+    indexed = identifier("pg_temp", WITH_INDEX)
+    if index["excludes"]:
+        index_sql = compose(
+            "ALTER TABLE {copy} ADD {constraint}", copy=indexed, constraint=trusted(index["constraint_definition"])
+        )
+    elif index["definition"].startswith(index["beginning"]):
+        body = trusted(index["definition"].removeprefix(index["beginning"]))
+        index_sql = compose("CREATE UNIQUE INDEX ON {copy} {body}", copy=indexed, body=body)
+    else:
+        return False
+    try:
+        # empty, so that nothing is evaluated under the search_path of maintenance
+        async with connection.transaction():
+            await make_copy(connection, target, table, (), WITH_INDEX)
+            await connection.execute(index_sql)
+    except asyncpg.PostgresError:
+        if connection.is_closed():
+            raise
+        return False
+    return True
+
+
+async def find_taken(connection: Connection, target: Target, table: Table, index: Any) -> str | None:
+    """Return a value of the index that both a row of the copy and an existing one have."""
+    keys = [identifier(f"key_{number}") for number in range(len(index["expressions"]))]
+    selected = join(
+        ", ",
+        (
+            compose("{expression} AS {key}", expression=trusted(expression), key=key)
+            for expression, key in zip(index["expressions"], keys, strict=True)
+        ),
+    )
+    condition = trusted(index["predicate"] or "true")
+
+    def values_of(source: SQL) -> SQL:
+        return compose(
+            "(SELECT {selected} FROM {source} WHERE {condition})", selected=selected, source=source, condition=condition
+        )
+
+    try:
+        async with connection.transaction():
+            taken = await connection.fetchval(
+                compose(
+                    "SELECT concat_ws(', ', {keys}) FROM {new} AS new JOIN {old} AS old USING ({keys}) LIMIT 1",
+                    keys=join(", ", keys),
+                    new=values_of(identifier("pg_temp", COPY)),
+                    old=values_of(target.sql_name(table.name)),
+                )
+            )
+    except asyncpg.PostgresError:
+        if connection.is_closed():
+            raise
+        return None  # a type without a default equality, or rows that the user may not read
+    return None if taken is None else str(taken)

@@ -1,0 +1,135 @@
+"""What a table refuses by itself: constraints of every state, values that must differ, missing partitions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from bulkseed.postgres.address import Address
+from support.loads import accept, refuse
+from support.queries import rows, run_sql
+
+
+async def test_fault_22_not_valid_check(database: Address, tmp_path: Path) -> None:
+    await run_sql(database, "ALTER TABLE messages ADD CONSTRAINT loud CHECK (content = upper(content)) NOT VALID")
+    await refuse(database, tmp_path, "", "1x", "check-constraint", "loud", "messages")
+
+
+async def test_a_check_that_is_not_enforced(database: Address, tmp_path: Path) -> None:
+    [(version,)] = await rows(database, "SELECT current_setting('server_version_num')::int")
+    if version < 180000:
+        pytest.skip("PostgreSQL has such constraints since version 18")
+    await run_sql(database, "ALTER TABLE messages ADD CHECK (content = upper(content)) NOT ENFORCED")
+    await accept(database, tmp_path, "")
+
+
+async def test_fault_24_a_check_that_raises_is_named_with_its_table(database: Address, tmp_path: Path) -> None:
+    await run_sql(
+        database,
+        "CREATE FUNCTION tidy(t text) RETURNS bool LANGUAGE plpgsql AS "
+        "$$ BEGIN IF t LIKE '% %' THEN RAISE 'untidy'; END IF; RETURN true; END $$",
+        "ALTER TABLE users ADD CONSTRAINT tidy_name CHECK (tidy(name))",
+        "ALTER TABLE messages ADD CONSTRAINT loud CHECK (content = upper(content))",
+    )
+    await refuse(database, tmp_path, "", "1x", "check-constraint", "tidy_name", "users", "untidy", "loud", "messages")
+
+
+async def test_fault_24_a_check_that_raises_by_what_it_reads(database: Address, tmp_path: Path) -> None:
+    await run_sql(
+        database,
+        "CREATE FUNCTION owned(wanted bigint) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN "
+        "IF EXISTS (SELECT FROM users WHERE id = wanted) THEN RAISE 'taken'; END IF; RETURN true; END $$",
+        "ALTER TABLE channels ADD CONSTRAINT free CHECK (owned(owner_id))",
+    )
+    await refuse(database, tmp_path, "", "1x", "refused-row", "channels", "taken")
+
+
+PARTITIONED: Final = (
+    "CREATE TABLE parts (LIKE messages) PARTITION BY RANGE (created_at)",
+    "DROP TABLE message_reactions, messages",
+    "ALTER TABLE parts RENAME TO messages",
+    "ALTER TABLE messages ADD CONSTRAINT from_user FOREIGN KEY (user_id) REFERENCES users",
+    "CREATE TABLE messages_early PARTITION OF messages FOR VALUES FROM ('2026-01-01') TO ('2026-03-01')",
+    "CREATE TABLE messages_late PARTITION OF messages FOR VALUES FROM ('2026-03-08') TO ('2026-07-01')",
+)
+NO_REACTIONS: Final = "[tables]\nreactions = false"
+
+
+async def test_fault_22_missing_partition(database: Address, tmp_path: Path) -> None:
+    """A week is missing, in which few rows of the load lie."""
+    await run_sql(database, *PARTITIONED)
+    await refuse(database, tmp_path, NO_REACTIONS, "2x", "missing-partition", "messages", "created_at", "2026-03-0")
+    await run_sql(
+        database,
+        "CREATE TABLE messages_week PARTITION OF messages FOR VALUES FROM ('2026-03-01') TO ('2026-03-08')",
+        "DROP TABLE messages_late",
+        "CREATE TABLE messages_late PARTITION OF messages FOR VALUES FROM ('2026-03-08') TO ('2026-07-01') "
+        "PARTITION BY HASH (id)",
+        "CREATE TABLE messages_even PARTITION OF messages_late FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+    )
+    await refuse(database, tmp_path, NO_REACTIONS, "2x", "missing-partition", "messages")
+    await run_sql(
+        database, "CREATE TABLE messages_odd PARTITION OF messages_late FOR VALUES WITH (MODULUS 2, REMAINDER 1)"
+    )
+    await accept(database, tmp_path, NO_REACTIONS, "2x")
+
+
+async def test_a_default_partition_takes_all(database: Address, tmp_path: Path) -> None:
+    await run_sql(database, *PARTITIONED[:-2])
+    await refuse(database, tmp_path, NO_REACTIONS, "1x", "missing-partition", "messages")
+    await run_sql(database, "CREATE TABLE messages_all PARTITION OF messages DEFAULT")
+    await accept(database, tmp_path, NO_REACTIONS)
+
+
+HANDLE: Final = "ALTER TABLE users ADD username text NOT NULL"
+NAMED: Final = "[fields.users]\nusername = {{ template = '{}' }}"
+
+
+async def test_fault_22_unique_expression_index(database: Address, tmp_path: Path) -> None:
+    await run_sql(database, HANDLE, "CREATE UNIQUE INDEX one_name ON users (lower(username))")
+    faker = "[fields.users]\nusername = { choice = ['Ada', 'ada', 'ADA', 'Bob'] }"
+    await refuse(database, tmp_path, faker, "1x", "values-repeat", "one_name", "users")
+    await accept(database, tmp_path, NAMED.format("U{id}"))
+
+
+async def test_fault_22_values_that_repeat_rarely(database: Address, tmp_path: Path) -> None:
+    """Only two of 4,000 users have the same, far from each other."""
+    await run_sql(database, HANDLE, "CREATE UNIQUE INDEX one_name ON users (replace(lower(username), 'u3999', 'u7'))")
+    await refuse(database, tmp_path, NAMED.format("U{id}"), "200x", "values-repeat", "one_name", "users", "u7")
+
+
+async def test_fault_22_values_that_existing_rows_have(database: Address, tmp_path: Path) -> None:
+    await run_sql(
+        database,
+        HANDLE,
+        "CREATE UNIQUE INDEX one_name ON users (lower(username)) WHERE is_active",
+        "INSERT INTO users (auth0_id, email, is_active, created_at, name, picture, bio, username) "
+        "VALUES ('x', 'x', true, now(), 'x', 'x', 'x', 'U1005'), ('y', 'y', false, now(), 'y', 'y', 'y', 'U1006')",
+    )
+    await refuse(database, tmp_path, NAMED.format("u{id}"), "1x", "values-taken", "one_name", "users", "u1005")
+    await accept(database, tmp_path, NAMED.format("v{id}"))
+
+
+async def test_fault_22_unique_index_over_some_rows(database: Address, tmp_path: Path) -> None:
+    await run_sql(
+        database,
+        "ALTER TABLE channels ADD archived_at timestamptz, ADD kind text NOT NULL DEFAULT 'chat'",
+        "CREATE UNIQUE INDEX one_each ON channels (owner_id) WHERE archived_at IS NOT NULL",
+    )
+    await accept(database, tmp_path, "")
+    await run_sql(database, "CREATE UNIQUE INDEX one_chat ON channels (owner_id) WHERE kind = 'chat' AND NOT is_dm")
+    await refuse(database, tmp_path, "", "1x", "values-repeat", "one_chat", "channels", "owner_id")
+
+
+async def test_fault_22_rows_that_exclude_each_other(database: Address, tmp_path: Path) -> None:
+    await run_sql(
+        database,
+        "ALTER TABLE users ADD stay int4range NOT NULL",
+        "ALTER TABLE users ADD CONSTRAINT one_stay EXCLUDE USING gist (stay WITH &&)",
+    )
+    await refuse(
+        database, tmp_path, "[fields.users]\nstay = { value = '[1,3)' }", "1x", "values-repeat", "one_stay", "users"
+    )
+    await accept(database, tmp_path, "[fields.users]\nstay = { template = '[{id},{id}]' }")
