@@ -26,6 +26,7 @@ from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, check_errors, open_connection
 from bulkseed.postgres.transaction import trial_transaction
 from bulkseed.target.copy_plan import format_reason
+from bulkseed.target.counter_triggers import describe_counter_triggers, find_counter_triggers
 from bulkseed.target.guard import Disk, estimate_rows, production_names, survey_with
 from bulkseed.target.ids import find_left_out_tables, find_unlogged_tables
 from bulkseed.target.reference_schema import create_in_transaction
@@ -175,6 +176,8 @@ class Inquiry:
         notes += [*checked.notes, *deferral.notes]
         notes += [f"run {run.number}, which had these ids and has no rows, would be replaced" for run in replaced]
         notes += [describe_locks(deferral.deferred)] if deferral.deferred else []
+        if workers > 1:
+            notes += filter(None, [describe_counter_triggers(await find_counter_triggers(connection, target))])
         if workers + 1 > free:
             notes.append(
                 f"the load opens {workers + 1} connections, and the server has {max(0, free)} free for the user "

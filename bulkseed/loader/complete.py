@@ -40,6 +40,12 @@ from bulkseed.postgres.transaction import transaction
 from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.sql import compose, plain_names
 from bulkseed.target.copy_plan import with_keys
+from bulkseed.target.counter_triggers import (
+    CounterTrigger,
+    describe_counter_triggers,
+    find_counter_triggers,
+    stages_of,
+)
 from bulkseed.target.guard import estimate_rows
 from bulkseed.target.target import Target, read_target
 from bulkseed.text.faker_source import FAKER_VERSION, make_corpus
@@ -320,7 +326,12 @@ async def complete_run(
             session.pools,
             lowest_log_level(),
         )
-        filling = TableFiller(job, shards, run.rows, pool, rebuild_connections, stopwatch, listener, stop)
+        counters = await find_shared_writes(control, target) if pool and shards else []
+        if counters:
+            listener.note(describe_counter_triggers(counters))
+        filling = TableFiller(
+            job, shards, run.rows, pool, rebuild_connections, stopwatch, listener, stop, stages_of(counters, target)
+        )
         names = tables_to_fill(shards, run.plan.model)
         to_drop = definitions_to_drop(names, deferred, target)
 
@@ -366,6 +377,16 @@ async def complete_run(
         workers=1 + len(pool),
         loaded={table: rows - run.rows[table] for table, rows in filling.rows.items()},
     )
+
+
+async def find_shared_writes(control: Control, target: Target) -> list[CounterTrigger]:
+    """Return the triggers for which shards are loaded one at a time, as two of them could deadlock."""
+
+    async def once(connection: Connection) -> list[CounterTrigger]:
+        with translate_errors(connection, "reading triggers"):
+            return await find_counter_triggers(connection, target)
+
+    return await control.do("reading triggers", once)
 
 
 async def check_all_shards(connection: Connection, ledger: Ledger, claim: Claim) -> None:

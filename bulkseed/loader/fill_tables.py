@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import anyio
@@ -28,7 +28,7 @@ class TableFiller:
     """The filling of the tables by one run. ``rows`` are the loaded rows, by table; ``shards`` the missing shards.
 
     ``pool`` are the worker processes beside this one, which is a worker too; ``rebuild_connections`` is the number of
-    connections that rebuild indexes and keys.
+    connections that rebuild indexes and keys. The shards of the stages ``alone`` are loaded one at a time.
     """
 
     def __init__(
@@ -41,8 +41,10 @@ class TableFiller:
         stopwatch: Stopwatch,
         listener: ProgressListener,
         stop: Stop,
+        alone: Collection[Stage] = (),
     ) -> None:
         self.job = job
+        self.alone = alone
         self.shards = shards
         self.rows = dict(rows)
         self.shards_left = Counter(shard.stage for shard in shards)
@@ -57,7 +59,7 @@ class TableFiller:
 
     async def fill(self, control: Control, context: Context) -> None:
         """Load the shards. Raises StoppedError if that was asked for, and RunError; loaded shards stay loaded."""
-        queue = ShardQueue(self.shards)
+        queue = ShardQueue(self.shards, self.alone)
         self.set_rows_complete()
 
         def on_done(shard: Shard, done: Done) -> None:

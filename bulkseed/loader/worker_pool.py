@@ -6,7 +6,7 @@ import contextlib
 import logging
 import pickle
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +20,7 @@ from bulkseed.listeners import NullListener, ProgressListener
 from bulkseed.load_options import has_interpreter
 from bulkseed.loader.load_shard import CountingListener, Job
 from bulkseed.plan.shards import Shard
+from bulkseed.plan.tables import Stage
 from bulkseed.processes import HANDSHAKE, LENGTH, MAX_PRINTED_BYTES, describe_end, frame, python_environment
 
 __all__ = [
@@ -94,11 +95,13 @@ async def receive_frame(pipe: BufferedByteReceiveStream) -> Any:
 class ShardQueue:
     """Shards in their order, each handed out once; those of a stage only when all of the stage before are loaded.
 
-    A foreign key that stays in place during the load requires the users first.
+    A foreign key that stays in place during the load requires the users first. The shards of the stages ``alone`` are
+    handed out only when no other one is in progress.
     """
 
-    def __init__(self, shards: Iterable[Shard]) -> None:
+    def __init__(self, shards: Iterable[Shard], alone: Collection[Stage] = ()) -> None:
         self.shards = iter(shards)
+        self.alone = alone
         self.waiting: Shard | None = next(self.shards, None)
         self.stage = self.waiting.stage if self.waiting else "users"
         self.in_progress = 0
@@ -106,7 +109,11 @@ class ShardQueue:
 
     async def next_shard(self) -> Shard | None:
         """Return the next shard as soon as it may be begun; None if none is left."""
-        while self.waiting is not None and self.waiting.stage != self.stage and self.in_progress:
+        while (
+            self.waiting is not None
+            and self.in_progress
+            and (self.waiting.stage != self.stage or self.waiting.stage in self.alone)
+        ):
             await self.changed.wait()
         shard = self.waiting
         if shard is not None:

@@ -1,3 +1,13 @@
 """The tables of the database that a load fills: their checks, copy plans and ids, and the reference schema."""
 
-__all__ = ["copy_plan", "guard", "ids", "reference_schema", "scenario_rules", "sequences", "target", "trial_load"]
+__all__ = [
+    "copy_plan",
+    "counter_triggers",
+    "guard",
+    "ids",
+    "reference_schema",
+    "scenario_rules",
+    "sequences",
+    "target",
+    "trial_load",
+]
