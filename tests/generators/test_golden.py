@@ -22,14 +22,20 @@ import pyarrow.compute as pc
 import pytest
 
 from bulkseed.fields.spec import KINDS
+from bulkseed.load_options import Format
+from bulkseed.loader.load import load
 from bulkseed.plan.plan import Placement, Plan, scale_counts
 from bulkseed.plan.shards import uuids_of
 from bulkseed.plan.tables import TABLES
+from bulkseed.postgres.address import Address
 from bulkseed.randomness.draws import GENERATOR_VERSION
 from bulkseed.scenarios.planning import make_plan
+from bulkseed.sql import compose, identifier, join
 from bulkseed.text.faker_source import make_corpus
+from bulkseed.text.names import Corpus
 from support.frozen_corpora import LOCALES, corpus_from, differences, frozen_corpus, frozen_values, values_of, versions
 from support.generated_rows import tables_of
+from support.queries import rows
 
 FOLDER: Final = Path(__file__).with_name("golden")
 AS_OF: Final = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)
@@ -238,6 +244,48 @@ def test_differences_are_seen() -> None:
     first, *rest = kept["pools"]
     [text, slug, _], *others = first
     assert differences(kept, kept | {"pools": [[[text, slug, "1/7"], *others], *rest]}) == ["pools"]
+
+
+# --- a fresh machine -------------------------------------------------------------------------------------------------
+
+
+def test_fault_21_nothing_that_is_pinned_depends_on_the_installed_faker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of Faker, with other names and words, changes no digest, and lets no test be skipped."""
+
+    def make_no_corpus(locale: str) -> Corpus:
+        raise AssertionError(f"the corpus of {locale} is taken from the installed Faker")
+
+    monkeypatch.setattr("support.generated_rows.make_corpus", make_no_corpus)
+    monkeypatch.setattr("support.frozen_corpora.FAKER_VERSION", "0.1")
+    assert versions()["faker"] == "0.1"
+    for name in CASES:
+        assert digests.__wrapped__(name) == golden(name)["columns"]
+        test_every_column_of_a_plan_is_pinned(name)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("copy_format", ["binary", "records"])
+async def test_fault_21_the_rows_in_a_database_have_the_pinned_digests(
+    database: Address, monkeypatch: pytest.MonkeyPatch, copy_format: Format
+) -> None:
+    plan, placement = CASES["default"]()
+    monkeypatch.setattr("bulkseed.loader.load.make_corpus", frozen_corpus)
+    report = await load(plan, database, copy_format=copy_format, defer="never")
+    assert report.placement == placement
+    types = {table: rows.schema for table, rows in tables_of(plan, placement, corpus=frozen_corpus("en_US")).items()}
+    for table, columns in golden("default")["columns"].items():
+        # a single worker loads in the order of the generators
+        loaded = await rows(
+            database,
+            compose(
+                "SELECT {columns} FROM {table} ORDER BY ctid",
+                columns=join(", ", map(identifier, columns)),
+                table=identifier(table),
+            ),
+        )
+        by_column = dict(zip(columns, zip(*loaded, strict=True), strict=True))
+        found = {name: pa.chunked_array([pa.array(by_column[name], types[table].field(name).type)]) for name in columns}
+        assert {name: digest(values) for name, values in found.items()} == columns
 
 
 # --- pinning ---------------------------------------------------------------------------------------------------------
