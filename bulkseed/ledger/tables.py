@@ -204,6 +204,7 @@ async def find_other_ledgers(connection: Connection, ledger: Ledger) -> list[Led
         JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attname = 'placement'
         WHERE n.nspname <> $1 AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(r.oid, 'SELECT')
           AND has_table_privilege(v.oid, 'SELECT') AND has_table_privilege(d.oid, 'SELECT')
+          AND NOT (row_security_active(r.oid) OR row_security_active(v.oid) OR row_security_active(d.oid))
         ORDER BY 1
         """,
         ledger.schema,

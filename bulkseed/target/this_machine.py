@@ -37,7 +37,7 @@ async def find_backend(connection: Connection) -> Place:
     """
     asked = time.monotonic()
     row = await connection.fetchrow(BACKEND)
-    if row is None:
+    if row is None or row["age"] is None:
         return "elsewhere"
     return await to_thread.run_sync(find_process, row["pid"], row["age"], TOLERANCE + time.monotonic() - asked)
 
