@@ -43,6 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the server programs (initdb, postgres, …) to test against, such as /usr/lib/postgresql/15/bin; "
         "where that has no client programs, the wheel's are taken",
     )
+    parser.addoption(
+        "--again-scale",
+        metavar="SCALE",
+        default="2x",
+        help="the scale at which rows are loaded, removed, and loaded again (tests/cleaner/test_same_load_again.py)",
+    )
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -127,6 +127,21 @@ async def test_fault_19_several_runs(database: Address) -> None:
     assert await states(database) == before
 
 
+async def test_fault_19_load_cleanup_load_at_a_scale(database: Address, pytestconfig: pytest.Config) -> None:
+    """Print the digests, which ``-k at_a_scale --again-scale 10x -rP`` shows."""
+    plan, before = plan_of(pytestconfig.getoption("--again-scale")), await states(database)
+    digests = []
+    for workers, defer in ((2, "always"), (1, "never")):
+        report = await load(plan, database, workers=workers, defer=defer)  # type: ignore[arg-type]
+        digests.append(await digest(database))
+        removed = await cleanup(database, [report.run])
+        print(f"{sum(report.rows.values()):,} rows, {workers} workers, --defer {defer}: {removed.other_rows or 'same'}")
+        print(*(f"  {table} {rows} {found}" for table, (rows, found) in digests[-1].items()), sep="\n")
+        assert removed.other_rows == ""
+        assert await states(database) == before
+    assert digests[0] == digests[1]
+
+
 ODD: Final = (
     "ALTER SEQUENCE users_id_seq INCREMENT 50 CACHE 20 RESTART 7 CYCLE",
     "SELECT nextval('channels_id_seq'), nextval('channels_id_seq')",

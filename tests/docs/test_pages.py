@@ -25,7 +25,7 @@ LONGEST_FRONT_PAGE: Final = 200
 
 OTHER_OPTIONS: Final = {
     *("--schema-only", "--bulkseed-url", "--strict", "--postgres", "--chaos-rounds", "--chaos-seed"),
-    *("--schemas", "--schemas-seed", "--schemas-pending"),
+    *("--schemas", "--schemas-seed", "--schemas-pending", "--again-scale"),
 }
 """Options of other programs that the prose names."""
 
