@@ -44,7 +44,6 @@ from bulkseed.ledger import (
     limit_wait,
     mark_emptied,
     mark_undoing,
-    read_records,
 )
 from bulkseed.ledger.control import open_control
 from bulkseed.listeners import NullListener, Phase, ProgressListener
@@ -309,9 +308,7 @@ async def remove_runs(
             async with limit_wait(connection, ledger):
                 for number in dropped:
                     await forget_run(connection, ledger, number)
-    with translate_errors(connection, "reading the ledger"):
-        remaining = await read_records(connection, ledger)
-    returned = await return_ids(connection, runs, remaining)
+    returned = await return_ids(connection, ledger, runs)
     await drop_empty_ledger(connection, ledger, listener)
     return CleanupReport(
         tuple(run.number for run in runs),

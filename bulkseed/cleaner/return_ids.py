@@ -13,11 +13,11 @@ import asyncpg
 
 from bulkseed.cleaner.count_rows import find_tables_with_rows
 from bulkseed.deferral import describe_holders
-from bulkseed.errors import ConnectionLostError
-from bulkseed.ledger import Record, Run
+from bulkseed.errors import BulkseedError
+from bulkseed.ledger import Ledger, Record, Run, read_records
 from bulkseed.plan.plan import Reservation
 from bulkseed.plan.tables import WITH_IDS
-from bulkseed.postgres.connection import Connection, server_message
+from bulkseed.postgres.connection import Connection, server_message, translate_errors
 from bulkseed.postgres.transaction import safe_transaction
 from bulkseed.sql import compose, identifier, literal, plain_names, trusted
 from bulkseed.target.sequences import (
@@ -36,7 +36,9 @@ logger = logging.getLogger(__name__)
 
 LOCK_SECONDS: Final = 0.5
 """How long each sequence is waited for, while an app's INSERTs wait behind this."""
-TRIES: Final = 4
+QUERY_SECONDS: Final = 5
+"""The limit of a query for rows with later values, which has to read the table where no index has the column."""
+TRIES: Final = 3
 PAUSE: Final = 1.0
 """Seconds between the tries, in which the app goes on."""
 
@@ -52,37 +54,35 @@ class ReturnedIds:
     other_rows: str = ""
 
 
-async def return_ids(connection: Connection, removed: Sequence[Run], remaining: Sequence[Record]) -> ReturnedIds:
-    """Give the ids of ``removed`` runs back to the sequences, unless others have taken later ones.
+async def return_ids(connection: Connection, ledger: Ledger, removed: Sequence[Run]) -> ReturnedIds:
+    """Give the ids of ``removed`` runs, which are no longer recorded, back to the sequences.
 
-    ``remaining`` are the runs that are still recorded. The caller holds the load lock, and is in no transaction: each
-    sequence is locked for a moment, in a transaction of its own. Raises no error: what fails is a reason.
+    The ids stay where others have taken later ones. The caller holds the load lock, and is in no transaction: each
+    sequence is locked for a moment, in a transaction of its own. Raises no error, as the rows are removed already: what
+    fails is a reason.
     """
     if not removed:
         return ReturnedIds()
     oldest = min(removed, key=lambda run: run.number)
-    returning = Returning(connection, sorted(removed, key=lambda run: -run.number), remaining)
+    returning = Returning(connection, sorted(removed, key=lambda run: -run.number))
     try:
-        try:
+        with translate_errors(connection, "giving ids back"):
             await returning.return_all()
+            returning.remaining = await read_records(connection, ledger)
             return ReturnedIds(returning.ids, await returning.describe_next_load(oldest))
-        except asyncpg.PostgresError as error:
-            if connection.is_closed():
-                raise
-            reason = f"a query failed: {server_message(error)}"
-            return ReturnedIds(returning.ids, other_rows_sentence(oldest, reason))
-    except (OSError, ConnectionLostError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        logger.info("ids are not given back: %s", error)
-        return ReturnedIds(other_rows=f"the ids of run {oldest.number} were not given back: the connection was lost")
+    except BulkseedError as error:
+        logger.info("%s", error)
+        return ReturnedIds(returning.ids, other_rows_sentence(oldest, " ".join(str(error).split())))
 
 
 class Returning:
     """The return of the ids of ``runs``, newest first; ``reasons`` say what could not be given back."""
 
-    def __init__(self, connection: Connection, runs: Sequence[Run], remaining: Sequence[Record]) -> None:
+    def __init__(self, connection: Connection, runs: Sequence[Run]) -> None:
         self.connection = connection
         self.runs = runs
-        self.remaining = remaining
+        self.remaining: Sequence[Record] = ()
+        """The runs that are still recorded."""
         self.ids: dict[str, tuple[int, int]] = {}
         self.reasons: list[str] = []
 
@@ -101,7 +101,11 @@ class Returning:
                     # setval() is not rolled back, and needs not be: it is right from the moment at which it is done
                     async with safe_transaction(self.connection, isolation="read_committed"):
                         await self.connection.execute(
-                            compose("SET LOCAL lock_timeout = '{ms}ms'", ms=round(LOCK_SECONDS * 1000))
+                            compose(
+                                "SET LOCAL lock_timeout = '{ms}ms'; SET LOCAL statement_timeout = '{limit}s'",
+                                ms=round(LOCK_SECONDS * 1000),
+                                limit=QUERY_SECONDS,
+                            )
                         )
                         await self.return_to(sequence)
                     break
@@ -190,6 +194,8 @@ class Returning:
 
     async def describe_next_load(self, run: Run) -> str:
         """Return a sentence if the next load of the plan of ``run`` gets other ids; empty if it gets the same."""
+        if run.ids_given and not self.reasons:
+            return ""
         predicted = await self.predict_first_ids(run)
         differing = [table for table, first in predicted.items() if first != run.placement.first(table)]
         if not (differing or self.reasons):

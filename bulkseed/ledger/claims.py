@@ -65,8 +65,13 @@ async def begin_run(
     expected: Mapping[str, int],
     rows_per_shard: int,
     reservations: Sequence[Reservation],
+    *,
+    ids_given: bool = False,
 ) -> Claim:
-    """Record a run into the tables of ``schema``; make the ledger if there is none. ``token`` is a new UUID."""
+    """Record a run into the tables of ``schema``; make the ledger if there is none. ``token`` is a new UUID.
+
+    ``reservations`` are what the run has taken from sequences; ``ids_given``: whether the user gave its first ids.
+    """
     await make_ledger(connection, ledger)
     number: int = await connection.fetchval(
         compose(
@@ -83,7 +88,9 @@ async def begin_run(
         json.dumps(dict(made_by)),
         json.dumps(dict(expected)),
         rows_per_shard,
-        json.dumps([asdict(reservation) for reservation in reservations]),
+        json.dumps(
+            {"ids_given": ids_given, "sequences": [asdict(reservation) for reservation in reservations]},
+        ),
     )
     return Claim(number, token)
 

@@ -75,6 +75,8 @@ class Run:
     client: str | None
     """The address of the client that loaded it, if the connection was over TCP."""
     resumed: int
+    ids_given: bool = False
+    """Whether the user gave its first ids."""
     reservations: tuple[Reservation, ...] = ()
     """What it took from sequences, in this order; nothing is known of a run of a version that did not record it."""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -244,6 +246,7 @@ def parse_run(record: Record) -> Run:
             code="unreadable-run",
         )
     plan = Plan.from_json(json.dumps(values["plan"]))
+    reserved = values.get("reserved") or {}
     expected, rows_per_shard = values.get("expected", values["rows"]), values.get("rows_per_shard")
     if rows_per_shard is not None:
         shard_counts(plan, rows_per_shard)
@@ -264,7 +267,8 @@ def parse_run(record: Record) -> Run:
         login=values.get("login"),
         client=values.get("client"),
         resumed=values.get("resumed", 0),
-        reservations=tuple(Reservation(**reservation) for reservation in values.get("reserved") or ()),
+        ids_given=reserved.get("ids_given", False),
+        reservations=tuple(Reservation(**reservation) for reservation in reserved.get("sequences", ())),
         seconds=values["seconds"] or {},
     )
 

@@ -14,7 +14,7 @@ from bulkseed.plan.plan import Plan, Reservation
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection
 from bulkseed.sql import plain_names
-from bulkseed.target.ids import ChosenIds, Reserved, allocate_ids, id_ranges, reserve_chosen_ids
+from bulkseed.target.ids import ChosenIds, Reserved, allocate_ids, id_ranges, reserve_chosen_ids, return_reserved_ids
 from bulkseed.target.target import Target
 from bulkseed.text.names import Corpus
 
@@ -53,7 +53,11 @@ async def allocate_first_ids(
     """
     if first_ids is None:
         last_ids = await read_highest_ids(connection, ledger)
-        return await allocate_ids(connection, target, plan, corpus, reserved, last_ids)
+        try:
+            return await allocate_ids(connection, target, plan, corpus, reserved, last_ids)
+        except TargetError:
+            await return_reserved_ids(connection, reserved)
+            raise
     context, replaced = await place_rows(connection, ledger, target, plan, corpus, first_ids)
     ranges, earlier = id_ranges(context), list[Reservation]()
     async with limit_wait(connection, ledger):

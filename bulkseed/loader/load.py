@@ -165,6 +165,7 @@ async def load(
                             expected_counts(context),
                             rows_per_shard,
                             reservations,
+                            ids_given=first_ids is not None,
                         )
                         await save(connection, ledger.deferred, claim.number, deferral.deferred)
             return claim

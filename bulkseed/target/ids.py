@@ -46,6 +46,7 @@ __all__ = [
     "read_system_reactions",
     "reserve_chosen_ids",
     "reserve_ids",
+    "return_reserved_ids",
 ]
 
 READ_ONLY: Final = """
@@ -284,6 +285,22 @@ async def reserve_ids(
             end=end,
         )
     return int(end) - count + 1, reservation
+
+
+async def return_reserved_ids(connection: Connection, reserved: Reserved) -> None:
+    """Give reserved ids back to the sequences, of a run that is not begun after all, unless others took later ones."""
+    for table, (_, reservation) in reversed(list(reserved.items())):
+        if reservation is not None:
+            async with hold_sequence(connection, reservation.sequence) as is_held:
+                state = await read_state(connection, reservation.sequence)
+                if is_held and state is not None and (state.last, state.is_called) == (reservation.end, True):
+                    await connection.execute(
+                        "SELECT setval($1::text::regclass, $2, $3)",
+                        reservation.sequence,
+                        reservation.last,
+                        reservation.is_called,
+                    )
+        del reserved[table]
 
 
 async def list_reservations(connection: Connection, target: Target, reserved: Reserved) -> list[Reservation]:

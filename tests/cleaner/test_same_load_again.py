@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from bulkseed.cleaner.cleanup import CleanupReport, cleanup
-from bulkseed.errors import RunError
+from bulkseed.errors import RunError, TargetError
 from bulkseed.load_options import Defer, Format
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
@@ -290,3 +290,13 @@ async def test_fault_19_an_app_that_takes_ids_meanwhile_gets_each_once(database:
     ended.set()
     await app
     assert len(set(taken)) == len(taken)
+
+
+async def test_fault_19_a_load_that_cannot_begin_gives_its_ids_back(
+    database: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await states(database)
+    monkeypatch.setattr("bulkseed.target.ids.MAX_VARIANTS", 0)  # as if an app had the values of all variants
+    with raises("values-used-up", kind=TargetError):
+        await load(plan_of(), database)
+    assert await states(database) == before
