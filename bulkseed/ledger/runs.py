@@ -142,7 +142,7 @@ class Record:
         try:
             return parse_run(self)
         except WRONG_VALUES as error:
-            reason = str(error) if isinstance(error, InputError) else repr(error)
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or repr(error)
             raise TargetError(
                 f"the record of run {self.number} in schema {self.ledger.schema} cannot be read ({reason}): "
                 "use a newer bulkseed if one made it, or restore it if it was changed by hand",
