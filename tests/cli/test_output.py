@@ -314,7 +314,8 @@ class Terminal(io.StringIO):
 def test_runs_are_readable_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     run = {"number": 12, "rows": {"m": 1_802_016}, "expected": {"m": 1_807_380}, "is_complete": False, "resumed": 2}
     who = {"login": "bulkseed", "client": "127.0.0.1", "began": datetime(2026, 11, 29, 19, 58, tzinfo=UTC)}
-    recorded: Any = SimpleNamespace(run=SimpleNamespace(**run, **who), state="interrupted", seconds=13.7)
+    run_of_test = SimpleNamespace(**run, **who)
+    recorded: Any = SimpleNamespace(run=run_of_test, problem=None, state="interrupted", seconds=13.7)
     screen = Terminal()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("COLUMNS", "80")
