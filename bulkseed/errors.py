@@ -22,6 +22,7 @@ __all__ = [
     "StoppedError",
     "TargetError",
     "TransientError",
+    "ViolatingRowsError",
     "common_code",
     "escape_controls",
     "first_cause",
@@ -93,6 +94,17 @@ class RunError(BulkseedError):
 
 class DiskFullError(RunError):
     """The server's disk is full."""
+
+
+class ViolatingRowsError(RunError):
+    """Indexes or keys cannot be rebuilt, because rows violate them.
+
+    ``after_undo`` is the message for when the rows of the load are gone, and the indexes and keys in place.
+    """
+
+    def __init__(self, message: str, *, code: str, after_undo: str = "") -> None:
+        super().__init__(message, code=code)
+        self.after_undo = after_undo or message
 
 
 class TransientError(RunError):

@@ -26,7 +26,7 @@ from bulkseed.deferral.steps import (
     run_with_retries,
     step_transaction,
 )
-from bulkseed.errors import DiskFullError, RunError, TransientError, common_code, reraise_first
+from bulkseed.errors import DiskFullError, RunError, TransientError, ViolatingRowsError, common_code, reraise_first
 from bulkseed.postgres.connection import Connection, backend_pid, server_message, translate_errors
 from bulkseed.postgres.optional import execute_optional
 from bulkseed.sql import SQL, compose, identifier
@@ -35,6 +35,7 @@ __all__ = ["Rebuilder", "count_steps", "rebuild"]
 
 logger = logging.getLogger(__name__)
 
+OTHER_VALUES: Final = "let the load make other values for its columns"
 MOST_SHOWN: Final = 3
 """The number of failures whose messages are shown."""
 
@@ -75,6 +76,9 @@ class Rebuilder:
         if self.disk_full:
             return DiskFullError(message, code=self.disk_full.code)
         code = common_code((failure.code for failure in self.failures), "not-rebuilt")
+        violated = [failure.after_undo for failure in self.failures if isinstance(failure, ViolatingRowsError)]
+        if len(violated) == len(self.failures):
+            return ViolatingRowsError(message, code=code, after_undo="\n".join(violated[:MOST_SHOWN]))
         return RunError(message, code=code)
 
     async def measure_table(self, connection: Connection, table: SQL, definitions: Sequence[Deferred]) -> int | None:
@@ -305,10 +309,11 @@ def explain_duplicates(deferred: Deferred) -> Iterator[None]:
     except asyncpg.UniqueViolationError as error:
         if error.schema_name == "pg_catalog":  # another session has just created an object of that name
             raise
-        raise RunError(
-            f"{deferred} cannot be rebuilt, since rows have duplicate values ({server_message(error)}): "
-            "remove or change all but one of them",
+        problem = f"{deferred} cannot be rebuilt, since rows have duplicate values ({server_message(error)})"
+        raise ViolatingRowsError(
+            f"{problem}: remove or change all but one of them",
             code="duplicate-rows",
+            after_undo=f"{problem}: {OTHER_VALUES}",
         ) from error
 
 
@@ -317,10 +322,12 @@ def explain_orphans(deferred: Deferred) -> Iterator[None]:
     try:
         yield
     except asyncpg.ForeignKeyViolationError as error:
-        raise RunError(
+        problem = (
             f"{deferred} is rebuilt as NOT VALID and cannot be validated, since a row of {deferred.table} references "
-            f"no row of {deferred.parent} ({server_message(error)}): remove or change that row",
-            code="orphan-rows",
+            f"no row of {deferred.parent} ({server_message(error)})"
+        )
+        raise ViolatingRowsError(
+            f"{problem}: remove or change that row", code="orphan-rows", after_undo=f"{problem}: {OTHER_VALUES}"
         ) from error
 
 

@@ -9,7 +9,14 @@ from contextlib import asynccontextmanager
 import anyio
 
 from bulkseed.cleaner.cleanup import remove_runs
-from bulkseed.errors import BulkseedError, RunError, ServerUnavailableError, StoppedError, TargetError
+from bulkseed.errors import (
+    BulkseedError,
+    RunError,
+    ServerUnavailableError,
+    StoppedError,
+    TargetError,
+    ViolatingRowsError,
+)
 from bulkseed.ledger import Claim, Ledger, read_records
 from bulkseed.ledger.control import Control
 from bulkseed.listeners import Phase, Stop
@@ -38,6 +45,11 @@ class RunStatusText:
         resume, cleanup = (self.ledger.command(f"{name} {self.number}") for name in ("resume", "cleanup"))
         dropped = "; its indexes and keys stay dropped until then" if self.deferred else ""
         return f"run {self.number} is kept: finish it with {resume}, or undo it with {cleanup}{dropped}"
+
+    @property
+    def undone(self) -> str:
+        """For a run of which nothing is left."""
+        return f"run {self.number} was undone"
 
     @property
     def undoing(self) -> str:
@@ -80,12 +92,15 @@ async def undo_on_error(
             stop.message = status.undoing
             result, is_undo_failed = await undo_run(control, address, status, claim)
         logger.info("%s: %s", type(error).__name__, result)
+        text = str(error)
+        if isinstance(error, ViolatingRowsError) and result == status.undone:
+            text = error.after_undo
         code = "undo-failed" if is_undo_failed or not isinstance(error, BulkseedError) else error.code
         # still an InputError: if a table was locked, for example, nothing was dropped and no row was loaded
         if isinstance(error, RunError) or (
             isinstance(error, TargetError) and on_error == "undo" and not is_undo_failed
         ):
-            raise type(error)(f"{error}\n{result}", code=code) from error
+            raise type(error)(f"{text}\n{result}", code=code) from error
         if isinstance(error, BulkseedError):
             # no longer an InputError, which promises that nothing was touched
             raise RunError(f"{error}\n{result}", code=code) from error
@@ -118,7 +133,7 @@ async def undo_run(control: Control, address: Address, status: RunStatusText, cl
             report = await remove_runs(connection, address, ledger, [claim], cascade=False, listener=control.listener)
             if report.other_rows:
                 control.listener.note(report.other_rows)
-        return f"run {number} was undone"
+        return status.undone
 
     with anyio.CancelScope(shield=True):
         try:

@@ -54,6 +54,16 @@ CREATE TRIGGER twin AFTER INSERT ON users WHEN (pg_trigger_depth() = 0) EXECUTE 
 """An app that makes a duplicate of a seeded row, in the moment when nothing forbids that."""
 
 
+async def test_fault_22_after_an_undone_load_nothing_is_to_be_removed(database: Address) -> None:
+    await run_sql(database, TWIN)
+    with raises("duplicate-rows", "users_email_key", "run 1", kind=RunError) as caught:
+        await load(plan_of("1x"), database, defer="always")
+    told = str(caught.value)
+    assert "remove" not in told
+    assert told.count("\n") == 1  # nothing is left to be rebuilt either
+    assert not await has_ledger(database)
+
+
 async def test_a_key_that_cannot_be_rebuilt_for_seeded_rows_is_rebuilt_without_them(
     database: Address, server: Server
 ) -> None:
