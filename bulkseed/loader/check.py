@@ -163,6 +163,7 @@ class Inquiry:
         )
         target = checked.target
         deferral = await choose_deferred(connection, target, plan, self.defer, checked.copy_plans, corpus)
+        checked.check_order(deferral.deferred, plan, self.rows_per_shard)
         context, replaced = await place_rows(connection, ledger, target, plan, corpus, self.first_ids)
         placement = context.placement
         expected = expected_rows(plan)
@@ -173,7 +174,7 @@ class Inquiry:
         notes = [f"a load would wait for another bulkseed in this database ({holder}) to finish"] if holder else []
         notes += filter(None, [await find_unlogged_tables(connection, target)])
         notes += filter(None, [await find_left_out_tables(connection, target)])
-        notes += [*checked.notes, *deferral.notes]
+        notes += [*checked.trial.notes, *deferral.notes]
         notes += [f"run {run.number}, which had these ids and has no rows, would be replaced" for run in replaced]
         notes += [describe_locks(deferral.deferred)] if deferral.deferred else []
         if workers > 1:

@@ -119,8 +119,6 @@ async def load(
                 lambda connection: run_preflight(connection, address, plan, corpus, ledger, copy_format),
             )
             target, copy_plans = checked.target, checked.copy_plans
-            for sentence in checked.notes:
-                listener.note(sentence)
         context: Context | None = None
         reserved: Reserved = {}
 
@@ -141,11 +139,12 @@ async def load(
                         if note := await find_note(connection, target):
                             listener.note(note)
                     deferral = await choose_deferred(connection, target, plan, defer, copy_plans, corpus)
+                    checked.check_order(deferral.deferred, plan, rows_per_shard)
                 if dropped := len(deferral.deferred):
                     logger.info("%s indexes and keys are dropped for the load, and rebuilt after it", dropped)
                 else:
                     logger.info("indexes and keys stay in place: %s", deferral.reason)
-                for sentence in deferral.notes:
+                for sentence in (*checked.trial.notes, *deferral.notes):
                     listener.note(sentence)
                 listener.phase(Phase.RESERVE)
                 with stopwatch.phase("reserve"), translate_errors(connection, "reserving ids"):

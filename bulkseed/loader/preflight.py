@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bulkseed.cleaner.removal_checks import find_removal_problems
 from bulkseed.cleaner.removal_trial import find_trigger_problems
 from bulkseed.copy.writer import CopyPlan
-from bulkseed.deferral import find_unfinished_runs
+from bulkseed.deferral import Deferred, find_unfinished_runs
 from bulkseed.errors import ConnectError, InputError, TargetError, common_code
 from bulkseed.ledger import Ledger, check_ledger, find_other_ledgers, limit_read, read_records, try_ledger
 from bulkseed.load_options import Format
 from bulkseed.loader.first_ids import read_highest_ids
 from bulkseed.plan.activity import expected_bytes
 from bulkseed.plan.plan import Plan
+from bulkseed.plan.shards import shard_counts
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import Connection, check_errors
 from bulkseed.target.copy_plan import plan_copies
@@ -23,7 +24,7 @@ from bulkseed.target.guard import Disk, check_disks, folders, read_disks
 from bulkseed.target.ids import check_ids, check_privileges, check_writable
 from bulkseed.target.scenario_rules import find_rule_problems
 from bulkseed.target.target import Target, raise_problems, read_target
-from bulkseed.target.trial_load import run_trial
+from bulkseed.target.trial_load import TrialResult, run_trial
 from bulkseed.text.names import Corpus
 
 __all__ = ["Preflight", "check_ledgers", "run_preflight"]
@@ -31,12 +32,24 @@ __all__ = ["Preflight", "check_ledgers", "run_preflight"]
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What the checks before a load have found: the tables, how each is copied, the disks seen from here, and notes."""
+    """What the checks before a load have found: the tables, how each is copied, the disks seen from here, the trial."""
 
     target: Target
     copy_plans: Mapping[str, CopyPlan]
     disks: tuple[Disk, ...]
-    notes: tuple[str, ...] = ()
+    trial: TrialResult
+
+    def check_order(self, deferred: Iterable[Deferred], plan: Plan, rows_per_shard: int) -> None:
+        """Raise TargetError if a foreign key that is not ``deferred`` refuses rows since others are loaded later."""
+        dropped = {(each.relation, each.name) for each in deferred if each.kind == "foreign key"}
+        shards = shard_counts(plan, rows_per_shard)
+        raise_problems(
+            [
+                key.problem
+                for key in self.trial.waiting
+                if (key.table, key.name) not in dropped and not (key.in_parts and shards[key.stage] == 1)
+            ]
+        )
 
 
 class Refusals:
@@ -88,7 +101,7 @@ async def run_preflight(
     target: Target | None = None
     copy_plans: Mapping[str, CopyPlan] = {}
     disks: tuple[Disk, ...] = ()
-    notes: list[str] = []
+    trial = TrialResult()
     with check_errors(connection, "checking the target"):
         with refusals.collect():
             await check_writable(connection)
@@ -121,7 +134,7 @@ async def run_preflight(
                 await check_ids(connection, target, plan)
             if len(refusals.errors) == before:
                 with refusals.collect():
-                    notes = await run_trial(connection, target, copy_plans, plan, corpus, last_ids)
+                    trial = await run_trial(connection, target, copy_plans, plan, corpus, last_ids)
             if len(refusals.errors) == before:
                 with refusals.collect():
                     raise_problems(await find_trigger_problems(connection, target, copy_plans, plan, corpus))
@@ -133,7 +146,7 @@ async def run_preflight(
                 check_disks(disks)
     refusals.raise_all()
     assert target is not None
-    return Preflight(target, copy_plans, disks, tuple(notes))
+    return Preflight(target, copy_plans, disks, trial)
 
 
 async def check_ledgers(connection: Connection, ledger: Ledger, *, busy: bool = False) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
 from bulkseed.copy.writer import CopyPlan
 from bulkseed.errors import ConnectionLostError, InputError, RunError
-from bulkseed.plan.tables import Table
+from bulkseed.plan.tables import Stage, Table
 from bulkseed.postgres.connection import Connection
 from bulkseed.postgres.transaction import RollBack, trial_transaction
 from bulkseed.sql import SQL, compose, identifier, join, trusted
@@ -19,10 +19,13 @@ from bulkseed.target.target import Problem, Target
 from bulkseed.target.trial_copy import copy_samples, equal_columns, make_copy
 from bulkseed.target.trial_sample import Samples
 
-__all__ = ["find_key_problems"]
+__all__ = ["Waiting", "find_key_problems"]
+
+STAGES: Final[tuple[Stage, ...]] = ("users", "channels", "late")
 
 FOREIGN: Final = """
 SELECT k.conname AS name, k.confrelid::bigint AS parent, k.confrelid::regclass::text AS parent_name,
+       k.condeferrable AND k.condeferred AS is_deferred,
        ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (number, position)
              JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.position) AS columns,
        ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u (number, position)
@@ -44,30 +47,53 @@ class ForeignKey:
     parent_name: SQL
     columns: tuple[str, ...]
     keys: tuple[str, ...]
+    is_deferred: bool
+
+
+class Waiting(NamedTuple):
+    """A foreign key that rows of the load satisfy, but not all in the order in which they are loaded.
+
+    ``stage`` is that of its rows; with ``in_parts`` they all satisfy it if they are loaded in one shard.
+    """
+
+    table: str
+    name: str
+    problem: Problem
+    stage: Stage
+    in_parts: bool
 
 
 async def find_key_problems(
     connection: Connection, target: Target, copy_plans: Mapping[str, CopyPlan], samples: Samples
-) -> list[Problem]:
+) -> tuple[list[Problem], list[Waiting]]:
     """Return a problem for each foreign key for whose values neither the tables nor the load have rows.
 
-    A reference to a row of the load that is not among the samples counts as found, unless their ids tell otherwise.
+    Also return the keys whose rows reference others that are loaded after them. A reference to a row of the load that
+    is not among the samples counts as found, unless their ids tell otherwise.
     """
     rows = await connection.fetch(OIDS, target.sql_tables())
     tables = {row["oid"]: table for row, table in zip(rows, target.model.tables, strict=True)}
     problems: list[Problem] = []
+    waiting: list[Waiting] = []
     for table in target.model.tables:
         found = [key_of(row, tables) for row in await connection.fetch(FOREIGN, target.sql_name(table.name))]
         filled = set(copy_plans[table.name].columns)
         keys = [key for key in found if set(key.columns) <= filled and not holds_by_construction(target, table, key)]
         if keys and samples.batches.get(table.name):
-            problems += await try_keys(connection, target, copy_plans, samples, table, keys)
-    return problems
+            refused, early = await try_keys(connection, target, copy_plans, samples, table, keys)
+            problems += refused
+            waiting += early
+    return problems, waiting
 
 
 def key_of(row: Any, tables: Mapping[int, Table]) -> ForeignKey:
     return ForeignKey(
-        row["name"], tables.get(row["parent"]), trusted(row["parent_name"]), tuple(row["columns"]), tuple(row["keys"])
+        row["name"],
+        tables.get(row["parent"]),
+        trusted(row["parent_name"]),
+        tuple(row["columns"]),
+        tuple(row["keys"]),
+        row["is_deferred"],
     )
 
 
@@ -89,17 +115,22 @@ async def try_keys(
     samples: Samples,
     table: Table,
     keys: Sequence[ForeignKey],
-) -> list[Problem]:
-    if await connection.fetchval(FILLS, target.sql_name(table.name)):
-        return []
-    parents = {key.parent.name: key.parent for key in keys if key.parent is not None}
-    copies = {name: f"bulkseed_trial_{number}" for number, name in enumerate({table.name: table} | parents)}
+) -> tuple[list[Problem], list[Waiting]]:
     problems: list[Problem] = []
+    waiting: list[Waiting] = []
+    if await connection.fetchval(FILLS, target.sql_name(table.name)):
+        return problems, waiting
+    tried = {table.name: table}
+    for key in keys:
+        if key.parent is not None:
+            anchor = target.model.by_name[target.model.belonging(key.parent.name)[1]]
+            tried |= {key.parent.name: key.parent, anchor.name: anchor}
+    copies = {name: f"bulkseed_trial_{number}" for number, name in enumerate(tried)}
     async with trial_transaction(connection):
         # the server looks for referenced rows as the owner of their table, whom no policy hides rows from
         await connection.execute("SET LOCAL row_security = off")
         try:
-            for each in ({table.name: table} | parents).values():
+            for each in tried.values():
                 await make_copy(connection, target, each, copy_plans[each.name].columns, copies[each.name])
                 await copy_samples(connection, target, each, copy_plans[each.name], samples, copies[each.name])
         except asyncpg.InsufficientPrivilegeError:
@@ -114,6 +145,7 @@ async def try_keys(
             try:
                 async with connection.transaction():
                     missing = await count_missing(connection, target, samples, copies, table, key)
+                    early = None if missing else await find_waiting(connection, target, copies, table, key)
             except asyncpg.InsufficientPrivilegeError:
                 continue  # the server may read the table
             if missing:
@@ -125,7 +157,8 @@ async def try_keys(
                         f"values{' or values of the load' if key.parent else ''}",
                     )
                 )
-    return problems
+            waiting += [early] if early else []
+    return problems, waiting
 
 
 async def count_missing(
@@ -143,25 +176,61 @@ async def count_missing(
         tables.append(identifier("pg_temp", copies[key.parent.name]))
         if key.parent.name not in samples.complete:
             conditions.append(surely_missing(target, samples, copies, key, key.parent))
-    conditions += [
-        compose("{column} IS NOT NULL", column=identifier("t", column)) for column in dict.fromkeys(key.columns)
-    ]
-    conditions += [
+    return await count_unmatched(connection, identifier("pg_temp", copies[table.name]), key, tables, conditions)
+
+
+async def count_unmatched(
+    connection: Connection, rows: SQL, key: ForeignKey, parents: Sequence[SQL], conditions: Sequence[SQL] = ()
+) -> int:
+    """Return the number of ``rows`` under the conditions whose key has values, and finds no row in ``parents``."""
+    not_null = [compose("{column} IS NOT NULL", column=identifier("t", name)) for name in dict.fromkeys(key.columns)]
+    unmatched = [
         compose(
             "NOT EXISTS (SELECT FROM {parent} AS p WHERE {equal})",
             parent=parent,
             equal=equal_columns(key.keys, key.columns),
         )
-        for parent in tables
+        for parent in parents
     ]
     return int(
         await connection.fetchval(
             compose(
-                "SELECT count(*) FROM {copy} AS t WHERE {conditions}",
-                copy=identifier("pg_temp", copies[table.name]),
-                conditions=join(" AND ", conditions),
+                "SELECT count(*) FROM {rows} AS t WHERE {conditions}",
+                rows=rows,
+                conditions=join(" AND ", [*conditions, *not_null, *unmatched]),
             )
         )
+    )
+
+
+async def find_waiting(
+    connection: Connection, target: Target, copies: Mapping[str, str], table: Table, key: ForeignKey
+) -> Waiting | None:
+    """Return whether the key may reference rows that are loaded later than its own."""
+    if key.parent is None:
+        return None
+    model, parent = target.model, key.parent
+    stage, parent_stage = model.stage(table.name), model.stage(parent.name)
+    order = {each.name: (STAGES.index(model.stage(each.name)), place) for place, each in enumerate(model.tables)}
+    if STAGES.index(parent_stage) < STAGES.index(stage):
+        return None
+    sampled = identifier("pg_temp", copies[parent.name])
+    # a row that is sampled with the one that references it is loaded in the same shard
+    is_later = order[parent.name] > order[table.name] and (stage != parent_stage or not key.is_deferred)
+    parents = [key.parent_name] if is_later else [key.parent_name, sampled]
+    if not await count_unmatched(connection, identifier("pg_temp", copies[table.name]), key, parents):
+        return None
+    name = model.name(table.name)
+    return Waiting(
+        name,
+        key.name,
+        Problem(
+            "foreign-key",
+            f"rows of {name} reference rows of {key.parent_name} that are loaded after them ({key.name}): load with "
+            "--defer always, fill its columns otherwise, or drop the foreign key for the load",
+        ),
+        stage,
+        in_parts=not is_later,
     )
 
 
@@ -181,11 +250,12 @@ def surely_missing(target: Target, samples: Samples, copies: Mapping[str, str], 
             first, last = id_range
             conditions.append(compose("{column} NOT BETWEEN {first} AND {last}", column=column, first=first, last=last))
         if name == parent.serial or (name == belonging and anchor == holds and parent.name not in samples.partial):
+            # all rows that belong to a sampled one are sampled
             conditions.append(
                 compose(
                     "EXISTS (SELECT FROM {copy} AS p WHERE {key} = {column})",
-                    copy=identifier("pg_temp", copies[parent.name]),
-                    key=identifier("p", actual),
+                    copy=identifier("pg_temp", copies[holds]),
+                    key=identifier("p", target.model.column(holds, "id")),
                     column=column,
                 )
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import pyarrow as pa
@@ -27,12 +27,12 @@ from bulkseed.target.ids import allocate_ids, find_id_range, read_system_reactio
 from bulkseed.target.target import Problem, Target, raise_problems
 from bulkseed.target.trial_copy import equal_columns, make_copy
 from bulkseed.target.trial_insert import try_in_tables
-from bulkseed.target.trial_keys import find_key_problems
+from bulkseed.target.trial_keys import Waiting, find_key_problems
 from bulkseed.target.trial_rows import find_row_problems, needs_many_rows
 from bulkseed.target.trial_sample import Samples, generate_samples
 from bulkseed.text.names import Corpus
 
-__all__ = ["make_samples", "run_trial"]
+__all__ = ["TrialResult", "make_samples", "run_trial"]
 
 COPY: Final = "bulkseed_trial"
 """The name of the temporary copy of a table."""
@@ -71,6 +71,13 @@ SELECT EXISTS (
 triggers on INSERT."""
 
 
+class TrialResult(NamedTuple):
+    """Sentences on what could not be tried, and foreign keys that rows satisfy only when all are loaded."""
+
+    notes: tuple[str, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+
+
 async def run_trial(
     connection: Connection,
     target: Target,
@@ -78,8 +85,8 @@ async def run_trial(
     plan: Plan,
     corpus: Corpus,
     last_ids: Mapping[str, int],
-) -> list[str]:
-    """Check rows of a load against the target's constraints, triggers and types; return sentences on what is not tried.
+) -> TrialResult:
+    """Check rows of a load against the target's constraints, triggers and types.
 
     The rows go into temporary copies of the tables, and where code of the database judges them, into the tables
     themselves, in transactions that are rolled back. ``last_ids`` are as :func:`bulkseed.target.ids.allocate_ids` takes
@@ -91,6 +98,7 @@ async def run_trial(
     """
     problems: list[Problem] = []
     notes: list[str] = []
+    waiting: list[Waiting] = []
     per_run: dict[str, list[Any]] = {}
     for table in target.model.tables:
         for row in await connection.fetch(UNIQUE, target.sql_name(table.name)):
@@ -120,13 +128,14 @@ async def run_trial(
             refused |= {name} if found else set()
         if many:
             problems += await find_row_problems(connection, target, copy_plans, samples, refused)
-        problems += await find_key_problems(connection, target, copy_plans, samples)
+        found, waiting = await find_key_problems(connection, target, copy_plans, samples)
+        problems += found
         if code.runs:
             found, reason = await try_in_tables(connection, target, copy_plans, samples, code, refused)
             problems += found
             notes += [reason] if reason else []
     raise_problems(problems)
-    return notes
+    return TrialResult(tuple(notes), tuple(waiting))
 
 
 async def make_samples(connection: Connection, target: Target, plan: Plan, corpus: Corpus) -> Samples:

@@ -110,8 +110,9 @@ def generate_samples(context: Context) -> Samples:
     with_users = [name for name in model.names if model.stage(name) == "users" and name != "users"]
     known = {ordinal for start, stop in users for ordinal in range(start, stop)}
     further = [each for each in gathered.user_ordinals(with_users, FOLLOWED).tolist() if each not in known]
-    gathered.add(Shard(0, "users", start, stop) for start, stop in runs(np.unique(further[:FOLLOWED])))
-    gathered.add(Shard(0, "users", start, stop, late=True) for start, stop in users)
+    more = runs(np.unique(further[:FOLLOWED]))
+    gathered.add(Shard(0, "users", start, stop) for start, stop in more)
+    gathered.add(Shard(0, "users", start, stop, late=True) for start, stop in (*users, *more))
     gathered.add(Shard(0, "channels", channel, channel + 1, late=True) for channel in channels)
     whole = {"users": plan.users <= USERS, "channels": len(channels) == plan.channels}
     return Samples(

@@ -8,10 +8,13 @@ from typing import Final
 import pytest
 
 import bulkseed
+from bulkseed.errors import TargetError
 from bulkseed.postgres.address import Address
+from support.errors import raises
 from support.loads import accept, refuse
 from support.plans import planned
 from support.queries import rows, run_sql
+from support.whole_database import state
 
 WORKSPACES: Final = (
     "CREATE TABLE workspaces (id int PRIMARY KEY)",
@@ -48,7 +51,7 @@ VOTES: Final = (
 )
 
 
-SCALES: Final = ("1x", "12x")
+SCALES: Final = ("1x", "6x")
 """All rows of the first are tried, and a few of the second."""
 
 
@@ -68,8 +71,8 @@ async def test_fault_10_key_to_another_column_than_id(database: Address, tmp_pat
 async def test_fault_10_field_that_points_at_a_loaded_table(database: Address, tmp_path: Path) -> None:
     await run_sql(database, *THREADS)
     wrong = "[fields.messages]\nthread_id = { uniform = [1_000_000, 2_000_000] }"
-    await refuse(database, tmp_path, wrong, "12x", "foreign-key", "threaded", "messages")
-    await accept(database, tmp_path, '[fields.messages]\nthread_id = { copy = "parent_id" }', "12x")
+    await refuse(database, tmp_path, wrong, "6x", "foreign-key", "threaded", "messages")
+    await accept(database, tmp_path, '[fields.messages]\nthread_id = { copy = "parent_id" }', "6x")
 
 
 async def test_fault_10_field_that_points_at_ids_of_the_load(database: Address, tmp_path: Path) -> None:
@@ -108,3 +111,24 @@ async def test_fault_10_key_that_is_not_enforced(database: Address, tmp_path: Pa
         "ALTER TABLE users ADD team_id int REFERENCES teams NOT ENFORCED",
     )
     await accept(database, tmp_path, "[fields.users]\nteam_id = { uniform = [1, 9] }", "1x")
+
+
+LATER: Final = "ALTER TABLE channels ADD pinned bigint CONSTRAINT pinned REFERENCES messages"
+PINNED: Final = "[fields.channels]\npinned = { uniform = [1, 150] }"
+
+
+async def test_key_to_rows_that_are_loaded_later(database: Address, tmp_path: Path) -> None:
+    await run_sql(database, LATER)
+    await refuse(database, tmp_path, PINNED, "1x", "foreign-key", "pinned", "channels", "messages")
+    report = await bulkseed.load(planned(tmp_path, PINNED, "1x"), database, defer="always")
+    assert report.rows["channels"] == 10
+
+
+async def test_key_to_rows_of_the_same_shard(database: Address, tmp_path: Path) -> None:
+    await run_sql(database, "ALTER TABLE users ADD boss bigint CONSTRAINT led REFERENCES users")
+    plan = planned(tmp_path, "[fields.users]\nboss = { uniform = [1, 300] }", "15x")
+    before = await state(database)
+    with raises("foreign-key", "led", "users", kind=TargetError):
+        await bulkseed.load(plan, database, rows_per_shard=100, defer="never")
+    assert await state(database) == before
+    assert (await bulkseed.load(plan, database, defer="never")).rows["users"] == 300
