@@ -77,8 +77,7 @@ async def find_key_problems(
     waiting: list[Waiting] = []
     for table in target.model.tables:
         found = [key_of(row, tables) for row in await connection.fetch(FOREIGN, target.sql_name(table.name))]
-        filled = set(copy_plans[table.name].columns)
-        keys = [key for key in found if set(key.columns) <= filled and not holds_by_construction(target, table, key)]
+        keys = [key for key in found if not holds_by_construction(target, table, key)]
         if keys and samples.batches.get(table.name):
             refused, early = await try_keys(connection, target, copy_plans, samples, table, keys)
             problems += refused
@@ -130,8 +129,11 @@ async def try_keys(
         # the server looks for referenced rows as the owner of their table, whom no policy hides rows from
         await connection.execute("SET LOCAL row_security = off")
         try:
+            filled: dict[str, set[str]] = {}
             for each in tried.values():
-                await make_copy(connection, target, each, copy_plans[each.name].columns, copies[each.name])
+                columns = copy_plans[each.name].columns
+                defaults = await make_copy(connection, target, each, columns, copies[each.name])
+                filled[each.name] = {*columns, *defaults}
                 await copy_samples(connection, target, each, copy_plans[each.name], samples, copies[each.name])
         except asyncpg.InsufficientPrivilegeError:
             raise RollBack from None  # without the privilege TEMPORARY the load itself finds the problems
@@ -140,8 +142,10 @@ async def try_keys(
         except (RunError, InputError) as error:
             raise RollBack from error  # told by the trial of the table's values
         for key in keys:
-            if key.parent is not None and not set(key.keys) <= set(copy_plans[key.parent.name].columns):
-                continue  # filled by defaults, which the copies do not have
+            if not filled[table.name].issuperset(key.columns):
+                continue  # filled by defaults that the copies do not have, or not at all
+            if key.parent is not None and not filled[key.parent.name].issuperset(key.keys):
+                continue
             try:
                 async with connection.transaction():
                     missing = await count_missing(connection, target, samples, copies, table, key)

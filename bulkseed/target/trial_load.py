@@ -59,7 +59,8 @@ WHERE i.indrelid = $1::text::regclass AND i.indisunique AND i.indpred IS NULL AN
 
 CHECKED: Final = """
 SELECT EXISTS (
-    SELECT FROM pg_constraint WHERE conrelid = ANY ($1::text[]::regclass[]) AND contype = 'c'
+    SELECT FROM pg_constraint WHERE conrelid = ANY ($1::text[]::regclass[])
+      AND (contype = 'c' OR contype = 'f' AND (cardinality(conkey) > 1 OR confrelid <> ALL ($2::text[]::regclass[])))
     UNION ALL
     SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
     WHERE a.attrelid = ANY ($1::text[]::regclass[]) AND t.typtype = 'd'
@@ -67,8 +68,8 @@ SELECT EXISTS (
     SELECT FROM pg_trigger WHERE tgrelid = ANY ($1::text[]::regclass[]) AND tgtype & 4 = 4 AND NOT tgisinternal
 )
 """
-"""Whether the tables have constraints on values beyond their types: CHECK constraints, or domains; or
-triggers on INSERT."""
+"""Whether the tables have constraints on values beyond their types: CHECK constraints, domains, foreign keys of several
+columns or to other tables than $2; or triggers on INSERT."""
 
 
 class TrialResult(NamedTuple):
@@ -110,8 +111,9 @@ async def run_trial(
     scenario = plan.scenario
     types = {mapping.kind for copy_plan in copy_plans.values() for mapping in copy_plan.mappings}
     plain = types <= PLAIN and not (scenario.tables or scenario.columns or scenario.fields or scenario.extras)
+    known = [target.sql_name(name) for name in target.model.by_name]
     many = await needs_many_rows(connection, target)
-    if many or not plain or await connection.fetchval(CHECKED, target.sql_tables()):
+    if many or not plain or await connection.fetchval(CHECKED, target.sql_tables(), known):
         code = await read_code(connection, target, copy_plans)
         if code.runs or many:
             # the very ids of the load, as the rows go among existing ones

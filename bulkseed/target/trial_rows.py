@@ -134,10 +134,12 @@ def many_rows(context: Context, table: str) -> Iterator[pa.RecordBatch]:
         return
     whole = sum(expected_rows(plan).values())
     shards = list(islice(shards_of(plan, table, max(1, round(whole / PARTS))), 2 * PARTS))
+    number = plan.users if plan.model.root(table) == "users" else plan.channels
+    few = max(1, round(ROWS / len(shards) / (expected / number)))
     last = shards[-1]
     for shard in (*shards, replace(last, start=last.stop - 1)):
         missing = ROWS // len(shards)
-        for batch in batches_of(context, shard, table):
+        for batch in batches_of(context, replace(shard, stop=min(shard.stop, shard.start + few)), table):
             yield batch.slice(0, missing)
             missing -= batch.num_rows
             if missing <= 0:

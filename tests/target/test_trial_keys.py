@@ -101,6 +101,17 @@ async def test_fault_10_key_of_loaded_columns_to_a_table_of_the_apps(database: A
     await bulkseed.load(planned(tmp_path, text, "1x"), database)
 
 
+async def test_a_default_that_no_row_of_the_other_table_has(database: Address, tmp_path: Path) -> None:
+    await run_sql(
+        database,
+        "CREATE TABLE workspaces (id int PRIMARY KEY)",
+        "ALTER TABLE users ADD workspace_id int NOT NULL DEFAULT 7 CONSTRAINT placed REFERENCES workspaces",
+    )
+    await refuse(database, tmp_path, "", "1x", "foreign-key", "placed", "users", "workspaces")
+    await run_sql(database, "INSERT INTO workspaces VALUES (7)")
+    await accept(database, tmp_path, "", "1x")
+
+
 async def test_fault_10_key_that_is_not_enforced(database: Address, tmp_path: Path) -> None:
     [(version,)] = await rows(database, "SELECT current_setting('server_version_num')::int")
     if version < 180000:

@@ -7,8 +7,13 @@ from typing import Final
 
 import pytest
 
+from bulkseed.generators import Context
+from bulkseed.plan.plan import Placement
 from bulkseed.postgres.address import Address
+from bulkseed.target import trial_rows
+from bulkseed.text.faker_source import make_corpus
 from support.loads import accept, refuse
+from support.plans import plan_of
 from support.queries import rows, run_sql
 
 
@@ -133,3 +138,16 @@ async def test_fault_22_rows_that_exclude_each_other(database: Address, tmp_path
         database, tmp_path, "[fields.users]\nstay = { value = '[1,3)' }", "1x", "values-repeat", "one_stay", "users"
     )
     await accept(database, tmp_path, "[fields.users]\nstay = { template = '[{id},{id}]' }")
+
+
+def test_rows_that_are_tried_are_spread_over_a_large_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_rows, "ROWS", 1000)
+    monkeypatch.setattr(trial_rows, "PARTS", 10)
+    placement = Placement(first_user=1, first_channel=1, first_message=1, reactions=(1, 2))
+    context = Context(plan_of("50x"), placement, make_corpus("en_US"))
+    for table, count in (("messages", context.layout.messages), ("users", 1000), ("channels", 500)):
+        ids = [each for batch in trial_rows.many_rows(context, table) for each in batch.column("id").to_pylist()]
+        assert len(set(ids)) > 0.4 * min(1000, count)
+        assert len(ids) <= 1200
+        assert min(ids) == 1
+        assert max(ids) > 0.99 * count
