@@ -44,29 +44,21 @@ def test_generated_schemas(
     first: int = pytestconfig.getoption("--schemas-seed", None) or 0
     cases = drawn(first, SHORT if asked is None else asked, bool(pytestconfig.getoption("--schemas-pending", False)))
     ends: Counter[str] = Counter()
-    faults: dict[str, tuple[Case, Wrong]] = {}
+    faults: dict[str, Case] = {}
+    folder = tmp_path_factory.getbasetemp()
     for case in cases:
         try:
             ends[outcome(with_roles, case)] += 1
         except Wrong as wrong:
             ends[f"WRONG: {wrong.kind}"] += 1
             if wrong.kind not in faults:
-                faults[wrong.kind] = reduced(with_roles, case, wrong)
-    lines = [f"{len(cases)} schemas, --schemas-seed {first}"]
-    lines += [f"{number:4} {end}" for end, number in ends.most_common()]
-    folder = tmp_path_factory.getbasetemp()
-    for number, (case, fault) in enumerate(faults.values()):
-        name = f"failed_{number}"
-        case.keep(folder, name, "loaded")
-        lines += [
-            "",
-            f"{folder / name}.sql: {fault}",
-            f"{case.options} {case.tables}",
-            case.sql,
-            case.scenario,
-        ]
-    print("\n" + "\n".join(lines))
-    assert not faults, f"{len(faults)} faults, in {folder}"
+                faults[wrong.kind], fault = reduced(with_roles, case, wrong)
+                name = f"failed_{len(faults)}"
+                faults[wrong.kind].keep(folder, name, "loaded")
+                print(f"\n{folder / name}.sql: {fault}", (folder / f"{name}.sql").read_text(), sep="\n")
+    shown = "\n".join(f"{number:4} {end}" for end, number in ends.most_common())
+    print(f"\n{len(cases)} schemas, --schemas-seed {first}\n{shown}")
+    assert not faults, f"{len(faults)} faults, in {folder}, --schemas-seed {first}"
 
 
 def reduced(server: Server, case: Case, error: Wrong) -> tuple[Case, Wrong]:
