@@ -216,7 +216,7 @@ def raise_problems(problems: Sequence[Problem]) -> None:
     """
     if problems:
         code = common_code((problem.code for problem in problems), "unfit-tables")
-        raise TargetError("\n".join(problem.message for problem in problems), code=code)
+        raise TargetError("\n".join(dict.fromkeys(problem.message for problem in problems)), code=code)
 
 
 async def read_target(connection: Connection, model: Model) -> Target:

@@ -13,6 +13,7 @@ from bulkseed.postgres.connection import open_connection
 from bulkseed.scenarios.planning import make_plan
 from bulkseed.target.guard import check_server, survey
 from bulkseed.target.reference_schema import create_missing
+from bulkseed.target.target import Problem, raise_problems
 from support.databases import MakeDatabase
 from support.errors import raises
 from support.plans import plan_of
@@ -359,3 +360,10 @@ class TestInit:
         with raises("cannot-create-tables", "migrations", kind=TargetError):
             await create_missing(database)
         assert list(await digest(database)) == ["users"]
+
+
+def test_a_problem_that_several_tables_share_is_told_once() -> None:
+    shared = Problem("missing-privilege", "GRANT USAGE ON SEQUENCE ids")
+    with raises("missing-privilege", kind=TargetError) as caught:
+        raise_problems([shared, shared])
+    assert str(caught.value) == shared.message
