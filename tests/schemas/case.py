@@ -93,7 +93,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A case that failed once: its further SQL, its scenario, and the outcome that is right."""
+    """A case that failed once: its further SQL, its scenario, and the outcome that is right.
+
+    ``outcome`` is ``loaded``, the code of the refusal, or ``refused`` for any. ``pending`` is what is yet to be done.
+    """
 
     sql: str
     scenario: str
@@ -101,6 +104,7 @@ class Kept:
     tables: Tables
     leaves: list[str]
     outcome: str
+    pending: str
 
 
 def kept(file: Path) -> Kept:
@@ -109,4 +113,7 @@ def kept(file: Path) -> Kept:
     first, _, sql = text.partition("\n")
     options = json.loads(first.removeprefix(MARK))
     tables, leaves, outcome = (options.pop(key) for key in ("tables", "leaves", "outcome"))
-    return Kept(sql, file.with_suffix(".toml").read_text(), LoadOptions(**options), tuple(tables), leaves, outcome)
+    pending = options.pop("pending", "")
+    return Kept(
+        sql, file.with_suffix(".toml").read_text(), LoadOptions(**options), tuple(tables), leaves, outcome, pending
+    )
