@@ -42,17 +42,32 @@ SELECT c.relname AS name, pg_get_indexdef(c.oid) AS definition, pg_get_constrain
        format('CREATE UNIQUE INDEX %s ON %s%s.%s ', quote_ident(c.relname), CASE WHEN t.relkind = 'p' THEN 'ONLY ' END,
               quote_ident(s.nspname), quote_ident(t.relname)) AS beginning,
        ARRAY(SELECT pg_get_indexdef(c.oid, n::int, false) FROM generate_series(1, i.indnkeyatts) AS n) AS expressions,
-       ARRAY(SELECT DISTINCT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = t.oid AND a.attnum > 0 AND (
-           a.attnum = ANY (i.indkey::int2[]) OR EXISTS (
-               SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-               AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.refobjsubid = a.attnum))) AS columns
+       i.indnullsnotdistinct AS nulls_are_equal,
+       ARRAY(
+           WITH used AS (
+               SELECT unnest(i.indkey::int2[]) AS number
+               UNION SELECT d.refobjsubid FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+               AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid
+           )
+           SELECT a.attname::text FROM pg_attribute AS a
+           WHERE a.attrelid = t.oid AND a.attnum > 0 AND a.attgenerated = '' AND (
+               a.attnum IN (SELECT number FROM used) OR EXISTS (
+                   SELECT FROM pg_attrdef AS g JOIN pg_depend AS d ON d.classid = 'pg_attrdef'::regclass
+                   AND d.objid = g.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid
+                   AND d.refobjsubid = a.attnum
+                   WHERE g.adrelid = t.oid AND g.adnum IN (SELECT number FROM used)))
+       ) AS columns
 FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_class AS t ON t.oid = i.indrelid
 JOIN pg_namespace AS s ON s.oid = t.relnamespace
 LEFT JOIN pg_constraint AS k ON k.conindid = c.oid AND k.conrelid = t.oid AND k.contype IN ('p', 'u', 'x')
 WHERE i.indrelid = $1::text::regclass AND (i.indisunique OR i.indisexclusion)
-  AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL OR i.indisexclusion) ORDER BY c.relname
+  AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL OR i.indisexclusion OR i.indnullsnotdistinct OR EXISTS (
+      SELECT FROM pg_attribute AS a WHERE a.attrelid = t.oid AND a.attnum = ANY (i.indkey::int2[]) AND a.atthasdef
+      AND a.attname <> ALL ($2::text[])))
+ORDER BY c.relname
 """
-"""The indexes in which not only the values of columns decide whether rows exclude each other."""
+"""The indexes in which more than the values of the columns $2 decides whether rows exclude each other. ``columns`` are
+those from which the values of the index are computed, also by way of generated columns."""
 
 PARTITIONS: Final = """
 SELECT coalesce(pg_get_partition_constraintdef(relid), 'true') AS holds
@@ -65,7 +80,10 @@ SELECT EXISTS (
     SELECT FROM pg_class WHERE oid = ANY ($1::text[]::regclass[]) AND relkind = 'p'
     UNION ALL
     SELECT FROM pg_index WHERE indrelid = ANY ($1::text[]::regclass[]) AND (indisunique OR indisexclusion)
-      AND (indpred IS NOT NULL OR indexprs IS NOT NULL OR indisexclusion)
+      AND (indpred IS NOT NULL OR indexprs IS NOT NULL OR indisexclusion OR indnullsnotdistinct OR EXISTS (
+          SELECT FROM pg_attrdef AS g WHERE g.adrelid = indrelid AND g.adnum = ANY (indkey::int2[]) AND NOT EXISTS (
+              SELECT FROM pg_depend AS d JOIN pg_class AS s ON s.oid = d.refobjid AND s.relkind = 'S'
+              WHERE d.classid = 'pg_attrdef'::regclass AND d.objid = g.oid AND d.refclassid = 'pg_class'::regclass)))
 )
 """
 
@@ -94,7 +112,7 @@ async def find_row_problems(
         partitioned = await connection.fetchval(IS_PARTITIONED, name)
         fills = await connection.fetchval(FILLS, name)
         # the values that triggers make are tried in the table itself
-        indexes = [] if fills else await connection.fetch(INDEXES, name)
+        indexes = [] if fills else await connection.fetch(INDEXES, name, list(copy_plans[table.name].columns))
         if not (partitioned or indexes):
             continue
         async with trial_transaction(connection):
@@ -269,6 +287,7 @@ async def find_taken(connection: Connection, target: Target, table: Table, index
         ),
     )
     condition = trusted(index["predicate"] or "true")
+    equal = "new.{key} IS NOT DISTINCT FROM old.{key}" if index["nulls_are_equal"] else "new.{key} = old.{key}"
 
     def values_of(source: SQL) -> SQL:
         return compose(
@@ -279,8 +298,9 @@ async def find_taken(connection: Connection, target: Target, table: Table, index
         async with connection.transaction():
             taken = await connection.fetchval(
                 compose(
-                    "SELECT concat_ws(', ', {keys}) FROM {new} AS new JOIN {old} AS old USING ({keys}) LIMIT 1",
-                    keys=join(", ", keys),
+                    "SELECT concat_ws(', ', {shown}) FROM {new} AS new JOIN {old} AS old ON {equal} LIMIT 1",
+                    shown=join(", ", (compose("coalesce(new.{key}::text, 'null')", key=key) for key in keys)),
+                    equal=join(" AND ", (compose(equal, key=key) for key in keys)),
                     new=values_of(identifier("pg_temp", COPY)),
                     old=values_of(target.sql_name(table.name)),
                 )

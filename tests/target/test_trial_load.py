@@ -151,3 +151,42 @@ def test_rows_that_are_tried_are_spread_over_a_large_load(monkeypatch: pytest.Mo
         assert len(ids) <= 1200
         assert min(ids) == 1
         assert max(ids) > 0.99 * count
+
+
+@pytest.mark.parametrize(
+    ("sql", "index"),
+    [
+        ("CREATE UNIQUE INDEX one_null ON channels (join_code) NULLS NOT DISTINCT", "one_null"),
+        ("ALTER TABLE users ADD initial text GENERATED ALWAYS AS (left(name, 1)) STORED UNIQUE", "users_initial_key"),
+        ("ALTER TABLE users ADD level integer NOT NULL DEFAULT 1 UNIQUE", "users_level_key"),
+    ],
+    ids=["equal nulls", "generated column", "default"],
+)
+async def test_fault_22_unique_values_that_the_server_makes(
+    database: Address, tmp_path: Path, sql: str, index: str
+) -> None:
+    await run_sql(database, sql)
+    await refuse(database, tmp_path, "", "1x", "values-repeat", index)
+
+
+async def test_unique_values_that_the_server_makes_and_that_differ(database: Address, tmp_path: Path) -> None:
+    await run_sql(
+        database,
+        "ALTER TABLE users ADD folded text GENERATED ALWAYS AS (upper(email)) STORED UNIQUE NULLS NOT DISTINCT",
+        "ALTER TABLE users ADD number serial UNIQUE, ADD token uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE",
+        "ALTER TABLE users ADD known text GENERATED ALWAYS AS (coalesce(number, 0)::text) STORED UNIQUE",
+    )
+    await accept(database, tmp_path, "")
+
+
+async def test_fault_22_a_null_that_an_existing_row_has(database: Address, tmp_path: Path) -> None:
+    await run_sql(
+        database,
+        "INSERT INTO users (auth0_id, email, is_active, created_at, name) VALUES ('a', 'a', true, now(), 'A')",
+        "INSERT INTO channels (name, owner_id, created_at, is_private, is_dm) "
+        "SELECT 'a', id, now(), false, false FROM users",
+        "CREATE UNIQUE INDEX one_null ON channels (join_code) NULLS NOT DISTINCT",
+    )
+    # one DM, which has no code
+    text = "[counts]\nchannels = 1\n[probabilities]\nchannel_dm = 1"
+    await refuse(database, tmp_path, text, "1x", "values-taken", "one_null", "null")
