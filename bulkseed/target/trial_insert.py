@@ -34,8 +34,9 @@ __all__ = ["try_in_tables"]
 
 logger = logging.getLogger(__name__)
 
-LOCK_MILLISECONDS: Final = 1000
-"""How long a lock is waited for: as long, an app may wait for sequences behind this."""
+LOCK_MILLISECONDS: Final = 300
+"""How long a lock is waited for: an app may wait as long behind this; and less than deadlock_timeout, so that in a
+deadlock it is mostly the trial that gives up."""
 
 SEQUENCES: Final = """
 SELECT c.oid::regclass::text AS name, s.seqincrement AS step, s.seqmin AS lowest, s.seqmax AS highest,
