@@ -242,7 +242,10 @@ async def test_fault_19_a_user_that_does_not_own_the_sequences(database: Address
         await run_sql(database, f"DROP OWNED BY {guest}", f"DROP ROLE {guest}")
 
 
-async def test_fault_19_a_transaction_that_has_taken_ids_is_waited_for(database: Address) -> None:
+async def test_fault_19_a_transaction_that_has_taken_ids_is_waited_for(
+    database: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkseed.cleaner.return_ids.TRIES", 1)
     await load(plan_of(), database)
     async with open_connection(database) as app, app.transaction():
         await app.execute("SELECT nextval('users_id_seq')")
@@ -282,7 +285,7 @@ async def test_fault_19_an_app_that_takes_ids_meanwhile_gets_each_once(database:
                 await asyncio.sleep(0.005 if len(taken) % 50 else 0.3)
 
     app = asyncio.create_task(take_ids())
-    for _ in range(3):
+    for _ in range(2):
         report = await load(plan_of(), database)
         first = report.placement.first_channel
         await cleanup(database, [report.run])
