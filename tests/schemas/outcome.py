@@ -59,7 +59,7 @@ RIGHTS: Final = {"superuser": "SELECT", "owner": OWN, "granted": GRANT}
 FOUND: Final = {"app"}
 """The schemas that the search_path of the database has, as the functions of triggers may need it."""
 
-SEQUENCES_RETURN: Final = False
+SEQUENCES_RETURN: Final = True
 """Whether cleanup gives the ids of a run back to their sequences."""
 
 
