@@ -99,8 +99,9 @@ def generate_samples(context: Context) -> Samples:
     """Return rows of the load of ``context``. Raises InputError and RunError for errors of the user's code."""
     plan, model = context.plan, context.plan.model
     gathered = Gathered(context)
-    channels = choose_channels(context)
-    gathered.add(Shard(0, "channels", channel, channel + 1) for channel in channels)
+    chosen = choose_channels(context)
+    channels = runs(np.array(chosen))
+    gathered.add(Shard(0, "channels", start, stop) for start, stop in channels)
     if plan.users <= USERS:
         users = [(0, plan.users)]
     else:
@@ -113,8 +114,8 @@ def generate_samples(context: Context) -> Samples:
     more = runs(np.unique(further[:FOLLOWED]))
     gathered.add(Shard(0, "users", start, stop) for start, stop in more)
     gathered.add(Shard(0, "users", start, stop, late=True) for start, stop in (*users, *more))
-    gathered.add(Shard(0, "channels", channel, channel + 1, late=True) for channel in channels)
-    whole = {"users": plan.users <= USERS, "channels": len(channels) == plan.channels}
+    gathered.add(Shard(0, "channels", start, stop, late=True) for start, stop in channels)
+    whole = {"users": plan.users <= USERS, "channels": len(chosen) == plan.channels}
     return Samples(
         context,
         uuids_of(plan, context.placement, context.layout.messages),
