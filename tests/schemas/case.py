@@ -23,15 +23,13 @@ class Feature:
     """A part of a schema: the SQL that makes it, and what it adds to the scenario file.
 
     ``fields`` are values of columns as TOML, by table and column; ``scenario`` are further lines. ``leaves`` are the
-    tables whose rows after cleanup need not be those before, as triggers of the app write them. ``pending`` names what
-    bulkseed cannot do yet with it: such parts are drawn with ``--schemas-pending`` only.
+    tables whose rows after cleanup need not be those before, as triggers of the app write them.
     """
 
     sql: str
     fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     scenario: str = ""
     leaves: tuple[str, ...] = ()
-    pending: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ class Case:
 class Kept:
     """A case that failed once: its further SQL, its scenario, and the outcome that is right.
 
-    ``outcome`` is ``loaded``, the code of the refusal, or ``refused`` for any. ``pending`` is what is yet to be done.
+    ``outcome`` is ``loaded``, the code of the refusal, or ``refused`` for any.
     """
 
     sql: str
@@ -104,7 +102,6 @@ class Kept:
     tables: Tables
     leaves: list[str]
     outcome: str
-    pending: str
 
 
 def kept(file: Path) -> Kept:
@@ -113,7 +110,4 @@ def kept(file: Path) -> Kept:
     first, _, sql = text.partition("\n")
     options = json.loads(first.removeprefix(MARK))
     tables, leaves, outcome = (options.pop(key) for key in ("tables", "leaves", "outcome"))
-    pending = options.pop("pending", "")
-    return Kept(
-        sql, file.with_suffix(".toml").read_text(), LoadOptions(**options), tuple(tables), leaves, outcome, pending
-    )
+    return Kept(sql, file.with_suffix(".toml").read_text(), LoadOptions(**options), tuple(tables), leaves, outcome)

@@ -10,7 +10,6 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("schemas", "generated schemas (python -m pytest tests/schemas --schemas 200 -n 0 -s)")
     group.addoption("--schemas", type=int, default=None, help="number of generated schemas")
-    group.addoption("--schemas-pending", action="store_true", help="also draw what bulkseed cannot do yet")
     group.addoption("--schemas-seed", type=int, default=None, help="seed of the schemas (random, and printed)")
 
 

@@ -33,10 +33,6 @@ def test_a_kept_schema(with_roles: Server, file: Path) -> None:
         found = outcome_of_kept(with_roles, case)
     except NotApplied as error:
         pytest.skip(f"the server does not know all of it: {error}")
-    except Wrong as error:
-        if case.pending:
-            pytest.xfail(f"{case.pending}: {error}")
-        raise
     assert found == case.outcome or (case.outcome == "refused" and found != "loaded")
 
 
@@ -46,7 +42,7 @@ def test_generated_schemas(
     """``--schemas`` of them, or a few that are always the same."""
     asked: int | None = pytestconfig.getoption("--schemas", None)
     first: int = pytestconfig.getoption("--schemas-seed", None) or 0
-    cases = drawn(first, SHORT if asked is None else asked, bool(pytestconfig.getoption("--schemas-pending", False)))
+    cases = drawn(first, SHORT if asked is None else asked)
     ends: Counter[str] = Counter()
     faults: dict[str, Case] = {}
     folder = tmp_path_factory.getbasetemp()
