@@ -12,11 +12,15 @@ import asyncpg
 
 from bulkseed.cleaner.triggers import find_delete_rules
 from bulkseed.postgres.connection import Connection, server_message
+from bulkseed.postgres.transaction import trial_transaction
 from bulkseed.sql import SQL, compose, identifier
 from bulkseed.target.ids import find_row_security, missing_privilege
 from bulkseed.target.target import Problem
 
 __all__ = ["find_removal_problems"]
+
+LOCK_MILLISECONDS: Final = 300
+"""How long the check of a deletion waits for its lock: less than deadlock_timeout, one second by default."""
 
 REFERENCING: Final = """
 WITH ours AS (SELECT name::regclass AS oid FROM unnest($1::text[]) AS name)
@@ -102,8 +106,9 @@ async def find_removal_problems(connection: Connection, tables: Sequence[SQL]) -
         problems.append(missing_privilege(user, f"GRANT TEMPORARY ON DATABASE {database} TO {user}"))
     problems += await find_delete_rules(connection, tables)
     problems += await find_refused_actions(connection, tables)
-    for table in tables:
-        problems += await find_refused_deletion(connection, table)
+    if await connection.fetchval("SELECT EXISTS (SELECT FROM pg_publication WHERE pubdelete)"):
+        for table in tables:
+            problems += await find_refused_deletion(connection, table)
     return problems
 
 
@@ -174,13 +179,18 @@ async def find_refused_deletion(connection: Connection, table: SQL) -> list[Prob
 
 
 async def explain_deletion(connection: Connection, table: SQL) -> asyncpg.PostgresError | None:
-    """Return the error with which the server refuses a deletion that a publication would have to send; else None."""
+    """Return the error with which the server refuses a deletion that a publication would have to send; else None.
+
+    None too if the table is locked: this is no reason to wait, or to refuse.
+    """
+    limit = compose("SELECT set_config('lock_timeout', '{ms}ms', true)", ms=LOCK_MILLISECONDS)
     try:
-        async with connection.transaction():
+        async with trial_transaction(connection):
+            await connection.execute(limit)
             # the server checks the statement as if it were executed
             await connection.execute(compose("EXPLAIN DELETE FROM {table}", table=table))
-    except asyncpg.InsufficientPrivilegeError:
-        pass  # a problem of its own
+    except (asyncpg.LockNotAvailableError, asyncpg.InsufficientPrivilegeError):
+        pass  # the privilege is a problem of its own
     except (asyncpg.ObjectNotInPrerequisiteStateError, asyncpg.InvalidColumnReferenceError) as error:
         return error
     return None

@@ -27,6 +27,21 @@ ORDER BY 1, 2
 """The triggers that INSERT into the tables $1, or into partitions of them, fires. COPY fires the same ones, and no
 rules."""
 
+TRIGGERS_OF_NAMES: Final = """
+WITH RECURSIVE part AS (
+    SELECT c.oid AS relation
+    FROM unnest($1::text[], $2::text[]) AS u (schema, name)
+    JOIN pg_class AS c ON c.relname = u.name AND c.relkind IN ('r', 'p')
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = coalesce(u.schema, n.nspname)
+    UNION SELECT i.inhrelid FROM part JOIN pg_inherits AS i ON i.inhparent = part.relation
+)
+SELECT DISTINCT t.tgfoid::bigint AS function FROM part JOIN pg_trigger AS t ON t.tgrelid = relation
+WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype::int & 4 <> 0
+"""
+"""The functions of the triggers that INSERT into the tables $2 of the schemas $1 (of any, where NULL) fires.
+
+By their names: to_regclass() raises an error if the user may not use the schema."""
+
 FUNCTIONS: Final = """
 SELECT p.oid::bigint, l.lanname::text AS language,
        CASE WHEN p.prosqlbody IS NULL THEN p.prosrc ELSE pg_get_function_sqlbody(p.oid) END AS body,
@@ -54,7 +69,7 @@ DYNAMIC: Final = re.compile(r"\bexecute\b", re.IGNORECASE)
 READABLE: Final = re.compile(r"'[^']*\b(insert|select|notify)\b", re.IGNORECASE)
 """The beginning of a text that may be the statement of EXECUTE."""
 NAME: Final = r'(?:"[^"]+"|[a-z_][\w$]*)'
-INSERTED: Final = re.compile(rf"\binsert\s+into\s+({NAME}(?:\.{NAME})?)", re.IGNORECASE)
+INSERTED: Final = re.compile(rf"\binsert\s+into\s+(?:({NAME})\s*\.\s*)?({NAME})", re.IGNORECASE)
 CALLS: Final = re.compile(rf"({NAME})\s*\(", re.IGNORECASE)
 
 
@@ -114,8 +129,10 @@ async def find_called(connection: Connection, bodies: Sequence[str]) -> list[int
     """Return the functions that bodies call, and those of the triggers of tables into which they insert."""
     called = [plain(name) for body in bodies for name in CALLS.findall(body)]
     found = [row["oid"] for row in await connection.fetch(CALLED, called)]
-    inserted = [table for body in bodies for table in INSERTED.findall(body)]
-    return found + [row["function"] for row in await connection.fetch(TRIGGERS, inserted)]
+    inserted = [names for body in bodies for names in INSERTED.findall(body)]
+    schemas = [plain(schema) or None for schema, _ in inserted]
+    rows = await connection.fetch(TRIGGERS_OF_NAMES, schemas, [plain(table) for _, table in inserted])
+    return found + [row["function"] for row in rows]
 
 
 def plain(name: str) -> str:

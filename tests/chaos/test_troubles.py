@@ -87,6 +87,7 @@ async def test_too_many_connections_for_a_while(world: World) -> None:
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {login}",
             f"GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA public TO {login}",
             f"GRANT USAGE ON SCHEMA app TO {login}",
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA app TO {login}",
         )
         # the limit does not apply to superusers
         await run_sql(admin, f"ALTER DATABASE {address.database} CONNECTION LIMIT 2")

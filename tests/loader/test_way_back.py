@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 
 from bulkseed.cleaner.cleanup import cleanup
@@ -11,6 +12,7 @@ from bulkseed.errors import RunError, TargetError
 from bulkseed.loader.check import check
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import open_connection
 from support.errors import raises
 from support.obstacles import FAIL
 from support.plans import plan_of
@@ -260,3 +262,12 @@ async def test_fault_24_triggers_that_allow_deletions_are_no_obstacle(database: 
     await load(plan_of(), database)
     await cleanup(database, [1])
     assert await counts(database) == EMPTY
+
+
+async def test_the_check_of_publications_waits_for_no_lock(database: Address) -> None:
+    await run_sql(database, "CREATE PUBLICATION all_of_it FOR ALL TABLES")
+    async with open_connection(database) as builder:
+        await builder.execute("BEGIN; LOCK TABLE users IN SHARE MODE")  # as CREATE INDEX does
+        with anyio.fail_after(30):
+            await check(plan_of(), database)
+        await builder.execute("COMMIT")

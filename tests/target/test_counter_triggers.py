@@ -106,3 +106,27 @@ async def test_fault_11_what_a_trigger_writes_is_read_from_its_function(database
         assert stages_of(await find_counter_triggers(connection, target), target) == {"users"}
         await connection.execute("ALTER TABLE users DISABLE TRIGGER act")
         assert not await find_counter_triggers(connection, target)
+
+
+async def test_a_table_in_a_schema_that_the_user_may_not_use_is_found(database: Address) -> None:
+    await run_sql(
+        database,
+        "CREATE SCHEMA audit",
+        "CREATE TABLE audit.log (n int)",
+        "CREATE FUNCTION audit.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS "
+        "$$ BEGIN INSERT INTO audit.log VALUES (1); RETURN NULL; END $$",
+        "CREATE TRIGGER note AFTER INSERT ON users FOR EACH ROW EXECUTE FUNCTION audit.note()",
+        "CREATE ROLE reader_of_triggers",
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO reader_of_triggers",
+    )
+    try:
+        async with open_connection(database) as connection:
+            target = await read_target(connection, Model(plan_of().scenario))
+            await connection.execute("SET ROLE reader_of_triggers")
+            assert await find_counter_triggers(connection, target) == []
+            await connection.execute("RESET ROLE")
+            await connection.execute(FUNCTIONS.replace("ON queue", "ON audit.log"))
+            await connection.execute("SET ROLE reader_of_triggers")
+            assert stages_of(await find_counter_triggers(connection, target), target) == {"users"}
+    finally:
+        await run_sql(database, "DROP OWNED BY reader_of_triggers", "DROP ROLE reader_of_triggers")
