@@ -317,7 +317,7 @@ class ScenarioValues(TypedDict, total=False):
     schema: Annotated[str, Field(description="schema of the app's tables"), give("the name of a schema")]
     uuid: Annotated[
         Literal[4, 7],
-        Field(description="version of UUID keys: 4 (random) or 7 (in the order of time)"),
+        Field(description="version of UUID keys: 4 (random) or 7 (ascending, like ids)"),
         give("4 or 7, the version of UUID keys"),
     ]
     plugins: Annotated[Texts, Field(description="further tables, each as module:name or the name of an entry point")]
