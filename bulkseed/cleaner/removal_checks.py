@@ -47,7 +47,16 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE p.isleaf ORDER BY 1, 2
 PUBLICATIONS: Final = """
 SELECT coalesce(string_agg(DISTINCT quote_ident(p.pubname), ', '), '?') AS publications,
        bool_or(v.rowfilter IS NOT NULL) AS is_filtered,
-       EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary) AS has_key
+       EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary) AS has_key,
+       (SELECT format('ALTER PUBLICATION %1$I DROP TABLE %2$s; ALTER PUBLICATION %1$I ADD TABLE %2$s (%3$s)',
+                      lp.pubname, $1::text, string_agg(quote_ident(la.attname), ', ' ORDER BY la.attnum))
+        FROM pg_publication_rel AS lr JOIN pg_publication AS lp ON lp.oid = lr.prpubid
+        JOIN pg_attribute AS la ON la.attrelid = lr.prrelid AND la.attnum > 0 AND NOT la.attisdropped
+        LEFT JOIN pg_index AS li ON li.indrelid = lr.prrelid AND li.indisprimary
+        WHERE lr.prrelid = c.oid AND lr.prattrs IS NOT NULL AND lr.prqual IS NULL AND lp.pubdelete
+          AND c.relreplident = 'd' AND li.indexrelid IS NOT NULL
+          AND (la.attnum = ANY (lr.prattrs::int2[]) OR la.attnum = ANY (li.indkey::int2[]))
+        GROUP BY lp.pubname, li.indexrelid ORDER BY lp.pubname LIMIT 1) AS with_key
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN pg_partition_ancestors(c.oid) AS a ON true
 LEFT JOIN pg_class AS ac ON ac.oid = coalesce(a.relid, c.oid) LEFT JOIN pg_namespace AS an ON an.oid = ac.relnamespace
@@ -55,7 +64,8 @@ LEFT JOIN pg_publication_tables AS v ON v.schemaname = an.nspname AND v.tablenam
 LEFT JOIN pg_publication AS p ON p.pubname = v.pubname AND p.pubdelete
 WHERE c.oid = $1::text::regclass GROUP BY c.oid
 """
-"""The publications of a table, also by the partitioned tables above it, that publish deletions."""
+"""The publications of a table, also by the partitioned tables above it, that publish deletions. ``with_key`` are the
+statements that add the columns of the key to the column list of one of them."""
 
 
 MAY_MAKE_TEMPORARY_TABLES: Final = """
@@ -151,7 +161,7 @@ async def find_refused_actions(connection: Connection, tables: Sequence[SQL]) ->
                 )
             )
         if row["publications"]:
-            fix = f"ALTER TABLE {table} REPLICA IDENTITY {'DEFAULT' if row['has_key'] else 'FULL'}"
+            fix = set_identity(table, is_full=not row["has_key"])
             message = f"the publication {row['publications']} {prevents}: {fix}"
             problems.append(Problem("no-replica-identity", message))
     return problems
@@ -167,15 +177,21 @@ async def find_refused_deletion(connection: Connection, table: SQL) -> list[Prob
         refusal = await explain_deletion(connection, part)
         if refusal is not None:
             row = await connection.fetchrow(PUBLICATIONS, part)
-            identity = "DEFAULT" if row["has_key"] and not row["is_filtered"] else "FULL"
+            fix = row["with_key"] or set_identity(part, is_full=row["is_filtered"] or not row["has_key"])
             problems.append(
                 Problem(
                     "no-replica-identity",
                     f"rows of {part} cannot be deleted, because of the publication {row['publications']} "
-                    f"({server_message(refusal)}): ALTER TABLE {part} REPLICA IDENTITY {identity}",
+                    f"({server_message(refusal)}): {fix}",
                 )
             )
     return problems
+
+
+def set_identity(table: SQL, *, is_full: bool) -> SQL:
+    """Return the statement that gives a table the replica identity of its key, or of all columns."""
+    identity = compose("FULL") if is_full else compose("DEFAULT")
+    return compose("ALTER TABLE {table} REPLICA IDENTITY {identity}", table=table, identity=identity)
 
 
 async def explain_deletion(connection: Connection, table: SQL) -> asyncpg.PostgresError | None:

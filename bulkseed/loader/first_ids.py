@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from bulkseed.cleaner.count_rows import find_tables_with_rows
 from bulkseed.errors import InputError, TargetError
 from bulkseed.generators import Context
-from bulkseed.ledger import Ledger, Run, find_runs, forget_run, limit_wait, read_records, read_runs
+from bulkseed.ledger import (
+    Ledger,
+    Run,
+    find_other_ledgers,
+    find_runs,
+    forget_run,
+    limit_wait,
+    read_records,
+    read_runs,
+)
 from bulkseed.listeners import ProgressListener
 from bulkseed.load_options import FirstIds
 from bulkseed.plan.plan import Plan, Reservation
@@ -31,9 +40,16 @@ async def place_rows(
     ``first_ids`` names no recorded run, or not the tables of the plan.
     """
     chosen = await choose_first_ids(connection, ledger, target, first_ids)
+    if chosen is not None:
+        # before the existing rows: a run is removed with a command, and rows of others are not
+        counts = {"users": plan.users, "channels": plan.channels}
+        known = {
+            name: (chosen.first[name], chosen.first[name] + counts[name] - 1) for name in counts if name in chosen.first
+        }
+        await find_replaced(connection, ledger, target, known)
     last_ids = await read_highest_ids(connection, ledger)
     context = await allocate_ids(connection, target, plan, corpus, last_ids=last_ids, chosen=chosen, reserve=False)
-    return context, [] if chosen is None else await find_replaced(connection, ledger, target, context)
+    return context, [] if chosen is None else await find_replaced(connection, ledger, target, id_ranges(context))
 
 
 async def allocate_first_ids(
@@ -103,18 +119,27 @@ async def choose_first_ids(
     return ChosenIds(dict(first_ids))
 
 
-async def find_replaced(connection: Connection, ledger: Ledger, target: Target, context: Context) -> list[Run]:
-    """Return the recorded runs that have some of the run's ids. Raises TargetError if one of them has rows."""
-    ranges = id_ranges(context)
+async def find_replaced(
+    connection: Connection, ledger: Ledger, target: Target, ranges: Mapping[str, tuple[int, int]]
+) -> list[Run]:
+    """Return the recorded runs that have ids in ``ranges``. Raises TargetError if one has rows, or another ledger."""
     replaced = [run for run in await read_runs(connection, ledger) if overlaps(run, target, ranges)]
     for run in replaced:
         if names := await find_tables_with_rows(connection, run):
-            raise TargetError(
-                f"run {run.number} has ids that --first-ids gives, and rows in {plain_names(', '.join(names))}: "
-                f"remove it with {ledger.command(f'cleanup {run.number}')}, or give other ids",
-                code="ids-in-use",
-            )
+            raise ids_in_use_error(run, ledger, f" and rows in {plain_names(', '.join(names))}")
+    for other in await find_other_ledgers(connection, ledger):
+        for record in await read_records(connection, other):
+            if record.problem is None and overlaps(record.run, target, ranges):
+                raise ids_in_use_error(record.run, other, f" and is recorded in the ledger of schema {other.schema}")
     return replaced
+
+
+def ids_in_use_error(run: Run, ledger: Ledger, reason: str) -> TargetError:
+    return TargetError(
+        f"run {run.number} has ids that --first-ids gives,{reason}: remove it with "
+        f"{ledger.command(f'cleanup {run.number}')}, or give other ids",
+        code="ids-in-use",
+    )
 
 
 def overlaps(run: Run, target: Target, ranges: Mapping[str, tuple[int, int]]) -> bool:

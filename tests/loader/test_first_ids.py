@@ -117,3 +117,10 @@ def test_the_option(database: Address) -> None:
     done = inside("load", *options, "--first-ids", "1")
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["code"] == "ids-in-use"
+
+
+async def test_ids_of_a_run_in_another_ledger_are_refused(database: Address) -> None:
+    await load(plan_of(), database, ledger_schema="theirs")
+    await run_sql(database, TRUNCATE)
+    with raises("ids-in-use", "run 1", "`bulkseed cleanup 1 --ledger-schema theirs`", kind=TargetError):
+        await load(plan_of(), database, first_ids=AT_ONE)

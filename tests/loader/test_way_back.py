@@ -156,8 +156,13 @@ async def test_fault_6_cleanup_names_what_came_after_the_load(database: Address,
             "CREATE PUBLICATION p FOR TABLE message_reactions",
             'ALTER TABLE "public"."part" REPLICA IDENTITY FULL',
         ),
+        (
+            "CREATE PUBLICATION p FOR TABLE messages (content)",
+            'ALTER PUBLICATION p DROP TABLE "public"."messages"; '
+            'ALTER PUBLICATION p ADD TABLE "public"."messages" (id, content)',
+        ),
     ],
-    ids=["without a key", "none", "filter", "partition"],
+    ids=["without a key", "none", "filter", "partition", "columns"],
 )
 async def test_fault_7_publications_that_refuse_deletions(database: Address, preparation: str, fix: str) -> None:
     await run_sql(database, preparation)
