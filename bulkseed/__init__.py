@@ -29,13 +29,14 @@ if TYPE_CHECKING:
         StoppedError,
         TargetError,
         TransientError,
+        ViolatingRowsError,
     )
     from bulkseed.fields import FieldRow, FieldRows
     from bulkseed.generators.plugins import Parent, Parents, SeedTable, table
     from bulkseed.listeners import NullListener, Phase, ProgressListener
     from bulkseed.listeners import NullListener as Silent
     from bulkseed.listeners import ProgressListener as Watcher
-    from bulkseed.load_options import Defer, Format, OnError
+    from bulkseed.load_options import Defer, FirstIds, Format, OnError
     from bulkseed.loader.check import CheckReport, TableCheck
     from bulkseed.loader.complete import LoadReport
     from bulkseed.plan.plan import Placement, Plan
@@ -58,6 +59,7 @@ __all__ = [
     "EmbeddedError",
     "FieldRow",
     "FieldRows",
+    "FirstIds",
     "Format",
     "InputError",
     "LoadReport",
@@ -80,6 +82,7 @@ __all__ = [
     "TargetError",
     "TransientError",
     "VerifyReport",
+    "ViolatingRowsError",
     "Watcher",
     "check",
     "cleanup",
@@ -107,11 +110,12 @@ SOURCES: Final = {
         "StoppedError",
         "TargetError",
         "TransientError",
+        "ViolatingRowsError",
     ),
     "fields": ("FieldRow", "FieldRows"),
     "generators.plugins": ("Parent", "Parents", "SeedTable", "table"),
     "listeners": ("NullListener", "Phase", "ProgressListener", "Silent", "Watcher"),
-    "load_options": ("Defer", "Format", "OnError"),
+    "load_options": ("Defer", "FirstIds", "Format", "OnError"),
     "loader.check": ("CheckReport", "TableCheck"),
     "loader.complete": ("LoadReport",),
     "plan.plan": ("Placement", "Plan"),
