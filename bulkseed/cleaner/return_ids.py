@@ -12,6 +12,7 @@ import anyio
 import asyncpg
 
 from bulkseed.cleaner.count_rows import find_tables_with_rows
+from bulkseed.cleaner.triggers import find_writing_triggers
 from bulkseed.deferral import describe_holders
 from bulkseed.errors import BulkseedError
 from bulkseed.ledger import Ledger, Record, Run, read_records
@@ -57,9 +58,9 @@ class ReturnedIds:
 async def return_ids(connection: Connection, ledger: Ledger, removed: Sequence[Run]) -> ReturnedIds:
     """Give the ids of ``removed`` runs, which are no longer recorded, back to the sequences.
 
-    The ids stay where others have taken later ones. The caller holds the load lock, and is in no transaction: each
-    sequence is locked for a moment, in a transaction of its own. Raises no error, as the rows are removed already: what
-    fails is a reason.
+    The ids stay where others have taken later ones, and if triggers may have left rows that have them. The caller
+    holds the load lock, and is in no transaction: each sequence is locked for a moment, in a transaction of its own.
+    Raises no error, as the rows are removed already: what fails is a reason.
     """
     if not removed:
         return ReturnedIds()
@@ -95,6 +96,14 @@ class Returning:
 
     async def return_all(self) -> None:
         """Set the sequences back as far as nobody else has taken values, each in a transaction of its own."""
+        if not any(True for _ in self.reservations):
+            return
+        tables = dict.fromkeys(table for run in self.runs for table in run.names.sql_tables())
+        if triggers := await find_writing_triggers(self.connection, tables):
+            self.reasons.append(
+                f"the ids are not given back, since rows that triggers wrote may have them: {', '.join(triggers)}"
+            )
+            return
         for sequence in dict.fromkeys(reservation.sequence for _, reservation in self.reservations):
             for tries_left in reversed(range(TRIES)):
                 try:

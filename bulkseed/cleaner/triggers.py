@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from bulkseed.postgres.connection import Connection
-from bulkseed.sql import SQL, trusted
+from bulkseed.sql import SQL, plain_names, trusted
+from bulkseed.target.counter_triggers import FUNCTIONS, SKIPPED, TRIGGERS, find_called
 from bulkseed.target.target import Problem, raise_problems
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "describe_insert_triggers",
     "find_delete_rules",
     "find_delete_triggers",
+    "find_writing_triggers",
 ]
 
 DELETE_TRIGGERS: Final = """
@@ -47,6 +50,9 @@ WHERE t.tgrelid = ANY ($1::text[]::regclass[]) AND NOT t.tgisinternal AND t.tgen
   AND t.tgtype::int & 4 <> 0 AND p.prosrc ~* '\minsert\M'
 ORDER BY 1
 """
+
+WRITES: Final = re.compile(r"\b(insert|update|delete|merge|truncate|copy|create|execute|dblink\w*)\b", re.IGNORECASE)
+"""The words of statements that write rows, or may do so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +114,43 @@ async def describe_insert_triggers(connection: Connection, tables: Iterable[SQL]
         f"rows that {noun} of the app wrote into other tables for the loaded rows are not recorded, and stay unless "
         f"they reference removed rows: {names}"
     )
+
+
+async def find_writing_triggers(connection: Connection, tables: Iterable[SQL]) -> list[str]:
+    """Return the triggers that INSERT into ``tables`` fires, or into their partitions, and that may write other rows.
+
+    Those in other languages than SQL and PL/pgSQL count as such, unless they are of PostgreSQL or an extension. Raises
+    the errors of asyncpg.
+    """
+    return [
+        plain_names(f"{row['trigger']} of {row['table']}")
+        for row in await connection.fetch(TRIGGERS, list(tables))
+        if await may_write_rows(connection, row["function"])
+    ]
+
+
+async def may_write_rows(connection: Connection, function: int) -> bool:
+    """Return whether a function, or one that it calls, has a statement that writes, or cannot be read."""
+    seen: set[int] = set()
+    to_read = {function}
+    while to_read:
+        seen |= to_read
+        bodies = []
+        for each in await connection.fetch(FUNCTIONS, list(to_read)):
+            code = read_code(each)
+            if code is None or WRITES.search(code):
+                return True
+            bodies.append(code)
+        to_read = set(await find_called(connection, bodies)) - seen
+    return False
+
+
+def read_code(function: Mapping[str, Any]) -> str | None:
+    """Return the statements of a function without comments and texts; None if they cannot be read."""
+    if function["language"] in {"c", "internal"}:
+        return "" if function["is_supplied"] else None
+    if function["language"] not in {"plpgsql", "sql"}:
+        return None
+    body = str(function["body"])
+    # an escaped quote is not recognised: such texts are searched too
+    return body if "\\'" in body else SKIPPED.sub(" ", body)

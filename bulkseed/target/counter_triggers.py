@@ -12,7 +12,16 @@ from bulkseed.postgres.connection import Connection
 from bulkseed.sql import SQL, plain_names
 from bulkseed.target.target import Target
 
-__all__ = ["CounterTrigger", "describe_counter_triggers", "find_counter_triggers", "stages_of"]
+__all__ = [
+    "FUNCTIONS",
+    "SKIPPED",
+    "TRIGGERS",
+    "CounterTrigger",
+    "describe_counter_triggers",
+    "find_called",
+    "find_counter_triggers",
+    "stages_of",
+]
 
 TRIGGERS: Final = """
 WITH RECURSIVE part AS (

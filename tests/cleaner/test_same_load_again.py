@@ -9,11 +9,13 @@ from typing import Final
 import pytest
 
 from bulkseed.cleaner.cleanup import CleanupReport, cleanup
+from bulkseed.cleaner.triggers import find_writing_triggers
 from bulkseed.errors import RunError, TargetError
 from bulkseed.load_options import Defer, Format
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
+from bulkseed.sql import identifier
 from support.app_rows import APP_ROWS
 from support.errors import raises
 from support.listeners import Notes
@@ -303,3 +305,72 @@ async def test_fault_19_a_load_that_cannot_begin_gives_its_ids_back(
     with raises("values-used-up", kind=TargetError):
         await load(plan_of(), database)
     assert await states(database) == before
+
+
+STATS: Final = """
+CREATE TABLE user_stats (user_id bigint PRIMARY KEY, logins int NOT NULL DEFAULT 0);
+CREATE FUNCTION add_stats(id bigint) RETURNS void LANGUAGE sql AS 'INSERT INTO user_stats VALUES (id)';
+CREATE FUNCTION new_user() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM add_stats(NEW.id); RETURN NULL; END $$;
+CREATE TRIGGER new_user AFTER INSERT ON users FOR EACH ROW EXECUTE FUNCTION new_user();
+"""
+"""No foreign key: the rows of removed users stay."""
+NEW_USER: Final = """
+INSERT INTO users (auth0_id, email, is_active, created_at, name)
+VALUES ('app', 'app@corp.test', true, now(), 'App') RETURNING id
+"""
+
+
+async def test_fault_19_ids_are_kept_where_triggers_left_rows(database: Address) -> None:
+    await run_sql(database, STATS)
+    first, report = await load_and_clean(database)
+    assert report.returned_ids == {}
+    assert "new_user of public.users" in report.other_rows
+    assert "--first-ids users=1,channels=1,messages=1" in report.other_rows
+    # the app's next user is none of those whose rows are left
+    [(user,)] = await rows(database, NEW_USER)
+    assert user == 21
+    assert await rows(database, "SELECT count(*) FROM user_stats") == [(21,)]
+    # the ids can be had again once the rows are removed
+    await run_sql(database, "DELETE FROM users", "TRUNCATE user_stats")
+    await load(plan_of(), database, first_ids={"users": 1, "channels": 1, "messages": 1})
+    assert await digest(database) == first
+
+
+HARMLESS: Final = """
+CREATE FUNCTION check_name() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    -- an insert or update
+    IF TG_OP = 'INSERT' THEN NEW.updated_at = NEW.updated_at; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER check_name BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION check_name();
+"""
+BODIES: Final = {
+    "an insert": "BEGIN INSERT INTO log VALUES (1); RETURN NULL; END",
+    "an update": "BEGIN UPDATE log SET n = 2; RETURN NULL; END",
+    "a statement in a text": "BEGIN EXECUTE TG_ARGV[0]; RETURN NULL; END",
+    "an escaped quote": r"BEGIN RAISE DEBUG E'\''; INSERT INTO log VALUES (1); RAISE DEBUG ''; RETURN NULL; END",
+    "a write of a called function": "BEGIN PERFORM app.write(1); RETURN NULL; END",
+}
+
+
+async def test_fault_19_triggers_that_may_write_other_rows(database: Address) -> None:
+    await run_sql(
+        database,
+        HARMLESS,
+        "CREATE SCHEMA app",
+        "CREATE TABLE log (n int)",
+        "CREATE FUNCTION app.write(int) RETURNS void LANGUAGE sql BEGIN ATOMIC INSERT INTO log VALUES (1); END",
+        "CREATE TABLE parted (id int) PARTITION BY LIST (id)",
+        "CREATE TABLE part PARTITION OF parted DEFAULT",
+    )
+    async with open_connection(database) as connection:
+        tables = [identifier("public", "messages"), identifier("public", "parted")]
+        assert await find_writing_triggers(connection, tables) == []
+        for name, body in BODIES.items():
+            await run_sql(
+                database,
+                f"CREATE OR REPLACE FUNCTION write() RETURNS trigger LANGUAGE plpgsql AS $body$ {body} $body$",
+                "CREATE OR REPLACE TRIGGER write AFTER INSERT ON part FOR EACH ROW EXECUTE FUNCTION write()",
+            )
+            assert await find_writing_triggers(connection, tables) == ["write of public.parted"], name
+    assert (await load_and_clean(database))[1].other_rows == ""
