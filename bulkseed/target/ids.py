@@ -202,14 +202,24 @@ class IdRange:
     first: int
 
 
-async def find_id_range(connection: Connection, target: Target, table: str, column: str, count: int) -> IdRange:
+async def read_highest(connection: Connection, target: Target, table: str, column: str) -> int:
+    """Return the highest id of the column, 0 in an empty table. All rows are read where no index begins with it."""
+    name, column_name = target.sql_name(table), target.sql_column(table, column)
+    sql = compose("SELECT max({column}) FROM {table}", column=column_name, table=name)
+    return await connection.fetchval(sql) or 0
+
+
+async def find_id_range(
+    connection: Connection, target: Target, table: str, column: str, count: int, highest: int | None = None
+) -> IdRange:
     """Return where the next ``count`` ids of the column go; the sequence is not moved.
 
-    Raises TargetError where they exceed the range of the column, of its sequence, or of a column that references it.
+    ``highest`` is the highest id, if it was read already. Raises TargetError where the ids exceed the range of the
+    column, of its sequence, or of a column that references it.
     """
     name = target.sql_name(table)
-    highest_sql = compose("SELECT max({column}) FROM {table}", column=target.sql_column(table, column), table=name)
-    highest = await connection.fetchval(highest_sql) or 0
+    if highest is None:
+        highest = await read_highest(connection, target, table, column)
     limit = target.highest_id(table, column)
     sequence = await find_sequence(connection, name, target.model.column(table, column))
     step = 1
@@ -244,20 +254,22 @@ async def find_id_range(connection: Connection, target: Target, table: str, colu
 
 
 async def reserve_ids(
-    connection: Connection, target: Target, table: str, column: str, count: int
+    connection: Connection, target: Target, table: str, column: str, count: int, id_range: IdRange
 ) -> tuple[int, Reservation | None]:
     """Reserve ``count`` ids by moving the table's own sequence past them; return the first, and the reservation.
 
+    ``id_range`` is what :func:`find_id_range` returned a moment ago: no table is read while the sequence is locked, and
+    an app's INSERTs wait. Values that others took since then are in the state of the sequence.
+
     There is no reservation without a sequence, and where others could take values meanwhile: the ids can then not be
     given back later. Like any use of a sequence this is not undone by a rollback. The caller holds the load lock, which
-    keeps other loads out. Raises TargetError as find_id_range does.
+    keeps other loads out.
     """
     name = target.model.column(table, column)
     sequence = await find_sequence(connection, target.sql_name(table), name)
     if sequence is None:
-        return (await find_id_range(connection, target, table, column, count)).highest + 1, None
+        return id_range.highest + 1, None
     async with hold_sequence(connection, sequence["qualified"]) as is_held:
-        id_range = await find_id_range(connection, target, table, column, count)
         before = await read_state(connection, sequence["qualified"]) if is_held else None
         # multiples of the step from the next value, so that the sequence keeps its phase
         end = await connection.fetchval(
@@ -345,11 +357,14 @@ MAX_PAIRS: Final = 2**32
 """The limit of the pairs of a member and a reaction, which are drawn with 32 bits (draws.below)."""
 
 
-async def check_ids(connection: Connection, target: Target, plan: Plan) -> tuple[int | str, ...]:
+async def check_ids(
+    connection: Connection, target: Target, plan: Plan, highest: dict[str, int] | None = None
+) -> tuple[int | str, ...]:
     """Return the ids of the system reactions, as :func:`read_system_reactions` does. No sequence is moved.
 
-    Raises TargetError, with a line for each problem, where the catalogue of reactions is missing (rule R0), or has too
-    many, or the ids of a table are exhausted; messages count by their expected number.
+    ``highest`` gets the highest id of each table, unless it has it. Raises TargetError, with a line for each problem,
+    where the catalogue of reactions is missing (rule R0), or has too many, or the ids of a table are exhausted;
+    messages count by their expected number.
     """
     problems: list[Problem] = []
     reactions: tuple[int | str, ...] = ()
@@ -366,9 +381,12 @@ async def check_ids(connection: Connection, target: Target, plan: Plan) -> tuple
             )
         )
     expected = expected_rows(plan)
+    highest = {} if highest is None else highest
     for table in numbered_tables(target):
+        if table not in highest:
+            highest[table] = await read_highest(connection, target, table, "id")
         try:
-            await find_id_range(connection, target, table, "id", round(expected[table]))
+            await find_id_range(connection, target, table, "id", round(expected[table]), highest[table])
         except TargetError as error:
             problems.append(Problem(error.code, str(error)))
     raise_problems(problems)
@@ -412,7 +430,8 @@ async def allocate_ids(
     is moved either. Raises TargetError as :func:`check_ids`, before any sequence is moved; where no variant of the
     values is unused; and where rows have the chosen ids.
     """
-    reactions = await check_ids(connection, target, plan)
+    highest: dict[str, int] = {}
+    reactions = await check_ids(connection, target, plan, highest)
     reserved = {} if reserved is None else reserved
     uuids = tuple(table for table in WITH_IDS if table in target.columns and target.has_uuids(table))
     numbered = numbered_tables(target)
@@ -424,10 +443,10 @@ async def allocate_ids(
             return (last_ids or {}).get(table, 0) + 1
         if table in reserved:
             return reserved[table][0]
-        id_range = await find_id_range(connection, target, table, "id", count)
+        id_range = await find_id_range(connection, target, table, "id", count, highest[table])
         if not reserve:
             return id_range.first
-        first, reservation = await reserve_ids(connection, target, table, "id", count)
+        first, reservation = await reserve_ids(connection, target, table, "id", count, id_range)
         if id_range.sequence is not None:
             # no rollback moves the sequence back, so these ids stay reserved
             reserved[table] = first, reservation
@@ -519,15 +538,10 @@ async def reserve_chosen_ids(
             continue
         same = [each for each in earlier if (each.table, each.sequence) == (table, sequence["qualified"]) and each.end]
         reserved[table] = first, same[0] if same else None
+        # before the lock, behind which an app's INSERTs wait
+        highest = await read_highest(connection, target, table, "id")
         async with hold_sequence(connection, sequence["qualified"]) as is_held:
             before = await read_state(connection, sequence["qualified"]) if is_held else None
-            highest = await connection.fetchval(
-                compose(
-                    "SELECT max({id}) FROM {table}",
-                    id=target.sql_column(table, "id"),
-                    table=target.sql_name(table),
-                )
-            )
             # multiples of the step, as reserve_ids() has them
             end = await connection.fetchval(
                 """
@@ -549,7 +563,7 @@ async def reserve_chosen_ids(
                 sequence=sequence["qualified"],
                 last=before.last,
                 is_called=before.is_called,
-                highest=highest or 0,
+                highest=highest,
                 end=end,
             )
             reserved[table] = first, reservation

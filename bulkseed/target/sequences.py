@@ -136,10 +136,12 @@ async def hold_sequence(connection: Connection, sequence: str) -> AsyncIterator[
     await block.start()
     try:
         async with connection.transaction():
+            lock_timeout = await connection.fetchval("SELECT current_setting('lock_timeout')")
             await connection.execute(
                 compose("SET LOCAL lock_timeout = '{ms}ms'", ms=round(HOLD_SECONDS * 1000)),
             )
             is_held = await lock_sequence(connection, sequence)
+            await connection.execute("SELECT set_config('lock_timeout', $1, true)", lock_timeout)
     except asyncpg.PostgresError:
         if connection.is_closed():
             raise

@@ -12,7 +12,12 @@ from bulkseed.cleaner.cleanup import cleanup
 from bulkseed.errors import InputError, TargetError
 from bulkseed.loader.check import check
 from bulkseed.loader.load import load
+from bulkseed.plan.tables import Model
 from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import open_connection
+from bulkseed.target.ids import find_id_range, reserve_ids
+from bulkseed.target.sequences import hold_sequence
+from bulkseed.target.target import read_target
 from bulkseed.verifier.verify import verify
 from support.commands import inside
 from support.errors import raises
@@ -83,6 +88,25 @@ async def test_ids_behind_the_sequences_are_skipped_by_the_app(database: Address
     assert (user, channel) == (201, 17)
     report = await cleanup(database, [1])
     assert report.returned_ids.keys() == set()
+
+
+async def test_no_table_is_read_while_a_sequence_is_locked(database: Address) -> None:
+    """An app's INSERTs wait for that long, and where no index begins with the ids all rows would be read."""
+    async with open_connection(database) as connection, open_connection(database) as app:
+        target = await read_target(connection, Model(plan_of().scenario))
+        found = await find_id_range(connection, target, "users", "id", 20)
+        await app.execute("SELECT nextval('users_id_seq')")
+        async with app.transaction(), connection.transaction():
+            await app.execute("LOCK TABLE users")
+            await connection.execute("SET LOCAL lock_timeout = '3s'")
+            first, reservation = await reserve_ids(connection, target, "users", "id", 20, found)
+            # the limit on the lock of the sequence is not that of what follows
+            async with hold_sequence(connection, "public.users_id_seq") as is_held:
+                assert is_held
+                assert await connection.fetchval("SHOW lock_timeout") == "3s"
+    assert first == 2
+    assert reservation is not None
+    assert (reservation.last, reservation.end) == (1, 21)
 
 
 async def test_wrong_first_ids(database: Address) -> None:
