@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bulkseed.copy.writer import CopyPlan
 from bulkseed.postgres.connection import Connection
 from bulkseed.target.target import Target
+from bulkseed.target.trial_limits import NotTriedError
 
 __all__ = ["FILLS", "DatabaseCode", "read_code"]
 
@@ -80,11 +81,21 @@ class DatabaseCode:
     - ``reading_checks``: the OIDs of these constraints.
     - ``sequences``: the OIDs of the sequences that it may move, as far as the text of functions tells; those that fill
       columns which a load leaves out included.
+    - ``dynamic``: a function whose text does not tell this, so that it may move any; empty if there is none.
     """
 
     runs: bool
     reading_checks: frozenset[int]
     sequences: frozenset[int]
+    dynamic: str = ""
+
+    def check_sequences(self) -> None:
+        """Raise NotTriedError if any sequence may be moved: to lock all of them is too much beside an app."""
+        if self.dynamic and self.sequences:
+            raise NotTriedError(
+                f"the function {self.dynamic} runs statements that it puts together, or is in a language other than "
+                "SQL and PL/pgSQL, and may move any sequence"
+            )
 
 
 async def read_code(connection: Connection, target: Target, copy_plans: Mapping[str, CopyPlan]) -> DatabaseCode:
@@ -111,11 +122,21 @@ async def read_code(connection: Connection, target: Target, copy_plans: Mapping[
         for row in names.sequences
         if row["relation"] == oid and row["name"] not in copy_plans[table.name].columns
     }
+    found = names.reachable(called)
     return DatabaseCode(
         runs=bool(called),
         reading_checks=frozenset(reading),
-        sequences=frozenset(names.reachable(called)[1] | left_out) if called else frozenset(),
+        sequences=frozenset(found.sequences | left_out) if called else frozenset(),
+        dynamic=found.dynamic,
     )
+
+
+class Found(NamedTuple):
+    """What functions may use: tables and views, sequences; ``dynamic`` is a function that may use all, if any."""
+
+    relations: set[int]
+    sequences: set[int]
+    dynamic: str
 
 
 class Names:
@@ -143,17 +164,17 @@ class Names:
 
     def reads_relations(self, function: int) -> bool:
         """Return whether a function may read tables."""
-        relations, _ = self.reachable({function})
-        return bool(relations)
+        return bool(self.reachable({function}).relations)
 
-    def reachable(self, functions: set[int]) -> tuple[set[int], set[int]]:
-        """Return the tables and views, and the sequences, that functions may use, by the words of their texts.
+    def reachable(self, functions: set[int]) -> Found:
+        """Return what functions may use, by the words of their texts.
 
         A word that is a name counts, whatever it stands for. Statements that a function puts together may use all.
         """
         waiting, seen = set(functions), set()
         relations: set[int] = set()
         sequences: set[int] = set()
+        dynamic = ""
         while waiting:
             oid = waiting.pop()
             seen.add(oid)
@@ -164,15 +185,14 @@ class Names:
                 (sequences if row["is_sequence"] else relations).add(oid)
                 found = {each["function"] for each in self.triggers if each["relation"] == oid}
                 found |= {each["sequence"] for each in self.sequences if each["relation"] == oid}
-            elif row["is_foreign"]:
-                found = set(self.relations)
             else:
                 found = set()
             found |= self.uses.get(oid, set())
             words = set(WORD.findall(row["body"].lower()))
-            if oid in self.functions and DYNAMIC in words:
+            if oid in self.functions and (row["is_foreign"] or DYNAMIC in words):
+                dynamic = row["name"]
                 found |= set(self.relations)
             for word in words:
                 found |= self.by_name.get(word, set())
             waiting |= found - seen
-        return relations, sequences
+        return Found(relations, sequences, dynamic)

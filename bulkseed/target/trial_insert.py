@@ -3,7 +3,8 @@
 What code of the database accepts depends on rows of other tables, so that only the tables themselves show it. All else
 is tried on temporary copies, since rows in the tables have effects that a rollback does not undo: an app that inserts
 the same key waits, and sequences move. The rows are closed: what they reference is among them. Not tried are tables
-whose rows are locked, and code that may move sequences of other owners; the load itself then meets what they refuse.
+whose rows are locked, code that takes long, and code that may move sequences of other owners, or any sequence; the load
+itself then meets what they refuse.
 """
 
 from __future__ import annotations
@@ -24,28 +25,16 @@ from bulkseed.errors import BulkseedError, ConnectionLostError, InputError, RunE
 from bulkseed.plan.tables import WITH_IDS, Table
 from bulkseed.postgres.connection import Connection, server_message, translate_errors
 from bulkseed.postgres.transaction import RollBack, trial_transaction
-from bulkseed.sql import SQL, compose, identifier, trusted
+from bulkseed.sql import SQL, identifier
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.database_code import FILLS, DatabaseCode
 from bulkseed.target.target import Problem, Target
+from bulkseed.target.trial_limits import NotTriedError, TrialLimit, keep_sequences, translate_waits, wait_error
 from bulkseed.target.trial_sample import Samples
 
 __all__ = ["try_in_tables"]
 
 logger = logging.getLogger(__name__)
-
-LOCK_MILLISECONDS: Final = 300
-"""How long a lock is waited for: an app may wait as long behind this; and less than deadlock_timeout, so that in a
-deadlock it is mostly the trial that gives up."""
-
-SEQUENCES: Final = """
-SELECT c.oid::regclass::text AS name, s.seqincrement AS step, s.seqmin AS lowest, s.seqmax AS highest,
-       pg_sequence_last_value(c.oid) IS NOT NULL AS is_called, pg_has_role(c.relowner, 'USAGE') AS is_owned
-FROM pg_class AS c JOIN pg_sequence AS s ON s.seqrelid = c.oid WHERE c.oid::bigint = ANY ($1::bigint[]) ORDER BY c.oid
-"""
-
-GAP: Final = 1000
-"""Values of a sequence that an app may use meanwhile."""
 
 FOREIGN: Final = """
 SELECT k.confrelid = ANY ($3::text[]::regclass[]) AS is_of_load,
@@ -64,10 +53,6 @@ WHERE i.indrelid = $1::text::regclass AND c.relname = $2
 """
 
 
-class NotTriedError(Exception):
-    """Ends the trial without a result; its text says why."""
-
-
 @dataclass(slots=True)
 class InsertTrial:
     """A trial of the tables of a load with a few rows of it."""
@@ -78,15 +63,18 @@ class InsertTrial:
     samples: Samples
     problems: list[Problem] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
+    limit: TrialLimit = field(init=False)
 
     async def run(self, code: DatabaseCode) -> None:
         """Insert the rows, in the order of a load. Raises NotTriedError, and asyncpg's errors."""
         connection, model = self.connection, self.target.model
-        await connection.execute(compose("SET LOCAL lock_timeout = {limit}", limit=LOCK_MILLISECONDS))
+        # made before anything is locked
+        batches = closed(self.target, self.samples)
+        last_id = max((ids[1] for table in WITH_IDS if (ids := self.samples.id_range(table))), default=0)
+        self.limit = await TrialLimit.begin(connection)
         # as the load does
         await connection.execute("SET LOCAL row_security = off")
-        await self.keep_sequences(code)
-        batches = closed(self.target, self.samples)
+        await keep_sequences(connection, code.sequences, last_id, self.limit)
         for stage in ("users", "channels", "late"):
             tables = [table for table in model.tables if model.stage(table.name) == stage]
             for table in tables:
@@ -97,38 +85,6 @@ class InsertTrial:
                     await self.insert(table, batches[table.name])
             if not self.failed.intersection(table.name for table in tables):
                 await self.check_deferred()
-
-    async def keep_sequences(self, code: DatabaseCode) -> None:
-        """Let all that uses the sequences until the rollback use replacements of them.
-
-        ``ALTER SEQUENCE … RESTART`` gives a sequence another file, as https://www.postgresql.org/docs/current/
-        sql-altersequence.html says, which a rollback takes back together with the values taken from it. Raises
-        NotTriedError.
-        """
-        last_id = max((ids[1] for table in WITH_IDS if (ids := self.samples.id_range(table))), default=0)
-        for row in await self.connection.fetch(SEQUENCES, list(code.sequences)):
-            if not row["is_owned"]:
-                raise NotTriedError(f"their code may move the sequence {row['name']}, of another owner")
-            following = await self.connection.fetchval(
-                compose("SELECT last_value FROM {sequence}", sequence=trusted(row["name"]))
-            )
-            following += row["step"] * GAP if row["is_called"] else 0
-            if following <= last_id < row["highest"]:
-                # ids that triggers take are none of the load
-                following = last_id + 1
-            if not row["lowest"] <= following <= row["highest"]:
-                raise NotTriedError(f"the sequence {row['name']} is exhausted")
-            statement = compose(
-                "ALTER SEQUENCE {sequence} RESTART WITH {value}", sequence=trusted(row["name"]), value=following
-            )
-            try:
-                await self.connection.execute(statement)
-            except asyncpg.PostgresError as error:
-                if self.connection.is_closed():
-                    raise
-                raise NotTriedError(
-                    f"the sequence {row['name']} cannot be replaced: {server_message(error)}"
-                ) from error
 
     async def insert(self, table: Table, batches: Sequence[pa.RecordBatch]) -> None:
         """Insert rows of a table, or note a problem. Raises NotTriedError, ConnectionLostError."""
@@ -153,6 +109,7 @@ class InsertTrial:
 
     async def copy(self, copy_plan: CopyPlan, batches: Sequence[pa.RecordBatch]) -> BulkseedError | None:
         doing = f"trying {copy_plan}"
+        await self.limit.apply(self.connection)
         try:
             async with self.connection.transaction():
                 with translate_errors(self.connection, doing):
@@ -162,8 +119,8 @@ class InsertTrial:
         except TransientError as error:
             raise NotTriedError(str(error)) from error
         except (RunError, InputError) as error:
-            if isinstance(error.__cause__, asyncpg.LockNotAvailableError | asyncpg.QueryCanceledError):
-                raise NotTriedError(str(error)) from error
+            if (reason := wait_error(error.__cause__)) is not None:
+                raise reason from error
             return error
         return None
 
@@ -209,14 +166,13 @@ class InsertTrial:
 
     async def check_deferred(self) -> None:
         """Check what a load checks at the end of each transaction. Raises NotTriedError."""
+        await self.limit.apply(self.connection)
         try:
-            with suppress(RollBack):
+            with translate_waits(), suppress(RollBack):
                 async with self.connection.transaction():
                     await self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
                     # what was deferred is to be deferred again for the next tables
                     raise RollBack
-        except (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError) as error:
-            raise NotTriedError(server_message(error)) from error
         except asyncpg.PostgresError as error:
             if self.connection.is_closed():
                 raise
@@ -254,8 +210,10 @@ async def try_in_tables(
     """
     trial = InsertTrial(connection, target, copy_plans, samples, failed=set(refused))
     try:
-        async with trial_transaction(connection):
-            await trial.run(code)
+        code.check_sequences()
+        with translate_waits():
+            async with trial_transaction(connection):
+                await trial.run(code)
     except NotTriedError as error:
         reason = f"the triggers and functions of the tables could not be tried with rows of the load: {error}"
         logger.info(reason)

@@ -12,6 +12,7 @@ from bulkseed.loader.check import check
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
+from bulkseed.target import trial_limits
 from support.errors import raises
 from support.listeners import Notes
 from support.loads import accept, refuse
@@ -34,6 +35,12 @@ NUMBERED: Final = (
     "ALTER TABLE users ADD rank serial, ADD ticket text NOT NULL DEFAULT 't-' || nextval('\"Tickets\"')",
 )
 """Sequences that defaults and triggers move."""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trials take their time on a machine that has much else to do."""
+    monkeypatch.setattr(trial_limits, "SECONDS", 30)
 
 
 @pytest.mark.parametrize("scale", ["1x", "2x"])
@@ -136,6 +143,36 @@ async def test_no_sequence_is_moved(database: Address, tmp_path: Path) -> None:
         database, "SELECT min(id), max(id) - count(*), (SELECT max(rank) FROM users) FROM audit"
     )
     assert (lowest, highest, ranks) == (1, 0, 20)
+
+
+async def test_code_that_may_move_any_sequence_is_not_tried(database: Address) -> None:
+    await run_sql(
+        database,
+        "CREATE TABLE audit (id bigserial PRIMARY KEY, at timestamptz)",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN EXECUTE format('INSERT INTO %I (at) VALUES (now())', 'audit'); RETURN NULL; END $$",
+        "CREATE TRIGGER note AFTER INSERT ON messages FOR EACH ROW EXECUTE FUNCTION note()",
+    )
+    before = await state(database)
+    report = await check(plan_of("1x"), database)
+    assert await state(database) == before
+    assert [note for note in report.notes if "note" in note and "any sequence" in note]
+
+
+async def test_a_slow_trigger_does_not_keep_an_app_waiting(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app that takes an id from a sequence of the trial waits no longer than its limit."""
+    monkeypatch.setattr(trial_limits, "SECONDS", 1)
+    await run_sql(
+        database,
+        *NUMBERED[:3],
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END $$",
+        "CREATE TRIGGER slow AFTER INSERT ON messages FOR EACH ROW EXECUTE FUNCTION slow()",
+    )
+    before = await state(database)
+    report = await check(plan_of("1x"), database)
+    assert await state(database) == before
+    assert [note for note in report.notes if "longer than 1 s" in note]
 
 
 async def test_sequences_of_others_are_left_alone_and_it_is_said(database: Address) -> None:
