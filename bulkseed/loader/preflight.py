@@ -137,7 +137,7 @@ async def run_preflight(
                     trial = await run_trial(connection, target, copy_plans, plan, corpus, last_ids)
             if len(refusals.errors) == before:
                 with refusals.collect():
-                    raise_problems(await find_trigger_problems(connection, target, copy_plans, plan, corpus))
+                    trial = await try_removal(connection, target, copy_plans, plan, corpus, trial)
         if address.is_local:
             tables = plan.model.sql_names
             expected: dict[str, float] = {tables[name]: size for name, size in expected_bytes(plan).items()}
@@ -147,6 +147,20 @@ async def run_preflight(
     refusals.raise_all()
     assert target is not None
     return Preflight(target, copy_plans, disks, trial)
+
+
+async def try_removal(
+    connection: Connection,
+    target: Target,
+    copy_plans: Mapping[str, CopyPlan],
+    plan: Plan,
+    corpus: Corpus,
+    trial: TrialResult,
+) -> TrialResult:
+    """Return ``trial`` with a note if triggers on DELETE could not be tried. Raises TargetError if they keep rows."""
+    problems, note = await find_trigger_problems(connection, target, copy_plans, plan, corpus)
+    raise_problems(problems)
+    return trial._replace(notes=(*trial.notes, note)) if note else trial
 
 
 async def check_ledgers(connection: Connection, ledger: Ledger, *, busy: bool = False) -> None:

@@ -3,11 +3,13 @@
 __all__ = [
     "copy_plan",
     "counter_triggers",
+    "database_code",
     "guard",
     "ids",
     "reference_schema",
     "scenario_rules",
     "sequences",
     "target",
+    "trial_limits",
     "trial_load",
 ]

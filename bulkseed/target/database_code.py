@@ -21,10 +21,22 @@ SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1::text::regclass AND tgt
 """Whether a table has triggers BEFORE INSERT FOR EACH ROW, which may change rows."""
 
 TRIGGERS: Final = """
-SELECT tgrelid::bigint AS relation, tgfoid::bigint AS function FROM pg_trigger
-WHERE tgtype & 4 = 4 AND tgenabled IN ('O', 'A') AND NOT tgisinternal
+SELECT tgrelid::bigint AS relation, tgfoid::bigint AS function, tgtype & 4 = 4 AS on_insert FROM pg_trigger
+WHERE tgenabled IN ('O', 'A') AND NOT tgisinternal
 """
-"""The triggers that an INSERT fires."""
+
+RELATED: Final = """
+WITH RECURSIVE related AS (
+    SELECT name::regclass::oid AS oid FROM unnest($1::text[]) AS name
+    UNION
+    SELECT e.oid FROM related AS r JOIN (
+        SELECT inhparent AS origin, inhrelid AS oid, true AS is_part FROM pg_inherits
+        UNION ALL SELECT confrelid, conrelid, false FROM pg_constraint WHERE contype = 'f'
+    ) AS e ON e.origin = r.oid AND (e.is_part OR $2)
+)
+SELECT array_agg(oid::bigint) FROM related
+"""
+"""The tables $1 and their partitions; with $2 also the tables on which their foreign keys act, at any remove."""
 
 CHECKS: Final = """
 SELECT c.oid::bigint AS oid, d.refobjid::bigint AS function FROM pg_constraint AS c
@@ -68,6 +80,13 @@ JOIN pg_class AS c ON c.relkind = 'S'
 """
 """The sequences that the defaults of columns read, and those of identity columns."""
 
+FILLING: Final = """
+SELECT d.adrelid::bigint AS relation, a.attname::text AS name, p.refobjid::bigint AS function
+FROM pg_attrdef AS d JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+JOIN pg_depend AS p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_proc'::regclass
+"""
+"""The functions that the defaults of columns call."""
+
 WORD: Final = re.compile(r"\w+")
 DYNAMIC: Final = "execute"
 
@@ -98,13 +117,19 @@ class DatabaseCode:
             )
 
 
-async def read_code(connection: Connection, target: Target, copy_plans: Mapping[str, CopyPlan]) -> DatabaseCode:
-    """Return the code that an INSERT into the tables runs. Raises asyncpg's errors."""
+async def read_code(
+    connection: Connection, target: Target, copy_plans: Mapping[str, CopyPlan], *, removal: bool = False
+) -> DatabaseCode:
+    """Return the code that an INSERT into the tables runs; with ``removal`` also the code that a DELETE from them runs.
+
+    Raises asyncpg's errors.
+    """
     tables = target.sql_tables()
     triggers = await connection.fetch(TRIGGERS)
     checks = await connection.fetch(CHECKS, tables)
     oids = await connection.fetchval("SELECT array_agg(t::regclass::oid::bigint) FROM unnest($1::text[]) AS t", tables)
-    fired = {row["function"] for row in triggers if row["relation"] in set(oids)}
+    related = set(await connection.fetchval(RELATED, tables, removal))
+    fired = {row["function"] for row in triggers if row["relation"] in related and (removal or row["on_insert"])}
     if not (fired or checks):
         return DatabaseCode(runs=False, reading_checks=frozenset(), sequences=frozenset())
     names = Names(
@@ -116,17 +141,22 @@ async def read_code(connection: Connection, target: Target, copy_plans: Mapping[
     )
     reading = {row["oid"] for row in checks if names.reads_relations(row["function"])}
     called = fired | {row["function"] for row in checks if row["oid"] in reading}
-    left_out = {
-        row["sequence"]
+    filled = {
+        (oid, name)
         for table, oid in zip(target.model.tables, oids, strict=True)
-        for row in names.sequences
-        if row["relation"] == oid and row["name"] not in copy_plans[table.name].columns
+        for name in copy_plans[table.name].columns
     }
-    found = names.reachable(called)
+
+    def left_out(rows: Iterable[Any], kind: str) -> set[int]:
+        """Return what the defaults of columns which a load leaves out use."""
+        return {row[kind] for row in rows if row["relation"] in oids and (row["relation"], row["name"]) not in filled}
+
+    found = names.reachable(called | left_out(await connection.fetch(FILLING), "function"))
+    sequences = found.sequences | left_out(names.sequences, "sequence")
     return DatabaseCode(
         runs=bool(called),
         reading_checks=frozenset(reading),
-        sequences=frozenset(found.sequences | left_out) if called else frozenset(),
+        sequences=frozenset(sequences) if called else frozenset(),
         dynamic=found.dynamic,
     )
 

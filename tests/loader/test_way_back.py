@@ -8,21 +8,33 @@ import anyio
 import pytest
 
 from bulkseed.cleaner.cleanup import cleanup
+from bulkseed.cleaner.removal_trial import find_trigger_problems
 from bulkseed.errors import RunError, TargetError
 from bulkseed.loader.check import check
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
+from bulkseed.target import trial_limits
+from bulkseed.target.copy_plan import plan_copies
+from bulkseed.target.target import read_target
+from bulkseed.text.faker_source import make_corpus
 from support.errors import raises
 from support.obstacles import FAIL
 from support.plans import plan_of
 from support.queries import EMPTY, counts, digest, has_ledger, run_sql
+from support.whole_database import state
 
 NOTES = """
 CREATE SCHEMA crm;
 CREATE TABLE crm.notes (id int PRIMARY KEY, author bigint REFERENCES public.users, message bigint);
 ALTER TABLE crm.notes ADD FOREIGN KEY (message) REFERENCES public.messages ON DELETE CASCADE;
 """
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trials take their time on a machine that has much else to do."""
+    monkeypatch.setattr(trial_limits, "SECONDS", 30)
 
 
 @pytest.fixture
@@ -276,3 +288,50 @@ async def test_the_check_of_publications_waits_for_no_lock(database: Address) ->
         with anyio.fail_after(30):
             await check(plan_of(), database)
         await builder.execute("COMMIT")
+
+
+HARMLESS = (
+    "ALTER TABLE users ADD seq bigserial",
+    "CREATE TABLE gone (number bigserial, id bigint)",
+    """CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           INSERT INTO gone (id) VALUES (OLD.id); RETURN OLD;
+       END $$""",
+    "CREATE TRIGGER gone BEFORE DELETE ON users FOR EACH ROW EXECUTE FUNCTION gone()",
+)
+
+
+async def test_the_trial_of_the_removal_moves_no_sequence(database: Address) -> None:
+    await run_sql(database, *HARMLESS)
+    before = await state(database)
+    report = await check(plan_of(), database)
+    assert await state(database) == before
+    assert not [note for note in report.notes if "could not be tried" in note]
+
+
+async def test_a_removal_that_takes_long_is_not_tried(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_limits, "SECONDS", 1)
+    await run_sql(
+        database,
+        *HARMLESS,
+        """CREATE OR REPLACE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               PERFORM pg_sleep(1); RETURN OLD;
+           END $$""",
+    )
+    before = await state(database)
+    report = await check(plan_of(), database)
+    assert await state(database) == before
+    assert [note for note in report.notes if "removal" in note and "gone of" in note and "longer than 1 s" in note]
+
+
+async def test_the_removal_is_tried_where_the_tables_are_of_the_same_transaction(database: Address) -> None:
+    """As those that a check of the embedded database makes."""
+    await run_sql(database, "CREATE FUNCTION kept() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$")
+    plan = plan_of()
+    corpus = make_corpus(plan.locale)
+    async with open_connection(database) as connection, connection.transaction():
+        await connection.execute("CREATE TRIGGER kept BEFORE DELETE ON users FOR EACH ROW EXECUTE FUNCTION kept()")
+        target = await read_target(connection, plan.model)
+        copy_plans = await plan_copies(connection, target, "auto")
+        problems, note = await find_trigger_problems(connection, target, copy_plans, plan, corpus)
+    assert [problem.code for problem in problems] == ["rows-kept"]
+    assert not note
