@@ -12,13 +12,7 @@ from bulkseed.postgres.connection import Connection
 from bulkseed.target.target import Target
 from bulkseed.target.trial_limits import NotTriedError
 
-__all__ = ["FILLS", "DatabaseCode", "read_code"]
-
-FILLS: Final = """
-SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1::text::regclass AND tgtype & 7 = 7
-               AND tgenabled IN ('O', 'A') AND NOT tgisinternal)
-"""
-"""Whether a table has triggers BEFORE INSERT FOR EACH ROW, which may change rows."""
+__all__ = ["DatabaseCode", "read_code"]
 
 TRIGGERS: Final = """
 SELECT tgrelid::bigint AS relation, tgfoid::bigint AS function, tgtype & 4 = 4 AS on_insert FROM pg_trigger

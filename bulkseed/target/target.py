@@ -20,6 +20,7 @@ from bulkseed.target.reference_schema import TABLE_KINDS, describe_kind
 __all__ = [
     "ARROW_TYPES",
     "COLUMNS_SQL",
+    "HAS_TRIGGERS",
     "ID_BITS",
     "Problem",
     "Target",

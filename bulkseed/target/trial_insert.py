@@ -27,8 +27,8 @@ from bulkseed.postgres.connection import Connection, server_message, translate_e
 from bulkseed.postgres.transaction import RollBack, trial_transaction
 from bulkseed.sql import SQL, identifier
 from bulkseed.target.copy_plan import with_keys
-from bulkseed.target.database_code import FILLS, DatabaseCode
-from bulkseed.target.target import Problem, Target
+from bulkseed.target.database_code import DatabaseCode
+from bulkseed.target.target import HAS_TRIGGERS, Problem, Target
 from bulkseed.target.trial_limits import NotTriedError, TrialLimit, keep_sequences, translate_waits, wait_error
 from bulkseed.target.trial_sample import Samples
 
@@ -137,7 +137,7 @@ class InsertTrial:
         """Return the problem that the server's ``error`` for rows of the table is; None if the copies tell it."""
         cause, name = error.__cause__, self.target.model.name(table.name)
         of_table = isinstance(cause, asyncpg.PostgresError) and await self.is_of(table, cause)
-        fills = await self.connection.fetchval(FILLS, self.target.sql_name(table.name))
+        fills = await self.connection.fetchval(HAS_TRIGGERS, self.target.sql_name(table.name))
         match cause:
             case asyncpg.NotNullViolationError() if of_table and cause.column_name:
                 if cause.column_name in self.copy_plans[table.name].columns:

@@ -14,8 +14,7 @@ from bulkseed.plan.tables import Stage, Table
 from bulkseed.postgres.connection import Connection
 from bulkseed.postgres.transaction import RollBack, trial_transaction
 from bulkseed.sql import SQL, compose, identifier, join, trusted
-from bulkseed.target.database_code import FILLS
-from bulkseed.target.target import Problem, Target
+from bulkseed.target.target import HAS_TRIGGERS, Problem, Target
 from bulkseed.target.trial_copy import copy_samples, equal_columns, make_copy
 from bulkseed.target.trial_sample import Samples
 
@@ -117,7 +116,7 @@ async def try_keys(
 ) -> tuple[list[Problem], list[Waiting]]:
     problems: list[Problem] = []
     waiting: list[Waiting] = []
-    if await connection.fetchval(FILLS, target.sql_name(table.name)):
+    if await connection.fetchval(HAS_TRIGGERS, target.sql_name(table.name)):
         return problems, waiting
     tried = {table.name: table}
     for key in keys:

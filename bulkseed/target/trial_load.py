@@ -22,9 +22,9 @@ from bulkseed.postgres.connection import Connection, server_message, translate_e
 from bulkseed.postgres.transaction import RollBack, trial_transaction
 from bulkseed.sql import compose, identifier, join, trusted
 from bulkseed.target.copy_plan import with_keys
-from bulkseed.target.database_code import FILLS, DatabaseCode, read_code
+from bulkseed.target.database_code import DatabaseCode, read_code
 from bulkseed.target.ids import allocate_ids, find_id_range, read_system_reactions
-from bulkseed.target.target import Problem, Target, raise_problems
+from bulkseed.target.target import HAS_TRIGGERS, Problem, Target, raise_problems
 from bulkseed.target.trial_copy import equal_columns, make_copy
 from bulkseed.target.trial_insert import try_in_tables
 from bulkseed.target.trial_keys import Waiting, find_key_problems
@@ -192,7 +192,7 @@ async def try_batches(
     name, to_copy = target.sql_name(table.name), replace(copy_plan, table=COPY, schema="pg_temp")
     problems: list[Problem] = []
     # what triggers change is tried in the table itself
-    fills = bool(await connection.fetchval(FILLS, name))
+    fills = bool(await connection.fetchval(HAS_TRIGGERS, name))
     async with trial_transaction(connection):
         try:
             await make_copy(connection, target, table, () if fills else copy_plan.columns, COPY)

@@ -22,8 +22,7 @@ from bulkseed.postgres.connection import Connection, server_message, translate_e
 from bulkseed.postgres.transaction import RollBack, trial_transaction
 from bulkseed.sql import SQL, compose, identifier, join, trusted
 from bulkseed.target.copy_plan import with_keys
-from bulkseed.target.database_code import FILLS
-from bulkseed.target.target import Problem, Target
+from bulkseed.target.target import HAS_TRIGGERS, Problem, Target
 from bulkseed.target.trial_copy import make_copy
 from bulkseed.target.trial_sample import Samples
 
@@ -110,7 +109,7 @@ async def find_row_problems(
         if table.name in refused:
             continue
         partitioned = await connection.fetchval(IS_PARTITIONED, name)
-        fills = await connection.fetchval(FILLS, name)
+        fills = await connection.fetchval(HAS_TRIGGERS, name)
         # the values that triggers make are tried in the table itself
         indexes = [] if fills else await connection.fetch(INDEXES, name, list(copy_plans[table.name].columns))
         if not (partitioned or indexes):
