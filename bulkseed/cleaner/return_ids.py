@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import asyncpg
@@ -20,7 +20,7 @@ from bulkseed.plan.plan import Reservation
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection, server_message, translate_errors
 from bulkseed.postgres.transaction import safe_transaction
-from bulkseed.sql import compose, identifier, literal, plain_names, trusted
+from bulkseed.sql import SQL, compose, identifier, join, literal, plain_names, trusted
 from bulkseed.target.sequences import (
     GAP,
     SequenceState,
@@ -37,11 +37,15 @@ logger = logging.getLogger(__name__)
 
 LOCK_SECONDS: Final = 0.5
 """How long each sequence is waited for, while an app's INSERTs wait behind this."""
-QUERY_SECONDS: Final = 5
-"""The limit of a query for rows with later values, which has to read the table where no index has the column."""
-TRIES: Final = 3
+QUERY_SECONDS: Final = 1
+"""The limit of the query under the lock, which has to read the tables where no index begins with the column."""
+TRIES: Final = 2
 PAUSE: Final = 1.0
 """Seconds between the tries, in which the app goes on."""
+
+
+Column = tuple[SQL, SQL]
+"""A table and a column of it, quoted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ class Returning:
         """The runs that are still recorded."""
         self.ids: dict[str, tuple[int, int]] = {}
         self.reasons: list[str] = []
+        self.highest: dict[Column, Any] = {}
+        """The highest values of columns of existing tables, read once: without an index that takes long."""
 
     @property
     def reservations(self) -> Iterator[tuple[Run, Reservation]]:
@@ -94,9 +100,21 @@ class Returning:
             for reservation in reversed(run.reservations):
                 yield run, reservation
 
+    async def read_highest(self, column: Column) -> int:
+        """Return the highest value of a column; 0 without rows, without the table, and if it is no integer."""
+        if column not in self.highest:
+            table, name = column
+            if not await self.connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
+                return 0
+            self.highest[column] = await self.connection.fetchval(
+                compose("SELECT max({column}) FROM {table}", column=name, table=table)
+            )
+        highest = self.highest[column]
+        return highest if isinstance(highest, int) else 0
+
     async def return_all(self) -> None:
         """Set the sequences back as far as nobody else has taken values, each in a transaction of its own."""
-        if not any(True for _ in self.reservations):
+        if not any(run.reservations for run in self.runs):
             return
         tables = dict.fromkeys(table for run in self.runs for table in run.names.sql_tables())
         if triggers := await find_writing_triggers(self.connection, tables):
@@ -104,6 +122,9 @@ class Returning:
                 f"the ids are not given back, since rows that triggers wrote may have them: {', '.join(triggers)}"
             )
             return
+        for run, reservation in self.reservations:
+            # before the locks, behind which an app's INSERTs wait
+            await self.read_highest(column_of(run, reservation))
         for sequence in dict.fromkeys(reservation.sequence for _, reservation in self.reservations):
             for tries_left in reversed(range(TRIES)):
                 try:
@@ -111,9 +132,9 @@ class Returning:
                     async with safe_transaction(self.connection, isolation="read_committed"):
                         await self.connection.execute(
                             compose(
-                                "SET LOCAL lock_timeout = '{ms}ms'; SET LOCAL statement_timeout = '{limit}s'",
+                                "SET LOCAL lock_timeout = '{ms}ms'; SET LOCAL statement_timeout = '{limit}ms'",
                                 ms=round(LOCK_SECONDS * 1000),
-                                limit=QUERY_SECONDS,
+                                limit=round(QUERY_SECONDS * 1000),
                             )
                         )
                         await self.return_to(sequence)
@@ -123,6 +144,12 @@ class Returning:
                         holders = await describe_holders(self.connection, [sequence])
                         self.reasons.append(f"the sequence {plain_names(sequence)} is in use, by {holders}")
                     await anyio.sleep(PAUSE if tries_left else 0)
+                except asyncpg.QueryCanceledError:
+                    self.reasons.append(
+                        f"looking for later ids of the sequence {plain_names(sequence)} would take more than "
+                        f"{QUERY_SECONDS} s, in which nobody else could take values"
+                    )
+                    break
                 except asyncpg.PostgresError as error:
                     if self.connection.is_closed():
                         raise
@@ -158,7 +185,9 @@ class Returning:
                 if reservation.end is not None:
                     first, last = run.ids(reservation.table)
                     returned[reservation.table] = first, max(last, returned.get(reservation.table, (0, 0))[1])
-        if state != present:
+        if state != present and await self.have_rows_come(sequence):
+            self.reasons.append(f"rows with later values of the sequence {name} came meanwhile")
+        elif state != present:
             await self.connection.execute(
                 compose(
                     "SELECT setval({sequence}, {last}, {is_called})",
@@ -189,17 +218,34 @@ class Returning:
     async def describe_later_rows(self, run: Run, taken: Sequence[Reservation]) -> str:
         """Return a clause on rows that have values which would be given back; empty without such rows."""
         for reservation in taken:
-            table = run.names.sql_name(reservation.table)
-            if not await self.connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
-                continue
-            highest = await self.connection.fetchval(
-                compose("SELECT max({column}) FROM {table}", column=identifier(reservation.column), table=table)
-            )
-            if isinstance(highest, int) and highest > max(
-                reservation.highest, reservation.last - (not reservation.is_called)
-            ):
+            highest = await self.read_highest(column_of(run, reservation))
+            if highest > max(reservation.highest, reservation.last - (not reservation.is_called)):
+                table = run.names.sql_name(reservation.table)
                 return f"{plain_names(table)} has rows with later ids, up to {highest:,}"
         return ""
+
+    async def have_rows_come(self, sequence: str) -> bool:
+        """Return whether rows have values of the sequence above the highest ones that were read before the lock."""
+        columns = dict.fromkeys(
+            column_of(run, reservation) for run, reservation in self.reservations if reservation.sequence == sequence
+        )
+        later = []
+        for column in columns:
+            table, name = column
+            highest = self.highest.get(column, "")
+            if highest is None:
+                later.append(compose("EXISTS (SELECT FROM {table})", table=table))
+            elif isinstance(highest, int):
+                later.append(
+                    compose(
+                        "EXISTS (SELECT FROM {table} WHERE {column} > {highest})",
+                        table=table,
+                        column=name,
+                        highest=highest,
+                    )
+                )
+        # one statement, since statement_timeout is the limit of each
+        return bool(later) and bool(await self.connection.fetchval(compose("SELECT {any}", any=join(" OR ", later))))
 
     async def describe_next_load(self, run: Run) -> str:
         """Return a sentence if the next load of the plan of ``run`` gets other ids; empty if it gets the same."""
@@ -243,13 +289,10 @@ class Returning:
                 # more than needed where the UUIDs of a run that no ledger records were in the way
                 predicted[table] = max(last_ids[table] + 1, run.placement.first(table))
                 continue
-            name = run.names.sql_name(table)
-            if not await self.connection.fetchval("SELECT to_regclass($1) IS NOT NULL", name):
-                continue
-            highest = await self.connection.fetchval(
-                compose("SELECT max({id}) FROM {table}", id=run.names.sql_column(table, "id"), table=name)
-            )
-            predicted[table] = await self.predict_first_id(run, table, highest or 0, states)
+            column = run.names.sql_name(table), run.names.sql_column(table, "id")
+            highest = await self.read_highest(column)
+            if column in self.highest:
+                predicted[table] = await self.predict_first_id(run, table, highest, states)
         return predicted
 
     async def predict_first_id(self, run: Run, table: str, highest: int, states: dict[str, SequenceState]) -> int:
@@ -265,6 +308,10 @@ class Returning:
         gap = GAP if highest or state.is_called else 0
         states[name] = state.at(last_reserved(state, highest, gap, count))
         return states[name].last - count + 1
+
+
+def column_of(run: Run, reservation: Reservation) -> Column:
+    return run.names.sql_name(reservation.table), identifier(reservation.column)
 
 
 def other_rows_sentence(run: Run, reason: str) -> str:

@@ -261,6 +261,22 @@ async def test_fault_19_a_transaction_that_has_taken_ids_is_waited_for(
         assert "public.users_id_seq" in (await cleanup(database, [1])).other_rows
 
 
+async def test_fault_19_a_sequence_is_not_locked_for_long(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no index begins with the ids, all rows are read to find later ones."""
+    await load(plan_of(), database)
+    await run_sql(
+        database,
+        "ALTER TABLE messages DROP CONSTRAINT messages_pkey CASCADE, DROP CONSTRAINT messages_user_id_fkey, "
+        "DROP CONSTRAINT messages_channel_id_fkey",
+        "INSERT INTO messages OVERRIDING SYSTEM VALUE "
+        "SELECT -n, 'app', now(), now(), -1, -1 FROM generate_series(1, 60000) AS n",
+    )
+    monkeypatch.setattr("bulkseed.cleaner.return_ids.QUERY_SECONDS", 0.001)
+    report = await cleanup(database, [1])
+    assert "messages" not in report.returned_ids
+    assert "later ids of the sequence public.messages_id_seq" in report.other_rows
+
+
 async def test_fault_19_an_event_trigger_that_forbids_locks(database: Address) -> None:
     await load(plan_of(), database)
     await run_sql(
