@@ -175,7 +175,7 @@ class CleanupReport:
     returned_ids: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """The first and the last of the ids that were given back to the sequences, by table."""
     other_rows: str = ""
-    """Why the load of the removed runs, given again, would make other rows; empty if it would make the same rows."""
+    """Why the load of the removed runs, given again, would get other ids; empty if it would get the same."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as values of JSON."""

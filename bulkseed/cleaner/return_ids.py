@@ -1,4 +1,4 @@
-"""Giving the ids of removed runs back to the sequences, so that the same load makes the same rows again."""
+"""Giving the ids of removed runs back to the sequences, so that the same load gets the same ids again."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ Column = tuple[SQL, SQL]
 
 @dataclass(frozen=True, slots=True)
 class ReturnedIds:
-    """The first and the last of the ids that were given back, by table; and why the same load makes other rows.
+    """The first and the last of the ids that were given back, by table; and why the same load gets other ids.
 
-    ``other_rows`` is a sentence, and empty if the same load makes the same rows.
+    ``other_rows`` is a sentence, and empty if the same load gets the same ids.
     """
 
     ids: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -264,7 +264,7 @@ class Returning:
         if not differing or await find_tables_with_rows(self.connection, run):
             return sentence
         ids = ",".join(f"{table}={first}" for table, first in run.placement.first_ids(run.plan.model.names).items())
-        return f"{sentence} (with --first-ids {ids} it makes the same)"
+        return f"{sentence} (with --first-ids {ids} it gets the same)"
 
     async def describe_other_id(self, run: Run, table: str) -> str:
         """Return a clause on why the next load gets other ids for a table that has no reservation to give back."""
@@ -315,4 +315,4 @@ def column_of(run: Run, reservation: Reservation) -> Column:
 
 
 def other_rows_sentence(run: Run, reason: str) -> str:
-    return f"the load of run {run.number}, given again, would make other rows: {reason}"
+    return f"the load of run {run.number}, given again, would get other ids: {reason}"

@@ -302,4 +302,4 @@ def print_cleanup(report: CleanupReport) -> None:
     else:
         returned = "; ".join(f"{table} {first:,} to {last:,}" for table, (first, last) in report.returned_ids.items())
         ids = f"ids given back to the sequences: {returned}; " if returned else ""
-        print(f"{ids}the same load makes the same rows again")
+        print(f"{ids}the same load gets the same ids again")

@@ -1,4 +1,4 @@
-"""The same load again, after a cleanup or an undone load: the same rows, or a sentence that says why not."""
+"""The same load again, after a cleanup or an undone load: the same ids and rows, or a sentence that says why not."""
 
 from __future__ import annotations
 
