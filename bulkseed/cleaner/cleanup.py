@@ -308,8 +308,13 @@ async def remove_runs(
             async with limit_wait(connection, ledger):
                 for number in dropped:
                     await forget_run(connection, ledger, number)
-    returned = await return_ids(connection, ledger, runs)
+    # before the sequences, which are waited for: that can be interrupted
     await drop_empty_ledger(connection, ledger, listener)
+    try:
+        returned = await return_ids(connection, ledger, runs)
+    except anyio.get_cancelled_exc_class():
+        listener.note("the rows are removed, but not all ids are given back to the sequences")
+        raise
     return CleanupReport(
         tuple(run.number for run in runs),
         removed.removed,
