@@ -16,6 +16,7 @@ from bulkseed.postgres.transaction import RollBack, trial_transaction
 from bulkseed.sql import SQL, compose, identifier, join, trusted
 from bulkseed.target.target import HAS_TRIGGERS, Problem, Target
 from bulkseed.target.trial_copy import copy_samples, equal_columns, make_copy
+from bulkseed.target.trial_limits import limit_queries
 from bulkseed.target.trial_sample import Samples
 
 __all__ = ["Waiting", "find_key_problems"]
@@ -63,12 +64,13 @@ class Waiting(NamedTuple):
 
 
 async def find_key_problems(
-    connection: Connection, target: Target, copy_plans: Mapping[str, CopyPlan], samples: Samples
+    connection: Connection, target: Target, copy_plans: Mapping[str, CopyPlan], samples: Samples, notes: list[str]
 ) -> tuple[list[Problem], list[Waiting]]:
     """Return a problem for each foreign key for whose values neither the tables nor the load have rows.
 
     Also return the keys whose rows reference others that are loaded after them. A reference to a row of the load that
-    is not among the samples counts as found, unless their ids tell otherwise.
+    is not among the samples counts as found, unless their ids tell otherwise. ``notes`` gets the keys that take too
+    long to be tried.
     """
     rows = await connection.fetch(OIDS, target.sql_tables())
     tables = {row["oid"]: table for row, table in zip(rows, target.model.tables, strict=True)}
@@ -78,7 +80,7 @@ async def find_key_problems(
         found = [key_of(row, tables) for row in await connection.fetch(FOREIGN, target.sql_name(table.name))]
         keys = [key for key in found if not holds_by_construction(target, table, key)]
         if keys and samples.batches.get(table.name):
-            refused, early = await try_keys(connection, target, copy_plans, samples, table, keys)
+            refused, early = await try_keys(connection, target, copy_plans, samples, table, keys, notes)
             problems += refused
             waiting += early
     return problems, waiting
@@ -113,6 +115,7 @@ async def try_keys(
     samples: Samples,
     table: Table,
     keys: Sequence[ForeignKey],
+    notes: list[str],
 ) -> tuple[list[Problem], list[Waiting]]:
     problems: list[Problem] = []
     waiting: list[Waiting] = []
@@ -145,8 +148,10 @@ async def try_keys(
                 continue  # filled by defaults that the copies do not have, or not at all
             if key.parent is not None and not filled[key.parent.name].issuperset(key.keys):
                 continue
+            missing, early = 0, None
+            tried_key = f"the foreign key {key.name} of {target.model.name(table.name)}"
             try:
-                async with connection.transaction():
+                async with limit_queries(connection, tried_key, notes):
                     missing = await count_missing(connection, target, samples, copies, table, key)
                     early = None if missing else await find_waiting(connection, target, copies, table, key)
             except asyncpg.InsufficientPrivilegeError:
@@ -155,9 +160,8 @@ async def try_keys(
                 problems.append(
                     Problem(
                         "foreign-key",
-                        f"the foreign key {key.name} of {target.model.name(table.name)} ({', '.join(key.columns)}) "
-                        f"finds no row of {key.parent_name} for the values of its columns: fill them with existing "
-                        f"values{' or values of the load' if key.parent else ''}",
+                        f"{tried_key} ({', '.join(key.columns)}) finds no row of {key.parent_name} for the values of "
+                        f"its columns: fill them with existing values{' or values of the load' if key.parent else ''}",
                     )
                 )
             waiting += [early] if early else []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,10 +14,12 @@ import asyncpg
 from bulkseed.postgres.connection import Connection, server_message
 from bulkseed.sql import compose, trusted
 
-__all__ = ["NotTriedError", "TrialLimit", "keep_sequences", "translate_waits", "wait_error"]
+__all__ = ["NotTriedError", "TrialLimit", "keep_sequences", "limit_queries", "translate_waits", "wait_error"]
 
 SECONDS: Final = 1.0
 """How long a trial may hold locks on sequences, and on rows that it puts into the tables: an app may wait as long."""
+QUERY_SECONDS: Final = 5
+"""How long a statement on temporary copies may take: it locks nothing, but may read a large table of the app."""
 LOCK_MILLISECONDS: Final = 300
 """How long a lock is waited for: an app may wait as long behind this; and less than deadlock_timeout, so that in a
 deadlock it is mostly the trial that gives up."""
@@ -77,6 +79,17 @@ def wait_error(error: BaseException | None) -> NotTriedError | None:
         case asyncpg.LockNotAvailableError() | asyncpg.TransactionRollbackError():
             return NotTriedError(server_message(error))
     return None
+
+
+@asynccontextmanager
+async def limit_queries(connection: Connection, tried: str, notes: list[str]) -> AsyncIterator[None]:
+    """Run the block in a savepoint, and end it with a note on what is ``tried`` where a statement takes too long."""
+    try:
+        async with connection.transaction():
+            await connection.execute(compose("SET LOCAL statement_timeout = {limit}", limit=QUERY_SECONDS * 1000))
+            yield
+    except asyncpg.QueryCanceledError:
+        notes.append(f"{tried} could not be tried with rows of the load within {QUERY_SECONDS} s")
 
 
 def too_slow() -> str:

@@ -28,6 +28,7 @@ from bulkseed.target.target import HAS_TRIGGERS, Problem, Target, raise_problems
 from bulkseed.target.trial_copy import equal_columns, make_copy
 from bulkseed.target.trial_insert import try_in_tables
 from bulkseed.target.trial_keys import Waiting, find_key_problems
+from bulkseed.target.trial_limits import limit_queries
 from bulkseed.target.trial_rows import find_row_problems, needs_many_rows
 from bulkseed.target.trial_sample import Samples, generate_samples
 from bulkseed.text.names import Corpus
@@ -125,12 +126,12 @@ async def run_trial(
         for name, batches in samples.batches.items():
             table = target.model.by_name[name]
             copy_plan = with_keys(copy_plans[name], table, samples.keys)
-            found = await try_batches(connection, target, table, copy_plan, batches, per_run.get(name, ()), code)
+            found = await try_batches(connection, target, table, copy_plan, batches, per_run.get(name, ()), code, notes)
             problems += found
             refused |= {name} if found else set()
         if many:
-            problems += await find_row_problems(connection, target, copy_plans, samples, refused)
-        found, waiting = await find_key_problems(connection, target, copy_plans, samples)
+            problems += await find_row_problems(connection, target, copy_plans, samples, refused, notes)
+        found, waiting = await find_key_problems(connection, target, copy_plans, samples, notes)
         problems += found
         if code.runs:
             found, reason = await try_in_tables(connection, target, copy_plans, samples, code, refused)
@@ -184,10 +185,12 @@ async def try_batches(
     batches: Sequence[pa.RecordBatch],
     indexes: Sequence[Any],
     code: DatabaseCode,
+    notes: list[str],
 ) -> list[Problem]:
     """Return a problem for each reason why the table would refuse rows of ``batches``, its triggers apart.
 
-    ``indexes`` are unique indexes whose values are known to differ within a run only.
+    ``indexes`` are unique indexes whose values are known to differ within a run only. ``notes`` gets what takes too
+    long to be tried.
     """
     name, to_copy = target.sql_name(table.name), replace(copy_plan, table=COPY, schema="pg_temp")
     problems: list[Problem] = []
@@ -211,13 +214,15 @@ async def try_batches(
         if fills:
             raise RollBack
         for index in indexes:
-            problems += [problem async for problem in find_taken_values(connection, target, table, index)]
-        problems += [problem async for problem in check_constraints(connection, target, table, code)]
+            tried = f"the index {index['name']} of {target.model.name(table.name)}"
+            async with limit_queries(connection, tried, notes):
+                problems += [problem async for problem in find_taken_values(connection, target, table, index)]
+        problems += [problem async for problem in check_constraints(connection, target, table, code, notes)]
     return problems
 
 
 async def check_constraints(
-    connection: Connection, target: Target, table: Table, code: DatabaseCode
+    connection: Connection, target: Target, table: Table, code: DatabaseCode, notes: list[str]
 ) -> AsyncIterator[Problem]:
     """Yield a problem for each CHECK constraint of the table that rows of its copy violate."""
     name, actual = target.sql_name(table.name), target.model.name(table.name)
@@ -230,7 +235,8 @@ async def check_constraints(
             condition=trusted(row["holds"]),
         )
         try:
-            async with connection.transaction():
+            refused = None
+            async with limit_queries(connection, f"the CHECK constraint {row['name']} of {actual}", notes):
                 refused = await connection.fetchrow(judge)
         except asyncpg.PostgresError as error:
             if connection.is_closed():
@@ -241,7 +247,7 @@ async def check_constraints(
                 "correct the functions that it calls, or change the fields of its columns",
             )
             continue
-        if refused["number"]:
+        if refused is not None and refused["number"]:
             example = " ".join(refused["example"].split())
             yield Problem(
                 "check-constraint",

@@ -24,6 +24,7 @@ from bulkseed.sql import SQL, compose, identifier, join, trusted
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.target import HAS_TRIGGERS, Problem, Target
 from bulkseed.target.trial_copy import make_copy
+from bulkseed.target.trial_limits import limit_queries
 from bulkseed.target.trial_sample import Samples
 
 __all__ = ["find_row_problems", "needs_many_rows"]
@@ -98,10 +99,12 @@ async def find_row_problems(
     copy_plans: Mapping[str, CopyPlan],
     samples: Samples,
     refused: Iterable[str],
+    notes: list[str],
 ) -> list[Problem]:
     """Return a problem for each index or set of partitions that refuses rows of the load, or of them and existing ones.
 
-    Tables that are ``refused`` already are not tried. Raises InputError and RunError for errors of the user's code.
+    Tables that are ``refused`` already are not tried. ``notes`` gets what takes too long to be tried. Raises
+    InputError and RunError for errors of the user's code.
     """
     problems: list[Problem] = []
     for table in target.model.tables:
@@ -133,10 +136,14 @@ async def find_row_problems(
                 problems.append(Problem(error.code, message))
                 raise RollBack from error
             if partitioned:
-                problems += await try_partitions(connection, target, table)
+                async with limit_queries(connection, f"the partitions of {target.model.name(table.name)}", notes):
+                    problems += await try_partitions(connection, target, table)
             filled = {*copy_plan.columns, *known}
             for index in indexes:
-                if filled.issuperset(index["columns"]):
+                if not filled.issuperset(index["columns"]):
+                    continue
+                tried = f"the index {index['name']} of {target.model.name(table.name)}"
+                async with limit_queries(connection, tried, notes):
                     problems += await try_index(connection, target, table, copy_plan.columns, index)
     return problems
 
@@ -230,7 +237,7 @@ async def try_index(
                     )
                 )
             except asyncpg.PostgresError as error:
-                if connection.is_closed():
+                if connection.is_closed() or isinstance(error, asyncpg.QueryCanceledError):
                     raise
                 found.append(
                     Problem(
@@ -268,15 +275,19 @@ async def make_index(connection: Connection, target: Target, table: Table, index
         async with connection.transaction():
             await make_copy(connection, target, table, (), WITH_INDEX)
             await connection.execute(index_sql)
-    except asyncpg.PostgresError:
-        if connection.is_closed():
+    except asyncpg.PostgresError as error:
+        if connection.is_closed() or isinstance(error, asyncpg.QueryCanceledError):
             raise
         return False
     return True
 
 
 async def find_taken(connection: Connection, target: Target, table: Table, index: Any) -> str | None:
-    """Return a value of the index that both a row of the copy and an existing one have."""
+    """Return a value of the index that both a row of the copy and an existing one have.
+
+    Where nulls are equal, rows with nulls are compared by INTERSECT, which takes them so: IS NOT DISTINCT FROM is no
+    operator by which a join can be hashed, sorted or looked up.
+    """
     keys = [identifier(f"key_{number}") for number in range(len(index["expressions"]))]
     selected = join(
         ", ",
@@ -286,26 +297,43 @@ async def find_taken(connection: Connection, target: Target, table: Table, index
         ),
     )
     condition = trusted(index["predicate"] or "true")
-    equal = "new.{key} IS NOT DISTINCT FROM old.{key}" if index["nulls_are_equal"] else "new.{key} = old.{key}"
+    null = join(" OR ", (compose("{key} IS NULL", key=key) for key in keys))
 
     def values_of(source: SQL) -> SQL:
         return compose(
             "(SELECT {selected} FROM {source} WHERE {condition})", selected=selected, source=source, condition=condition
         )
 
+    new, old = values_of(identifier("pg_temp", COPY)), values_of(target.sql_name(table.name))
+    queries = [
+        compose(
+            "SELECT {values} FROM {new} AS new JOIN {old} AS old ON {equal}",
+            values=join(", ", (compose("new.{key}", key=key) for key in keys)),
+            equal=join(" AND ", (compose("new.{key} = old.{key}", key=key) for key in keys)),
+            new=new,
+            old=old,
+        )
+    ]
+    if index["nulls_are_equal"]:
+        queries.append(
+            compose(
+                "(SELECT * FROM {new} AS new WHERE {null} INTERSECT SELECT * FROM {old} AS old WHERE {null})",
+                new=new,
+                old=old,
+                null=null,
+            )
+        )
     try:
         async with connection.transaction():
             taken = await connection.fetchval(
                 compose(
-                    "SELECT concat_ws(', ', {shown}) FROM {new} AS new JOIN {old} AS old ON {equal} LIMIT 1",
-                    shown=join(", ", (compose("coalesce(new.{key}::text, 'null')", key=key) for key in keys)),
-                    equal=join(" AND ", (compose(equal, key=key) for key in keys)),
-                    new=values_of(identifier("pg_temp", COPY)),
-                    old=values_of(target.sql_name(table.name)),
+                    "SELECT concat_ws(', ', {shown}) FROM ({queries}) AS taken LIMIT 1",
+                    shown=join(", ", (compose("coalesce({key}::text, 'null')", key=key) for key in keys)),
+                    queries=join(" UNION ALL ", queries),
                 )
             )
-    except asyncpg.PostgresError:
-        if connection.is_closed():
+    except asyncpg.PostgresError as error:
+        if connection.is_closed() or isinstance(error, asyncpg.QueryCanceledError):
             raise
         return None  # a type without a default equality, or rows that the user may not read
     return None if taken is None else str(taken)

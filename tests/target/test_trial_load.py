@@ -8,12 +8,13 @@ from typing import Final
 import pytest
 
 from bulkseed.generators import Context
+from bulkseed.loader.check import check
 from bulkseed.plan.plan import Placement
 from bulkseed.postgres.address import Address
-from bulkseed.target import trial_rows
+from bulkseed.target import trial_limits, trial_rows
 from bulkseed.text.faker_source import make_corpus
 from support.loads import accept, refuse
-from support.plans import plan_of
+from support.plans import plan_of, planned
 from support.queries import rows, run_sql
 
 
@@ -190,3 +191,31 @@ async def test_fault_22_a_null_that_an_existing_row_has(database: Address, tmp_p
     # one DM, which has no code
     text = "[counts]\nchannels = 1\n[probabilities]\nchannel_dm = 1"
     await refuse(database, tmp_path, text, "1x", "values-taken", "one_null", "null")
+
+
+async def test_null_values_are_looked_for_in_large_tables_too(database: Address, tmp_path: Path) -> None:
+    await run_sql(
+        database,
+        HANDLE,
+        "ALTER TABLE users ADD CONSTRAINT one_each UNIQUE NULLS NOT DISTINCT (username, bio)",
+        "INSERT INTO users (auth0_id, email, is_active, created_at, name, username, bio) "
+        "SELECT n, n, true, now(), 'A', n, CASE WHEN n % 2 = 0 THEN n END FROM generate_series(1, 20000) AS n",
+    )
+    report = await check(planned(tmp_path, NAMED.format("u{id}"), "50x"), database)
+    assert not [note for note in report.notes if "one_each" in note]
+
+
+async def test_what_takes_long_is_not_judged_and_it_is_said(
+    database: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_limits, "QUERY_SECONDS", 1)
+    await run_sql(
+        database,
+        "CREATE FUNCTION slow(value text) RETURNS text LANGUAGE sql IMMUTABLE AS "
+        "'SELECT value FROM (SELECT pg_sleep(0.2)) AS nap'",
+        "CREATE UNIQUE INDEX one_slow ON users (slow(email))",
+        "ALTER TABLE users ADD CONSTRAINT is_slow CHECK (slow(name) <> '')",
+    )
+    report = await check(planned(tmp_path, "", "1x"), database)
+    for slow in ("one_slow", "is_slow"):
+        assert [note for note in report.notes if slow in note and "within 1 s" in note]
