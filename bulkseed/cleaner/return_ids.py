@@ -90,6 +90,8 @@ class Returning:
         """The runs that are still recorded."""
         self.ids: dict[str, tuple[int, int]] = {}
         self.reasons: list[str] = []
+        self.kept: set[str] = set()
+        """The sequences that are not set back to their state before the runs."""
         self.highest: dict[Column, Any] = {}
         """The highest values of columns of existing tables, read once: without an index that takes long."""
 
@@ -116,6 +118,7 @@ class Returning:
         """Set the sequences back as far as nobody else has taken values, each in a transaction of its own."""
         if not any(run.reservations for run in self.runs):
             return
+        self.kept = {reservation.sequence for _, reservation in self.reservations}
         tables = dict.fromkeys(table for run in self.runs for table in run.names.sql_tables())
         if triggers := await find_writing_triggers(self.connection, tables):
             self.reasons.append(
@@ -126,6 +129,7 @@ class Returning:
             # before the locks, behind which an app's INSERTs wait
             await self.read_highest(column_of(run, reservation))
         for sequence in dict.fromkeys(reservation.sequence for _, reservation in self.reservations):
+            earlier = len(self.reasons)
             for tries_left in reversed(range(TRIES)):
                 try:
                     # setval() is not rolled back, and needs not be: it is right from the moment at which it is done
@@ -157,6 +161,8 @@ class Returning:
                     message = server_message(error)
                     self.reasons.append(f"the sequence {plain_names(sequence)} cannot be locked: {message}")
                     break
+            if len(self.reasons) == earlier:
+                self.kept.remove(sequence)
 
     async def return_to(self, sequence: str) -> None:
         """Set a sequence back to its state before the oldest run after which only these runs have used it."""
@@ -175,7 +181,7 @@ class Returning:
             taken = [reservation for reservation in run.reservations if reservation.sequence == sequence]
             before = self.state_before(run, taken, state)
             if before is None:
-                self.reasons.append(f"later values of the sequence {name} were taken, up to {state.last:,}")
+                self.reasons.append(describe_other_state(name, state, taken))
                 break
             if late := await self.describe_later_rows(run, taken):
                 self.reasons.append(late)
@@ -249,21 +255,22 @@ class Returning:
 
     async def describe_next_load(self, run: Run) -> str:
         """Return a sentence if the next load of the plan of ``run`` gets other ids; empty if it gets the same."""
-        if run.ids_given and not self.reasons:
-            return ""
         predicted = await self.predict_first_ids(run)
         differing = [table for table, first in predicted.items() if first != run.placement.first(table)]
-        if not (differing or self.reasons):
+        defaults = {reservation.sequence for _, reservation in self.reservations if reservation.end is None}
+        if not differing and self.kept.isdisjoint(defaults):
             return ""
+        ids = ",".join(f"{table}={first}" for table, first in run.placement.first_ids(run.plan.model.names).items())
+        if run.ids_given and not self.reasons:
+            return f"the load of run {run.number} gets the same ids again with --first-ids {ids}"
         later = [other.number for other in self.remaining if other.number > run.number]
         if not self.reasons and later:
             self.reasons.append(f"run{'s' * (len(later) > 1)} {', '.join(map(str, later))} came later")
         if not self.reasons:
             self.reasons += [await self.describe_other_id(run, table) for table in differing]
         sentence = other_rows_sentence(run, "; ".join(dict.fromkeys(self.reasons)))
-        if not differing or await find_tables_with_rows(self.connection, run):
+        if await find_tables_with_rows(self.connection, run):
             return sentence
-        ids = ",".join(f"{table}={first}" for table, first in run.placement.first_ids(run.plan.model.names).items())
         return f"{sentence} (with --first-ids {ids} it gets the same)"
 
     async def describe_other_id(self, run: Run, table: str) -> str:
@@ -274,7 +281,10 @@ class Returning:
             return f"{plain_names(name)} has other rows, and so other next ids"
         if not await is_owner(self.connection, sequence["qualified"]):
             return f"only the owner of the sequence {plain_names(sequence['qualified'])} can give its values back"
-        return f"the sequence {plain_names(sequence['qualified'])} was in use when run {run.number} took its values"
+        return (
+            f"it is not known how the sequence {plain_names(sequence['qualified'])} was before run {run.number}: "
+            "it was in use then, or an older bulkseed loaded the run"
+        )
 
     async def predict_first_ids(self, run: Run) -> dict[str, int]:
         """Return the first ids that a load of the plan of ``run`` would get now, for each table that has ids."""
@@ -308,6 +318,14 @@ class Returning:
         gap = GAP if highest or state.is_called else 0
         states[name] = state.at(last_reserved(state, highest, gap, count))
         return states[name].last - count + 1
+
+
+def describe_other_state(name: str, state: SequenceState, taken: Sequence[Reservation]) -> str:
+    """Return a clause on a sequence that is not as a run left it."""
+    ends = [reservation.end for reservation in taken if reservation.end is not None]
+    if ends and state.last < max(ends):
+        return f"the sequence {name} was set to {state.last:,} by others"
+    return f"later values of the sequence {name} were taken, up to {state.last:,}"
 
 
 def column_of(run: Run, reservation: Reservation) -> Column:

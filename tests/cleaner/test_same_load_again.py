@@ -390,3 +390,12 @@ async def test_fault_19_triggers_that_may_write_other_rows(database: Address) ->
             )
             assert await find_writing_triggers(connection, tables) == ["write of public.parted"], name
     assert (await load_and_clean(database))[1].other_rows == ""
+
+
+async def test_fault_19_a_sequence_that_was_restarted_gives_the_same_ids(database: Address) -> None:
+    await load(plan_of(), database)
+    loaded = await digest(database)
+    await run_sql(database, "TRUNCATE users, channels, user_channels, messages, message_reactions RESTART IDENTITY")
+    assert (await cleanup(database, [1])).other_rows == ""
+    await load(plan_of(), database)
+    assert await digest(database) == loaded
