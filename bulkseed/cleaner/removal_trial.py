@@ -91,17 +91,17 @@ class RemovalTrial:
         """
         connection, triggers = self.connection, self.triggers
         keys = uuids_of(self.context.plan, self.context.placement, self.context.layout.messages)
-        # all that needs no lock comes first
-        deletions = await self.list_rows(keys)
-        known = [
-            reference
-            for reference in await references(connection, [self.target])
-            if reference.declared or {reference.child, reference.parent} <= deletions.seeded.keys()
-        ]
-        limit = await TrialLimit.begin(connection)
-        numbered = [last for table, (_, last) in id_ranges(self.context).items() if table not in keys]
-        await keep_sequences(connection, sequences, max(numbered, default=0), limit)
         try:
+            # all that needs no lock comes first
+            deletions = await self.list_rows(keys)
+            known = [
+                reference
+                for reference in await references(connection, [self.target])
+                if reference.declared or {reference.child, reference.parent} <= deletions.seeded.keys()
+            ]
+            limit = await TrialLimit.begin(connection)
+            numbered = [last for table, (_, last) in id_ranges(self.context).items() if table not in keys]
+            await keep_sequences(connection, sequences, max(numbered, default=0), limit)
             for name, batches in self.rows.items():
                 await limit.apply(connection)
                 copy_plan = with_keys(self.copy_plans[name], self.target.model.by_name[name], keys)
