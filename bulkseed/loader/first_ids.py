@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import asyncpg
 
 from bulkseed.cleaner.count_rows import find_tables_with_rows
-from bulkseed.errors import InputError, TargetError
+from bulkseed.errors import BulkseedError, ConnectionLostError, InputError, TargetError
 from bulkseed.generators import Context
 from bulkseed.ledger import (
     Ledger,
@@ -27,7 +30,7 @@ from bulkseed.target.ids import ChosenIds, Reserved, allocate_ids, id_ranges, re
 from bulkseed.target.target import Target
 from bulkseed.text.names import Corpus
 
-__all__ = ["allocate_first_ids", "place_rows", "read_highest_ids"]
+__all__ = ["allocate_first_ids", "place_rows", "read_highest_ids", "returned_on_error"]
 
 
 async def place_rows(
@@ -69,11 +72,7 @@ async def allocate_first_ids(
     """
     if first_ids is None:
         last_ids = await read_highest_ids(connection, ledger)
-        try:
-            return await allocate_ids(connection, target, plan, corpus, reserved, last_ids)
-        except TargetError:
-            await return_reserved_ids(connection, reserved)
-            raise
+        return await allocate_ids(connection, target, plan, corpus, reserved, last_ids)
     context, replaced = await place_rows(connection, ledger, target, plan, corpus, first_ids)
     ranges, earlier = id_ranges(context), list[Reservation]()
     async with limit_wait(connection, ledger):
@@ -84,6 +83,20 @@ async def allocate_first_ids(
             await forget_run(connection, ledger, run.number)
     await reserve_chosen_ids(connection, target, context, reserved, earlier)
     return context
+
+
+@asynccontextmanager
+async def returned_on_error(connection: Connection, reserved: Reserved) -> AsyncIterator[None]:
+    """Give the ``reserved`` ids back if the block, the transaction that records the run, is rolled back by an error."""
+    try:
+        yield
+    except ConnectionLostError:
+        # the transaction may have been committed
+        raise
+    except BulkseedError:
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await return_reserved_ids(connection, reserved)
+        raise
 
 
 async def read_highest_ids(connection: Connection, ledger: Ledger) -> dict[str, int]:

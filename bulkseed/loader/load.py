@@ -43,7 +43,7 @@ from bulkseed.loader.complete import (
     missing_shards,
     read_corpus_and_target,
 )
-from bulkseed.loader.first_ids import allocate_first_ids
+from bulkseed.loader.first_ids import allocate_first_ids, returned_on_error
 from bulkseed.loader.preflight import check_ledgers, run_preflight
 from bulkseed.loader.worker_pool import start_workers
 from bulkseed.plan.activity import expected_rows
@@ -131,7 +131,11 @@ async def load(
                         claim = await find_run_by_token(connection, ledger, token)
                 if claim is not None:
                     return claim
-            async with transaction(connection):
+            # chosen ids may be those of a run that is still recorded
+            async with (
+                returned_on_error(connection, reserved if first_ids is None else {}),
+                transaction(connection),
+            ):
                 with stopwatch.phase("check"), check_errors(connection, "checking the target"):
                     # again: where the connection was lost, another command may have been here
                     await check_ledgers(connection, ledger)

@@ -300,18 +300,24 @@ async def reserve_ids(
 
 
 async def return_reserved_ids(connection: Connection, reserved: Reserved) -> None:
-    """Give reserved ids back to the sequences, of a run that is not begun after all, unless others took later ones."""
+    """Give reserved ids back to the sequences, of a run that is not begun after all, newest first.
+
+    Ids that stay taken, since others took later ones, stay in ``reserved``, and so do all that were reserved before
+    them: another try uses these.
+    """
     for table, (_, reservation) in reversed(list(reserved.items())):
-        if reservation is not None:
-            async with hold_sequence(connection, reservation.sequence) as is_held:
-                state = await read_state(connection, reservation.sequence)
-                if is_held and state is not None and (state.last, state.is_called) == (reservation.end, True):
-                    await connection.execute(
-                        "SELECT setval($1::text::regclass, $2, $3)",
-                        reservation.sequence,
-                        reservation.last,
-                        reservation.is_called,
-                    )
+        if reservation is None:
+            return
+        async with hold_sequence(connection, reservation.sequence) as is_held:
+            state = await read_state(connection, reservation.sequence)
+            if not is_held or state is None or (state.last, state.is_called) != (reservation.end, True):
+                return
+            await connection.execute(
+                "SELECT setval($1::text::regclass, $2, $3)",
+                reservation.sequence,
+                reservation.last,
+                reservation.is_called,
+            )
         del reserved[table]
 
 

@@ -15,13 +15,14 @@ from bulkseed.load_options import Defer, Format
 from bulkseed.loader.load import load
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
+from bulkseed.postgres.transaction import RetryPolicy
 from bulkseed.sql import identifier
 from support.app_rows import APP_ROWS
 from support.errors import raises
 from support.listeners import Notes
 from support.obstacles import FAIL
 from support.plans import plan_of, planned
-from support.queries import digest, rows, run_sql
+from support.queries import EMPTY, counts, digest, rows, run_sql
 
 SEQUENCES: Final = """
 SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'public' ORDER BY 1
@@ -321,6 +322,37 @@ async def test_fault_19_a_load_that_cannot_begin_gives_its_ids_back(
     with raises("values-used-up", kind=TargetError):
         await load(plan_of(), database)
     assert await states(database) == before
+
+
+async def test_fault_19_a_load_that_cannot_be_recorded_gives_its_ids_back(
+    database: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkseed.ledger.locks.WRITE_SECONDS", 1)
+    await load(plan_of(), database)
+    before = await states(database)
+    async with open_connection(database) as holder, holder.transaction():
+        await holder.execute("LOCK TABLE bulkseed.runs IN EXCLUSIVE MODE")
+        with raises("ledger-locked"):
+            await load(plan_of(), database, retry_policy=RetryPolicy(tries=1))
+    assert await states(database) == before
+
+
+async def test_fault_19_a_wait_for_a_sequence_that_is_cancelled(
+    database: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bulkseed.cleaner.return_ids.PAUSE", 60)
+    await load(plan_of(), database)
+    notes = Notes()
+    async with open_connection(database) as app, app.transaction():
+        await app.execute("SELECT nextval('users_id_seq')")
+        removing = asyncio.create_task(cleanup(database, [1], listener=notes))
+        while await rows(database, "SELECT FROM pg_namespace WHERE nspname = 'bulkseed'"):
+            await asyncio.sleep(0.05)
+        removing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await removing
+    assert [note for note in notes.said if "the rows are removed" in note]
+    assert await counts(database) == EMPTY
 
 
 STATS: Final = """
