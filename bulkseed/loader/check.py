@@ -110,9 +110,10 @@ async def check(
 ) -> CheckReport:
     """Run the checks of :func:`bulkseed.loader.load.load` with its options, and return what it would do.
 
-    Nothing is written, no sequence is moved, and no lock outlives a statement or the trial of a table, which is rolled
-    back. It does not wait for a load that is running. ``embedded``: the database is the embedded one, for which a load
-    makes missing reference tables; here they are made in a transaction that is rolled back.
+    Nothing is written. No sequence is moved, unless by code whose text does not tell so. No lock outlives a statement,
+    or a trial that is rolled back and ends after about a second. It does not wait for a load that is running.
+    ``embedded``: the database is the embedded one, for which a load makes missing reference tables; here they are made
+    in a transaction that is rolled back.
 
     Raises the errors that the load would raise before its first write: InputError (ConnectError, TargetError) with a
     line for each problem.

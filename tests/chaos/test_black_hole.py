@@ -17,6 +17,7 @@ import pytest
 
 from bulkseed.embedded import Server
 from bulkseed.postgres.address import Address
+from bulkseed.postgres.connection import CONNECT_SECONDS
 from chaos.commands import IMPATIENT_PROGRAM, PLAN, begun, bulkseed
 from chaos.proxy import proxied
 from chaos.world import UNRECORDED, World
@@ -47,8 +48,9 @@ async def test_a_black_hole_at_any_moment(world: World, rng: random.Random, numb
                         load.child.send_signal(signal.SIGINT)
             ended = await load.end()
             if how != "heals":
-                # a few seconds for the last look, for closing, and for a busy machine
-                assert time.monotonic() - began < (retry_for if how == "stays" else 1) + 15, ended
+                # an attempt to connect takes CONNECT_SECONDS; then the last look, closing, and a busy machine
+                limit = (retry_for if how == "stays" else 1) + CONNECT_SECONDS + 15
+                assert time.monotonic() - began < limit, ended
         hit(f"{how}: {struck}, {ended.status}")
         # what was under way still arrives
         proxy.heal()
@@ -95,7 +97,7 @@ async def test_a_command_ends_though_the_server_is_silent(
     assert ended.status == 4, ended
     assert "[no-" in ended.said, ended
     assert "Traceback" not in ended.said
-    assert ended.seconds < 15
+    assert ended.seconds < CONNECT_SECONDS + 15
 
 
 @commands(INIT)
