@@ -394,11 +394,18 @@ def parse_tsvector(text: str) -> bytes:
             if not parts or int(parts["place"]) == 0:
                 raise ValueError("no position")
             found.append((word, min(int(parts["place"]), LAST_PLACE), WEIGHTS[parts["weight"].lower()]))
+    first_last: dict[bytes, int] = {}
+    for word, place, weight in found:
+        if place == LAST_PLACE:
+            first_last.setdefault(word, weight)
     places = {word: [*group] for word, group in groupby(sorted(found), key=lambda item: item[0])}
     octets = [pack(">i", len(words))]
     for word in sorted(words):
         # the highest weight of each place comes last
         weights = {place: weight for _, place, weight in places.get(word, [])}
+        if len(weights) > 1 and LAST_PLACE in weights:
+            # the server stops at this place, so that the first weight counts: uniquePos() in tsvector.c
+            weights[LAST_PLACE] = first_last[word]
         numbers = [weight << 14 | place for place, weight in [*weights.items()][:MOST_PLACES]]
         octets.append(word + b"\0" + pack(f">H{len(numbers)}H", len(numbers), *numbers))
     return b"".join(octets)

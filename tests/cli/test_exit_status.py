@@ -40,6 +40,7 @@ STATUSES = {
     "StoppedError": 1,
     "TargetError": 2,
     "TransientError": 1,
+    "ViolatingRowsError": 1,
 }
 
 

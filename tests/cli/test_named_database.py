@@ -168,6 +168,7 @@ def test_cleanup_of_a_database_without_runs(empty: Address, database: Address) -
         assert done.stdout.count("\n") == 1
         told = json.loads(inside("cleanup", "--json", *url).stdout)
         nothing = {"removed": {}, "others": {}, "rebuilt": 0, "changed": {}, "missing": {}}
+        nothing |= {"returned_ids": {}, "other_rows": None}
         assert told == {"runs": [], "database_url": str(address)} | nothing
         assert inside("cleanup", "--quiet", *url).stdout == ""
         assert json.loads(inside("resume", "--json", *url).stdout) == {"run": None}
