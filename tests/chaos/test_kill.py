@@ -72,7 +72,11 @@ async def struck(
         assert ended.status == -signal.SIGKILL, ended
         return Struck(found, done=False)
     number = signal.Signals[whom.split()[0]]
-    assert ended.status in {128 + number, -number}, ended  # the latter while Python itself starts
+    # -number and 1 while Python itself starts
+    is_early = ended.said.startswith("Could not import runpy module")
+    assert ended.status in {128 + number, -number} or (is_early and ended.status == 1), ended
+    if is_early:
+        return Struck(found, done=False)
     # Python prints lines of its own if the signal comes during an import
     ours = [line for line in ended.said.splitlines() if line.startswith("bulkseed: ")]
     begun_with = pace_of(arguments) == "load" or ours != ["bulkseed: interrupted"]
