@@ -16,11 +16,9 @@ from bulkseed.postgres.transaction import trial_transaction
 from bulkseed.sql import SQL, compose, identifier
 from bulkseed.target.ids import find_row_security, missing_privilege
 from bulkseed.target.target import Problem
+from bulkseed.target.trial_limits import LOCK_MILLISECONDS
 
 __all__ = ["find_removal_problems"]
-
-LOCK_MILLISECONDS: Final = 300
-"""How long the check of a deletion waits for its lock: less than deadlock_timeout, one second by default."""
 
 REFERENCING: Final = """
 WITH ours AS (SELECT name::regclass AS oid FROM unnest($1::text[]) AS name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,12 +14,12 @@ from bulkseed.cleaner.count_rows import find_tables_with_rows
 from bulkseed.cleaner.triggers import find_writing_triggers
 from bulkseed.deferral import describe_holders
 from bulkseed.errors import BulkseedError
-from bulkseed.ledger import Ledger, Record, Run, read_records
+from bulkseed.ledger import Ledger, Record, Run, highest_ids, read_records
 from bulkseed.plan.plan import Reservation
 from bulkseed.plan.tables import WITH_IDS
 from bulkseed.postgres.connection import Connection, server_message, translate_errors
 from bulkseed.postgres.transaction import safe_transaction
-from bulkseed.sql import SQL, compose, identifier, join, literal, plain_names, trusted
+from bulkseed.sql import SQL, compose, identifier, join, plain_names
 from bulkseed.target.sequences import (
     GAP,
     SequenceState,
@@ -29,6 +28,7 @@ from bulkseed.target.sequences import (
     last_reserved,
     lock_sequence,
     read_state,
+    set_state,
 )
 
 __all__ = ["ReturnedIds", "return_ids"]
@@ -194,14 +194,7 @@ class Returning:
         if state != present and await self.have_rows_come(sequence):
             self.reasons.append(f"rows with later values of the sequence {name} came meanwhile")
         elif state != present:
-            await self.connection.execute(
-                compose(
-                    "SELECT setval({sequence}, {last}, {is_called})",
-                    sequence=literal(sequence),
-                    last=state.last,
-                    is_called=trusted("true" if state.is_called else "false"),
-                )
-            )
+            await set_state(self.connection, sequence, state.last, is_called=state.is_called)
             logger.info("the sequence %s is set back from %s to %s", sequence, present.last, state.last)
             self.ids |= returned
 
@@ -290,14 +283,11 @@ class Returning:
         """Return the first ids that a load of the plan of ``run`` would get now, for each table that has ids."""
         predicted: dict[str, int] = {}
         states: dict[str, SequenceState] = {}
-        last_ids: Counter[str] = Counter()
-        for other in self.remaining:
-            for table, last in other.highest_ids.items():
-                last_ids[table] = max(last_ids[table], last)
+        last_ids = highest_ids(self.remaining)
         for table in (name for name in WITH_IDS if name in run.plan.model.names):
             if table in run.placement.uuids:
                 # more than needed where the UUIDs of a run that no ledger records were in the way
-                predicted[table] = max(last_ids[table] + 1, run.placement.first(table))
+                predicted[table] = max(last_ids.get(table, 0) + 1, run.placement.first(table))
                 continue
             column = run.names.sql_name(table), run.names.sql_column(table, "id")
             highest = await self.read_highest(column)

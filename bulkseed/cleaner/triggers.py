@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from bulkseed.postgres.connection import Connection
 from bulkseed.sql import SQL, plain_names, trusted
-from bulkseed.target.counter_triggers import FUNCTIONS, SKIPPED, TRIGGERS, find_called
+from bulkseed.target.counter_triggers import SKIPPED, TRIGGERS, calls_one_that
 from bulkseed.target.target import Problem, raise_problems
 
 __all__ = [
@@ -125,24 +125,14 @@ async def find_writing_triggers(connection: Connection, tables: Iterable[SQL]) -
     return [
         plain_names(f"{row['trigger']} of {row['table']}")
         for row in await connection.fetch(TRIGGERS, list(tables))
-        if await may_write_rows(connection, row["function"])
+        if await calls_one_that(connection, row["function"], may_write, lambda function: read_code(function) or "")
     ]
 
 
-async def may_write_rows(connection: Connection, function: int) -> bool:
-    """Return whether a function, or one that it calls, has a statement that writes, or cannot be read."""
-    seen: set[int] = set()
-    to_read = {function}
-    while to_read:
-        seen |= to_read
-        bodies = []
-        for each in await connection.fetch(FUNCTIONS, list(to_read)):
-            code = read_code(each)
-            if code is None or WRITES.search(code):
-                return True
-            bodies.append(code)
-        to_read = set(await find_called(connection, bodies)) - seen
-    return False
+def may_write(function: Mapping[str, Any]) -> bool:
+    """Return whether a function has a statement that writes rows, or cannot be read."""
+    code = read_code(function)
+    return code is None or WRITES.search(code) is not None
 
 
 def read_code(function: Mapping[str, Any]) -> str | None:

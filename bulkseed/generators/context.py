@@ -132,6 +132,11 @@ class Context:
             return self.layout.messages
         return self.plan.users if table == "users" else self.plan.channels
 
+    def ids(self, table: str) -> tuple[int, int]:
+        """Return the first and the last id of the users, channels or messages."""
+        first = self.placement.first(table)
+        return first, first + self.count(table) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelBlock:

@@ -19,7 +19,7 @@ from bulkseed.ledger.claims import (
     take_over,
 )
 from bulkseed.ledger.locks import limit_read, limit_wait
-from bulkseed.ledger.runs import Record, Run, find_run_or_all, find_runs, read_records, read_runs
+from bulkseed.ledger.runs import Record, Run, find_run_or_all, find_runs, highest_ids, read_records, read_runs
 from bulkseed.ledger.tables import (
     SCHEMA,
     Ledger,
@@ -53,6 +53,7 @@ __all__ = [
     "finish_run",
     "forget_run",
     "forget_shards",
+    "highest_ids",
     "limit_read",
     "limit_wait",
     "lost_run_error",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -29,6 +29,7 @@ __all__ = [
     "State",
     "find_run_or_all",
     "find_runs",
+    "highest_ids",
     "read_history",
     "read_records",
     "read_runs",
@@ -167,6 +168,15 @@ class Record:
             return {table: placement.first(table) + int(expected[table]) - 1 for table in WITH_IDS if table in expected}
         except WRONG_VALUES:
             return {}
+
+
+def highest_ids(records: Iterable[Record]) -> dict[str, int]:
+    """Return the highest id of the runs of all records, by table."""
+    highest: dict[str, int] = {}
+    for record in records:
+        for table, last in record.highest_ids.items():
+            highest[table] = max(highest.get(table, 0), last)
+    return highest
 
 
 async def read_records(connection: Connection, ledger: Ledger) -> list[Record]:

@@ -331,11 +331,10 @@ async def try_ledger(connection: Connection, ledger: Ledger) -> None:
     Raises TargetError where the server forbids either, as event triggers may. asyncpg's errors of connections and
     privileges pass.
     """
-    has_triggers = await connection.fetchval("SELECT EXISTS (SELECT FROM pg_event_trigger WHERE evtenabled <> 'D')")
-    is_older = await exists(connection, ledger)
-    if is_older and await version(connection, ledger) == VERSION:
-        return
-    if not (has_triggers or is_older):
+    if await exists(connection, ledger):
+        if await version(connection, ledger) == VERSION:
+            return
+    elif not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_event_trigger WHERE evtenabled <> 'D')"):
         return  # only an event trigger can forbid what the user has the privilege for
     doing = "created"
     try:

@@ -166,9 +166,7 @@ class Inquiry:
         deferral = await choose_deferred(connection, target, plan, self.defer, checked.copy_plans, corpus)
         checked.check_order(deferral.deferred, plan, self.rows_per_shard)
         context, replaced = await place_rows(connection, ledger, target, plan, corpus, self.first_ids)
-        placement = context.placement
         expected = expected_rows(plan)
-        numbers = {"users": plan.users, "channels": plan.channels, "messages": context.layout.messages}
         workers = useful_workers(plan, self.workers, self.rows_per_shard)
         free = int(await connection.fetchval(FREE_CONNECTIONS))
         found = await survey_with(connection, self.address, target.sql_tables())
@@ -200,7 +198,7 @@ class Inquiry:
             dropped=tuple(map(str, deferral.deferred)),
             kept=deferral.reason,
             ids={
-                table: (placement.first(table), placement.first(table) + numbers[table] - 1)
+                table: context.ids(table)
                 for table in WITH_IDS
                 if table in target.columns and not target.has_uuids(table)
             },

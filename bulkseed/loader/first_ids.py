@@ -16,6 +16,7 @@ from bulkseed.ledger import (
     find_other_ledgers,
     find_runs,
     forget_run,
+    highest_ids,
     limit_wait,
     read_records,
     read_runs,
@@ -101,11 +102,7 @@ async def returned_on_error(connection: Connection, reserved: Reserved) -> Async
 
 async def read_highest_ids(connection: Connection, ledger: Ledger) -> dict[str, int]:
     """Return the highest id of all runs in the ledger, by table."""
-    highest: dict[str, int] = {}
-    for record in await read_records(connection, ledger):
-        for table, last in record.highest_ids.items():
-            highest[table] = max(highest.get(table, 0), last)
-    return highest
+    return highest_ids(await read_records(connection, ledger))
 
 
 async def choose_first_ids(

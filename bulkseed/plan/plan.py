@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from bulkseed.errors import InputError
 from bulkseed.plan.scenario import Scenario, check_parameters, parameter
-from bulkseed.plan.tables import Model
+from bulkseed.plan.tables import WITH_IDS, Model
 
 __all__ = [
     "EPOCH",
@@ -235,7 +235,7 @@ class Placement:
 
     def first_ids(self, tables: Collection[str]) -> dict[str, int]:
         """Return the first ids of those of ``tables`` that have ids, as ``--first-ids`` takes them."""
-        return {table: self.first(table) for table in ("users", "channels", "messages") if table in tables}
+        return {table: self.first(table) for table in WITH_IDS if table in tables}
 
     def to_json(self) -> str:
         """Return the placement as one JSON object; :meth:`from_json` reads it back."""

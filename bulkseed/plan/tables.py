@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from bulkseed.plan.scenario import PluginTable, Scenario
 from bulkseed.sql import SQL, identifier
 
-__all__ = ["CATALOGUE", "TABLES", "TABLE_NAMES", "WITH_IDS", "Column", "Kind", "Model", "Names", "Stage", "Table"]
+__all__ = [
+    "CATALOGUE",
+    "STAGES",
+    "TABLES",
+    "TABLE_NAMES",
+    "WITH_IDS",
+    "Column",
+    "Kind",
+    "Model",
+    "Names",
+    "Stage",
+    "Table",
+]
 
 Kind = Literal["integer", "text", "boolean", "timestamp", "any"]
 
@@ -148,6 +160,8 @@ CATALOGUE: Final = Table(
 
 
 Stage = Literal["users", "channels", "late"]
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+"""In the order in which they are loaded."""
 
 
 @dataclass(frozen=True)

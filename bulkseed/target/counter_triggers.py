@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,12 +13,11 @@ from bulkseed.sql import SQL, plain_names
 from bulkseed.target.target import Target
 
 __all__ = [
-    "FUNCTIONS",
     "SKIPPED",
     "TRIGGERS",
     "CounterTrigger",
+    "calls_one_that",
     "describe_counter_triggers",
-    "find_called",
     "find_counter_triggers",
     "stages_of",
 ]
@@ -102,22 +101,35 @@ async def find_counter_triggers(connection: Connection, target: Target) -> list[
     return [
         CounterTrigger(names[row["table"]], row["table"], row["trigger"])
         for row in rows
-        if await may_write(connection, row["function"])
+        if await calls_one_that(connection, row["function"], writes, statements_of)
     ]
 
 
-async def may_write(connection: Connection, function: int) -> bool:
-    """Return whether a function may write shared rows, directly or not."""
+async def calls_one_that(
+    connection: Connection,
+    function: int,
+    judge: Callable[[Mapping[str, Any]], bool],
+    code_of: Callable[[Mapping[str, Any]], str],
+) -> bool:
+    """Return whether ``judge`` is true of a function, or of one that it calls, directly or not.
+
+    Both callables take a row of FUNCTIONS; ``code_of`` returns the statements in which calls are looked for. Raises the
+    errors of asyncpg.
+    """
     seen: set[int] = set()
     to_read = {function}
     while to_read:
         seen |= to_read
         functions = await connection.fetch(FUNCTIONS, list(to_read))
-        if any(writes(each) for each in functions):
+        if any(judge(each) for each in functions):
             return True
-        bodies = [SKIPPED.sub(" ", each["body"]) for each in functions if each["language"] in {"plpgsql", "sql"}]
-        to_read = set(await find_called(connection, bodies)) - seen
+        to_read = set(await find_called(connection, [code_of(each) for each in functions])) - seen
     return False
+
+
+def statements_of(function: Mapping[str, Any]) -> str:
+    """Return the body of a function without comments and texts; empty in languages whose statements are texts."""
+    return SKIPPED.sub(" ", function["body"]) if function["language"] in {"plpgsql", "sql"} else ""
 
 
 def writes(function: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from bulkseed.postgres.connection import Connection
 from bulkseed.postgres.row_security import find_active_row_security
 from bulkseed.sql import SQL, compose, literal, plain_names
 from bulkseed.target.copy_plan import columns_of
-from bulkseed.target.sequences import GAP, find_sequence, find_sequences, hold_sequence, read_state
+from bulkseed.target.sequences import GAP, find_sequence, find_sequences, hold_sequence, read_state, set_state
 from bulkseed.target.target import ID_BITS, Problem, Target, raise_problems
 from bulkseed.text.names import Corpus
 
@@ -312,12 +312,7 @@ async def return_reserved_ids(connection: Connection, reserved: Reserved) -> Non
             state = await read_state(connection, reservation.sequence)
             if not is_held or state is None or (state.last, state.is_called) != (reservation.end, True):
                 return
-            await connection.execute(
-                "SELECT setval($1::text::regclass, $2, $3)",
-                reservation.sequence,
-                reservation.last,
-                reservation.is_called,
-            )
+            await set_state(connection, reservation.sequence, reservation.last, is_called=reservation.is_called)
         del reserved[table]
 
 
@@ -486,9 +481,7 @@ async def allocate_ids(
 
 def id_ranges(context: Context) -> dict[str, tuple[int, int]]:
     """Return the first and the last id of the run, by table."""
-    counts = {"users": context.plan.users, "channels": context.plan.channels, "messages": context.layout.messages}
-    first = {table: context.placement.first(table) for table in WITH_IDS if table in context.plan.model.names}
-    return {table: (number, number + counts[table] - 1) for table, number in first.items()}
+    return {table: context.ids(table) for table in WITH_IDS if table in context.plan.model.names}
 
 
 async def check_chosen_ids(connection: Connection, target: Target, context: Context) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "last_reserved",
     "lock_sequence",
     "read_state",
+    "set_state",
 ]
 
 GAP: Final = 1000
@@ -101,6 +102,11 @@ async def read_state(connection: Connection, sequence: str) -> SequenceState | N
         return None
     row = await connection.fetchrow(compose("SELECT last_value, is_called FROM {sequence}", sequence=trusted(sequence)))
     return SequenceState(row["last_value"], row["is_called"], step)
+
+
+async def set_state(connection: Connection, sequence: str, last: int, *, is_called: bool) -> None:
+    """Set the last value of a sequence, qualified SQL, and whether it was taken. No rollback takes this back."""
+    await connection.execute("SELECT setval($1::text::regclass, $2, $3)", sequence, last, is_called)
 
 
 async def is_owner(connection: Connection, sequence: str) -> bool:

@@ -6,15 +6,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+import asyncpg
+import pyarrow as pa
+
 from bulkseed.copy.writer import CopyPlan, copy_batches
+from bulkseed.errors import ConnectionLostError, InputError, RunError
 from bulkseed.plan.tables import Table
 from bulkseed.postgres.connection import Connection, translate_errors
+from bulkseed.postgres.transaction import RollBack
 from bulkseed.sql import SQL, compose, identifier, join, trusted
-from bulkseed.target.copy_plan import with_keys
-from bulkseed.target.target import Target
-from bulkseed.target.trial_sample import Samples
+from bulkseed.target.target import Problem, Target
 
-__all__ = ["copy_samples", "equal_columns", "make_copy"]
+__all__ = ["equal_columns", "fill_copy", "make_copy"]
 
 NOT_NULL: Final = """
 SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attnotnull
@@ -66,13 +69,35 @@ async def make_copy(
     return {row["name"] for row in defaults}
 
 
-async def copy_samples(
-    connection: Connection, target: Target, table: Table, copy_plan: CopyPlan, samples: Samples, name: str
-) -> None:
-    """Copy the samples of the table into its copy in pg_temp. Raises the errors of copy_batches."""
-    into = replace(with_keys(copy_plan, table, samples.keys), table=name, schema="pg_temp")
-    with translate_errors(connection, f"trying {target.sql_name(table.name)}"):
-        await copy_batches(connection, into, iter(samples.batches.get(table.name, ())), lambda _: None)
+async def fill_copy(
+    connection: Connection,
+    target: Target,
+    table: Table,
+    copy_plan: CopyPlan,
+    batches: Iterable[pa.RecordBatch],
+    name: str,
+    *,
+    not_null: bool = True,
+) -> tuple[set[str], list[Problem]]:
+    """Make a copy of the table as :func:`make_copy` does, and copy rows into it, in a ``trial_transaction``.
+
+    Return the columns that have their defaults, and the problem of values that the copy refuses. ``not_null``: whether
+    the columns of ``copy_plan`` stay NOT NULL. Raises RollBack without the privilege TEMPORARY, since the load itself
+    then finds the problems, and ConnectionLostError.
+    """
+    try:
+        defaults = await make_copy(connection, target, table, copy_plan.columns if not_null else (), name)
+    except asyncpg.InsufficientPrivilegeError:
+        raise RollBack from None  # nobody sees this exception
+    into = replace(copy_plan, table=name, schema="pg_temp")
+    try:
+        with translate_errors(connection, f"trying {target.sql_name(table.name)}"):
+            await copy_batches(connection, into, iter(batches), lambda _: None)
+    except ConnectionLostError:
+        raise
+    except (RunError, InputError) as error:
+        return defaults, [Problem(error.code, str(error).replace(str(into), target.model.name(table.name)))]
+    return defaults, []
 
 
 def equal_columns(keys: Iterable[str], columns: Iterable[str]) -> SQL:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from bulkseed.copy.writer import CopyPlan, copy_batches
 from bulkseed.errors import BulkseedError, ConnectionLostError, InputError, RunError, TransientError
-from bulkseed.plan.tables import WITH_IDS, Table
+from bulkseed.plan.tables import STAGES, WITH_IDS, Table
 from bulkseed.postgres.connection import Connection, server_message, translate_errors
 from bulkseed.postgres.transaction import RollBack, trial_transaction
 from bulkseed.sql import SQL, identifier
@@ -75,7 +75,7 @@ class InsertTrial:
         # as the load does
         await connection.execute("SET LOCAL row_security = off")
         await keep_sequences(connection, code.sequences, last_id, self.limit)
-        for stage in ("users", "channels", "late"):
+        for stage in STAGES:
             tables = [table for table in model.tables if model.stage(table.name) == stage]
             for table in tables:
                 needed = {table.follows, *(parent for _, parent in table.references)} - {table.name}

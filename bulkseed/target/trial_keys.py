@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 
 from bulkseed.copy.writer import CopyPlan
-from bulkseed.errors import ConnectionLostError, InputError, RunError
-from bulkseed.plan.tables import Stage, Table
+from bulkseed.plan.tables import STAGES, Stage, Table
 from bulkseed.postgres.connection import Connection
 from bulkseed.postgres.transaction import RollBack, trial_transaction
 from bulkseed.sql import SQL, compose, identifier, join, trusted
+from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.target import HAS_TRIGGERS, Problem, Target
-from bulkseed.target.trial_copy import copy_samples, equal_columns, make_copy
+from bulkseed.target.trial_copy import equal_columns, fill_copy
 from bulkseed.target.trial_limits import limit_queries
 from bulkseed.target.trial_sample import Samples
 
 __all__ = ["Waiting", "find_key_problems"]
-
-STAGES: Final[tuple[Stage, ...]] = ("users", "channels", "late")
 
 FOREIGN: Final = """
 SELECT k.conname AS name, k.confrelid::bigint AS parent, k.confrelid::regclass::text AS parent_name,
@@ -130,19 +128,14 @@ async def try_keys(
     async with trial_transaction(connection):
         # the server looks for referenced rows as the owner of their table, whom no policy hides rows from
         await connection.execute("SET LOCAL row_security = off")
-        try:
-            filled: dict[str, set[str]] = {}
-            for each in tried.values():
-                columns = copy_plans[each.name].columns
-                defaults = await make_copy(connection, target, each, columns, copies[each.name])
-                filled[each.name] = {*columns, *defaults}
-                await copy_samples(connection, target, each, copy_plans[each.name], samples, copies[each.name])
-        except asyncpg.InsufficientPrivilegeError:
-            raise RollBack from None  # without the privilege TEMPORARY the load itself finds the problems
-        except ConnectionLostError:
-            raise
-        except (RunError, InputError) as error:
-            raise RollBack from error  # told by the trial of the table's values
+        filled: dict[str, set[str]] = {}
+        for each in tried.values():
+            copy_plan = with_keys(copy_plans[each.name], each, samples.keys)
+            batches = samples.batches.get(each.name, ())
+            defaults, refused = await fill_copy(connection, target, each, copy_plan, batches, copies[each.name])
+            if refused:
+                raise RollBack  # told by the trial of the table's values
+            filled[each.name] = {*copy_plan.columns, *defaults}
         for key in keys:
             if not filled[table.name].issuperset(key.columns):
                 continue  # filled by defaults that the copies do not have, or not at all
@@ -266,8 +259,4 @@ def surely_missing(target: Target, samples: Samples, copies: Mapping[str, str], 
                     column=column,
                 )
             )
-    return compose("({conditions})", conditions=any_of(conditions))
-
-
-def any_of(conditions: Iterable[SQL]) -> SQL:
-    return join(" OR ", conditions)
+    return compose("({conditions})", conditions=join(" OR ", conditions))

@@ -13,8 +13,17 @@ import asyncpg
 
 from bulkseed.postgres.connection import Connection, server_message
 from bulkseed.sql import compose, trusted
+from bulkseed.target.sequences import GAP
 
-__all__ = ["NotTriedError", "TrialLimit", "keep_sequences", "limit_queries", "translate_waits", "wait_error"]
+__all__ = [
+    "LOCK_MILLISECONDS",
+    "NotTriedError",
+    "TrialLimit",
+    "keep_sequences",
+    "limit_queries",
+    "translate_waits",
+    "wait_error",
+]
 
 SECONDS: Final = 1.0
 """How long a trial may hold locks on sequences, and on rows that it puts into the tables: an app may wait as long."""
@@ -29,9 +38,6 @@ SELECT c.oid::regclass::text AS name, s.seqincrement AS step, s.seqmin AS lowest
        pg_sequence_last_value(c.oid) IS NOT NULL AS is_called, pg_has_role(c.relowner, 'USAGE') AS is_owned
 FROM pg_class AS c JOIN pg_sequence AS s ON s.seqrelid = c.oid WHERE c.oid::bigint = ANY ($1::bigint[]) ORDER BY c.oid
 """
-
-GAP: Final = 1000
-"""Values of a sequence that an app may use meanwhile."""
 
 
 class NotTriedError(Exception):

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 import pyarrow as pa
 from anyio import to_thread
 
-from bulkseed.copy.writer import CopyPlan, copy_batches
-from bulkseed.errors import ConnectionLostError, InputError, RunError, TargetError
+from bulkseed.copy.writer import CopyPlan
+from bulkseed.errors import RunError, TargetError
 from bulkseed.fields import Distinct, distinct
 from bulkseed.generators import Context
 from bulkseed.generators.shard_context import fields_of
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan
 from bulkseed.plan.tables import WITH_IDS, Table
-from bulkseed.postgres.connection import Connection, server_message, translate_errors
+from bulkseed.postgres.connection import Connection, server_message
 from bulkseed.postgres.transaction import RollBack, trial_transaction
 from bulkseed.sql import compose, identifier, join, trusted
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.database_code import DatabaseCode, read_code
 from bulkseed.target.ids import allocate_ids, find_id_range, read_system_reactions
 from bulkseed.target.target import HAS_TRIGGERS, Problem, Target, raise_problems
-from bulkseed.target.trial_copy import equal_columns, make_copy
+from bulkseed.target.trial_copy import equal_columns, fill_copy
 from bulkseed.target.trial_insert import try_in_tables
 from bulkseed.target.trial_keys import Waiting, find_key_problems
 from bulkseed.target.trial_limits import limit_queries
@@ -192,26 +191,13 @@ async def try_batches(
     ``indexes`` are unique indexes whose values are known to differ within a run only. ``notes`` gets what takes too
     long to be tried.
     """
-    name, to_copy = target.sql_name(table.name), replace(copy_plan, table=COPY, schema="pg_temp")
     problems: list[Problem] = []
     # what triggers change is tried in the table itself
-    fills = bool(await connection.fetchval(HAS_TRIGGERS, name))
+    fills = bool(await connection.fetchval(HAS_TRIGGERS, target.sql_name(table.name)))
     async with trial_transaction(connection):
-        try:
-            await make_copy(connection, target, table, () if fills else copy_plan.columns, COPY)
-        except asyncpg.InsufficientPrivilegeError:
-            # without the privilege TEMPORARY the load itself finds the problems; nobody sees this exception
-            raise RollBack from None
-        try:
-            with translate_errors(connection, f"trying {name}"):
-                await copy_batches(connection, to_copy, iter(batches), lambda _: None)
-        except ConnectionLostError:
-            raise
-        except (RunError, InputError) as error:
-            message = str(error).replace(str(to_copy), target.model.name(table.name))
-            problems.append(Problem(error.code, message))
-            raise RollBack from error
-        if fills:
+        _, refused = await fill_copy(connection, target, table, copy_plan, batches, COPY, not_null=not fills)
+        problems += refused
+        if refused or fills:
             raise RollBack
         for index in indexes:
             tried = f"the index {index['name']} of {target.model.name(table.name)}"

@@ -11,19 +11,18 @@ from typing import Any, Final
 import asyncpg
 import pyarrow as pa
 
-from bulkseed.copy.writer import CopyPlan, copy_batches
-from bulkseed.errors import ConnectionLostError, InputError, RunError
+from bulkseed.copy.writer import CopyPlan
 from bulkseed.generators import Context, shard_tables
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Plan
 from bulkseed.plan.shards import Shard, split_into_shards
 from bulkseed.plan.tables import Table
-from bulkseed.postgres.connection import Connection, server_message, translate_errors
+from bulkseed.postgres.connection import Connection, server_message
 from bulkseed.postgres.transaction import RollBack, trial_transaction
 from bulkseed.sql import SQL, compose, identifier, join, trusted
 from bulkseed.target.copy_plan import with_keys
 from bulkseed.target.target import HAS_TRIGGERS, Problem, Target
-from bulkseed.target.trial_copy import make_copy
+from bulkseed.target.trial_copy import fill_copy, make_copy
 from bulkseed.target.trial_limits import limit_queries
 from bulkseed.target.trial_sample import Samples
 
@@ -118,23 +117,12 @@ async def find_row_problems(
         if not (partitioned or indexes):
             continue
         async with trial_transaction(connection):
-            try:
-                known = await make_copy(
-                    connection, target, table, () if fills else copy_plans[table.name].columns, COPY
-                )
-            except asyncpg.InsufficientPrivilegeError:
-                raise RollBack from None  # without the privilege TEMPORARY the load itself finds the problems
             copy_plan = with_keys(copy_plans[table.name], table, samples.keys)
-            into = replace(copy_plan, table=COPY, schema="pg_temp")
-            try:
-                with translate_errors(connection, f"trying {name}"):
-                    await copy_batches(connection, into, many_rows(samples.context, table.name), lambda _: None)
-            except ConnectionLostError:
-                raise
-            except (RunError, InputError) as error:
-                message = str(error).replace(str(into), target.model.name(table.name))
-                problems.append(Problem(error.code, message))
-                raise RollBack from error
+            batches = many_rows(samples.context, table.name)
+            known, found = await fill_copy(connection, target, table, copy_plan, batches, COPY, not_null=not fills)
+            problems += found
+            if found:
+                raise RollBack
             if partitioned:
                 async with limit_queries(connection, f"the partitions of {target.model.name(table.name)}", notes):
                     problems += await try_partitions(connection, target, table)

@@ -53,8 +53,7 @@ class Samples:
         """Return the first and the last id of the load in a table; None where ids are UUIDs, or the table has none."""
         if table not in WITH_IDS or table in self.keys:
             return None
-        first = self.context.placement.first(table)
-        return first, first + self.context.count(table) - 1
+        return self.context.ids(table)
 
 
 @dataclass(slots=True)
