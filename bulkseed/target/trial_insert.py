@@ -44,8 +44,11 @@ FROM pg_constraint AS k WHERE k.conrelid = $1::text::regclass AND k.conname = $2
 """
 
 OF_TABLE: Final = """
-SELECT coalesce(pg_partition_root(to_regclass($1)), to_regclass($1)) = $2::text::regclass
+SELECT coalesce(pg_partition_root(c.oid), c.oid) = $3::text::regclass
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2
 """
+"""Whether the relation $2 of the schema $1 is the table $3 or a partition of it. By its names: to_regclass() raises an
+error if the user may not use the schema."""
 
 PLAIN_INDEX: Final = """
 SELECT i.indpred IS NULL AND i.indexprs IS NULL FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
@@ -162,7 +165,8 @@ class InsertTrial:
         """Return whether an error is about the table or a partition of it, and not about one that triggers write to."""
         if not cause.table_name:
             return False
-        return bool(await self.connection.fetchval(OF_TABLE, relation_of(cause), self.target.sql_name(table.name)))
+        name = self.target.sql_name(table.name)
+        return bool(await self.connection.fetchval(OF_TABLE, cause.schema_name, cause.table_name, name))
 
     async def check_deferred(self) -> None:
         """Check what a load checks at the end of each transaction. Raises NotTriedError."""

@@ -217,3 +217,27 @@ async def test_rows_of_earlier_runs_do_not_get_in_the_way(database: Address) -> 
             "CREATE TRIGGER enough AFTER INSERT ON users FOR EACH ROW EXECUTE FUNCTION enough()",
         )
         await load(plan_of("1x"), database)
+
+
+async def test_a_trigger_writes_to_a_schema_that_the_user_may_not_use(database: Address) -> None:
+    name = f"writer_to_{database.url.database}"
+    await run_sql(
+        database,
+        "CREATE SCHEMA audit; CREATE TABLE audit.log (n int PRIMARY KEY)",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS "
+        "$$ BEGIN INSERT INTO audit.log VALUES (1); RETURN NULL; END $$",
+        "CREATE TRIGGER note AFTER INSERT ON users FOR EACH ROW EXECUTE FUNCTION note()",
+        f"CREATE ROLE {name} LOGIN",
+        f"GRANT CREATE ON DATABASE {database.url.database} TO {name}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}",
+        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {name}",
+    )
+    try:
+        user = Address(database.url._replace(username=name))
+        before = await state(database)
+        for command in (load, check):
+            with raises("refused-row", "users", "log_pkey", kind=TargetError):
+                await command(plan_of(), user)
+        assert await state(database) == before
+    finally:
+        await run_sql(database, f"DROP OWNED BY {name} CASCADE", f"DROP ROLE {name}")
