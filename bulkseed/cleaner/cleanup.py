@@ -42,6 +42,7 @@ from bulkseed.ledger import (
     forget_run,
     forget_shards,
     limit_wait,
+    lock_incomplete,
     mark_emptied,
     mark_undoing,
 )
@@ -278,7 +279,8 @@ async def remove_runs(
     absent = definitions if dropped else []
     if await is_index_missing(connection, absent):
         # an existing foreign key without its table's index would scan that table for each deleted row
-        with suppress(TargetError):  # if a table is locked, the removal takes longer
+        # if a table is locked, or the catalogue has no room on a full disk, the removal takes longer
+        with suppress(TargetError, DiskFullError):
             await drop(connection, [definition for definition in absent if definition.kind == "foreign key"])
     removal = Removal(connection, ledger, runs, dropped, absent, cascade, changed, listener)
     try:
@@ -378,7 +380,10 @@ class Removal:
         if self.cascade or any(run.is_complete for run in self.runs):
             return await self.remove_at_once()
         async with transaction(self.connection):
-            runs = await self.mark_undoing()
+            runs = await self.lock_incomplete()
+            with translate_errors(self.connection, "marking the run"):
+                for run in runs:
+                    await mark_undoing(self.connection, self.ledger, run.number)
         for run in runs:
             await remove_in_batches(self.connection, self.ledger, run, self.absent, self.listener, self.in_batches)
         async with transaction(self.connection):
@@ -403,7 +408,7 @@ class Removal:
 
     async def try_at_once(self) -> Removed:
         async with transaction(self.connection):
-            runs = await self.mark_undoing()
+            runs = await self.lock_incomplete()
             removed = await remove_rows(
                 self.connection,
                 runs,
@@ -416,12 +421,12 @@ class Removal:
         totals = {name: count + self.in_batches[name] for name, count in removed.removed.items()}
         return replace(removed, removed=totals)
 
-    async def mark_undoing(self) -> list[Run]:
-        """Mark the incomplete runs, so that no command loads more of their shards, and read all runs again."""
+    async def lock_incomplete(self) -> list[Run]:
+        """Keep other commands from loading shards of the incomplete runs meanwhile, and read all runs again."""
         with translate_errors(self.connection, "reading the ledger"):
             claims = [run.claim for run in self.runs]
             incomplete = [run.claim for run in self.runs if not run.is_complete]
-            await mark_undoing(self.connection, self.ledger, incomplete, self.listener)
+            await lock_incomplete(self.connection, self.ledger, incomplete, self.listener)
             # a shard may have been loaded in the meantime
             return await find_runs(self.connection, self.ledger, claims)
 

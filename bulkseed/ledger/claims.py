@@ -30,6 +30,7 @@ __all__ = [
     "finish_run",
     "forget_run",
     "forget_shards",
+    "lock_incomplete",
     "lost_run_error",
     "mark_emptied",
     "mark_undoing",
@@ -252,27 +253,28 @@ async def finish_run(
         raise lost_run_error(claim.number, ledger)
 
 
-async def mark_undoing(
+async def lock_incomplete(
     connection: Connection, ledger: Ledger, claims: Sequence[Claim], listener: ProgressListener
 ) -> None:
-    """Record that runs, none of them complete, are being undone; wait for shards of theirs that are being loaded.
+    """Keep the state and the owner of runs, none of them complete, as they are until the transaction ends.
 
-    Raises InputError if one of ``claims`` is out of date.
+    Waits for shards of theirs that are being loaded. Nothing is written: on a full disk there may be no room for
+    another version of a row. Raises InputError if one of ``claims`` is out of date.
     """
     if claims:
         await lock_runs(connection, ledger, listener)
     for claim in claims:
         # a ledger of an older version has no tokens
-        tag = await connection.execute(
+        is_ours = await connection.fetchval(
             compose(
-                "UPDATE {runs} AS r SET state = 'undoing' "
+                "SELECT true FROM {runs} AS r "
                 "WHERE id = $1 AND coalesce(to_jsonb(r) ->> 'token', '') = $2 AND state <> 'whole'",
                 runs=ledger.runs,
             ),
             claim.number,
             claim.token,
         )
-        if tag != "UPDATE 1":
+        if is_ours is None:
             raise changed_run_error(claim.number, ledger)
 
 
@@ -284,12 +286,23 @@ def changed_run_error(number: int, ledger: Ledger) -> InputError:
     )
 
 
+async def mark_undoing(connection: Connection, ledger: Ledger, number: int) -> None:
+    """Record that a run is being undone, so that no command loads more of its shards."""
+    # a row that has been marked already is not written again, which would need room on a full disk
+    await connection.execute(
+        compose(
+            "UPDATE {runs} SET state = 'undoing', rows = NULL "
+            "WHERE id = $1 AND (state <> 'undoing' OR rows IS NOT NULL)",
+            runs=ledger.runs,
+        ),
+        number,
+    )
+
+
 async def mark_emptied(connection: Connection, ledger: Ledger, number: int) -> None:
     """Record that all rows of a run are removed, while its indexes and keys have yet to be rebuilt."""
     await connection.execute(compose("DELETE FROM {shards} WHERE run = $1", shards=ledger.shards), number)
-    await connection.execute(
-        compose("UPDATE {runs} SET state = 'undoing', rows = NULL WHERE id = $1", runs=ledger.runs), number
-    )
+    await mark_undoing(connection, ledger, number)
 
 
 async def forget_shards(connection: Connection, ledger: Ledger, number: int, shards: Sequence[int]) -> None:

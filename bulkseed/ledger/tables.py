@@ -125,9 +125,12 @@ UPDATE {version} SET number = 3;
 
 SEQUENCES: Final = """
 ALTER TABLE {runs} ADD reserved jsonb;
+ALTER TABLE {runs} SET (fillfactor = 10);
 COMMENT ON COLUMN {runs}.reserved IS 'what it took from sequences, with their state before';
 UPDATE {version} SET number = 4;
 """
+"""The rows of runs have a page each, with room for three further versions: a full disk does not keep the state of a run
+from being changed."""
 
 VERSION: Final = 4
 """The version that the last of :func:`migrations` makes."""

@@ -9,13 +9,14 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from bulkseed.embedded import Server, run_server
+from bulkseed.loader.load import load
 from bulkseed.plan.tables import TABLE_NAMES
 from bulkseed.postgres.address import Address
 from bulkseed.postgres.connection import open_connection
@@ -23,6 +24,7 @@ from support.app_rows import APP_ROWS
 from support.commands import FIXED, bulkseed, inside
 from support.databases import address_of
 from support.pg_dump import dump
+from support.plans import plan_of
 from support.queries import digest, run_sql
 from support.server_homes import enterable
 
@@ -39,6 +41,12 @@ class Disk:
     def resize(self, size: int) -> None:
         """Set the size in bytes."""
         subprocess.run(["mount", "-o", f"remount,size={size}", self.folder], check=True, capture_output=True)
+
+    def fill(self) -> None:
+        """Take all free bytes."""
+        with (self.folder / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+            while True:
+                filler.write(bytes(4096))
 
     @property
     def used(self) -> int:
@@ -89,9 +97,11 @@ async def small(
         await run_sql(admin, f"DROP DATABASE {name} WITH (FORCE)", f"DROP TABLESPACE {name}")
 
 
-async def load_and_fill(address: Address, disk: Disk, room: int, defer: str, moment: str, scale: str = "25x") -> str:
+async def load_and_fill(
+    address: Address, disk: Disk, room: int, defer: str, moment: str, *further: str, scale: str = "25x"
+) -> str:
     """Load on a disk that has only ``room`` free bytes from when the query ``moment`` is true; return the stderr."""
-    options = ["--scale", scale, *FIXED, "--workers", "2", "--defer", defer, "--retry-for", "1", "--quiet"]
+    options = ["--scale", scale, *FIXED, "--workers", "2", "--defer", defer, "--retry-for", "1", "--quiet", *further]
     async with open_connection(address) as watching:
         loading = asyncio.create_task(asyncio.to_thread(bulkseed, *options, BULKSEED_DATABASE_URL=address.dsn))
         # not before: a disk that is too small from the start is refused
@@ -132,6 +142,22 @@ async def test_a_load_that_fills_the_disk_is_undone(
     assert (await digest(address), dump(server, address)) == before
 
 
+async def test_a_run_is_removed_from_a_disk_without_a_free_byte(small: Small, server: Server) -> None:
+    address, disk = small
+    for seed in (2, 3):  # the ledger has rows of other runs too, and older versions of them
+        await load(plan_of(seed=seed), address)
+    before = await digest(address), dump(server, address)
+    async with open_connection(address) as app:
+        # as long as it is open, no old version of a row is pruned
+        await app.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        said = await load_and_fill(address, disk, 20 * MB, "never", LOADING, "--on-error", "keep")
+        assert "bulkseed cleanup 4" in said, said
+        disk.fill()
+        done = await asyncio.to_thread(bulkseed, "cleanup", "4", "--yes", "--quiet", BULKSEED_DATABASE_URL=address.dsn)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert (await digest(address), dump(server, address)) == before
+
+
 def test_a_server_that_stops_because_its_disk_is_full(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -144,7 +170,7 @@ def test_a_server_that_stops_because_its_disk_is_full(
             assert inside("init", **url).returncode == 0
             asyncio.run(run_sql(address, *APP_ROWS))
             before = asyncio.run(digest(address)), dump(server, address)
-            said = asyncio.run(load_and_fill(address, disk, 10 * MB, "always", LOADING, "15x"))
+            said = asyncio.run(load_and_fill(address, disk, 10 * MB, "always", LOADING, scale="15x"))
             # the server may stop before the undoing begins, or during it
             kept = "bulkseed resume 1" in said
             assert str(server.socket_dir) in said, said

@@ -79,6 +79,24 @@ async def test_without_any_room_a_later_cleanup_removes_the_rest(database: Addre
     assert (await digest(database), dump(server, database)) == before
 
 
+async def test_tries_without_room_write_nothing_to_the_ledger(database: Address) -> None:
+    """Each version of a row needs room, which would sometime be too little."""
+    await load(plan_of("3x"), database, rows_per_shard=300)
+    await run_sql(database, CUT_OFF, FULL.format(most=0))
+    versions = []
+    async with open_connection(database) as connection:
+        for _ in range(2):
+            with raises("disk-full", kind=DiskFullError):
+                await cleanup(database, [1])
+            versions.append(await connection.fetchval("SELECT ctid::text || state FROM bulkseed.runs"))
+        # run 2 gets a page of its own, whose free room is for the versions of its row
+        await run_sql(database, EMPTY, "UPDATE bulkseed.runs SET state = 'whole', rows = expected")
+        await load(plan_of(seed=2), database)
+        pages = await connection.fetchval("SELECT count(DISTINCT (ctid::text::point)[0]) FROM bulkseed.runs")
+    assert len(set(versions)) == 1
+    assert pages == 2
+
+
 async def test_a_complete_run_is_removed_at_once_or_not_at_all(seeded: Address) -> None:
     before = await digest(seeded)
     await run_sql(seeded, FULL.format(most=100))
