@@ -16,6 +16,8 @@ __all__ = ["parse_keywords"]
 QUOTED: Final = r"'(?P<quoted>(?:\\.|[^'\\])*)'"
 PLAIN: Final = r"(?P<plain>(?:\\.|[^'\\\s])(?:\\.|[^\\\s])*)?\\?"
 PARAMETER: Final = re.compile(rf"\s*(?P<keyword>[^\s=]+)\s*=\s*(?:{QUOTED}|{PLAIN})", re.ASCII | re.DOTALL)
+SECRET: Final = re.compile(r"(ssl)?password=")
+"""The beginning of a value that is a parameter itself, where that before it has none: ``user= password=…``."""
 ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -39,6 +41,13 @@ def parse_keywords(text: str) -> dict[str, str]:
             raise InputError(
                 f"parameter {number} of the connection string is not one of libpq's: correct its name, "
                 "write values with spaces in single quotes, and settings of the server as options='-c name=value'",
+                code="invalid-connection-string",
+            )
+        if SECRET.match(match["plain"] or ""):
+            # libpq takes the password for a name, which messages would show
+            raise InputError(
+                f"{match['keyword']}= in the connection string has no value before the next parameter: give it one, "
+                f"or write {match['keyword']}=''",
                 code="invalid-connection-string",
             )
         parameters[match["keyword"]] = ESCAPED.sub(r"\1", match["quoted"] or match["plain"] or "")

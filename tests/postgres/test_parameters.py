@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -303,6 +304,7 @@ def test_a_connection_string_is_read_as_it_was_quoted(parameters: dict[str, str]
 
 
 @given(WORDS, WORDS)
+@example(before="\r", password="0")
 def test_a_password_is_not_in_the_message_about_a_connection_string(before: str, password: str) -> None:
     secret = f"{password}{SECRET}"
     try:
@@ -321,6 +323,18 @@ def test_connection_strings_that_are_refused(text: str) -> None:
     with raises("invalid-connection-string", "parameter", kind=InputError) as caught:
         parse_keywords(text)
     assert "words" not in str(caught.value).replace("two words", "")
+
+
+@pytest.mark.parametrize("text", ["user= password={}", "host=h  sslcert =\tsslpassword={} user=u"])
+def test_a_parameter_without_a_value_before_a_password_is_refused(text: str) -> None:
+    with raises("invalid-connection-string", "has no value before the next", kind=InputError) as caught:
+        Address.parse(text.format(SECRET))
+    assert SECRET not in str(caught.value)
+    advised = re.search(r"write (\w+='')", str(caught.value))
+    assert advised is not None
+    keyword = advised[1].partition("=")[0]
+    corrected = re.sub(rf"{keyword}\s*=", advised[1], text).format(SECRET)
+    assert parse_keywords(corrected)[keyword] == ""
 
 
 @pytest.mark.parametrize("argument", ["connect_timeout=abc", "sslmod=require"])
