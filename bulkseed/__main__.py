@@ -9,7 +9,15 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from bulkseed.cli.output import Interrupted, Output, OutputError, asks_for_json, discard_output, mark_failures
+from bulkseed.cli.output import (
+    Interrupted,
+    Output,
+    OutputError,
+    asks_for_json,
+    discard_output,
+    find_interruption,
+    mark_failures,
+)
 from bulkseed.errors import escape_controls
 
 FAILED = 1
@@ -32,16 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
         return run_command(arguments, output)
     except KeyboardInterrupt as error:
         # during the imports of run_command() too, which take a third of a second
-        interruption = first_interruption(error)
+        # that of an earlier signal, if it was ending the command already
+        interruption = find_interruption(error) or Interrupted(signal.SIGINT)
         return fail(output, str(interruption), "interrupted", interruption.exit_status)
-
-
-def first_interruption(error: KeyboardInterrupt) -> Interrupted:
-    """Return the interruption that ends a command: that of an earlier signal, if it was ending already."""
-    context: BaseException | None = error
-    while context is not None and not isinstance(context, Interrupted):
-        context = context.__context__
-    return context or Interrupted(signal.SIGINT)
 
 
 def run_command(arguments: list[str], output: Output) -> int:

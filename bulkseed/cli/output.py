@@ -18,7 +18,16 @@ from bulkseed.errors import escape_controls
 if TYPE_CHECKING:
     import click
 
-__all__ = ["Interrupted", "Output", "OutputError", "asks_for_json", "discard_output", "mark_failures", "print_json"]
+__all__ = [
+    "Interrupted",
+    "Output",
+    "OutputError",
+    "asks_for_json",
+    "discard_output",
+    "find_interruption",
+    "mark_failures",
+    "print_json",
+]
 
 
 class OutputError(OSError):
@@ -99,6 +108,14 @@ class Interrupted(BaseException):
     def __init__(self, number: int, message: str = "interrupted") -> None:
         super().__init__(message)
         self.exit_status = 128 + number
+
+
+def find_interruption(error: BaseException) -> Interrupted | None:
+    """Return the interruption during whose handling ``error`` was raised, if there is one."""
+    context: BaseException | None = error
+    while context is not None and not isinstance(context, Interrupted):
+        context = context.__context__
+    return context
 
 
 class Output:

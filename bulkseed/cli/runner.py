@@ -17,7 +17,7 @@ import anyio
 import click
 
 from bulkseed.cli.command import is_from_environment
-from bulkseed.cli.output import Interrupted
+from bulkseed.cli.output import Interrupted, find_interruption
 from bulkseed.cli.progress import show_progress
 from bulkseed.embedded import Listen, Server, run_server
 from bulkseed.errors import ConnectionLostError, StoppedError, first_cause, reraise_first
@@ -97,7 +97,13 @@ def run(command: Callable[..., Awaitable[Result]], *arguments: object, stop: Sto
     A first signal sets ``stop.asked``, and cancels the command unless it is in a graceful section; a second signal
     cancels it in any case. Then raises Interrupted, after the command has cleaned up.
     """
-    return anyio.run(run_interruptible, command, arguments, stop or Stop(), backend_options=LOOP)
+    try:
+        return anyio.run(run_interruptible, command, arguments, stop or Stop(), backend_options=LOOP)
+    except (OSError, RuntimeError) as error:
+        # of an event loop that a further signal found while it was closing
+        if (interruption := find_interruption(error)) is None:
+            raise
+        raise interruption from error
 
 
 async def run_interruptible(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import logging
@@ -18,16 +19,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import click
 import pytest
 from rich.console import Console
 
-from bulkseed.__main__ import first_interruption, main
+from bulkseed.__main__ import main
 from bulkseed.cli import report
 from bulkseed.cli.main import COMMANDS, cli
-from bulkseed.cli.output import Interrupted, Output, asks_for_json
+from bulkseed.cli.output import Interrupted, Output, asks_for_json, find_interruption
 from bulkseed.cli.progress import BestEffortListener, Lines
-from bulkseed.cli.runner import ignore_ctrl_c_briefly
+from bulkseed.cli.runner import ignore_ctrl_c_briefly, run
 from bulkseed.errors import InputError
 from bulkseed.listeners import Phase
 from bulkseed.postgres.address import Address
@@ -363,9 +365,45 @@ def test_the_first_interruption_is_reported() -> None:
 
     with pytest.raises(KeyboardInterrupt) as caught:
         interrupt_twice()
-    assert str(first_interruption(caught.value)) == "interrupted: run 1 is kept"
-    assert first_interruption(caught.value).exit_status == 143
-    assert first_interruption(KeyboardInterrupt()).exit_status == 130
+    interruption = find_interruption(caught.value)
+    assert str(interruption) == "interrupted: run 1 is kept"
+    assert interruption is not None
+    assert interruption.exit_status == 143
+    assert find_interruption(KeyboardInterrupt()) is None
+
+
+@pytest.mark.parametrize(
+    "trouble", [OSError(errno.EBUSY, "Device or resource busy"), RuntimeError("Event loop is closed")], ids=type
+)
+def test_an_event_loop_that_cannot_be_closed_does_not_hide_the_interruption(
+    monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    run_to_the_end = anyio.run
+
+    def fail_to_close(*arguments: Any, **options: Any) -> None:
+        try:
+            run_to_the_end(*arguments, **options)
+        finally:
+            raise trouble
+
+    async def end_by_signal() -> None:
+        await anyio.sleep(0.1)  # until the signals are handled
+        os.kill(os.getpid(), signal.SIGTERM)
+        await anyio.sleep_forever()
+
+    async def end() -> None:
+        pass
+
+    monkeypatch.setattr("anyio.run", fail_to_close)
+    former = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(Interrupted) as caught:
+            run(end_by_signal)
+        assert (str(caught.value), caught.value.exit_status) == ("interrupted", 143)
+        with pytest.raises(type(trouble)):
+            run(end)
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def test_an_interruption_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
