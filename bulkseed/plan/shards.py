@@ -192,6 +192,10 @@ class MessageLayout:
             ranks[-1, self.top_level % BLOCK :] = np.iinfo(np.uint64).max
         return first, last, ranks
 
+    def replies_before_message(self, top_level: int) -> int:
+        """Return the number of replies to the top-level messages before ``top_level``."""
+        return self.number(top_level) - top_level
+
     def number(self, top_level: int) -> int:
         """Return the number of a top-level message among all messages of the run, replies included, from 0."""
         block = top_level // BLOCK

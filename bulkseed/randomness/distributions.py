@@ -114,9 +114,9 @@ class Week:
         cuts.append((WORKDAYS * 24, "weekend"))
         self.starts: Ints = np.array([hour * HOUR for hour, _ in cuts])
         self.paces: Floats = np.maximum(np.array([paces[part] for _, part in cuts]), 1e-9)
-        lengths = np.diff(np.append(self.starts, WEEK))
-        self.paces *= WEEK / np.cumsum(self.paces * lengths)[-1]
-        self.weights: Floats = np.cumsum(self.paces * lengths) - self.paces * lengths
+        self.lengths: Ints = np.diff(np.append(self.starts, WEEK))
+        self.paces *= WEEK / np.cumsum(self.paces * self.lengths)[-1]
+        self.weights: Floats = np.cumsum(self.paces * self.lengths) - self.paces * self.lengths
 
     def weight(self, moments: Ints) -> Floats:
         """Return the weight of the time from ``MONDAY`` to ``moments`` (microseconds since 1970): their shape."""
@@ -124,6 +124,25 @@ class Week:
         part = np.searchsorted(self.starts, within, side="right") - 1
         weights: Floats = weeks * float(WEEK) + (self.weights[part] + (within - self.starts[part]) * self.paces[part])
         return weights
+
+    def moments(self, positions: Ints) -> Ints:
+        """Return the moments (microseconds since 1970) at whole weights from ``MONDAY`` on: they ascend with these."""
+        weeks, within = np.divmod(positions, WEEK)
+        part = np.searchsorted(self.weights, within, side="right") - 1
+        elapsed = ((within - self.weights[part]) / self.paces[part]).astype(np.int64)
+        last = self.lengths[part] - 1
+        moments: Ints = MONDAY + weeks * WEEK + self.starts[part] + np.clip(elapsed, 0, last)
+        return moments
+
+    def positions(self, moments: Ints) -> Ints:
+        """Return the least whole weights whose moments are not before ``moments``: the shape of these."""
+        found = np.ceil(self.weight(moments)).astype(np.int64)
+        # rounding may miss by one, and several weights may have one moment
+        while (late := self.moments(found) < moments).any():
+            found += late
+        while (early := self.moments(found - 1) >= moments).any():
+            found -= early
+        return found
 
     def between(self, words: Words, low: Ints, ends: Ints, which: Ints) -> Ints:
         """Return moments from ``low`` to ``ends[which]``, both included, distributed as the hours of the week.

@@ -29,6 +29,7 @@ __all__ = [
     "binomial",
     "chance",
     "permute",
+    "strata",
     "thresholds_of",
     "weighted",
 ]
@@ -118,6 +119,16 @@ def between(words: Words, low: Ints, high: Ints | int) -> Ints:
     """
     span = (high - low + 1).astype(np.float64)
     return low + ((words >> np.uint64(11)).astype(np.float64) * UNIT * span).astype(np.int64)
+
+
+def strata(words: Words, first: int, count: int, low: int, high: int) -> Ints:
+    """Return uniform integers, one in each of ``count`` equal parts of [low, high], for parts ``first`` and following.
+
+    They ascend. ``high - low`` and ``count`` are below 2**52.
+    """
+    places = np.arange(first, first + len(words)) + (words >> np.uint64(11)).astype(np.float64) * UNIT
+    ascending: Ints = low + np.minimum(places * ((high - low + 1) / count), high - low).astype(np.int64)
+    return ascending
 
 
 def weighted(words: Words, thresholds: Words) -> Ints:

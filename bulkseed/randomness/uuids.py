@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from bulkseed.errors import InputError, RunError
 from bulkseed.randomness.draws import Ints, Streams, Words
+from bulkseed.randomness.keyed import keyed_words
 from bulkseed.sql import SQL, compose
 
 __all__ = ["HIGHEST_ID", "Moments", "Uuids"]
@@ -124,16 +125,8 @@ class Uuids:
         return self.streams.key(self.table, "id.uuid.mask") % 2**62 | VARIANT
 
     def random(self, numbers: Ints) -> Words:
-        # the output function of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
-        # generators"): ids come in any order, for which a counter-based stream would have to be set each time
-        words = numbers.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        words += np.uint64(self.streams.key(self.table, "id.uuid.random") % 2**64)
-        words ^= words >> np.uint64(30)
-        words *= np.uint64(0xBF58476D1CE4E5B9)
-        words ^= words >> np.uint64(27)
-        words *= np.uint64(0x94D049BB133111EB)
-        words ^= words >> np.uint64(31)
-        return words
+        # ids come in any order, for which a counter-based stream would have to be set each time
+        return keyed_words(self.streams.key(self.table, "id.uuid.random"), numbers)
 
 
 def milliseconds(numbers: Ints, moments: Moments) -> Words:
