@@ -144,8 +144,10 @@ def endings_by_words() -> dict[int, int]:
 def sentence_counts(bits: Words, paragraphs: Bools) -> Ints:
     """Return the number of sentences of each text: 1, or a number by Faker's rule where ``paragraphs`` is true."""
     ends = np.cumsum(list(SENTENCES_IN_PARAGRAPH.values()))
-    drawn = np.searchsorted(ends, below(bits, int(ends[-1])), side="right") + min(SENTENCES_IN_PARAGRAPH)
-    return np.where(paragraphs, drawn, 1).astype(np.int64)
+    counts, several = np.ones(len(bits), dtype=np.int64), np.flatnonzero(paragraphs)
+    drawn = np.searchsorted(ends, below(bits[several], int(ends[-1])), side="right")
+    counts[several] = drawn + min(SENTENCES_IN_PARAGRAPH)
+    return counts
 
 
 def longest_text(lorem: WordList) -> int:
