@@ -53,7 +53,7 @@ BY_ALL: Final = {"arrays", "errors", "sql", "load_options", "listeners", "import
 """Modules beside the folders that every folder may import: none of them imports a folder."""
 
 VALUES: Final = (
-    "__future__ abc collections dataclasses datetime decimal fractions functools itertools json math re typing"
+    "__future__ abc bisect collections dataclasses datetime decimal fractions functools itertools json math re typing"
 )
 PURE: Final = {
     "arrays": "ipaddress numpy pyarrow uuid",

@@ -35,6 +35,9 @@ class Members:
 
     owner: Ints
     second: Ints
+    older: Ints
+    younger: Ints
+    """The two founders by ordinal."""
     created: Ints
     began: Ints
     """The moment from which both founders are members."""
@@ -55,9 +58,9 @@ class Members:
 
     def with_founders(self, channel: Ints, other: Ints) -> Ints:
         """Return the ordinals of users who are numbered without the channel's founders."""
-        owner, second = self.owner[channel], self.second[channel]
-        user = other + (other >= np.minimum(owner, second))
-        return user + (user >= np.maximum(owner, second))
+        user = other + (other >= self.older[channel])
+        user += user >= self.younger[channel]
+        return user
 
     def users(self, channel: Ints, index: Ints) -> Ints:
         """Return the members ``index`` of the channels: ordinals of users, the shape of both arguments."""
@@ -65,8 +68,10 @@ class Members:
         low, high = self.part(channel, place)
         other = low + below(keyed_words(self.user_key, channel, index), np.maximum(high - low, 1))
         user = self.with_founders(channel, other)
-        user = np.where(index == 1, self.second[channel], user)
-        return np.where(index == 0, self.owner[channel], user)
+        founders = np.flatnonzero(index < FOUNDERS)
+        of = channel[founders]
+        user[founders] = np.where(index[founders] == 0, self.owner[of], self.second[of])
+        return user
 
     def joined(self, channel: Ints, index: Ints, user: Ints) -> Ints:
         """Return since when the members ``index``, who are ``user``, have been members: microseconds since 1970."""
@@ -111,6 +116,8 @@ def make_members(
     return Members(
         owner,
         second,
+        np.minimum(owner, second),
+        np.maximum(owner, second),
         created,
         np.maximum(created, user_created[second]),
         sizes,

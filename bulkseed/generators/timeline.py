@@ -6,6 +6,7 @@ place in the part. So the number of its messages before any moment is known with
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -73,9 +74,20 @@ class Timeline:
         found = np.where((distance >= self.lengths) | (moment > self.ends), self.counts, found)
         return np.where(moment <= self.starts, 0, found)
 
-    def between(self, start: int, stop: int) -> TopLevel:
-        """Return the messages from the moment ``start`` to ``stop`` (exclusive); of one moment by channel and rank."""
-        first, last = self.before(start), self.before(stop)
+    def moment_after(self, start: int, messages: int, end: int) -> int:
+        """Return the first moment with ``messages`` or more since ``start``; ``end`` if that is not before it."""
+        earlier = int(self.before(start).sum())
+        return start + bisect_left(
+            range(end - start), messages, key=lambda since: int(self.before(start + since).sum()) - earlier
+        )
+
+    def between(self, start: int, stop: int, first: Ints | None = None, last: Ints | None = None) -> TopLevel:
+        """Return the messages from the moment ``start`` to ``stop`` (exclusive); of one moment by channel and rank.
+
+        ``first`` and ``last`` are the numbers of messages before these moments, if they are known.
+        """
+        first = self.before(start) if first is None else first
+        last = self.before(stop) if last is None else last
         counts = last - first
         ends = np.cumsum(counts)
         channel = np.repeat(np.arange(len(counts)), counts)
@@ -105,7 +117,7 @@ def make_timeline(starts: Ints, ends: Ints, counts: Ints, week: Week | None, key
         starts = np.where(whole > 0, ends - whole, starts)
         begins = week.positions(starts)
         lengths = np.maximum(week.positions(ends + 1) - begins, 1)
-    return Timeline(starts, ends, begins, lengths, counts, lengths / counts, week, key)
+    return Timeline(starts, ends, begins, lengths, counts, lengths / np.maximum(counts, 1), week, key)
 
 
 def stable_order(moments: Ints, start: int, stop: int) -> Ints:

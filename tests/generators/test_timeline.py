@@ -100,3 +100,28 @@ def test_slices_have_about_equally_many_messages() -> None:
     found = [len(timeline.between(*bounds).channel) for bounds in pairwise(slice_boundaries(plan, 10_000))]
     assert sum(found) == plan.top_level_messages
     assert found == pytest.approx([10_000] * 50, rel=0.05)
+
+
+@given(channels, weeks, st.integers(0, 2**128 - 1), shares, st.integers(1, 40))
+def test_the_moment_after_some_messages_is_the_first_with_so_many(
+    drawn: list[tuple[int, int]], week: Week | None, key: int, cuts: list[float], messages: int
+) -> None:
+    timeline, starts = timeline_of(drawn, week, key)
+    first, end = int(starts.min()), AS_OF + 1
+    start = first + int((cuts[0] if cuts else 0) * (end - first))
+    moment = timeline.moment_after(start, messages, end)
+    assert start <= moment <= end
+    if moment < end:
+        assert len(timeline.between(start, moment).channel) >= messages
+    if moment > start:
+        assert len(timeline.between(start, moment - 1).channel) < messages
+
+
+def test_a_channel_without_messages_is_no_trouble() -> None:
+    starts, ends = np.array([0, 0]), np.array([1000, 1000])
+    timeline = make_timeline(starts, ends, np.array([0, 3]), None, key=1)
+    found = timeline.between(0, 1001)
+    assert found.channel.tolist() == [1, 1, 1]
+    assert (
+        timeline.between(0, 1001, timeline.before(0), timeline.before(1001)).created.tolist() == found.created.tolist()
+    )
