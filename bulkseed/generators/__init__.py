@@ -22,6 +22,8 @@ __all__ = [
     "Context",
     "channels",
     "context",
+    "conversation",
+    "members",
     "plugins",
     "shard_context",
     "shard_tables",
@@ -32,8 +34,8 @@ BUILT_IN: Final[dict[str, TableGenerator]] = {
     "users": lambda shard: user_batches(shard.context, shard.shard),
     "channels": lambda shard: channel_batches(shard.context, shard.block),
     "user_channels": lambda shard: membership_batches(shard.context, shard.block),
-    "messages": lambda shard: message_batches(shard.context, shard.block, shard.spans),
-    "message_reactions": lambda shard: reaction_batches(shard.context, shard.block, shard.spans),
+    "messages": lambda shard: message_batches(shard.context, shard.spans),
+    "message_reactions": lambda shard: reaction_batches(shard.context, shard.spans),
 }
 
 

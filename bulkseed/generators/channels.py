@@ -93,7 +93,7 @@ def channel_batch(context: Context, block: ChannelBlock, start: int, stop: int) 
     )
 
 
-MEMBERSHIP_SCHEMA: Final = pa.schema([("user_id", pa.int64()), ("channel_id", pa.int64())])
+MEMBERSHIP_SCHEMA: Final = pa.schema([("user_id", pa.int64()), ("channel_id", pa.int64()), ("joined", TIMESTAMP)])
 
 
 def membership_batches(context: Context, block: ChannelBlock) -> Iterator[pa.RecordBatch]:
@@ -106,6 +106,7 @@ def membership_batches(context: Context, block: ChannelBlock) -> Iterator[pa.Rec
             [
                 pa.array(placement.first_user + block.members[start:stop]),
                 pa.array(placement.first_channel + block.start + channel),
+                times(block.joined[start:stop]),
             ],
             schema=MEMBERSHIP_SCHEMA,
         )

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Final, Self
+from itertools import pairwise
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
-from bulkseed.generators.members import Members
+from bulkseed.generators.authors import Authors, Drawn
 from bulkseed.generators.timeline import Timeline, stable_order
+from bulkseed.generators.workspace import REPLY_LATEST
 from bulkseed.plan.shards import MessageLayout
-from bulkseed.randomness.draws import Bools, Ints, Streams, below, between
+from bulkseed.randomness.draws import Bools, Ints, Streams, between
 from bulkseed.randomness.keyed import keyed_words
 
 __all__ = ["CHUNK", "History", "MessageSpan", "generate_spans"]
 
 MINUTE: Final = 60_000_000
 REPLY_SOONEST: Final = MINUTE
-REPLY_LATEST: Final = 60 * MINUTE
-CHUNK: Final = 65_536
+CHUNK: Final = 32_768
 """The top-level messages that are sorted at a time, about: 200 bytes each."""
 
 
@@ -37,7 +38,7 @@ class History:
 
     streams: Streams
     timeline: Timeline
-    members: Members
+    authors: Authors
     layout: MessageLayout
     as_of: int
     boundaries: Sequence[int]
@@ -45,16 +46,12 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """Top-level messages in order of time. ``number`` counts top-level messages only; the arrays have an entry each.
-
-    ``index`` is the author's place among the members of the channel, ``present`` the members who have surely joined.
-    """
+    """Top-level messages in order of time. ``number`` counts top-level messages only; the arrays have an entry each."""
 
     number: int
     channel: Ints
     created: Ints
-    index: Ints
-    present: Ints
+    authors: Drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,97 +102,111 @@ class MessageSpan:
 def generate_spans(history: History, start: int, stop: int) -> Iterator[MessageSpan]:
     """Yield all messages from the moment ``start`` to ``stop`` (exclusive), in order of time."""
     pending, number = begin(history, start)
-    inner = [moment for moment in history.boundaries if start < moment < stop]
-    for first, last in zip([start, *inner], [*inner, stop], strict=True):
+    for first, last in pairwise(cut(history, start, stop)):
         span, pending = make_span(history, first, last, pending, number)
         number += len(span.channel)
         yield span
 
 
+class Cut(NamedTuple):
+    """A moment, and the top-level messages of each channel before it."""
+
+    moment: int
+    before: Ints
+
+
+def cut(history: History, start: int, stop: int) -> Iterator[Cut]:
+    """Yield moments from ``start`` to ``stop`` with at most about CHUNK top-level messages between two of them.
+
+    The boundaries are those of the plan, unless a few channels make it expect too little.
+    """
+    timeline = history.timeline
+    last = Cut(start, timeline.before(start))
+    yield last
+    for moment in [*(moment for moment in history.boundaries if start < moment < stop), stop]:
+        wanted = Cut(moment, timeline.before(moment))
+        while (wanted.before - last.before).sum() > 1.5 * CHUNK:
+            inner = timeline.moment_after(last.moment, CHUNK, moment)
+            if inner == moment:
+                break
+            last = Cut(inner, timeline.before(inner))
+            yield last
+        yield wanted
+        last = wanted
+
+
 def begin(history: History, start: int) -> tuple[Replies, int]:
     """Return the replies to come at ``start`` of messages before it, and the number of messages before it."""
-    earliest = start - 2 * REPLY_LATEST
-    threads = make_threads(history, earliest, start)
-    counts = history.layout.replies_to(threads.number, threads.number + len(threads.channel))
-    parent = np.repeat(np.arange(len(counts)), counts)
-    moments = reply_moments(history, threads, parent, counts)
+    timeline, earliest = history.timeline, start - 2 * REPLY_LATEST
+    threads = make_threads(history, Cut(earliest, timeline.before(earliest)), Cut(start, timeline.before(start)))
+    parent, rank, moments = reply_moments(history, threads)
     before = np.sort(moments)
     # all replies to earlier messages than these come before the last hour
     earlier = threads.number + history.layout.replies_before_message(threads.number)
     late = np.flatnonzero(moments >= start)
     numbers = earlier + parent[late] + np.searchsorted(before, threads.created[parent[late]], side="left")
-    pending = make_replies(history, threads, parent, counts, moments, numbers, late)
+    pending = make_replies(history, threads, parent[late], rank[late], moments[late], numbers)
     return pending, earlier + len(threads.channel) + int(np.searchsorted(before, start, side="left"))
 
 
-def make_threads(history: History, start: int, stop: int) -> Threads:
-    found = history.timeline.between(start, stop)
-    existing = np.searchsorted(history.members.user_created, found.created, side="right")
-    members, numbers = history.members, found.number + np.arange(len(found.channel))
-    present = members.present(found.channel, existing)
-    index = choose_authors(history, found.channel, found.created, present, numbers)
-    return Threads(found.number, found.channel, found.created, index, present)
+def make_threads(history: History, first: Cut, last: Cut) -> Threads:
+    found = history.timeline.between(first.moment, last.moment, first.before, last.before)
+    numbers = found.number + np.arange(len(found.channel))
+    return Threads(*found, history.authors.of_threads(found.channel, found.created, numbers))
 
 
-def choose_authors(history: History, channel: Ints, created: Ints, present: Ints, numbers: Ints) -> Ints:
-    """Return uniformly distributed members who have joined: places among the members, shape of ``channel``."""
-    members, key = history.members, history.streams.key("messages", "user_id")
-    index = below(keyed_words(key, numbers), np.minimum(members.sizes[channel], present + 1))
-    # of the next member it is not sure: drawn again where too young
-    next_one = np.flatnonzero(index == present)
-    user = members.users(channel[next_one], index[next_one])
-    young = next_one[members.joined(channel[next_one], index[next_one], user) > created[next_one]]
-    index[young] = below(keyed_words(key, numbers[young], 1), present[young])
-    return index
-
-
-def reply_moments(history: History, threads: Threads, parent: Ints, counts: Ints) -> Ints:
-    """Return the moments of the replies to ``threads``, of which ``parent`` are the indexes (rule G4)."""
+def reply_moments(history: History, threads: Threads) -> tuple[Ints, Ints, Ints]:
+    """Return the replies to ``threads``: the index of the parent, the rank among its replies, the moment (rule G4)."""
+    counts = history.layout.replies_to(threads.number, threads.number + len(threads.channel))
+    parent = np.repeat(np.arange(len(counts)), counts)
     rank = np.arange(len(parent)) - (np.cumsum(counts) - counts)[parent]
     words = keyed_words(history.streams.key("messages", "reply.created_at"), threads.number + parent, rank)
     soonest = np.minimum(threads.created[parent] + REPLY_SOONEST, history.as_of)
-    return between(words, soonest, np.minimum(threads.created[parent] + REPLY_LATEST, history.as_of))
+    moments = between(words, soonest, np.minimum(threads.created[parent] + REPLY_LATEST, history.as_of))
+    return parent, rank, moments
 
 
-def make_replies(
-    history: History, threads: Threads, parent: Ints, counts: Ints, moments: Ints, numbers: Ints, chosen: Ints
-) -> Replies:
-    """Return the ``chosen`` ones of the replies, whose parents have these ``numbers``."""
-    rank = (np.arange(len(parent)) - (np.cumsum(counts) - counts)[parent])[chosen]
-    parent = parent[chosen]
-    key = history.streams.key("messages", "reply.user_id")
-    present, own = threads.present[parent], threads.index[parent]
-    # one of the members who have joined, without the author of the parent
-    index = below(keyed_words(key, threads.number + parent, rank), present - (own < present))
-    index += index >= own
-    return Replies(threads.channel[parent], moments[chosen], index, numbers, threads.created[parent])
+def make_replies(history: History, threads: Threads, parent: Ints, rank: Ints, moments: Ints, numbers: Ints) -> Replies:
+    """Return replies to ``threads``, from :func:`reply_moments`, whose parents have these ``numbers``."""
+    parents = Drawn(*(values[parent] for values in threads.authors))
+    channel, created = threads.channel[parent], threads.created[parent]
+    index = history.authors.of_replies(channel, created, threads.number + parent, rank, parents)
+    return Replies(channel, moments, index, numbers, created)
 
 
-def make_span(history: History, start: int, stop: int, pending: Replies, number: int) -> tuple[MessageSpan, Replies]:
-    """Return the messages from ``start`` to ``stop``, numbered from ``number`` on, and the replies to come."""
-    threads = make_threads(history, start, stop)
-    counts = history.layout.replies_to(threads.number, threads.number + len(threads.channel))
-    parent = np.repeat(np.arange(len(counts)), counts)
-    moments = reply_moments(history, threads, parent, counts)
+def make_span(history: History, first: Cut, last: Cut, pending: Replies, number: int) -> tuple[MessageSpan, Replies]:
+    """Return the messages between two moments, numbered from ``number`` on, and the replies to come."""
+    start, stop = first.moment, last.moment
+    threads = make_threads(history, first, last)
+    parent, rank, moments = reply_moments(history, threads)
     due, new = pending.created < stop, moments < stop
     earlier = pending.where(due)
+    waiting = np.concatenate([earlier.created, moments[new]])
     # of one moment: top-level messages first, then replies in the order of their parents
-    created = np.concatenate([threads.created, earlier.created, moments[new]])
-    order = stable_order(created, start, stop)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    numbers = number + place[: len(threads.channel)]
-    replies = make_replies(history, threads, parent, counts, moments, numbers[parent], np.arange(len(parent)))
+    sorting = stable_order(waiting, start, stop)
+    waiting = waiting[sorting]
+    thread_place = np.arange(len(threads.channel)) + np.searchsorted(waiting, threads.created, side="left")
+    reply_place = np.arange(len(waiting)) + np.searchsorted(threads.created, waiting, side="right")
+    numbers = number + thread_place
+    replies = make_replies(history, threads, parent, rank, moments, numbers[parent])
     now = earlier.followed_by(replies.where(new))
-    channel = np.concatenate([threads.channel, now.channel])[order]
-    index = np.concatenate([threads.index, now.index])[order]
+
+    def merged(of_threads: Ints, of_replies: Ints) -> Ints:
+        both = np.empty(len(of_threads) + len(of_replies), dtype=np.int64)
+        both[thread_place] = of_threads
+        both[reply_place] = of_replies[sorting]
+        return both
+
+    is_reply = np.zeros(len(threads.channel) + len(waiting), dtype=np.bool_)
+    is_reply[reply_place] = True
+    channel = merged(threads.channel, now.channel)
     span = MessageSpan(
         number,
         channel,
-        order >= len(threads.channel),
-        history.members.users(channel, index),
-        created[order],
-        np.concatenate([numbers, now.parent])[order],
-        np.concatenate([threads.created, now.parent_created])[order],
+        is_reply,
+        history.authors.members.users(channel, merged(threads.authors.place, now.index)),
+        merged(threads.created, now.created),
+        merged(numbers, now.parent),
+        merged(threads.created, now.parent_created),
     )
     return span, pending.where(~due).followed_by(replies.where(~new))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Final
 
@@ -10,40 +11,38 @@ import numpy as np
 from bulkseed.randomness.draws import Ints, Words, below
 from bulkseed.randomness.keyed import keyed_words
 
-__all__ = ["choose_pairs", "pairs_of", "suffice"]
+__all__ = ["choose_pairs", "pairs_of", "users_needed"]
 
 DENSE: Final = 4
 """Where there are more DMs than a quarter of all pairs, drawing again would take long, and the pairs are listed."""
 
 
-def pairs_of(users: int, existing: Ints) -> Ints:
-    """Return the number of pairs of ``users`` users of which one is among the first ``existing``: their shape."""
+def pairs_of(users: int, existing: int) -> int:
+    """Return the number of pairs of ``users`` users of which one is among the first ``existing``."""
     later = users - existing
-    pairs: Ints = users * (users - 1) // 2 - later * (later - 1) // 2
-    return pairs
+    return users * (users - 1) // 2 - later * (later - 1) // 2
 
 
-def suffice(users: int, existing: Ints) -> bool:
-    """Return whether each of the DMs, in order of time, can get a pair of its own with an owner who exists by then.
+def users_needed(users: int, dms: int) -> int:
+    """Return how many users must exist, so that each DM can get a pair of its own with an owner among them.
 
-    ``existing`` is the number of users who exist when a DM is created: ascending, shape ``(dms,)``. Where pairs are
-    plenty, half of those that are possible must remain.
+    Where pairs are plenty, half of those that are possible must remain. At least 2.
     """
-    dms, all_pairs = len(existing), users * (users - 1) // 2
+    all_pairs = users * (users - 1) // 2
     if dms > all_pairs:
-        return True  # there are not enough pairs, and some repeat in any case
-    spare = 2 if DENSE * dms <= all_pairs else 1
-    return bool((spare * np.arange(1, dms + 1) <= pairs_of(users, existing)).all())
+        return 2  # there are not enough pairs, and some repeat in any case
+    wanted = (2 if DENSE * dms <= all_pairs else 1) * dms
+    return bisect_left(range(users), wanted, lo=2, key=lambda existing: pairs_of(users, existing))
 
 
 Draw = Callable[[Words, Words, Ints], tuple[Ints, Ints]]
-"""Draws an owner and another user, both of them among the first ``existing``, from two words each."""
+"""Draws an owner among the first ``existing`` users, and any other user, from two words each."""
 
 
 def choose_pairs(key: int, users: int, existing: Ints, draw: Draw, tries: int = 4) -> tuple[Ints, Ints]:
     """Return the owner and the other user of each DM, in order of time: ordinals, shape of ``existing``.
 
-    The owner exists when the DM is created; the other one does, unless the pairs of users who exist are used up.
+    The owner exists when the DM is created; the other one may be younger, so that all users have DMs.
     ``draw`` is asked ``tries`` times for a pair that is not taken.
     """
     dms = len(existing)

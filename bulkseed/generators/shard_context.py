@@ -13,7 +13,8 @@ import pyarrow as pa
 from bulkseed.arrays import TIMESTAMP, times
 from bulkseed.errors import RunError
 from bulkseed.generators.context import BATCH_ROWS, ChannelBlock, Context, channel_block
-from bulkseed.generators.messages import MessageSpan, message_spans
+from bulkseed.generators.conversation import MessageSpan
+from bulkseed.generators.messages import message_spans
 from bulkseed.generators.plugins import Parents
 from bulkseed.plan.plan import Plan, microseconds
 from bulkseed.plan.shards import Shard
@@ -141,7 +142,7 @@ class ShardContext:
     @cached_property
     def spans(self) -> Iterable[MessageSpan]:
         """The messages of the shard without their texts."""
-        return message_spans(self.context, self.block)
+        return message_spans(self.context, self.shard)
 
     def parents(self, table: str, follows: str, batches: MakeBatches) -> Iterator[Parents]:
         """Yield the rows that ``table`` follows, some thousand at a time; ``batches`` generates further tables."""
@@ -191,7 +192,7 @@ class ShardContext:
                 span.created,
                 {
                     "user_id": placement.first_user + span.author,
-                    "channel_id": placement.first_channel + self.block.start + span.channel,
+                    "channel_id": placement.first_channel + span.channel,
                 },
             )
 
@@ -204,8 +205,9 @@ class ShardContext:
             if not batch.num_rows:
                 continue
             columns = {name: whole_numbers(batch, name, follows) for name in references}
-            if "created_at" in batch.schema.names:
-                created = whole_numbers(batch, "created_at", follows)
+            moment = "joined" if follows == "user_channels" else "created_at"
+            if moment in batch.schema.names:
+                created = whole_numbers(batch, moment, follows)
             else:
                 created = self.latest_creation_times(references, columns)
             ids = columns[model.belonging(follows)[0]]

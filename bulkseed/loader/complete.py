@@ -48,6 +48,7 @@ from bulkseed.target.counter_triggers import (
 )
 from bulkseed.target.guard import estimate_rows
 from bulkseed.target.target import Target, read_target
+from bulkseed.target.thread_keys import describe_thread_key, find_thread_key
 from bulkseed.text.faker_source import FAKER_VERSION, make_corpus
 from bulkseed.text.fakes import share_faker
 from bulkseed.text.names import Corpus
@@ -348,6 +349,9 @@ async def complete_run(
             )
             with stopwatch.phase("drop"):
                 await control.do("dropping indexes and keys", drop_definitions)
+        if pool and (key := await control.do("reading foreign keys", partial(find_thread_key, target=target))):
+            listener.note(describe_thread_key(key, target))
+            filling.alone = {*filling.alone, "messages"}
         if shards:
             listener.expect({name: max(0, run.expected[name] - run.rows[name]) for name in names})
         if deferred:

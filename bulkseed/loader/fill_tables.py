@@ -16,7 +16,7 @@ from bulkseed.listeners import Phase, ProgressListener, Stop, Stopwatch
 from bulkseed.loader.load_shard import Job, ShardLoader
 from bulkseed.loader.worker_pool import Done, ShardQueue, Worker, load_shards
 from bulkseed.plan.shards import Shard
-from bulkseed.plan.tables import Stage
+from bulkseed.plan.tables import ROOTS, Stage
 from bulkseed.postgres.transaction import open_with_retry, retry
 from bulkseed.sql import SQL
 from bulkseed.target.target import Target
@@ -55,7 +55,7 @@ class TableFiller:
         self.stop = stop
         self.steps_done = self.steps = 0
         """The steps of the rebuilding."""
-        self.rows_complete: dict[Stage, anyio.Event] = {"users": anyio.Event(), "channels": anyio.Event()}
+        self.rows_complete: dict[Stage, anyio.Event] = {root: anyio.Event() for root in ROOTS}
 
     async def fill(self, control: Control, context: Context) -> None:
         """Load the shards. Raises StoppedError if that was asked for, and RunError; loaded shards stay loaded."""

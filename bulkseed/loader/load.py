@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -71,8 +72,8 @@ logger = logging.getLogger(__name__)
 
 
 def useful_workers(plan: Plan, limit: int, rows_per_shard: int = ROWS_PER_SHARD) -> int:
-    """Return the number of workers, up to ``limit``, that have work: at most one for each shard of channels."""
-    return max(1, min(limit, shard_counts(plan, rows_per_shard)["channels"]))
+    """Return the number of workers, up to ``limit``, that have work: at most one for each shard of a stage."""
+    return max(1, min(limit, max(shard_counts(plan, rows_per_shard).values())))
 
 
 async def load(
@@ -261,7 +262,8 @@ async def resume(
                         old = (await find_interrupted(connection, ledger, run.number) or run).claim
                     return await take_over(connection, ledger, old, token, listener)
 
-        count = max(1, min(workers, sum(shard.kind == "channels" for shard in missing_shards(run))))
+        in_stages = Counter(shard.stage for shard in missing_shards(run))
+        count = max(1, min(workers, max(in_stages.values(), default=1)))
         async with start_workers(count - 1) as pool:
             claim = await control.do("taking the run over", take_run_over)
             logger.info("run %s is taken over", claim.number)

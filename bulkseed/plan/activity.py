@@ -134,15 +134,16 @@ class UserActivity:
     cumulative_weights: Ints
     idle: Bools
 
-    def draw(self, words: Words) -> Ints:
-        """Return a user for each word, in proportion to the weights: ordinals, shape ``(len(words),)``."""
-        lowest = np.zeros(len(words), dtype=np.int64)
-        return self.find(between(words, lowest, int(self.cumulative_weights[-1]) - 1))
+    def draw(self, words: Words, existing: Ints) -> Ints:
+        """Return one of the first ``existing`` users for each word, in proportion to the weights: ordinals."""
+        totals = self.cumulative_weights[existing]
+        return self.find(between(words, np.zeros_like(totals), totals - 1))
 
-    def draw_others(self, words: Words, users: Ints) -> Ints:
-        """Return another user than each of ``users``, in proportion to the weights: ordinals, shape of ``users``."""
+    def draw_others(self, words: Words, users: Ints, existing: Ints) -> Ints:
+        """Return another one of the first ``existing`` users than ``users``, in proportion to the weights."""
         weight = self.weight[users]
-        point = between(words, np.zeros(len(words), dtype=np.int64), self.cumulative_weights[-1] - weight - 1)
+        totals = self.cumulative_weights[existing] - weight
+        point = between(words, np.zeros_like(totals), totals - 1)
         return self.find(point + np.where(point >= self.cumulative_weights[users], weight, 0))
 
     def find(self, points: Ints) -> Ints:
@@ -227,12 +228,11 @@ def members_by_rank(plan: Plan, ranking: Ranking) -> npt.NDArray[np.float64]:
 
 
 def expected_channel_rows(plan: Plan) -> npt.NDArray[np.float64] | None:
-    """Return the expected rows of each channel and its contents: shape ``(channels,)``; None where all are equal."""
+    """Return the expected rows of each channel and its members: shape ``(channels,)``; None where all are equal."""
     ranking = ranking_of(plan)
     if ranking is None:
         return None
-    per_message = (1 + replies_per_message(plan)) * (1 + reactions_per_message(plan))
-    by_rank = 1 + members_by_rank(plan, ranking) + ranking.messages * per_message
+    by_rank = 1 + members_by_rank(plan, ranking)
     return by_rank[ranking.rank]
 
 

@@ -39,6 +39,9 @@ MOST_MESSAGES: Final = 10**12
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST_YEAR: Final = 1900
+FOUNDING_PART: Final = 20
+SETTLED_PART: Final = 10
+"""The history has this many times the length of its first and of its last part."""
 SCALE: Final = re.compile(r"(?P<factor>[0-9]{1,18}(\.[0-9]{1,9})?|\.[0-9]{1,9})[xX]?")
 
 
@@ -177,8 +180,22 @@ class Plan:
 
     @property
     def latest_signup(self) -> datetime:
-        """The latest creation time of users and channels: as_of, or earlier where the shape has idle users."""
-        return self.as_of - timedelta(days=self.scenario.shape.settled_days)
+        """The latest creation time of users: as_of, or earlier where the shape ranks the activity of users.
+
+        What users write after it is in proportion to their activity, as all of them exist.
+        """
+        shape = self.scenario.shape
+        if shape.idle or not shape.user_activity:
+            return self.as_of - timedelta(days=shape.settled_days)
+        return self.as_of - (self.as_of - self.history_start) // SETTLED_PART
+
+    @property
+    def latest_channel(self) -> datetime:
+        """The latest creation time of channels, unless there are too few users for them by then.
+
+        If channels were created over the whole history, their ids would ascend along the heap of the messages (T2).
+        """
+        return self.history_start + (self.latest_signup - self.history_start) // FOUNDING_PART
 
     @property
     def idle_since(self) -> datetime:

@@ -64,7 +64,7 @@ class Shape:
     - ``everyone``: the law of ``channel_sizes`` begins with the last of these channels.
     - ``channel_activity``: the busiest channels are the largest ones, and the first channel of the run is the busiest;
       group DMs come next, then DMs.
-    - ``user_activity``: in a DM of two members, both write equally often.
+    - ``user_activity``: among the members of a channel who have joined. In a DM of two, both write equally often.
     - ``idle``: accounts and channels are then at least eight days older than ``idle_days``.
     - ``office_hours``, ``weekends``: by default all hours of the week are equal.
     - ``most_replies``: all numbers of replies are equally frequent.

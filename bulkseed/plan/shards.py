@@ -8,34 +8,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from bulkseed.load_options import ROWS_PER_SHARD
 from bulkseed.plan.activity import expected_channel_rows, expected_rows
 from bulkseed.plan.plan import Placement, Plan, microseconds
-from bulkseed.plan.tables import Stage
-from bulkseed.randomness.draws import Bools, Ints, Streams, Words, below, binomial
+from bulkseed.plan.slices import slice_boundaries
+from bulkseed.plan.tables import ROOTS, STAGES, Root, Stage
+from bulkseed.randomness.draws import GENERATOR_VERSION, Bools, Ints, Streams, Words, below, binomial
 
 if TYPE_CHECKING:
     from bulkseed.randomness.uuids import Uuids
 
 __all__ = ["BLOCK", "ROWS_PER_SHARD", "MessageLayout", "Shard", "shard_counts", "split_into_shards", "uuids_of"]
 
-KINDS: Final[tuple[Literal["users", "channels"], ...]] = ("users", "channels")
-
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A block of users, or of channels and their contents: ordinals ``start`` to ``stop``, exclusive.
+    """A block of users, a block of channels, or a slice of time with the messages in it; and what follows these.
 
-    A ``late`` shard has the rows of late tables, generated for its users or channels; they may reference rows of any
-    other shard. Shards are numbered from 0 in the order in which a single worker loads them: users first.
+    ``start`` to ``stop`` (exclusive) are ordinals of users or channels, or microseconds since 1970. A ``late`` shard
+    has the rows of late tables, generated for its users, channels or messages; they may reference rows of any other
+    shard. Shards are numbered from 0 in the order in which a single worker loads them: users first.
     """
 
     number: int
-    kind: Literal["users", "channels"]
+    kind: Root
     start: int
     stop: int
     late: bool = False
@@ -48,63 +48,51 @@ class Shard:
 
 def shard_counts(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> dict[str, int]:
     """Return how many shards of each stage :func:`split_into_shards` yields."""
-    return {
-        "users": -(-plan.users // users_per_shard(plan, rows_per_shard)),
-        "channels": len(channel_starts(plan, rows_per_shard)),
-        "late": sum(-(-count_of(plan, kind) // size) for kind, size in late_shard_sizes(plan, rows_per_shard).items()),
-    }
+    counts: dict[str, int] = dict.fromkeys(STAGES, 0)
+    for stage, _, starts in stages_of(plan, rows_per_shard):
+        counts[stage] += len(starts)
+    return counts
 
 
-def expected_rows_of(plan: Plan, stage: Stage, kind: Literal["users", "channels"]) -> float:
-    """Return the expected rows of a stage that are generated for users or for channels."""
+def expected_rows_of(plan: Plan, stage: Stage, kind: Root) -> float:
+    """Return the expected rows of a stage that are generated for users, for channels or for messages."""
     model = plan.model
     return sum(
         rows for name, rows in expected_rows(plan).items() if (model.stage(name), model.root(name)) == (stage, kind)
     )
 
 
-def users_per_shard(plan: Plan, rows_per_shard: int) -> int:
-    return max(1, int(rows_per_shard / max(1.0, expected_rows_of(plan, "users", "users") / plan.users)))
+def stages_of(plan: Plan, rows_per_shard: int) -> Iterator[tuple[Stage, Root, Sequence[int]]]:
+    """Yield the stages of a plan that have rows, with the start of each shard; the late one by kind."""
+    kinds: list[tuple[Stage, Root]] = [*((kind, kind) for kind in ROOTS), *(("late", kind) for kind in ROOTS)]
+    for stage, kind in kinds:
+        if rows := expected_rows_of(plan, stage, kind):
+            yield stage, kind, shard_starts(plan, rows_per_shard, rows, stage, kind)
 
 
-def late_shard_sizes(plan: Plan, rows_per_shard: int) -> dict[Literal["users", "channels"], int]:
-    """Return how many users or channels a late shard has; no entry for a kind without late tables."""
-    sizes: dict[Literal["users", "channels"], int] = {}
-    for kind in KINDS:
-        if late := expected_rows_of(plan, "late", kind):
-            sizes[kind] = max(1, int(rows_per_shard / (late / count_of(plan, kind))))
-    return sizes
-
-
-def count_of(plan: Plan, kind: Literal["users", "channels"]) -> int:
-    return plan.users if kind == "users" else plan.channels
-
-
-def channel_starts(plan: Plan, rows_per_shard: int) -> Sequence[int]:
-    """Return the first channel of each shard of channels."""
-    in_stage = max(1.0, expected_rows_of(plan, "channels", "channels"))
-    by_channel = expected_channel_rows(plan)
-    if by_channel is None:
-        return range(0, plan.channels, max(1, int(rows_per_shard / (in_stage / plan.channels))))
-    by_channel *= in_stage / by_channel.sum()
-    # divided by the rows before each channel, so that a channel larger than a shard is the last one of its shard
-    shard = np.floor((np.cumsum(by_channel) - by_channel) / rows_per_shard)
-    return [0, *(1 + np.flatnonzero(np.diff(shard))).tolist()]
+def shard_starts(plan: Plan, rows_per_shard: int, rows: float, stage: Stage, kind: Root) -> Sequence[int]:
+    """Return the start of each shard of a kind that has this number of expected ``rows`` in a stage."""
+    if kind == "messages":
+        return slice_boundaries(plan, max(1.0, rows_per_shard / (rows / plan.top_level_messages)))[:-1]
+    if stage == "channels" and (by_channel := expected_channel_rows(plan)) is not None:
+        by_channel *= rows / by_channel.sum()
+        # divided by the rows before each channel, so that a channel larger than a shard is the last one of its shard
+        shard = np.floor((np.cumsum(by_channel) - by_channel) / rows_per_shard)
+        return [0, *(1 + np.flatnonzero(np.diff(shard))).tolist()]
+    count = plan.users if kind == "users" else plan.channels
+    return range(0, count, max(1, int(rows_per_shard / max(1.0, rows / count))))
 
 
 def split_into_shards(plan: Plan, rows_per_shard: int = ROWS_PER_SHARD) -> Iterator[Shard]:
-    """Yield the shards of ``plan``, each of about ``rows_per_shard`` expected rows; a channel is never divided."""
+    """Yield the shards of ``plan``, each of about ``rows_per_shard`` expected rows.
+
+    A channel with its members is never divided.
+    """
     number = 0
-    size = users_per_shard(plan, rows_per_shard)
-    for start in range(0, plan.users, size):
-        yield Shard(number, "users", start, min(start + size, plan.users))
-        number += 1
-    for start, stop in pairwise(chain(channel_starts(plan, rows_per_shard), [plan.channels])):
-        yield Shard(number, "channels", start, stop)
-        number += 1
-    for kind, size in late_shard_sizes(plan, rows_per_shard).items():
-        for start in range(0, count_of(plan, kind), size):
-            yield Shard(number, kind, start, min(start + size, count_of(plan, kind)), late=True)
+    for stage, kind, starts in stages_of(plan, rows_per_shard):
+        end = {"users": plan.users, "channels": plan.channels, "messages": microseconds(plan.as_of) + 1}[kind]
+        for start, stop in pairwise(chain(starts, [end])):
+            yield Shard(number, kind, start, stop, late=stage == "late")
             number += 1
 
 
@@ -211,13 +199,15 @@ def triangular_number(count: Ints | int) -> Ints:
     return total
 
 
-def uuids_of(plan: Plan, placement: Placement, messages: int) -> Mapping[str, Uuids]:
+def uuids_of(
+    plan: Plan, placement: Placement, messages: int, generator: int = GENERATOR_VERSION
+) -> Mapping[str, Uuids]:
     """Return the UUID keys of each table that has them, for a run with this number of ``messages``."""
     # importing pyarrow is slow, and commands that only read the ledger need no keys
     from bulkseed.randomness.uuids import Moments, Uuids  # noqa: PLC0415
 
     counts = {"users": plan.users, "channels": plan.channels, "messages": messages}
-    streams = Streams(plan.seed, placement.first_user)
+    streams = Streams(plan.seed, placement.first_user, generator)
     start, end = microseconds(plan.history_start), microseconds(plan.as_of)
     timed = plan.scenario.uuid == 7
     return {

@@ -12,6 +12,7 @@ from bulkseed.sql import SQL, identifier
 
 __all__ = [
     "CATALOGUE",
+    "ROOTS",
     "STAGES",
     "TABLES",
     "TABLE_NAMES",
@@ -20,6 +21,7 @@ __all__ = [
     "Kind",
     "Model",
     "Names",
+    "Root",
     "Stage",
     "Table",
 ]
@@ -31,13 +33,15 @@ Kind = Literal["integer", "text", "boolean", "timestamp", "any"]
 class Column:
     """A column that bulkseed fills: the kind of its values, and the characters of the longest one (None: no limit).
 
-    ``kind`` is ``any`` where only the code that generates the rows knows the kind.
+    ``kind`` is ``any`` where only the code that generates the rows knows the kind. An ``optional`` column is filled
+    only where a scenario names the app's column for it.
     """
 
     name: str
     kind: Kind = "any"
     longest: int | None = None
     nullable: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ TABLES: Final = (
     ),
     Table(
         "user_channels",
-        (integer("user_id"), integer("channel_id")),
+        (integer("user_id"), integer("channel_id"), Column("joined", "timestamp", optional=True)),
         key=("user_id", "channel_id"),
         follows="channels",
         references=(("channel_id", "channels"), ("user_id", "users")),
@@ -132,7 +136,6 @@ TABLES: Final = (
         ),
         key=("id",),
         serial="id",
-        follows="channels",
         references=(("user_id", "users"), ("channel_id", "channels"), ("parent_id", "messages")),
     ),
     Table(
@@ -159,8 +162,12 @@ CATALOGUE: Final = Table(
 """The catalogue of reactions, which a load reads and never writes (rule R0)."""
 
 
-Stage = Literal["users", "channels", "late"]
-STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+Root = Literal["users", "channels", "messages"]
+ROOTS: Final[tuple[Root, ...]] = get_args(Root)
+"""The tables that follow no other: with their rows those of all other tables are generated."""
+
+Stage = Literal[Root, "late"]
+STAGES: Final[tuple[Stage, ...]] = (*ROOTS, "late")
 """In the order in which they are loaded."""
 
 
@@ -227,12 +234,12 @@ class Model:
         """Return the stage of a load in which the rows of the table are generated."""
         if table in self.extras and self.extras[table].late:
             return "late"
-        return "users" if self.root(table) == "users" else "channels"
+        return self.root(table)
 
-    def root(self, table: str) -> str:
-        """Return the table at the end of the chain of ``follows``: ``users`` or ``channels``."""
+    def root(self, table: str) -> Root:
+        """Return the table at the end of the chain of ``follows``."""
         follows = next(known.follows for known in self.all_tables() if known.name == table)
-        return table if follows is None else self.root(follows)
+        return next(root for root in ROOTS if root == table) if follows is None else self.root(follows)
 
     @property
     def sql_names(self) -> Mapping[str, SQL]:
@@ -276,7 +283,9 @@ class Model:
             yield table_of(extra)
 
     def with_columns_of_app(self, table: Table) -> Table:
-        missing = {column for column, name in self.scenario.columns.get(table.name, {}).items() if name is None}
+        named = self.scenario.columns.get(table.name, {})
+        missing = {column for column, name in named.items() if name is None}
+        missing |= {column.name for column in table.columns if column.optional and column.name not in named}
         return replace(table, columns=tuple(column for column in table.columns if column.name not in missing))
 
 

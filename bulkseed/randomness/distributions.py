@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bulkseed.randomness.draws import Ints, Words
+from bulkseed.randomness.draws import Ints
 
 __all__ = ["HOUR", "MONDAY", "WEEK", "Week", "apportion", "fit_exponent", "rank_weights", "whole_weights"]
 
@@ -143,24 +143,3 @@ class Week:
         while (early := self.moments(found - 1) >= moments).any():
             found -= early
         return found
-
-    def between(self, words: Words, low: Ints, ends: Ints, which: Ints) -> Ints:
-        """Return moments from ``low`` to ``ends[which]``, both included, distributed as the hours of the week.
-
-        All arrays have the shape of ``words``, except ``ends``, which holds the few different upper bounds. Where the
-        span is a week or more, moments are in the complete weeks before its end, so that the shares are exact.
-        """
-        high, last = ends[which], self.weight(ends)[which]
-        complete_weeks = (high - low) // WEEK
-        span = complete_weeks * float(WEEK)
-        short = np.flatnonzero(complete_weeks == 0)
-        span[short] = last[short] - self.weight(low[short])
-        weight = last - (words >> np.uint64(11)).astype(np.float64) * (2.0**-53 * span)
-        weeks = np.floor(weight / WEEK)
-        within = weight - weeks * WEEK
-        part = np.searchsorted(self.weights, within, side="right") - 1
-        elapsed = (within - self.weights[part]) / self.paces[part]
-        moments = MONDAY + weeks.astype(np.int64) * WEEK + self.starts[part] + elapsed.astype(np.int64)
-        # rounding may move a moment by a microsecond
-        bounded: Ints = np.clip(moments, low, high)
-        return bounded

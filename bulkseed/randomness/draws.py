@@ -34,7 +34,7 @@ __all__ = [
     "weighted",
 ]
 
-GENERATOR_VERSION: Final = 1
+GENERATOR_VERSION: Final = 2
 """To be raised with every change that generates other rows for the same plan and placement."""
 
 WORDS_PER_COUNT: Final = 4
@@ -52,11 +52,12 @@ class Streams:
     """The random streams of one run.
 
     ``first_user`` is the run's first user id. No two runs into one target have it in common, so a second run with the
-    same seed has other names, texts and UUIDs than the first.
+    same seed has other names, texts and UUIDs than the first. ``generator`` is the version that generated the run.
     """
 
     seed: int
     first_user: int
+    generator: int = GENERATOR_VERSION
 
     def words(self, table: str, column: str, start: int, count: int) -> Words:
         """Return words ``start`` to ``start + count`` of the column's stream: uint64, shape ``(count,)``."""
@@ -82,7 +83,7 @@ class Streams:
     def key(self, table: str, column: str) -> int:
         """Return the 128-bit key of the column's stream."""
         digest = blake2b(digest_size=16)
-        for part in ("bulkseed", str(GENERATOR_VERSION), str(self.seed), str(self.first_user), table, column):
+        for part in ("bulkseed", str(self.generator), str(self.seed), str(self.first_user), table, column):
             # each part has its length before it, so that no two lists of parts give the same bytes
             encoded = part.encode()
             digest.update(len(encoded).to_bytes(8, "little") + encoded)

@@ -50,7 +50,7 @@ def make_relationship_table(name: str, declared: Mapping[str, Any]) -> PluginTab
         references=((columns[0], one), (columns[1], other)),
         key=tuple(columns[:ID_COLUMNS]),
         rows_per_parent=(declared["min"] + declared["max"]) / 2,
-        late=(one, other) not in {("channels", "users"), ("messages", "users")},
+        late=WITH_IDS.index(other) >= WITH_IDS.index(one),
     )
 
 
@@ -62,8 +62,9 @@ def arrange_tables(
 ) -> tuple[tuple[PluginTable, ...], list[tuple[str, str]]]:
     """Return the tables arranged, and the problems with their fixes, each after the name of the table.
 
-    In an arranged table the first reference is the one that the order of the rows follows, and ``late`` is set if the
-    table that it follows is late. ``absent`` are the tables that the app does not have.
+    In an arranged table the first reference is the one that the order of the rows follows, and ``late`` is set if it
+    references rows that are made after its own, or follows a late table. ``absent`` are the tables that the app does
+    not have.
     """
     listed = list(tables)
     by_name = {table.name: table for table in listed}
@@ -112,7 +113,10 @@ def arrange_table(table: PluginTable, by_name: Mapping[str, PluginTable]) -> Plu
 
 
 def is_late(table: PluginTable, by_name: Mapping[str, PluginTable]) -> bool:
-    return table.late or (table.follows in by_name and is_late(by_name[table.follows], by_name))
+    """Return whether the table is late, follows a late one, or references rows that are made after its own."""
+    own = WITH_IDS.index(anchor_of(table.follows, by_name))
+    later = any(WITH_IDS.index(anchor_of(other, by_name)) > own for _, other in table.references)
+    return table.late or later or (table.follows in by_name and is_late(by_name[table.follows], by_name))
 
 
 def anchor_of(name: str, by_name: Mapping[str, PluginTable]) -> str:
@@ -136,14 +140,6 @@ def find_order_problems(table: PluginTable, by_name: Mapping[str, PluginTable]) 
             f"give it a column with ids of {', '.join(WITH_IDS)}"
         )
     followed = by_name.get(table.follows)
-    later = next((other for _, other in table.references if anchor_of(other, by_name) != "users"), None)
-    if not table.late and later is not None and anchor_of(table.follows, by_name) == "users":
-        problems.append(
-            f"the table {table.name} is made with the users and points at {later}, which are made after them: "
-            "set late=True for it"
-        )
-    if table.late and followed is None and table.follows not in {"users", "channels"}:
-        problems.append(f"the table {table.name} is late and follows {table.follows}: let it follow users or channels")
     if followed is None or problems:
         return problems
     anchor = anchor_of(followed.name, by_name)

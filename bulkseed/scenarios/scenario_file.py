@@ -33,6 +33,8 @@ __all__ = ["ScenarioFile", "read_scenario"]
 
 NEEDED: Final = {"users": ("id",), "channels": ("id",), "messages": ("id",)}
 """Columns that an app must have, by table: rows are identified by them."""
+OPTIONAL: Final = {(table.name, column.name) for table in TABLES for column in table.columns if column.optional}
+"""Columns that are filled only where a scenario names them."""
 NEEDED_TABLES: Final = ("users", "channels")
 
 WRONG: Final = "wrong-scenario"
@@ -360,7 +362,9 @@ class Problems:
                     "add a column of these ids, or make the values with the rows",
                 )
         for table, values in self.keep_known("fields", given, known).items():
-            built_in = {columns.get(table, {}).get(column, column): column for column in known[table]}
+            named = columns.get(table, {})
+            filled = (column for column in known[table] if column in named or (table, column) not in OPTIONAL)
+            built_in = {named.get(column, column): column for column in filled}
             for name, value in values.items():
                 key = f"fields.{table}.{name}"
                 if name in built_in:

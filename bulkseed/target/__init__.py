@@ -10,6 +10,7 @@ __all__ = [
     "scenario_rules",
     "sequences",
     "target",
+    "thread_keys",
     "trial_limits",
     "trial_load",
 ]

@@ -231,7 +231,8 @@ def closed(target: Target, samples: Samples) -> dict[str, list[pa.RecordBatch]]:
     ids: dict[str, pa.Array] = {}
     for table in target.model.tables:
         batches = list(samples.batches.get(table.name, ()))
-        if not batches or ("user_channels" in samples.partial and table.follows in {"channels", "messages"}):
+        has_members = table.name == "messages" or table.follows in {"channels", "messages"}
+        if not batches or ("user_channels" in samples.partial and has_members):
             # authors may be members that are not sampled, for code that asks for membership
             continue
         own = [(column, parent) for column, parent in table.references if parent == table.name]

@@ -146,16 +146,31 @@ def many_rows(context: Context, table: str) -> Iterator[pa.RecordBatch]:
         return
     whole = sum(expected_rows(plan).values())
     shards = list(islice(shards_of(plan, table, max(1, round(whole / PARTS))), 2 * PARTS))
-    number = plan.users if plan.model.root(table) == "users" else plan.channels
-    few = max(1, round(ROWS / len(shards) / (expected / number)))
-    last = shards[-1]
-    for shard in (*shards, replace(last, start=last.stop - 1)):
+    number = {"users": plan.users, "channels": plan.channels, "messages": plan.top_level_messages}
+    few = max(1, round(ROWS / len(shards) / (expected / number[plan.model.root(table)])))
+    for shard in (*(first_part(context, shard, few) for shard in shards), last_part(context, shards[-1])):
         missing = ROWS // len(shards)
-        for batch in batches_of(context, replace(shard, stop=min(shard.stop, shard.start + few)), table):
+        for batch in batches_of(context, shard, table):
             yield batch.slice(0, missing)
             missing -= batch.num_rows
             if missing <= 0:
                 break
+
+
+def first_part(context: Context, shard: Shard, few: int) -> Shard:
+    """Return the first ``few`` users, channels or messages of a shard, as one."""
+    if shard.kind == "messages":
+        return replace(shard, stop=context.history.timeline.moment_after(shard.start, few, shard.stop))
+    return replace(shard, stop=min(shard.stop, shard.start + few))
+
+
+def last_part(context: Context, shard: Shard) -> Shard:
+    """Return the last user, channel or messages of the shard, as one."""
+    if shard.kind == "messages":
+        timeline = context.history.timeline
+        number = int((timeline.before(shard.stop) - timeline.before(shard.start)).sum())
+        return replace(shard, start=timeline.moment_after(shard.start, number, shard.stop) - 1)
+    return replace(shard, start=shard.stop - 1)
 
 
 def shards_of(plan: Plan, table: str, rows: int) -> Iterator[Shard]:

@@ -1,9 +1,9 @@
-"""The rows of a load with which its tables are tried: some small channels with all that belongs to them."""
+"""The rows of a load with which its tables are tried: some small channels with their first messages and members."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 
 from bulkseed.copy.column_mapping import Keys
 from bulkseed.generators import Context, shard_tables
-from bulkseed.generators.context import channel_kinds
+from bulkseed.generators.conversation import generate_spans
+from bulkseed.generators.members import FOUNDERS
+from bulkseed.plan.plan import microseconds
 from bulkseed.plan.shards import Shard, uuids_of
 from bulkseed.plan.tables import WITH_IDS
 
@@ -28,8 +30,8 @@ CHANNELS: Final = 10
 """About the most users, and the most channels, whose rows are generated."""
 CHANNEL_ROWS: Final = 500
 """The most messages and members of the channels together, unless one channel has more."""
-SEARCHED: Final = 1000
-"""The channels among which small ones are chosen."""
+TOP_LEVEL: Final = 2000
+"""The top-level messages, the first ones of the load, among which those of the channels are chosen."""
 FOLLOWED: Final = 20
 """The rows of a table made with the users whose references to further users are followed."""
 
@@ -64,17 +66,28 @@ class Gathered:
     batches: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
     partial: set[str] = field(default_factory=set)
 
-    def add(self, shards: Iterable[Shard]) -> None:
-        """Add rows of each of ``shards``. Raises InputError and RunError for errors of the user's code."""
+    def add(self, shards: Iterable[Shard], chosen: Ints | None = None) -> None:
+        """Add rows of each of ``shards``; of rows that belong to messages, only those of the ``chosen`` ordinals.
+
+        Raises InputError and RunError for errors of the user's code.
+        """
         for shard in shards:
             for name, batches in shard_tables(self.context, shard):
                 taken = self.batches.setdefault(name, [])
-                for batch in batches:
+                for batch in batches if chosen is None else self.belonging(name, batches, chosen):
                     missing = ROWS - sum(each.num_rows for each in taken)
                     taken.append(batch.slice(0, max(missing, 0)))
                     if batch.num_rows >= missing:
                         self.partial.add(name)
                         break
+
+    def belonging(self, name: str, batches: Iterable[pa.RecordBatch], messages: Ints) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a table that belong to ``messages``."""
+        column, parent = self.context.plan.model.belonging(name)
+        ids = pa.array(self.context.placement.first_message + messages)
+        for batch in batches:
+            of_messages = parent == "messages" and pa.types.is_integer(batch.column(column).type)
+            yield batch.filter(pc.is_in(batch.column(column).cast(ids.type), ids)) if of_messages else batch
 
     def user_ordinals(self, tables: Iterable[str], rows: int = ROWS) -> Ints:
         """Return the ordinals of the users that the first ``rows`` rows of each table reference, in their order."""
@@ -98,9 +111,11 @@ def generate_samples(context: Context) -> Samples:
     """Return rows of the load of ``context``. Raises InputError and RunError for errors of the user's code."""
     plan, model = context.plan, context.plan.model
     gathered = Gathered(context)
-    chosen = choose_channels(context)
+    first = first_slice(context)
+    chosen, messages = choose_channels(context, first)
     channels = runs(np.array(chosen))
     gathered.add(Shard(0, "channels", start, stop) for start, stop in channels)
+    gathered.add([first], messages)
     if plan.users <= USERS:
         users = [(0, plan.users)]
     else:
@@ -114,7 +129,12 @@ def generate_samples(context: Context) -> Samples:
     gathered.add(Shard(0, "users", start, stop) for start, stop in more)
     gathered.add(Shard(0, "users", start, stop, late=True) for start, stop in (*users, *more))
     gathered.add(Shard(0, "channels", start, stop, late=True) for start, stop in channels)
-    whole = {"users": plan.users <= USERS, "channels": len(chosen) == plan.channels}
+    gathered.add([replace(first, late=True)], messages)
+    whole = {
+        "users": plan.users <= USERS,
+        "channels": len(chosen) == plan.channels,
+        "messages": len(messages) == context.count("messages"),
+    }
     return Samples(
         context,
         uuids_of(plan, context.placement, context.layout.messages),
@@ -124,25 +144,34 @@ def generate_samples(context: Context) -> Samples:
     )
 
 
-def choose_channels(context: Context) -> list[int]:
-    """Return the ordinals of some channels: small ones of each kind, so that all that belongs to them can be tried."""
-    count = min(SEARCHED, context.plan.channels)
-    is_dm, is_private, sizes = channel_kinds(context, 0, count)
-    messages = np.diff([context.top_level(channel) for channel in range(count + 1)])
+def first_slice(context: Context) -> Shard:
+    """Return the slice of time with the first TOP_LEVEL top-level messages of the load."""
+    start = microseconds(context.plan.history_start)
+    return Shard(0, "messages", start, context.history.timeline.moment_after(start, TOP_LEVEL, context.as_of + 1))
+
+
+def choose_channels(context: Context, first: Shard) -> tuple[list[int], Ints]:
+    """Return the ordinals of some channels, small ones of each kind, and of their messages in the ``first`` slice."""
+    spans = list(generate_spans(context.history, first.start, first.stop))
+    channel = np.concatenate([np.zeros(0, dtype=np.int64), *(span.channel for span in spans)])
+    messages = np.bincount(channel, minlength=context.plan.channels)
+    workspace = context.workspace
+    sizes = workspace.members.sizes
     rows = messages + sizes
-    kinds = np.where(is_dm, 2 + (sizes > 2), is_private)
-    rank = np.empty(count, dtype=np.int64)
-    smallest_first = np.argsort(rows, kind="stable")
+    kinds = np.where(workspace.is_dm, 2 + (sizes > FOUNDERS), workspace.is_private)
+    rank = np.empty(len(rows), dtype=np.int64)
+    # those with messages first
+    smallest_first = np.lexsort((rows, messages == 0))
     for kind in range(4):
         of_kind = smallest_first[kinds[smallest_first] == kind]
         rank[of_kind] = np.arange(len(of_kind))
     chosen: list[int] = []
     total = 0
-    for channel in np.lexsort((rows, rank))[:CHANNELS].tolist():
-        if not chosen or total + rows[channel] <= CHANNEL_ROWS:
-            chosen.append(channel)
-            total += int(rows[channel])
-    return sorted(chosen)
+    for each in np.lexsort((rows, rank))[:CHANNELS].tolist():
+        if not chosen or total + rows[each] <= CHANNEL_ROWS:
+            chosen.append(each)
+            total += int(rows[each])
+    return sorted(chosen), np.flatnonzero(np.isin(channel, chosen))
 
 
 def runs(ordinals: Ints) -> list[tuple[int, int]]:

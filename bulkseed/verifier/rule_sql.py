@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import Final
 from uuid import UUID
@@ -25,6 +25,8 @@ __all__ = ["COUNT", "NEVER", "Clause", "Columns", "Draw", "RuleQuery", "Scope", 
 
 Columns = frozenset[tuple[str, str]]
 """Pairs of a table and a column, by bulkseed's own names."""
+
+FIRST_GENERATOR: Final = "1"
 
 NEVER: Final = compose("false")
 """The condition of a query that selects only the rows that break its rule."""
@@ -62,7 +64,9 @@ class Scope:
     @cached_property
     def uuids(self) -> Mapping[str, Uuids]:
         """The UUIDs that stand for ids, by table."""
-        return uuids_of(self.run.plan, self.run.placement, self.run.expected.get("messages", 0))
+        run = self.run
+        generator = int(run.made_by.get("generator", FIRST_GENERATOR))
+        return uuids_of(run.plan, run.placement, run.expected.get("messages", 0), generator)
 
     def has(self, needs: Columns) -> bool:
         """Return whether the app has all of these columns, with all of their values."""
@@ -155,7 +159,14 @@ class Scope:
     @property
     def latest_signup(self) -> SQL:
         """The last moment of accounts and channels as SQL."""
-        return moment_literal(self.run.plan.latest_signup)
+        plan = self.run.plan
+        settled = plan.as_of - timedelta(days=self.shape.settled_days)
+        return moment_literal(plan.latest_signup if self.is_in_order else settled)
+
+    @property
+    def is_in_order(self) -> bool:
+        """Return whether the rows are in order of time: those of the first generator are not."""
+        return self.run.made_by.get("generator", FIRST_GENERATOR) != FIRST_GENERATOR
 
     @property
     def idle_since(self) -> SQL:

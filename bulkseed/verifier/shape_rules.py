@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from bulkseed.plan.activity import SMALLEST_GROUP_DM, Ranking
 from bulkseed.postgres.connection import Connection
 from bulkseed.randomness.distributions import fit_exponent, rank_weights
 from bulkseed.randomness.draws import Ints
-from bulkseed.sql import compose
+from bulkseed.sql import SQL, compose
 from bulkseed.verifier.rule_checks import ChanceCheck, RuleCheck
 from bulkseed.verifier.rule_sql import COUNT, Draw, RuleQuery, Scope, columns, count_where
 
@@ -24,8 +24,8 @@ __all__ = ["NEEDS", "judge_ranks", "judge_users", "shape_queries"]
 
 EXACT: Final = 0.02
 """The relative error of a fitted exponent that is due to the fit alone."""
-LEAST_JUDGED: Final = 100
-"""The fewest users whose exponent is judged."""
+LEAST_JUDGED: Final = {False: 100, True: 30}
+"""The fewest users whose exponent is judged: with the first generator, and in order of time."""
 FAR: Final = 3.0
 """Standard deviations of one user's number of messages, below which few users are."""
 SURE: Final = 6.0
@@ -52,13 +52,23 @@ def shape_queries(scope: Scope) -> Iterator[RuleQuery]:
 def hours_query(scope: Scope) -> RuleQuery:
     """Return the query of the moments of top-level messages.
 
-    The shares are exact for a message whose channel and author were there for a week or more. A message with replies
-    may have had less time, as it comes after all authors of its thread, and is left out.
+    The shares are exact for the messages of a channel with a week or more. In runs of the first generator, this holds
+    for a message whose channel and author were there for so long; a message with replies may have had less time, as it
+    comes after all authors of its thread, and is left out.
     """
     messages, ours, shape = scope.table("messages"), scope.ours("messages", "m"), scope.shape
-    needs = columns(messages="id parent_id")
-    rows = compose("{messages} AS m WHERE {ours} AND m.parent_id IS NULL", messages=messages, ours=ours)
-    if not shape.idle:
+    if shape.idle:
+        needs = columns(messages="id parent_id")
+        rows = compose("{messages} AS m WHERE {ours} AND m.parent_id IS NULL", messages=messages, ours=ours)
+    elif scope.is_in_order:
+        needs = columns(
+            messages="id parent_id channel_id",
+            channels="id created_at",
+            users="id created_at",
+            user_channels="channel_id user_id",
+        )
+        rows = in_complete_weeks(scope)
+    else:
         needs = columns(messages="id parent_id channel_id user_id", channels="id created_at", users="id created_at")
         rows = compose(
             "{messages} AS m JOIN {channels} AS c ON c.id = m.channel_id JOIN {users} AS u ON u.id = m.user_id "
@@ -100,6 +110,24 @@ def hours_query(scope: Scope) -> RuleQuery:
     )
 
 
+def in_complete_weeks(scope: Scope) -> SQL:
+    """Return FROM and WHERE clauses for top-level messages of channels whose two first members are there for a week."""
+    return compose(
+        "{messages} AS m JOIN (SELECT k.channel_id FROM {members} AS k JOIN {users} AS u ON u.id = k.user_id "
+        "JOIN {channels} AS c ON c.id = k.channel_id "
+        "WHERE {our_members} AND greatest(c.created_at, u.created_at) + interval '7 days' <= {as_of} "
+        "GROUP BY k.channel_id HAVING count(*) > 1) AS g ON g.channel_id = m.channel_id "
+        "WHERE {ours} AND m.parent_id IS NULL",
+        messages=scope.table("messages"),
+        members=scope.table("user_channels"),
+        users=scope.table("users"),
+        channels=scope.table("channels"),
+        our_members=scope.ours("user_channels", "k"),
+        ours=scope.ours("messages", "m"),
+        as_of=scope.as_of,
+    )
+
+
 def threads_query(scope: Scope) -> RuleQuery:
     """Return the query of the share of messages with replies, and of the number of these replies."""
     plan, most = scope.run.plan, scope.shape.most_replies
@@ -135,7 +163,14 @@ def threads_query(scope: Scope) -> RuleQuery:
     )
 
 
-async def judge_ranks(connection: Connection, scope: Scope) -> tuple[list[RuleCheck], list[ChanceCheck], float]:
+class Scatter(NamedTuple):
+    """How far chance scatters the messages of users: in all channels, and in those by which activity is judged."""
+
+    overall: float
+    judged: float
+
+
+async def judge_ranks(connection: Connection, scope: Scope) -> tuple[list[RuleCheck], list[ChanceCheck], Scatter]:
     """Judge the kinds and sizes of channels by rank; return also how far chance scatters the messages of users.
 
     A user is in some channels and not in others: the standard deviation of the logarithm of the user's number of
@@ -159,8 +194,14 @@ async def judge_ranks(connection: Connection, scope: Scope) -> tuple[list[RuleCh
     rows = await connection.fetch(query)
     found = np.array([[int(value or 0) for value in row] for row in rows], dtype=np.int64).reshape(-1, 4)
     is_dm, sizes, messages = found[:, 0] == 1, found[:, 2], found[:, 3]
-    shares, users = messages / max(1, messages.sum()), scope.run.plan.users
-    scatter = math.sqrt(float((shares**2 * np.maximum(users / np.maximum(sizes, 1) - 1, 0)).sum()))
+    users = scope.run.plan.users
+
+    def scatter_of(messages: Ints) -> float:
+        shares = messages / max(1, messages.sum())
+        return math.sqrt(float((shares**2 * np.maximum(users / np.maximum(sizes, 1) - 1, 0)).sum()))
+
+    judged = np.where(2 * sizes >= users, messages, 0) if scope.is_in_order else messages
+    scatter = Scatter(scatter_of(messages), scatter_of(judged))
     ranking = scope.ranking
     if ranking is None:
         return [], [], scatter
@@ -204,43 +245,69 @@ def judge_channel_exponent(scope: Scope, ranking: Ranking, messages: Ints) -> li
 
 
 async def judge_users(
-    connection: Connection, scope: Scope, scatter: float
+    connection: Connection, scope: Scope, scatter: Scatter
 ) -> tuple[list[RuleCheck], list[ChanceCheck]]:
     """Judge the number of messages of each user, and of late ones; ``scatter`` is that of :func:`judge_ranks`."""
     plan, shape = scope.run.plan, scope.shape
     if not (shape.user_activity or shape.idle):
         return [], []
     query = compose(
-        "SELECT count(*), {late} FROM {messages} AS m WHERE {ours} GROUP BY m.user_id",
+        "SELECT {judged}, count(*), {late} FROM {messages} AS m WHERE {ours} GROUP BY m.user_id",
+        judged=count_where(is_judged(scope)) if scope.is_in_order else COUNT,
         late=count_where(compose("m.created_at > {idle_since}", idle_since=scope.idle_since)),
         messages=scope.table("messages"),
         ours=scope.ours("messages", "m"),
     )
-    rows = await connection.fetch(query)
-    counts: Ints = np.zeros(max(plan.users, len(rows)), dtype=np.int64)
-    counts[: len(rows)] = [row[0] for row in rows]
-    total, wrote_lately = int(counts.sum()), sum(row[1] > 0 for row in rows)
+    found = np.array([list(row) for row in await connection.fetch(query)], dtype=np.int64).reshape(-1, 3)
     rules, chances = [], []
+    active = plan.users - int(shape.idle * plan.users + 0.5)
     if shape.user_activity:
-        found = fit_exponent(counts)
-        noise = math.sqrt(scatter**2 + plan.users / max(1, total))
-        near = abs(found - shape.user_activity) <= EXACT * shape.user_activity + (1 + shape.user_activity) * noise
-        # replies are by others: a user with more messages than all others together has too few to reply to
-        weights = rank_weights(plan.users, shape.user_activity)
-        within = near or plan.users < LEAST_JUDGED or bool(2 * weights[0] > weights.sum())
-        text = "Zipf exponent of messages over users"
-        chances.append(ChanceCheck("G1", text, shape.user_activity, found, total, within))
+        judged = active if scope.is_in_order else plan.users
+        chances.append(judge_activity(scope, found[:, 0], judged, scatter.judged))
     if shape.idle:
-        active = plan.users - int(shape.idle * plan.users + 0.5)
+        wrote_lately = int((found[:, 2] > 0).sum())
         text = f"no more users than the shape allows have written in the last {shape.idle_days:,} days"
         excess = max(0, wrote_lately - active)
         example = f"{wrote_lately:,} instead of at most {active:,}" if excess else None
         rules.append(RuleCheck("G2", text, excess, example))
         silent = active - wrote_lately
-        within = silent <= most_silent_by_chance(scope, active, total, scatter)
+        within = silent <= most_silent_by_chance(scope, active, int(found[:, 1].sum()), scatter.overall)
         text = f"share of users who wrote nothing in the last {shape.idle_days:,} days"
         chances.append(ChanceCheck("G2", text, shape.idle, 1 - wrote_lately / plan.users, plan.users, within))
     return rules, chances
+
+
+def is_judged(scope: Scope) -> SQL:
+    """Return the SQL condition of the messages by which the activity of users is judged.
+
+    Authors are drawn among the members who are there, in proportion to their activity. So it is judged in the channels
+    that half of the users are in, by what is written when all are members; where some are idle, by what the others
+    write after that.
+    """
+    return compose(
+        "m.created_at > {since} AND m.channel_id IN (SELECT k.channel_id FROM {members} AS k WHERE {our_members} "
+        "GROUP BY k.channel_id HAVING 2 * count(*) >= {users})",
+        since=scope.idle_since if scope.shape.idle else scope.latest_signup,
+        members=scope.table("user_channels"),
+        our_members=scope.ours("user_channels", "k"),
+        users=scope.run.plan.users,
+    )
+
+
+def judge_activity(scope: Scope, messages: Ints, judged: int, scatter: float) -> ChanceCheck:
+    """Judge the exponent of the ``messages`` of users, of whom ``judged`` may have any."""
+    asked = scope.shape.user_activity
+    counts: Ints = np.zeros(max(judged, len(messages)), dtype=np.int64)
+    counts[: len(messages)] = np.sort(messages)[::-1]
+    total, found = int(counts.sum()), fit_exponent(counts[:judged])
+    noise = math.sqrt(scatter**2 + judged / max(1, total))
+    near = abs(found - asked) <= EXACT * asked + (1 + asked) * noise
+    # replies are by others: a user with more messages than all others together has too few to reply to
+    weights = rank_weights(judged, asked)
+    # a shape may have no channel that half of the users are in
+    is_judged = total > 0 and judged >= LEAST_JUDGED[scope.is_in_order]
+    within = near or not is_judged or bool(2 * weights[0] > weights.sum())
+    return ChanceCheck("G1", "Zipf exponent of messages over users", asked, found, total, within)
 
 
 def most_silent_by_chance(scope: Scope, active: int, total: int, scatter: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -25,6 +26,7 @@ from bulkseed.text.faker_source import FAKER_VERSION, make_corpus
 from bulkseed.text.names import SLUG_CHARACTERS, Corpus, WordList
 from bulkseed.text.prose import MOST_SENTENCES, SENTENCES_IN_PARAGRAPH, WORDS_IN_SENTENCE, longest_text
 from bulkseed.verifier.conversation_rules import distinct_contents, message_queries, reaction_queries, reply_queries
+from bulkseed.verifier.order_rules import joining_queries, order_queries, pair_queries
 from bulkseed.verifier.rule_checks import ChanceCheck, RuleCheck, Tally, VerifyReport
 from bulkseed.verifier.rule_sql import NEVER, Clause, RuleQuery, Scope, columns
 from bulkseed.verifier.shape_rules import NEEDS, judge_ranks, judge_users, shape_queries
@@ -265,17 +267,17 @@ whose rows row-level security would hide is refused."""
 
 Check = TypeVar("Check", RuleCheck, ChanceCheck)
 
-SECTIONS: Final = "NUCMGRo"
+SECTIONS: Final = "NUCMGRTo"
 """The letters of the rules in the order of rules.md; N is for numbers of rows, o for the scenario's own rules."""
 
 QUERIES: Final[dict[Phase, Callable[[Scope], Iterator[RuleQuery]]]] = {
     Phase.USERS: user_queries,
     Phase.CHANNELS: channel_queries,
-    Phase.MEMBERS: membership_queries,
+    Phase.MEMBERS: lambda scope: chain(membership_queries(scope), pair_queries(scope)),
     Phase.MESSAGES: message_queries,
     Phase.REPLIES: reply_queries,
     Phase.REACTIONS: reaction_queries,
-    Phase.SHAPE: shape_queries,
+    Phase.SHAPE: lambda scope: chain(order_queries(scope), joining_queries(scope), shape_queries(scope)),
 }
 """The queries of each phase."""
 
@@ -327,8 +329,9 @@ async def verify_run(connection: Connection, run: Run, listener: ProgressListene
             f"run {run.number} was made with anyascii {run_anyascii}, and this is anyascii {this_anyascii}: "
             "where they transliterate names differently, the rule U2 is reported as violated"
         )
-    if scope.lacking:
-        columns = ", ".join(f"{table}.{column}" for table, column in sorted(scope.lacking))
+    optional = {(table.name, column.name) for table in TABLES for column in table.columns if column.optional}
+    if lacking := scope.lacking - optional:
+        columns = ", ".join(f"{table}.{column}" for table, column in sorted(lacking))
         listener.note(
             "these columns are not checked, because the app does not have them, or their types cannot store all "
             f"values exactly: {columns}"

@@ -154,10 +154,10 @@ def test_plan_says_what_to_expect() -> None:
     done = inside("plan", "--scale", "100x", "--json")
     told = json.loads(done.stdout)
     assert list(told["tables"]) == TABLES
-    assert told["tables"]["messages"] == {"rows": 2_400_000, "bytes": 504_000_000, "shards": 26}
+    assert told["tables"]["messages"] == {"rows": 2_400_000, "bytes": 504_000_000, "shards": 22}
     assert told["total"]["rows"] == 5_024_300
     finer = json.loads(inside("plan", "--scale", "100x", "--json", "--rows-per-shard", "100000").stdout)
-    assert finer["tables"]["messages"]["shards"] == 53
+    assert finer["tables"]["messages"]["shards"] == 43
     shown = inside("plan", "--scale", "100x", "--as-of", "2026-06-01").stdout
     assert "2,400,000" in shown
     for text in ("2,000 users", "1,000 channels", "2,000 messages", "seed 1", "as of 2026-06-01T00:00:00+00:00"):

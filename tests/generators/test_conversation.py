@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkseed.generators.authors import Authors
 from bulkseed.generators.conversation import History, MessageSpan, generate_spans
 from bulkseed.generators.members import make_members
 from bulkseed.generators.timeline import make_timeline
@@ -57,7 +58,8 @@ def history_of(plan: Plan) -> History:
         members.began, np.full(count, as_of), counts, week_of(shape), streams.key("messages", "created_at")
     )
     layout = MessageLayout(streams, plan.top_level_messages, plan.probabilities.message_reply, shape.most_replies)
-    return History(streams, timeline, members, layout, as_of, slice_boundaries(plan, 500))
+    authors = Authors(members, None, (streams.key("messages", "user_id"), streams.key("messages", "reply.user_id")))
+    return History(streams, timeline, authors, layout, as_of, slice_boundaries(plan, 500))
 
 
 def joined_spans(history: History, cuts: Sequence[int]) -> MessageSpan:
@@ -112,7 +114,7 @@ def test_messages_are_in_order_of_time_and_replies_follow_their_parents(name: st
 @pytest.mark.parametrize("name", AS_OFS)
 def test_authors_are_members_who_have_joined(name: str) -> None:
     plan = planned(name)
-    members, rows = history_of(plan).members, whole(plan)
+    members, rows = history_of(plan).authors.members, whole(plan)
     channel = np.repeat(np.arange(plan.channels), members.sizes)
     index = np.arange(len(channel)) - (np.cumsum(members.sizes) - members.sizes)[channel]
     user = members.users(channel, index)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkseed.generators.members import Members, make_members
-from bulkseed.generators.pairs import choose_pairs, suffice
+from bulkseed.generators.pairs import choose_pairs, pairs_of, users_needed
 from bulkseed.randomness.draws import Ints, Streams, Words, below, strata
 from bulkseed.randomness.keyed import keyed_words
 
@@ -96,15 +96,14 @@ def test_pairs_are_different_as_long_as_there_are_enough(users: int, share: floa
     all_pairs = users * (users - 1) // 2
     dms = max(1, round(share * all_pairs))
     user_created = user_times(seed, users)
-    existing: Ints = np.zeros(0, dtype=np.int64)
-    for founders in range(2, users + 1):
-        created = strata(words(seed, "dms", dms), 0, dms, int(user_created[founders - 1]), END)
-        existing = np.searchsorted(user_created, created, side="right")
-        if suffice(users, existing):
-            break
+    needed = users_needed(users, dms)
+    if needed > 2 and 4 * dms > all_pairs:
+        assert pairs_of(users, needed - 1) < dms <= pairs_of(users, needed)
+    created = strata(words(seed, "dms", dms), 0, dms, int(user_created[needed - 1]), END)
+    existing = np.searchsorted(user_created, created, side="right")
 
     def draw(first: Words, second: Words, among: Ints) -> tuple[Ints, Ints]:
-        one, another = below(first, among), below(second, among - 1)
+        one, another = below(first, among), below(second, users - 1)
         return one, another + (another >= one)
 
     owner, other = choose_pairs(seed, users, existing, draw)

@@ -104,7 +104,7 @@ async def test_the_result_is_that_of_an_uninterrupted_run(
 
 async def test_a_resume_that_is_cut_off_is_resumed(beside: Address, server: Server, complete: Complete) -> None:
     await cut_off(beside, "users", defer="always")
-    for table in ("channels", "messages", "user_channels", "message_reactions"):
+    for table in ("channels", "user_channels", "messages", "message_reactions"):
         with anyio.CancelScope() as scope:
             await resume(beside, listener=Interfering(table, scope.cancel))
         assert scope.cancelled_caught
@@ -212,7 +212,7 @@ async def test_a_worker_that_crashes_is_replaced(
     beside: Address, server: Server, complete: Complete, processes: list[Any]
 ) -> None:
     listener = Interfering("messages", lambda: os.kill(processes[0].pid, signal.SIGKILL))
-    await load(PLAN, beside, listener=listener, workers=2, **SMALL)
+    await load(PLAN, beside, listener=listener, workers=2, defer="always", **SMALL)
     assert len(processes) == 2
     assert any(f"worker 2 (process {processes[0].pid})" in note for note in listener.said)
     assert (await digest(beside), dump(server, beside)) == complete

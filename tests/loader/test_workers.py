@@ -25,7 +25,7 @@ from bulkseed.processes import HANDSHAKE, frame
 from bulkseed.verifier.verify import verify
 from support.databases import MakeDatabase
 from support.errors import raises
-from support.listeners import Interfering
+from support.listeners import Interfering, Notes
 from support.plans import plan_of
 from support.queries import EMPTY, counts, digest, has_ledger, run_sql
 
@@ -43,7 +43,10 @@ async def test_rows_are_the_same_for_any_workers_formats_and_deferral(make_datab
     digests = []
     for settings in SETTINGS:
         database = await make_database()
-        report = await load(plan_of("5x"), database, rows_per_shard=1000, **settings)
+        listener = Notes()
+        report = await load(plan_of("5x"), database, rows_per_shard=1000, listener=listener, **settings)
+        in_order = settings["workers"] > 1 and settings["defer"] == "never"
+        assert any("foreign key messages_parent_id_fkey" in note for note in listener.said) == in_order
         assert (report.workers, report.deferred) == (settings["workers"], settings["defer"] == "always")
         assert await counts(database) == report.rows
         digests.append(await digest(database))
@@ -174,7 +177,7 @@ async def test_records_of_workers_reach_the_handlers_of_this_process(
     database: Address, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG", "bulkseed")
-    await load(plan_of("5x"), database, rows_per_shard=1000, workers=2)
+    await load(plan_of("5x"), database, rows_per_shard=1000, workers=2, defer="always")
     records = [record for record in caplog.records if record.getMessage().startswith("worker 2: ")]
     assert {"bulkseed.loader.load_shard", "bulkseed.postgres.connection"} <= {record.name for record in records}
     assert {record.levelname for record in records} == {"INFO", "DEBUG"}
@@ -184,5 +187,5 @@ async def test_records_of_workers_reach_the_handlers_of_this_process(
 async def test_workers_send_no_record_that_nobody_wants(database: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[object] = []
     monkeypatch.setattr(worker_pool.Worker, "log", lambda _, record: received.append(record))
-    await load(plan_of("5x"), database, rows_per_shard=1000, workers=2)
+    await load(plan_of("5x"), database, rows_per_shard=1000, workers=2, defer="always")
     assert not received

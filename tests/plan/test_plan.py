@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from bulkseed.errors import InputError
 from bulkseed.plan.activity import expected_rows
 from bulkseed.plan.plan import Placement, Plan, Probabilities, microseconds, parse_as_of, scale_counts
 from bulkseed.plan.shards import split_into_shards
+from bulkseed.plan.tables import ROOTS
 from support.errors import raises
 from support.plans import AS_OF, plan_of
 
@@ -293,7 +295,11 @@ def test_plan_expects_rows_of_every_table(plan: Plan) -> None:
 def test_shards_cover_the_plan_once_and_in_order(users: int, channels: int, messages: int, rows: int) -> None:
     shards = list(split_into_shards(plan_of(users=users, channels=channels, messages_per_channel=messages), rows))
     assert [shard.number for shard in shards] == list(range(len(shards)))
-    assert [shard.kind for shard in shards] == sorted((shard.kind for shard in shards), reverse=True)
+    assert [shard.kind for shard in shards] == sorted((shard.kind for shard in shards), key=ROOTS.index)
+    slices = [(shard.start, shard.stop) for shard in shards if shard.kind == "messages"]
+    assert all(start < stop for start, stop in slices)
+    assert all(one[1] == other[0] for one, other in pairwise(slices))
+    assert (slices[0][0], slices[-1][1]) == (microseconds(plan_of().history_start), microseconds(AS_OF) + 1)
     for kind, count in (("users", users), ("channels", channels)):
         covered = [number for shard in shards if shard.kind == kind for number in range(shard.start, shard.stop)]
         assert covered == list(range(count))

@@ -256,8 +256,6 @@ WRONG = {
     "rowless": ("rows", "[(1,)]"),
     "followless": ("digests", "'usres'", "did you mean users"),
     "reactions": ("two tables reactions",),
-    "early": ("digests", "channels", "late=True"),
-    "very_late": ("digests", "late", "messages", "users or channels"),
     "ring plugins:chain": ("ring follows itself", "through chain"),
     "itself": ("itself follows itself",),
     "unmoved plugins:after_unmoved": ("digests follows unmoved", "created_at"),

@@ -497,11 +497,28 @@ CORRUPTIONS: Final = {
     "a reaction before the user's account": broken(
         "R4",
         "the later of",
-        """UPDATE message_reactions AS x SET created_at = u.created_at - interval '1 microsecond' FROM users AS u
-           WHERE u.id = x.user_id AND (x.message_id, x.reaction_id, x.user_id) =
-           (SELECT x.message_id, x.reaction_id, x.user_id FROM message_reactions AS x
-            JOIN messages AS m ON m.id = x.message_id JOIN users AS u ON u.id = x.user_id
-            WHERE u.created_at > m.created_at LIMIT 1)""",
+        f"""UPDATE messages AS m SET created_at = u.created_at - interval '2 microseconds' FROM users AS u
+            WHERE m.id = {REACTED} AND u.id = (SELECT user_id FROM message_reactions WHERE {ONE_REACTION})""",
+        f"""UPDATE message_reactions AS x SET created_at = u.created_at - interval '1 microsecond' FROM users AS u
+            WHERE u.id = x.user_id AND {ONE_REACTION}""",
+    ),
+    "a user before an earlier one": broken(
+        "T1", "ids of users", "UPDATE users SET created_at = '2026-01-01' WHERE id = 50"
+    ),
+    "a channel before an earlier one": broken(
+        "T1", "ids of channels", "UPDATE channels SET created_at = '2026-05-31 23:59:59' WHERE id = 20"
+    ),
+    "a message before an earlier one": broken(
+        "T1", "ids of messages", "UPDATE messages SET created_at = '2026-06-01' WHERE id = 1000"
+    ),
+    "two DMs of one pair": broken(
+        "M4",
+        "no two DMs have the same",
+        "CREATE TEMP TABLE dms AS SELECT id FROM channels WHERE is_dm ORDER BY id LIMIT 2",
+        "DELETE FROM user_channels WHERE channel_id = (SELECT max(id) FROM dms)",
+        "INSERT INTO user_channels SELECT user_id, (SELECT max(id) FROM dms) FROM user_channels "
+        "WHERE channel_id = (SELECT min(id) FROM dms)",
+        violations=2,
     ),
     "a reaction of later": reaction("R4", "to as_of", "created_at = '2026-06-01 00:00:00.000001'"),
     "a reaction of no time": reaction(

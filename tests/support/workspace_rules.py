@@ -162,6 +162,36 @@ def check_memberships(rows: Rows) -> None:
     assert (sizes[is_dm] == 2).all(), "M1"
     most = min(plan.users, plan.max_members or plan.users)
     assert ((sizes >= 2) & (sizes <= most)).all(), "M2"
+    check_joining(rows)
+
+
+def check_joining(rows: Rows) -> None:
+    users, channels = rows.numbers("user_channels", "user_id"), rows.numbers("user_channels", "channel_id")
+    joined = rows.numbers("user_channels", "joined")
+    assert (joined >= np.maximum(rows.user_created(users), rows.channel_created(channels))).all(), "T4"
+    owners = np.searchsorted(channels, rows.numbers("channels", "id"))
+    np.testing.assert_array_equal(joined[owners], rows.numbers("channels", "created_at"), "T4")
+    order = np.argsort(pair(users, channels))
+    known, since = pair(users, channels)[order], joined[order]
+    messages = rows.numbers("message_reactions", "message_id") - rows.placement.first_message
+    sent_in = rows.numbers("messages", "channel_id")
+    for who, where, when in (
+        (rows.numbers("messages", "user_id"), sent_in, rows.numbers("messages", "created_at")),
+        (
+            rows.numbers("message_reactions", "user_id"),
+            sent_in[messages],
+            rows.numbers("message_reactions", "created_at"),
+        ),
+    ):
+        assert (when >= since[np.searchsorted(known, pair(who, where))]).all(), "T4"
+    is_dm = rows.numbers("channels", "is_dm").astype(bool)
+    of_two = np.flatnonzero(is_dm & (rows.members_of(rows.numbers("channels", "id")) == 2))
+    one, other = users[owners[of_two]], users[owners[of_two] + 1]
+    pairs = np.unique(pair(np.minimum(one, other), np.maximum(one, other)))
+    if len(of_two) <= rows.plan.users * (rows.plan.users - 1) // 2:
+        assert len(pairs) == len(of_two), "M4"
+    for table in ("users", "channels", "messages"):
+        assert (np.diff(rows.numbers(table, "created_at")) >= 0).all(), "T1"
 
 
 def check_messages(rows: Rows) -> None:

@@ -97,7 +97,7 @@ async def test_fault_11_what_a_trigger_writes_is_read_from_its_function(database
                 )
                 found = await find_counter_triggers(connection, target)
                 assert bool(found) == (expected and "INSERT" in timing), (name, timing)
-                assert stages_of(found, target) <= {"channels"}
+                assert stages_of(found, target) <= {"messages"}
                 await connection.execute("DROP FUNCTION act() CASCADE")
         await connection.execute(
             "CREATE TRIGGER act AFTER INSERT ON users REFERENCING NEW TABLE AS added "

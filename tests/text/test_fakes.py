@@ -142,7 +142,8 @@ async def test_threads_see_no_other_clock_and_no_other_random_numbers(database: 
     assert drawn
     assert settings() == before
     [[first, last]] = await fetch(database, "SELECT min(phone), max(phone) FROM users")
-    assert "1995-02" <= first <= last < "1995-03-02 01"
+    # 30 days before as_of, to the hour
+    assert "1995-01-31 01" <= first <= last < "1995-03-02 01"
 
 
 # --- providers -------------------------------------------------------------------------------------------------------

@@ -153,8 +153,6 @@ sometimes = table_with(late="yes")
 rowless = table_with(rows=[(1,)])
 followless = table_with(follows="usres")
 reactions = table_with(name="reactions")
-early = table_with(columns=["user_id", "channel_id"])
-very_late = table_with(follows="messages", late=True, columns=["message_id"])
 ring = table_with(name="ring", follows="chain")
 chain = table_with(name="chain", follows="ring")
 itself = table_with(name="itself", follows="itself")
@@ -182,7 +180,7 @@ def undecorated(users: Parents) -> Iterable[Any]:
 def tiring(users: Parents) -> Iterator[tuple[int, datetime]]:
     """Fails after some hundred rows."""
     for user in users:
-        if user.number >= 300:
+        if user.number == 399:
             raise ValueError("tired")
         yield user.id, user.created_at
 
@@ -212,3 +210,16 @@ def votes(polls: Parents) -> Iterator[tuple[int, int, int]]:
 def stray_votes(polls: Parents) -> Iterator[tuple[int, int, int]]:
     for poll in polls:
         yield poll.message_id, poll.message_id % 100 + 1, poll.random.randint(1, 3)
+
+
+@table(follows="user_channels", columns=("user_id", "channel_id", "created_at"))
+def welcomes(members: Parents) -> Iterator[pa.RecordBatch]:
+    """What members are told when they join."""
+    yield pa.record_batch(
+        [
+            pa.array(members.columns["user_id"]),
+            pa.array(members.columns["channel_id"]),
+            pa.array(members.created).cast(pa.timestamp("us")),
+        ],
+        names=["user_id", "channel_id", "created_at"],
+    )

@@ -27,6 +27,7 @@ from support.queries import run_sql
 
 ALL_COLUMNS: Final = frozenset((table.name, column) for table in (*TABLES, CATALOGUE) for column in table.column_names)
 
+JOINED: Final = "ALTER TABLE user_channels ADD joined timestamp"
 SHAPES: Final = {
     "the default": Shape(),
     "every parameter": Shape(
@@ -79,6 +80,7 @@ def rule_queries(scope: Scope) -> Iterator[RuleQuery]:
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 async def test_each_part_of_a_query_declares_the_columns_that_it_reads(database: Address, shape: Shape) -> None:
     await load(plan_of("2x", scenario=Scenario(shape=shape)), database)
+    await run_sql(database, JOINED)
     parts = 0
     async with open_connection(database) as connection:
         [run] = await read_runs(connection, Ledger())
@@ -93,6 +95,7 @@ async def test_each_part_of_a_query_declares_the_columns_that_it_reads(database:
 
 async def test_the_ranks_of_a_shape_need_the_columns_that_they_declare(database: Address) -> None:
     await load(plan_of("2x", scenario=Scenario(shape=SHAPES["every parameter"])), database)
+    await run_sql(database, JOINED)
     async with open_connection(database) as connection:
         [run] = await read_runs(connection, Ledger())
         scope = Scope(run)
@@ -138,19 +141,19 @@ LACKED_COLUMNS: Final = {
     "users.auth0_id": "U1 U1",
     "users.email": "U2 U2 U2 U5",
     "users.is_active": "U3 ~U3",
-    "users.created_at": "C4 G2 G4 R4 U4",
+    "users.created_at": "C4 G2 G4 R4 T1 U4",
     "users.name": "C2 U2 U5",
     "users.picture": "U5",
     "users.bio": "U5",
     "channels.name": "C2 C2",
     "channels.description": "C3 C3",
     "channels.owner_id": "C1 C1 C2 C3 C3 C4 C4 C5 C5 M3 ~C1 ~C1",
-    "channels.created_at": "C4 G2",
+    "channels.created_at": "C4 G2 T1",
     "channels.is_private": "C1 C1 C5 ~C1",
-    "channels.is_dm": "C1 C1 C2 C2 C3 C3 C5 M1 M1 M2 M2 M2 ~C1 ~C1 ~M2 ~M2 ~M2 ~M2 ~M2",
+    "channels.is_dm": "C1 C1 C2 C2 C3 C3 C5 M1 M1 M2 M2 M2 M4 ~C1 ~C1 ~M2 ~M2 ~M2 ~M2 ~M2",
     "channels.join_code": "C5 C5 C5",
     "messages.content": "G3 G4 G6 ~G3",
-    "messages.created_at": "G2 G2 G4 G4 R4",
+    "messages.created_at": "G2 G2 G4 G4 R4 T1",
     "messages.updated_at": "G2",
     "messages.parent_id": "G3 G4 G4 G4 G4 G4 G4 G4 G5 G6 N ~G3 ~G4",
     "message_reactions.created_at": "R4",
@@ -177,8 +180,8 @@ async def test_a_column_that_the_app_lacks(seeded: Address, database: Address, t
 
 
 LACKED_TABLES: Final = {
-    "user_channels": "G1 M1 M1 M2 M2 M2 M2 M3 N R1 R2 ~M2 ~M2 ~M2 ~M2 ~M2 ~R1 ~R1 ~R1 ~R1",
-    "messages": "G1 G1 G2 G2 G3 G4 G4 G4 G4 G4 G4 G4 G5 G6 N N N N R0 R1 R2 R2 R3 R4 ~G3 ~G4 ~R1 ~R1 ~R1 ~R1",
+    "user_channels": "G1 M1 M1 M2 M2 M2 M2 M3 M4 N R1 R2 ~M2 ~M2 ~M2 ~M2 ~M2 ~R1 ~R1 ~R1 ~R1",
+    "messages": "G1 G1 G2 G2 G3 G4 G4 G4 G4 G4 G4 G4 G5 G6 N N N N R0 R1 R2 R2 R3 R4 T1 ~G3 ~G4 ~R1 ~R1 ~R1 ~R1",
     "message_reactions": "N R0 R1 R2 R2 R3 R4 ~R1 ~R1 ~R1 ~R1",
 }
 

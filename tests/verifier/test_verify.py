@@ -330,7 +330,7 @@ async def test_names_that_need_quotes(database: Address, tmp_path: Path, monkeyp
 async def test_report_is_in_the_order_of_the_rules_and_survives_json(seeded: Address) -> None:
     [report] = await verify(seeded)
     judged = [check.rule for check in report.rules]
-    rules = "N U1 U2 U3 U4 U5 C1 C2 C3 C4 C5 M1 M2 M3 G1 G2 G3 G4 G5 G6 R0 R1 R2 R3 R4"
+    rules = "N U1 U2 U3 U4 U5 C1 C2 C3 C4 C5 M1 M2 M3 M4 G1 G2 G3 G4 G5 G6 R0 R1 R2 R3 R4 T1"
     assert " ".join(dict.fromkeys(judged)) == rules
     assert " ".join(check.rule for check in report.chances) == "U3 C1 C1 M2 M2 M2 M2 M2 G3 G4 R1 R1 R1 R1"
     value = json.loads(json.dumps(report.to_dict()))
